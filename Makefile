@@ -1,0 +1,24 @@
+# Four commands are all a developer needs: make local, make test, make check, make up.
+STACK ?= dev
+PYTHON ?= python3
+
+.PHONY: help local local-check test check format up destroy plan clean
+help:            ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
+
+.venv/ready: requirements/*.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install -q --disable-pip-version-check -r requirements/dev.txt
+	@touch $@
+
+test: .venv/ready  ## every offline test
+	.venv/bin/python -m pytest -n 2
+
+check: .venv/ready  ## format, lint, types
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+
+format: .venv/ready  ## format and mend what ruff can mend
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .
