@@ -1,0 +1,115 @@
+"""``python -m infra.planning STACK [--set key=value ...] [--json]``: print the plan of a stack, without an account."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from infra.planning import PlanError, make_plan
+from infra.planning.plan import ServingPlan
+from infra.settings_problems import SettingsError
+from infra.stack_files import load_stack, parse_overrides, region_of
+
+
+def as_json(plan: ServingPlan) -> dict[str, Any]:
+    """The plan for a program: flat keys, units in their names."""
+    memory, capacity, cost = plan.memory, plan.capacity, plan.cost
+    return {
+        "model": plan.model,
+        "served_model_name": plan.served_model_name,
+        "model_figures_from": plan.architecture.source,
+        "fits": memory.fits,
+        "instance_types": [kind.name for kind in capacity.instance_types],
+        "gpu": capacity.gpu.gpu.value,
+        "gpu_count": capacity.gpu_count,
+        "usable_gib": memory.usable_gib,
+        "weights_gib": memory.weights_gib,
+        "overhead_gib": memory.overhead_gib,
+        "kv_cache_gib": memory.kv_cache_gib,
+        "kv_bytes_per_token": memory.kv_bytes_per_token,
+        "kv_cache_tokens": memory.kv_cache_tokens,
+        "max_model_len": memory.max_model_len,
+        "max_full_length_sequences": memory.max_full_length_sequences,
+        "min_replicas": capacity.min_replicas,
+        "max_replicas": capacity.max_replicas,
+        "expected_cold_start_seconds": capacity.expected_cold_start_seconds,
+        "engine_image": plan.engine.image,
+        "engine_args": list(plan.engine.args),
+        "environment": dict(plan.engine.environment),
+        "container_memory_mib": plan.engine.memory_mib,
+        "shared_memory_mib": plan.engine.shared_memory_mib,
+        "usd_per_hour_active": cost.usd_per_hour_active,
+        "usd_per_hour_idle": cost.usd_per_hour_idle,
+        "usd_per_month": {f"{hours}_hours_a_day": cost.usd_per_month(hours) for hours in (1, 8, 24)},
+        "cost_items": [
+            {
+                "name": i.name,
+                "usd_per_hour_idle": round(i.usd_per_hour_idle, 5),
+                "usd_per_hour_active": round(i.usd_per_hour_active, 5),
+            }
+            for i in cost.items
+        ],
+        "priced_on": cost.priced_on,
+        "warnings": list(plan.warnings),
+    }
+
+
+def as_table(plan: ServingPlan, stack: str) -> str:
+    """The plan for a person: what runs where, does it fit, what it costs."""
+    memory, capacity, cost = plan.memory, plan.capacity, plan.cost
+    gpus = f"{capacity.gpu_count} x {capacity.gpu.label}"
+    replicas = f"{capacity.min_replicas} to {capacity.max_replicas}"
+    if capacity.min_replicas == 0:
+        replicas += f", to zero after {capacity.scale_down_seconds // 60} idle minutes"
+    kinds = ", then ".join(kind.name for kind in capacity.instance_types)
+    rows = [
+        ("stack", stack),
+        ("model", plan.model + (f" at {plan.model_revision}" if plan.model_revision else "")),
+        ("runs on", f"{gpus} a replica ({kinds})"),
+        ("replicas", replicas),
+        (
+            "fits",
+            f"yes: {memory.weights_gib} GiB weights + {memory.overhead_gib} GiB working memory + {memory.kv_cache_gib} GiB KV cache of {memory.usable_gib} GiB{' a GPU' if capacity.gpu_count > 1 else ''}",
+        ),
+        (
+            "KV cache",
+            f"{memory.kv_cache_tokens:,} tokens: {memory.max_full_length_sequences:g} sequences of {memory.max_model_len:,} tokens",
+        ),
+        ("cold start", f"about {capacity.expected_cold_start_seconds} s (estimate; the deploy measures it)"),
+        (
+            "cost",
+            f"${cost.usd_per_hour_active:.3f} an hour active, ${cost.usd_per_hour_idle:.3f} idle (list price of {cost.priced_on}, us-east-1)",
+        ),
+        ("a month", ", ".join(f"${cost.usd_per_month(hours):,.0f} at {hours} h a day" for hours in (1, 8, 24))),
+        *[("warning", text) for text in plan.warnings],
+    ]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit code 0 for a plan that works, 1 for one that cannot, with the reasons on stderr."""
+    parser = argparse.ArgumentParser(prog="python -m infra.planning", description=__doc__)
+    parser.add_argument("stack", help="name of a stack: dev, prod or another Pulumi.<stack>.yaml")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting that wins over the stack file's"
+    )
+    parser.add_argument("--json", action="store_true", help="for a program")
+    options = parser.parse_args(argv)
+    try:
+        settings = load_stack(options.stack, parse_overrides(options.set, options.stack))
+        plan = make_plan(settings, region=region_of(options.stack))
+    except (SettingsError, PlanError) as error:
+        if options.json:
+            reasons = error.problems if isinstance(error, SettingsError) else error.reasons
+            print(json.dumps({"fits": False, "reasons": reasons}, indent=2))
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(json.dumps(as_json(plan), indent=2) if options.json else as_table(plan, options.stack))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""The smallest changes of a stack's settings that would make its model fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from infra.planning.catalog.gpus import GpuSpec, InstanceType, gpu_specs, instance_types
+from infra.planning.catalog.models import GIB, ModelArchitecture
+from infra.planning.memory import fit, weight_bytes
+from infra.planning.plan import MemoryFit
+from infra.planning.refusals import PlanError, choose_instances, refusals
+from infra.settings import Gpu, Settings
+
+SHORTEST_USEFUL_LENGTH_TOKENS = 2048
+MOST_SUGGESTIONS = 3
+
+
+def memory_fit(
+    settings: Settings, architecture: ModelArchitecture, gpu: GpuSpec, kinds: tuple[InstanceType, ...]
+) -> MemoryFit:
+    """How the settings' model fits into one of the instance types' GPUs."""
+    return fit(
+        architecture,
+        gpu,
+        gpu_memory_gib=min(kind.gpu_memory_gib for kind in kinds),
+        tensor_parallel=settings.gpu_count,
+        utilization=settings.gpu_memory_utilization,
+        quantization=settings.quantization,
+        kv_cache_dtype=settings.kv_cache_dtype,
+        max_model_len=settings.max_model_len,
+        batched_tokens=settings.max_num_batched_tokens,
+        sequences=settings.max_num_seqs,
+    )
+
+
+def suggest(settings: Settings, architecture: ModelArchitecture) -> list[str]:
+    """Changes that fit, as ``key: value`` texts with their price, cheapest first; a change of one setting before one of two."""
+    single: list[dict[str, Any]] = []
+    if settings.max_model_len > SHORTEST_USEFUL_LENGTH_TOKENS:
+        single.append({"max_model_len": 0})
+    if not settings.quantization and not architecture.quantization:
+        single.append({"quantization": "fp8"})
+    single += [{"gpu_count": count} for count in (1, 2, 4, 8) if count > settings.gpu_count]
+    single += [{"gpu": gpu} for gpu in Gpu if gpu is not settings.gpu]
+    double = [{"gpu": gpu, "gpu_count": count} for gpu in Gpu for count in (1, 2, 4, 8) if count != settings.gpu_count]
+    for changes in (single, double):
+        found = [(price, text) for change in changes for price, text in _priced(settings, architecture, change)]
+        if found:
+            return [text for _, text in sorted(found)][:MOST_SUGGESTIONS]
+    return []
+
+
+def _priced(settings: Settings, architecture: ModelArchitecture, change: dict[str, Any]) -> list[tuple[float, str]]:
+    """The price and the text of one change, or nothing where it does not fit either."""
+    # A list of instance types named for another GPU cannot stay.
+    fresh = {"instance_types": ()} if "gpu" in change or "gpu_count" in change else {}
+    changed = settings.model_copy(update=change | fresh)
+    gpu = gpu_specs()[changed.gpu]
+    if refusals(changed, architecture, gpu):
+        return []
+    try:
+        kinds = choose_instances(changed, gpu, instance_types(), weight_bytes(architecture, "") / GIB)
+    except PlanError:
+        return []
+    memory = memory_fit(changed, architecture, gpu, kinds)
+    if not memory.fits or memory.max_model_len < min(
+        SHORTEST_USEFUL_LENGTH_TOKENS, architecture.max_position_embeddings
+    ):
+        return []
+    names = {"gpu": "gpu", "gpu_count": "gpuCount", "quantization": "quantization", "max_model_len": "maxModelLen"}
+    values = {**change, **({"max_model_len": memory.max_model_len} if "max_model_len" in change else {})}
+    text = " with ".join(f"{names[key]}: {value}" for key, value in values.items())
+    return [(kinds[0].usd_per_hour, f"{text} ({kinds[0].name}, ${kinds[0].usd_per_hour:.2f} an hour)")]

@@ -1,0 +1,1 @@
+"""Data: GPUs, instance types, models, prices."""

@@ -1,0 +1,79 @@
+"""GPUs and the EC2 instance types that carry them."""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.settings import Gpu
+
+_DATA = Path(__file__).with_name("gpus.json")
+
+
+@dataclass(frozen=True)
+class GpuSpec:
+    """One GPU class.
+
+    ``memory_gib`` is what CUDA reports to a program, a little less than the data sheet.
+    ``compute_capability`` is NVIDIA's SM version times ten: 86 for SM 8.6. ``bandwidth_gb_per_second`` is the data sheet's.
+    """
+
+    gpu: Gpu
+    label: str
+    memory_gib: float
+    compute_capability: int
+    interconnect: str
+    bandwidth_gb_per_second: int
+
+    @property
+    def large(self) -> bool:
+        """Whether vLLM picks its batch limits for large GPUs: 70 GiB and more, and not an A100."""
+        return self.memory_gib >= 70 and self.gpu is not Gpu.A100
+
+
+@dataclass(frozen=True)
+class InstanceType:
+    """One EC2 instance type. The price is on demand, Linux, us-east-1, US dollars an hour."""
+
+    name: str
+    gpu: Gpu
+    gpus: int
+    vcpus: int
+    memory_gib: int
+    gpu_memory_gib: float
+    local_nvme_gb: int
+    usd_per_hour: float
+    priced_on: str
+    price_source: str
+
+
+@functools.cache
+def gpu_specs() -> dict[Gpu, GpuSpec]:
+    """Every GPU class of the catalog."""
+    rows = json.loads(_DATA.read_text())["gpus"]
+    return {Gpu(name): GpuSpec(gpu=Gpu(name), **row) for name, row in rows.items()}
+
+
+@functools.cache
+def instance_types() -> dict[str, InstanceType]:
+    """Every instance type of the catalog, by name."""
+    data = json.loads(_DATA.read_text())
+    specs = gpu_specs()
+    found = {}
+    for name, row in data["instance_types"].items():
+        gpu = Gpu(row["gpu"])
+        found[name] = InstanceType(
+            name=name,
+            gpu=gpu,
+            gpus=row["gpus"],
+            vcpus=row["vcpus"],
+            memory_gib=row["memory_gib"],
+            gpu_memory_gib=row.get("gpu_memory_gib", specs[gpu].memory_gib),
+            local_nvme_gb=row["local_nvme_gb"],
+            usd_per_hour=row["usd_per_hour"],
+            priced_on=data["priced_on"],
+            price_source=row.get("price_source", data["price_source"]),
+        )
+    return found

@@ -1,0 +1,117 @@
+"""What cannot work, found before anything is created; each refusal says what to set instead."""
+
+from __future__ import annotations
+
+from infra.planning.catalog.gpus import GpuSpec, InstanceType
+from infra.planning.catalog.models import ModelArchitecture
+from infra.settings import Gpu, Settings
+
+# Lowest compute capability (SM version times ten) on which vLLM runs a weight quantization.
+MINIMUM_CAPABILITY = {
+    "fp8": 75,
+    "awq": 75,
+    "gptq": 60,
+    "compressed-tensors": 75,
+    "bitsandbytes": 70,
+    "gptq_marlin": 80,
+    "mxfp4": 80,
+}
+
+
+class PlanError(ValueError):
+    """The settings cannot be served; the message lists every reason, a line each, with what to set instead."""
+
+    def __init__(self, reasons: list[str]) -> None:
+        self.reasons = reasons
+        super().__init__("\n".join(reasons))
+
+
+def refusals(settings: Settings, architecture: ModelArchitecture, gpu: GpuSpec) -> list[str]:
+    """Every reason, memory aside, why this model cannot run with these settings on this GPU."""
+    found = []
+    method = settings.quantization or architecture.quantization
+    needed = MINIMUM_CAPABILITY.get(method, 0)
+    if gpu.compute_capability < needed:
+        found.append(
+            f"quantization: {method} needs compute capability {needed / 10} and an {gpu.label} has {gpu.compute_capability / 10}. Set gpu to a newer class"
+        )
+    if settings.quantization and architecture.quantization and settings.quantization != architecture.quantization:
+        found.append(
+            f"quantization: found {settings.quantization}, but the checkpoint of {settings.model} is {architecture.quantization} already. Remove quantization, or set {architecture.quantization}"
+        )
+    if settings.quantization in ("awq", "gptq") and not architecture.quantization:
+        found.append(
+            f"quantization: found {settings.quantization}, but {settings.model} is not such a checkpoint; vLLM cannot make one. Set model to a checkpoint with that quantization, or quantization: fp8"
+        )
+    if settings.kv_cache_dtype.startswith("fp8") and gpu.gpu in (Gpu.A10G, Gpu.A100):
+        found.append(
+            f"kvCacheDtype: found {settings.kv_cache_dtype}, which vLLM refuses on an {gpu.label} (compute capability {gpu.compute_capability / 10}, needs 8.9). Set kvCacheDtype: auto, or gpu: l4"
+        )
+    heads, tensor_parallel = architecture.num_attention_heads, settings.gpu_count
+    if heads % tensor_parallel:
+        good = [str(n) for n in (1, 2, 4, 8) if heads % n == 0]
+        found.append(
+            f"gpuCount: found {tensor_parallel}, which does not divide the {heads} attention heads of {settings.model}. Set gpuCount to {' or '.join(good)}"
+        )
+    elif architecture.num_key_value_heads % tensor_parallel and tensor_parallel % architecture.num_key_value_heads:
+        good = [str(n) for n in (1, 2, 4, 8) if heads % n == 0 and architecture.num_key_value_heads % n == 0]
+        found.append(
+            f"gpuCount: found {tensor_parallel}, which does not divide the {architecture.num_key_value_heads} KV heads of {settings.model}. Set gpuCount to {' or '.join(good)}"
+        )
+    if settings.max_model_len > architecture.max_position_embeddings:
+        found.append(
+            f"maxModelLen: found {settings.max_model_len}, but {settings.model} knows {architecture.max_position_embeddings} positions. Set maxModelLen to at most {architecture.max_position_embeddings}"
+        )
+    if (settings.image_limit or settings.video_limit) and not architecture.sees:
+        key = "imageLimit" if settings.image_limit else "videoLimit"
+        found.append(
+            f"{key}: found {settings.image_limit or settings.video_limit}, but {settings.model} does not see. Set {key}: 0, or a vision model such as Qwen/Qwen2.5-VL-7B-Instruct"
+        )
+    return found
+
+
+def choose_instances(
+    settings: Settings, gpu: GpuSpec, catalog: dict[str, InstanceType], checkpoint_gib: float
+) -> tuple[InstanceType, ...]:
+    """The instance types to use, in order of preference.
+
+    Named types are taken in the order named. Otherwise the smallest types with gpuCount GPUs of the class, cheapest
+    first, whose container memory can hold the checkpoint (vLLM prefetches weights only then), three at most.
+
+    Raises:
+        PlanError: a named type is unknown or does not match, or no type of the class has so many GPUs.
+    """
+    if settings.instance_types:
+        reasons = []
+        for name in settings.instance_types:
+            kind = catalog.get(name)
+            if kind is None:
+                near = ", ".join(sorted(n for n, k in catalog.items() if k.gpu is gpu.gpu))
+                reasons.append(f"instanceTypes: found {name}, which is not in the catalog. Set one of: {near}")
+            elif kind.gpu is not gpu.gpu:
+                reasons.append(
+                    f"instanceTypes: {name} has {kind.gpu} GPUs, but gpu is {gpu.gpu}. Set gpu: {kind.gpu}, or another type"
+                )
+            elif kind.gpus < settings.gpu_count:
+                reasons.append(
+                    f"instanceTypes: {name} has {kind.gpus} GPU{'s' if kind.gpus > 1 else ''}, but gpuCount is {settings.gpu_count}. Set gpuCount: {kind.gpus}, or a larger type"
+                )
+        if reasons:
+            raise PlanError(reasons)
+        return tuple(catalog[name] for name in settings.instance_types)
+    enough = [k for k in catalog.values() if k.gpu is gpu.gpu and k.gpus >= settings.gpu_count]
+    enough.sort(key=lambda k: (k.gpus, k.usd_per_hour))
+    if not enough:
+        raise PlanError(
+            [f"gpuCount: found {settings.gpu_count}, more than any {gpu.label} instance has. Set a smaller gpuCount"]
+        )
+    smallest = min(k.gpus for k in enough)
+    variant = enough[0].gpu_memory_gib
+    alike = [k for k in enough if k.gpus == smallest and k.gpu_memory_gib == variant]
+    roomy = [k for k in alike if container_memory_gib(k) * 0.9 >= checkpoint_gib]
+    return tuple((roomy or alike[-1:])[:3])
+
+
+def container_memory_gib(kind: InstanceType) -> float:
+    """Memory that one engine container gets: what ECS registers of the instance, less the system's and agent's share."""
+    return kind.memory_gib - max(1.5, 0.06 * kind.memory_gib)

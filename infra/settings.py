@@ -1,0 +1,288 @@
+"""Stack configuration, typed and validated: the one place that knows the config keys.
+
+A key is spelt in camelCase in ``Pulumi.<stack>.yaml`` (``vllm-endpoint:maxModelLen``) and in snake_case here.
+Pulumi's project file can declare a key only as string, integer, boolean or array and every declared key needs a
+default, so "not set" is written as ``""``, ``0`` or ``[]`` there and means "the plan decides".
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic.alias_generators import to_camel
+
+PROJECT = "vllm-endpoint"
+
+
+class Gpu(StrEnum):
+    """GPU classes that AWS rents and vLLM runs on."""
+
+    A10G = "a10g"
+    L4 = "l4"
+    L40S = "l40s"
+    A100 = "a100"
+    H100 = "h100"
+    H200 = "h200"
+
+
+class Target(StrEnum):
+    """Where the plan is rendered."""
+
+    ECS = "ecs"
+    KUBERNETES = "kubernetes"
+
+
+class Capacity(StrEnum):
+    """How GPU instances are bought."""
+
+    ON_DEMAND = "on-demand"
+    SPOT = "spot"
+    RESERVATION = "reservation"
+
+
+class FastBoot(StrEnum):
+    """What is done to shorten the start of an engine."""
+
+    KEPT_CACHE = "true"
+    OFF = "false"
+    EAGER = "eager"
+
+
+class NatGateways(StrEnum):
+    """How private subnets reach the internet in a network that the stack makes."""
+
+    NONE = "none"
+    SINGLE = "single"
+    PER_ZONE = "per-zone"
+
+
+def _lower(value: object) -> object:
+    # YAML reads `fastBoot: true` as a boolean; Pulumi hands the same value over as the string "true".
+    return str(value).strip().lower() if isinstance(value, bool | str) else value
+
+
+def _key_pairs(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    pairs: dict[str, str] = {}
+    for item in filter(None, (part.strip() for part in value.split(","))):
+        name, separator, key = item.partition("=")
+        name, key = (name.strip(), key.strip()) if separator else ("default", item)
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name) or not key:
+            raise ValueError("each entry is name=key or a bare key, separated by commas")
+        if name in pairs:
+            raise ValueError(f"the name {name} is given twice")
+        pairs[name] = key
+    return pairs
+
+
+Keys = Annotated[dict[str, SecretStr], BeforeValidator(_key_pairs)]
+Text = Annotated[str, BeforeValidator(lambda value: value.strip() if isinstance(value, str) else value)]
+Cidr = Annotated[str, Field(pattern=r"^(\d{1,3}\.){3}\d{1,3}/\d{1,2}$|^[0-9a-fA-F:]+/\d{1,3}$")]
+QUANTIZATIONS = ("fp8", "awq", "gptq", "compressed-tensors", "bitsandbytes")
+
+
+class Settings(BaseModel):
+    """One stack's settings; every field is a config key."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True, use_enum_values=False,
+        hide_input_in_errors=True, protected_namespaces=(),
+    )  # fmt: skip
+
+    # What is served
+    model: Text = Field(
+        "Qwen/Qwen3-4B-Instruct-2507", min_length=1, description="Model to serve: a Hugging Face hub id, org/name."
+    )
+    model_revision: Text = Field("", description="Branch, tag or commit of the model; empty: the hub's main branch.")
+    served_model_name: Text = Field("", description="Name that clients send as `model`; empty: the hub id.")
+    max_model_len: int = Field(
+        0,
+        ge=0,
+        description="Longest prompt plus answer, in tokens; 0: the model's own limit, or less where two such sequences do not fit in the KV cache.",
+    )
+    quantization: Literal["", "fp8", "awq", "gptq", "compressed-tensors", "bitsandbytes"] = Field(
+        "", description="Weight quantization done or expected by vLLM; empty: as the checkpoint says."
+    )
+    kv_cache_dtype: Literal["auto", "fp8", "fp8_e4m3", "fp8_e5m2", "bfloat16"] = Field(
+        "auto", description="Type of the KV cache; fp8 halves it (not on A10G)."
+    )
+    speculative: Text = Field(
+        "",
+        description="Speculative decoding: empty (none), ngram[:TOKENS], DRAFT_MODEL[:TOKENS], or a JSON object for vLLM's --speculative-config.",
+    )
+    enable_prefix_caching: bool = Field(True, description="Reuse the KV cache of prompts that begin alike.")
+    image_limit: int = Field(0, ge=0, le=64, description="Images a request may hold; needs a model that sees.")
+    video_limit: int = Field(0, ge=0, le=16, description="Videos a request may hold; needs a model that sees.")
+    gpu_memory_utilization: float = Field(
+        0.92, ge=0.3, le=0.98, description="Share of a GPU's memory that vLLM may use, 0.3 to 0.98."
+    )
+    max_num_seqs: int = Field(0, ge=0, le=4096, description="Sequences in one batch; 0: vLLM's default for the GPU.")
+    max_num_batched_tokens: int = Field(
+        0, ge=0, le=131072, description="Tokens in one batch; 0: vLLM's default for the GPU."
+    )
+    fast_boot: Annotated[FastBoot, BeforeValidator(_lower)] = Field(
+        FastBoot.KEPT_CACHE,
+        description="true: keep vLLM's compile cache beside the weights; false: compile at each start; eager: never compile (starts 8 s sooner, costs three quarters of the throughput).",
+    )
+    engine_args: tuple[Text, ...] = Field(
+        (), description="More arguments for `vllm serve`, given last, so that they win."
+    )
+    engine_environment: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*=.*$")], ...] = Field(
+        (), description="More environment variables for the engine, each NAME=value; no secrets."
+    )
+    engine_image: Text = Field(
+        "", description="Container image of the engine; empty: the upstream vLLM image of the pinned version."
+    )
+
+    # Where it runs
+    target: Target = Field(Target.ECS, description="ecs or kubernetes.")
+    gpu: Annotated[Gpu, BeforeValidator(_lower)] = Field(
+        Gpu.A10G, description="GPU class: a10g, l4, l40s, a100, h100 or h200."
+    )
+    gpu_count: Literal[1, 2, 4, 8] = Field(1, description="GPUs of one replica, used tensor-parallel: 1, 2, 4 or 8.")
+    instance_types: tuple[Text, ...] = Field(
+        (), description="EC2 instance types in order of preference; empty: chosen from gpu and gpuCount."
+    )
+    capacity: Capacity = Field(Capacity.ON_DEMAND, description="on-demand, spot or reservation.")
+    capacity_reservation_id: Text = Field(
+        "", description="The capacity reservation (cr-...) that capacity: reservation uses."
+    )
+    warm_pool: int = Field(
+        0, ge=0, le=16, description="Stopped instances kept ready, with the engine's image on disk; on-demand only."
+    )
+
+    # How many, and when none
+    min_replicas: int = Field(0, ge=0, le=64, description="Engine replicas that always run; 0: scales to zero.")
+    max_replicas: int = Field(1, ge=1, le=64, description="Most engine replicas.")
+    scale_down_minutes: int = Field(
+        10, ge=1, le=1440, description="Minutes without a request after which replicas above minReplicas are stopped."
+    )
+    startup_timeout_minutes: int = Field(
+        20, ge=2, le=60, description="Minutes that a cold start may take: instance, image, weights, load, compile."
+    )
+    concurrency_per_replica: int = Field(
+        16, ge=1, le=4096, description="Requests in flight at one replica; more wait in the gateway."
+    )
+
+    # The front door
+    gateway_image: Text = Field(
+        "",
+        description="Container image of the gateway; empty: built by Pulumi and pushed to the stack's own repository.",
+    )
+    gateway_count: int = Field(1, ge=1, le=16, description="Gateways that always run, spread over zones.")
+    port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="Port of the endpoint; 0: 443 with a certificate, 80 without, 8000 on this machine.",
+    )
+    api_keys: Keys = Field(
+        default_factory=dict,
+        description="API keys that are accepted: name=key pairs or one bare key, separated by commas; empty: one is generated.",
+    )
+    hf_token: SecretStr = Field(SecretStr(""), description="Hugging Face token, for gated models.")
+    certificate_arn: Text = Field(
+        "", pattern=r"^$|^arn:aws[a-z-]*:acm:", description="ACM certificate for HTTPS, in the stack's region."
+    )
+    domain: Text = Field(
+        "",
+        pattern=r"^$|^([a-z0-9-]+\.)+[a-z]{2,}$",
+        description="Domain name of the endpoint in a Route 53 zone of this account; a certificate is made for it unless certificateArn names one.",
+    )
+    allowed_cidrs: tuple[Cidr, ...] = Field(
+        (),
+        description="Networks that may reach the load balancer; without certificateArn or domain they reach it over plain HTTP. Empty: internal load balancer, or the world over HTTPS.",
+    )
+
+    # The network
+    vpc_id: Text = Field("", pattern=r"^$|^vpc-", description="Existing VPC; empty: one is made.")
+    subnet_ids: tuple[Annotated[str, Field(pattern=r"^subnet-")], ...] = Field(
+        (), description="Private subnets in vpcId, at least two, in different zones."
+    )
+    load_balancer_subnet_ids: tuple[Annotated[str, Field(pattern=r"^subnet-")], ...] = Field(
+        (),
+        description="Public subnets in vpcId for a load balancer that faces the internet; empty: subnetIds, internal.",
+    )
+    nat_gateways: NatGateways = Field(
+        NatGateways.SINGLE, description="NAT gateways of a network that is made: none, single or per-zone."
+    )
+
+    # Kubernetes
+    kubernetes_namespace: Text = Field(
+        "vllm",
+        pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$",
+        description="Namespace, made by the stack (target kubernetes).",
+    )
+    kubernetes_ingress_class: Text = Field(
+        "", description="IngressClass of the Ingress; empty: the cluster's default (target kubernetes)."
+    )
+    kubernetes_storage_class: Text = Field(
+        "",
+        description="StorageClass of the weight cache, ReadWriteMany where replicas exceed one; empty: the cluster's default (target kubernetes).",
+    )
+
+    # Safeguards
+    ttl_hours: int = Field(
+        0, ge=0, le=8760, description="Hours after a deploy at which AWS itself turns the stack to zero; 0: never."
+    )
+    monthly_budget_usd: int = Field(
+        0, ge=0, description="Budget of a month in US dollars; AWS warns at 50, 80 and 100%; 0: none."
+    )
+    alarm_email: Text = Field(
+        "",
+        pattern=r"^$|^[^@\s]+@[^@\s]+\.[^@\s]+$",
+        description="Address that alarms and budget warnings are mailed to.",
+    )
+    owner: Text = Field("", max_length=128, description="Person or team, for the Owner tag.")
+    protect: bool = Field(
+        False,
+        description="Keep the weight cache, logs and images at destroy, and refuse to delete the load balancer by accident.",
+    )
+
+    @property
+    def name(self) -> str:
+        """The name that clients send as ``model``."""
+        return self.served_model_name or self.model
+
+    @property
+    def https(self) -> bool:
+        """Whether the endpoint has a certificate."""
+        return bool(self.certificate_arn or self.domain)
+
+    @property
+    def internal(self) -> bool:
+        """Whether the load balancer is reachable from inside the network only."""
+        existing_without_public = bool(self.vpc_id) and not self.load_balancer_subnet_ids
+        return existing_without_public or not (self.https or self.allowed_cidrs)
+
+    @property
+    def endpoint_port(self) -> int:
+        """The load balancer's port."""
+        return self.port or (443 if self.https else 80)
+
+
+def config_keys() -> dict[str, Any]:
+    """The keys as Pulumi.yaml declares them: name -> type, default, description, secret."""
+    declared: dict[str, Any] = {}
+    for name, field in Settings.model_fields.items():
+        default = field.get_default(call_default_factory=True)
+        kind = {bool: "boolean", int: "integer", tuple: "array"}.get(type(default), "string")
+        value = (
+            list(default) if isinstance(default, tuple) else "" if isinstance(default, SecretStr | dict) else default
+        )
+        if kind == "string":
+            value = str(value)
+        entry: dict[str, Any] = {"type": kind, "description": field.description, "default": value}
+        if kind == "array":
+            entry["items"] = {"type": "string"}
+        if name in SECRET_FIELDS:
+            entry["secret"] = True
+        declared[to_camel(name)] = entry
+    return declared
+
+
+SECRET_FIELDS = frozenset({"api_keys", "hf_token"})

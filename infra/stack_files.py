@@ -1,0 +1,81 @@
+"""Reading Pulumi.yaml and Pulumi.<stack>.yaml without Pulumi, for the plan's command line and the local runner."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from infra.settings import PROJECT, SECRET_FIELDS, Settings
+from infra.settings_problems import SettingsError, parse_settings
+
+ROOT = Path(__file__).resolve().parent.parent
+_SECRET_KEYS = {
+    "".join([part if not i else part.title() for i, part in enumerate(name.split("_"))]) for name in SECRET_FIELDS
+}
+
+
+def load_stack(stack: str, overrides: Mapping[str, Any] | None = None, root: Path = ROOT) -> Settings:
+    """The settings of a stack, as ``pulumi up`` would see them.
+
+    Encrypted values cannot be read without Pulumi and count as not set: no plan depends on a secret.
+
+    Args:
+        stack: name of the stack; ``Pulumi.<stack>.yaml`` must exist under ``root``.
+        overrides: values that win over the file's, keyed as in the file.
+        root: folder that holds Pulumi.yaml.
+
+    Raises:
+        SettingsError: the stack does not exist, its file is not YAML, or its settings cannot be used.
+    """
+    path = root / f"Pulumi.{stack}.yaml"
+    if not path.is_file():
+        known = sorted(p.name[len("Pulumi.") : -len(".yaml")] for p in root.glob("Pulumi.*.yaml"))
+        raise SettingsError(stack, [f"there is no {path.name}. Set one of: {', '.join(known) or 'none exists yet'}"])
+    try:
+        content = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        place = getattr(error, "problem_mark", None)
+        where = f" at line {place.line + 1}" if place else ""
+        raise SettingsError(stack, [f"{path.name} is not YAML{where}: {getattr(error, 'problem', error)}"]) from None
+    config = content.get("config") or {} if isinstance(content, dict) else {}
+    if not isinstance(config, dict):
+        raise SettingsError(stack, [f"{path.name}: config is not a mapping of keys to values"])
+    values: dict[str, Any] = {}
+    for key, value in config.items():
+        namespace, _, name = str(key).rpartition(":")
+        if namespace in ("", PROJECT) and not (name in _SECRET_KEYS or _is_encrypted(value)):
+            values[name] = value
+    return parse_settings(values | dict(overrides or {}), stack)
+
+
+def region_of(stack: str, root: Path = ROOT, default: str = "us-east-1") -> str:
+    """The stack's AWS region, from ``aws:region``."""
+    path = root / f"Pulumi.{stack}.yaml"
+    content = yaml.safe_load(path.read_text()) if path.is_file() else None
+    config = (content or {}).get("config") or {}
+    return str(config.get("aws:region", default))
+
+
+def parse_overrides(pairs: Iterable[str], stack: str = "stack") -> dict[str, Any]:
+    """``key=value`` pairs as typed values, read as YAML reads them (``gpuCount=2`` is a number).
+
+    Raises:
+        SettingsError: a pair has no ``=``.
+    """
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        key, separator, text = pair.partition("=")
+        if not separator or not key:
+            raise SettingsError(stack, [f"--set {pair}: found no key=value. Set for example --set gpu=h100"])
+        try:
+            values[key] = yaml.safe_load(text) if text else ""
+        except yaml.YAMLError:
+            values[key] = text
+    return values
+
+
+def _is_encrypted(value: object) -> bool:
+    return isinstance(value, dict) and set(value) == {"secure"}
