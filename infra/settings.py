@@ -64,6 +64,11 @@ def _lower(value: object) -> object:
     return str(value).strip().lower() if isinstance(value, bool | str) else value
 
 
+def _digits(value: object) -> object:
+    # Pulumi hands numbers over as text, which a Literal does not read by itself.
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
 def _key_pairs(value: object) -> object:
     if not isinstance(value, str):
         return value
@@ -143,7 +148,9 @@ class Settings(BaseModel):
     gpu: Annotated[Gpu, BeforeValidator(_lower)] = Field(
         Gpu.A10G, description="GPU class: a10g, l4, l40s, a100, h100 or h200."
     )
-    gpu_count: Literal[1, 2, 4, 8] = Field(1, description="GPUs of one replica, used tensor-parallel: 1, 2, 4 or 8.")
+    gpu_count: Annotated[Literal[1, 2, 4, 8], BeforeValidator(_digits)] = Field(
+        1, description="GPUs of one replica, used tensor-parallel: 1, 2, 4 or 8."
+    )
     instance_types: tuple[Text, ...] = Field(
         (), description="EC2 instance types in order of preference; empty: chosen from gpu and gpuCount."
     )
