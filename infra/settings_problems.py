@@ -62,7 +62,12 @@ def _describe(key: str, field: str, detail: Any, value: object) -> str:
         if len(detail["loc"]) > 1 and isinstance(detail["loc"][1], int) and isinstance(value, list | tuple):
             value = value[detail["loc"][1]]
         found = repr(value) if len(repr(value)) <= 60 else repr(value)[:57] + "..."
-    reason = str(detail["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+    if detail["type"] == "tuple_type":
+        reason = "should be a list"
+    elif detail["type"] == "string_pattern_mismatch":
+        reason = "which has not the right form"
+    else:
+        reason = str(detail["msg"]).removeprefix("Value error, ").removeprefix("Input ")
     return f"{key}: found {found}, {reason}. Set: {description}"
 
 

@@ -1,0 +1,131 @@
+"""What holds for the repository as a whole."""
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+TEST_FOLDERS = ("tests", "smoke_tests")
+
+
+def tracked(*patterns: str) -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--", *patterns], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return [path for name in listed.stdout.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+def never_collected(path: Path, source: str) -> list[str]:
+    """Tests in a file that pytest would pass over: wrong file name, nested functions, or a second one of the same name."""
+    tree = ast.parse(source)
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    tests = [node for node in functions if node.name.startswith("test_")]
+    if not re.fullmatch(r"test_.*\.py", path.name):
+        classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name.startswith("Test")]
+        return [
+            f"{path}:{node.lineno} {node.name} is in a file that pytest does not collect" for node in [*tests, *classes]
+        ]
+    bodies = [
+        tree.body,
+        *(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name.startswith("Test")),
+    ]
+    found = []
+    for body in bodies:
+        names = [node.name for node in body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+        found += [
+            f"{path}: {name} is defined twice"
+            for name in sorted({n for n in names if n.startswith("test_") and names.count(n) > 1})
+        ]
+    reached = {id(node) for body in bodies for node in body}
+    return found + [f"{path}:{node.lineno} {node.name} is nested" for node in tests if id(node) not in reached]
+
+
+def test_pytest_collects_every_test() -> None:
+    files = tracked(*(f"{folder}/**.py" for folder in TEST_FOLDERS))
+    assert len(files) > 5
+    assert [line for path in files for line in never_collected(path.relative_to(ROOT), path.read_text())] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("checks.py", "def test_a(): pass"),
+        ("helpers_test_a.py", "class TestA:\n    def test_b(self): pass"),
+        ("test_a.py", "def test_a(): pass\ndef test_a(): pass"),
+        ("test_a.py", "if True:\n    def test_a(): pass"),
+        ("test_a.py", "class Checks:\n    def test_a(self): pass"),
+    ],
+)
+def test_a_test_that_would_not_run_is_found(name: str, source: str) -> None:
+    assert never_collected(Path(name), source)
+
+
+def test_requirements_are_pinned_and_name_no_registry() -> None:
+    pins = {}
+    for path in tracked("requirements*.txt", "requirements/*.txt"):
+        for line in path.read_text().splitlines():
+            text = line.split("#")[0].strip()
+            assert "://" not in line, f"{path.name}: {line}"
+            assert not text.startswith(("-i", "--index", "--extra-index", "--find-links", "-f ")), (
+                f"{path.name}: {line}"
+            )
+            if path.name == "constraints.txt":
+                name, separator, version = text.partition("==")
+                assert separator, f"{path.name}: {line}"
+                assert version, f"{path.name}: {line}"
+                pins[re.sub(r"[-_.]+", "-", name).lower()] = version
+    for path in tracked("requirements/*.txt"):
+        if path.name == "constraints.txt":
+            continue
+        for line in path.read_text().splitlines():
+            text = line.split("#")[0].split(";")[0].strip()
+            if not text or text.startswith("-"):
+                continue
+            name = re.sub(r"[-_.]+", "-", re.split(r"[\[=<>]", text)[0]).lower()
+            assert "==" in text or name in pins, f"{path.name}: {text} is pinned nowhere"
+
+
+def test_no_path_of_a_machine_and_no_lock_file_with_addresses() -> None:
+    assert tracked("uv.lock", "poetry.lock", "package-lock.json") == []
+    for path in tracked():
+        try:
+            text = path.read_text()
+        except UnicodeDecodeError:
+            continue
+        found = re.search(r"(?<![\w.])/(?:work|farm|home|root|Users)/\w+", text)
+        assert not found, f"{path.relative_to(ROOT)}: {found and found.group()}"
+
+
+def test_promises_name_tests_that_exist() -> None:
+    lines = [line for line in (ROOT / "docs/promises.md").read_text().splitlines() if line.startswith("- ")]
+    assert len(lines) > 10
+    for line in lines:
+        holders = re.findall(r"`((?:tests|smoke_tests)/[^`:]+)(?:::(\w+))?`", line)
+        assert holders, f"no test holds: {line}"
+        for file, name in holders:
+            assert (ROOT / file).is_file(), f"{file} in: {line}"
+            assert not name or f"def {name}(" in (ROOT / file).read_text(), f"{name} in: {line}"
+
+
+def test_readme_has_a_row_for_every_setting_of_the_seeds() -> None:
+    table = (ROOT / "README.md").read_text().split("## Coming from")[1].split("\n## ")[0]
+    names = (
+        "VLLM_MODEL_NAME VLLM_MODEL_REVISION VLLM_N_GPU VLLM_FAST_BOOT VLLM_PORT VLLM_SCALEDOWN_MINUTES VLLM_TIMEOUT_MINUTES "
+        "VLLM_API_KEY VLLM_BASE_URL MODEL_NAME MAX_MODEL_LEN GPU_MEMORY_UTIL TENSOR_PARALLEL_SIZE MAX_NUM_SEQS "
+        "MAX_BATCHED_TOKENS IMAGE_LIMIT VIDEO_LIMIT gpu_memory_utilization max_model_len tensor_parallel_size "
+        "trust_remote_code --speculative-model --num-speculative-tokens --enable-prefix-caching --enforce-eager"
+    )
+    for name in names.split():
+        assert f"`{name}`" in table, name
+
+
+def test_every_setting_named_in_the_readme_exists() -> None:
+    config = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"]
+    for key in re.findall(
+        r"vllm-endpoint:(\w+)|pulumi config set (?:--secret )?(\w+)", (ROOT / "README.md").read_text()
+    ):
+        assert (key[0] or key[1]) in config, key
