@@ -22,3 +22,12 @@ check: .venv/ready  ## format, lint, types
 format: .venv/ready  ## format and mend what ruff can mend
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
+
+plan: .venv/ready  ## what STACK would run and cost, without an account
+	.venv/bin/python -m infra.planning $(STACK)
+
+up: .venv/ready  ## deploy STACK (pulumi up)
+	pulumi up --stack $(STACK)
+
+destroy: .venv/ready  ## take STACK down and stop its billing
+	pulumi destroy --stack $(STACK)
