@@ -162,6 +162,10 @@ class Settings(BaseModel):
         0, ge=0, le=16, description="Stopped instances kept ready, with the engine's image on disk; on-demand only."
     )
 
+    shared_memory_gib: int = Field(
+        0, ge=0, le=256, description="Shared memory (/dev/shm) of the engine's container, in GiB; 0: the plan decides."
+    )
+
     # How many, and when none
     min_replicas: int = Field(0, ge=0, le=64, description="Engine replicas that always run; 0: scales to zero.")
     max_replicas: int = Field(1, ge=1, le=64, description="Most engine replicas.")
@@ -181,6 +185,13 @@ class Settings(BaseModel):
         description="Container image of the gateway; empty: built by Pulumi and pushed to the stack's own repository.",
     )
     gateway_count: int = Field(1, ge=1, le=16, description="Gateways that always run, spread over zones.")
+    gateway_cpu: int = Field(
+        512,
+        ge=256,
+        le=16384,
+        description="CPU of a gateway on Fargate: 256, 512, 1024, 2048, 4096, 8192 or 16384 (1024 is one vCPU).",
+    )
+    gateway_memory_mib: int = Field(1024, ge=512, le=122880, description="Memory of a gateway on Fargate, in MiB.")
     port: int = Field(
         0,
         ge=0,
@@ -203,6 +214,11 @@ class Settings(BaseModel):
     allowed_cidrs: tuple[Cidr, ...] = Field(
         (),
         description="Networks that may reach the load balancer; without certificateArn or domain they reach it over plain HTTP. Empty: internal load balancer, or the world over HTTPS.",
+    )
+
+    allow_http_from_anywhere: bool = Field(
+        False,
+        description="Say once more that 0.0.0.0/0 or ::/0 in allowedCidrs may use plain HTTP; API keys then cross the internet in the clear.",
     )
 
     # The network

@@ -133,12 +133,12 @@ def _contradictions(s: Settings) -> list[tuple[tuple[str, ...], str]]:
             "allowedCidrs",
             text="allowedCidrs: found with vpcId but no loadBalancerSubnetIds, so the load balancer is internal. Set loadBalancerSubnetIds to public subnets, or remove allowedCidrs",
         )
-    if any(cidr.endswith("/0") for cidr in s.allowed_cidrs) and not s.https:
+    if any(cidr.endswith("/0") for cidr in s.allowed_cidrs) and not s.https and not s.allow_http_from_anywhere:
         add(
             "allowedCidrs",
             "certificateArn",
             "domain",
-            text="allowedCidrs: found a network of the whole internet over plain HTTP, which would send API keys in the clear. Set certificateArn or domain, or name smaller networks",
+            text="allowedCidrs: found a network of the whole internet over plain HTTP, which would send API keys in the clear. Set certificateArn or domain, or name smaller networks; allowHttpFromAnywhere: true says it twice",
         )
     if s.nat_gateways is NatGateways.NONE and not s.vpc_id and s.target is Target.ECS:
         add(

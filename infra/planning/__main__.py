@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from infra.planning import PlanError, make_plan
+from infra.planning.deployment import deployment_refusals
 from infra.planning.plan import ServingPlan
 from infra.settings_problems import SettingsError
 from infra.stack_files import load_stack, parse_overrides, region_of
@@ -100,7 +101,10 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     try:
         settings = load_stack(options.stack, parse_overrides(options.set, options.stack))
-        plan = make_plan(settings, region=region_of(options.stack))
+        region = region_of(options.stack)
+        plan = make_plan(settings, region=region)
+        if reasons := deployment_refusals(settings, plan, options.stack, region):
+            raise PlanError(reasons)
     except (SettingsError, PlanError) as error:
         if options.json:
             reasons = error.problems if isinstance(error, SettingsError) else error.reasons

@@ -106,7 +106,7 @@ def engine_plan(
     key = compile_cache_key(settings, args)
     container_gib = container_memory_gib(smallest)
     # Workers of a tensor-parallel engine pass tensors through /dev/shm; Docker's 64 MB breaks them.
-    shared_gib = min(16.0, container_gib / 4) if settings.gpu_count > 1 else 1.0
+    shared_gib = settings.shared_memory_gib or (min(16.0, container_gib / 4) if settings.gpu_count > 1 else 1.0)
     environment = {"HF_HOME": WEIGHTS_PATH, "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     if settings.fast_boot is FastBoot.KEPT_CACHE:
         root = f"{CACHE_PATH}/{key}"

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from infra.planning.catalog.gpus import GpuSpec, InstanceType
-from infra.planning.catalog.models import ModelArchitecture
+from infra.planning.catalog.gpus import GpuSpec, InstanceType, gpu_specs
+from infra.planning.catalog.models import MINIMUM_CAPABILITY, ModelArchitecture
 from infra.settings import Gpu, Settings
 
-# Lowest compute capability (SM version times ten) on which vLLM runs a weight quantization.
-MINIMUM_CAPABILITY = {
-    "fp8": 75,
-    "awq": 75,
-    "gptq": 60,
-    "compressed-tensors": 75,
-    "bitsandbytes": 70,
-    "gptq_marlin": 80,
-    "mxfp4": 80,
-}
+# vLLM prefetches weights from a network file system when the checkpoint is at most this share of the memory it may use.
+PREFETCH_SHARE = 0.9
 
 
 class PlanError(ValueError):
@@ -30,10 +22,11 @@ def refusals(settings: Settings, architecture: ModelArchitecture, gpu: GpuSpec) 
     """Every reason, memory aside, why this model cannot run with these settings on this GPU."""
     found = []
     method = settings.quantization or architecture.quantization
-    needed = MINIMUM_CAPABILITY.get(method, 0)
+    needed = max(MINIMUM_CAPABILITY.get(settings.quantization, 0), architecture.minimum_capability)
     if gpu.compute_capability < needed:
+        able = [f"gpu: {other.gpu}" for other in gpu_specs().values() if other.compute_capability >= needed]
         found.append(
-            f"quantization: {method} needs compute capability {needed / 10} and an {gpu.label} has {gpu.compute_capability / 10}. Set gpu to a newer class"
+            f"quantization: {method} needs compute capability {needed / 10} and an {gpu.label} has {gpu.compute_capability / 10}. Set {' or '.join(able) or 'model to a checkpoint with another quantization'}"
         )
     if settings.quantization and architecture.quantization and settings.quantization != architecture.quantization:
         found.append(
@@ -96,6 +89,12 @@ def choose_instances(
                 reasons.append(
                     f"instanceTypes: {name} has {kind.gpus} GPU{'s' if kind.gpus > 1 else ''}, but gpuCount is {settings.gpu_count}. Set gpuCount: {kind.gpus}, or a larger type"
                 )
+            elif checkpoint_gib > PREFETCH_SHARE * container_memory_gib(kind) and not _reads_weights_its_own_way(
+                settings
+            ):
+                reasons.append(
+                    f"instanceTypes: {name} gives the engine {container_memory_gib(kind):.1f} GiB of memory; prefetching the checkpoint of {checkpoint_gib:.1f} GiB needs {checkpoint_gib / PREFETCH_SHARE:.1f}. Set a type with more memory, or engineArgs: [--safetensors-load-strategy, lazy] for slow reads"
+                )
         if reasons:
             raise PlanError(reasons)
         return tuple(catalog[name] for name in settings.instance_types)
@@ -108,8 +107,12 @@ def choose_instances(
     smallest = min(k.gpus for k in enough)
     variant = enough[0].gpu_memory_gib
     alike = [k for k in enough if k.gpus == smallest and k.gpu_memory_gib == variant]
-    roomy = [k for k in alike if container_memory_gib(k) * 0.9 >= checkpoint_gib]
+    roomy = [k for k in alike if container_memory_gib(k) * PREFETCH_SHARE >= checkpoint_gib]
     return tuple((roomy or alike[-1:])[:3])
+
+
+def _reads_weights_its_own_way(settings: Settings) -> bool:
+    return any(arg.split("=")[0] in ("--safetensors-load-strategy", "--load-format") for arg in settings.engine_args)
 
 
 def container_memory_gib(kind: InstanceType) -> float:

@@ -132,8 +132,8 @@ def _gateway_plan(settings: Settings, capacity: CapacityPlan, engine_image: str)
     return GatewayPlan(
         image=settings.gateway_image,
         count=settings.gateway_count,
-        cpu_units=512,
-        memory_mib=1024,
+        cpu_units=settings.gateway_cpu,
+        memory_mib=settings.gateway_memory_mib,
         port=GATEWAY_PORT,
         metrics_port=METRICS_PORT,
         environment={

@@ -29,6 +29,7 @@ class ModelArchitecture:
 
     ``quantization`` is the checkpoint's own method (fp8, awq, gptq, compressed-tensors) or empty.
     ``weight_bits`` is the width of a quantized linear weight, 16 where it is not quantized.
+    ``minimum_capability`` is the lowest SM version times ten on which vLLM runs the checkpoint's quantization.
     """
 
     hidden_size: int
@@ -42,6 +43,7 @@ class ModelArchitecture:
     tie_word_embeddings: bool
     quantization: str
     weight_bits: int
+    minimum_capability: int
     num_experts: int
     moe_intermediate_size: int
     gated_mlp: bool
@@ -105,12 +107,29 @@ class ModelArchitecture:
             tie_word_embeddings=bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", False))),
             quantization=method,
             weight_bits=bits,
+            minimum_capability=_minimum_capability(method, quantization),
             num_experts=experts,
             moe_intermediate_size=int(text.get("moe_intermediate_size") or intermediate),
             gated_mlp=bool(text.get("gated_mlp", True)),
             vision_parameters=vision,
             source=source,
         )
+
+
+# Lowest compute capability of each weight quantization, as vLLM 0.32's own classes state it.
+MINIMUM_CAPABILITY = {
+    "awq": 75, "bitsandbytes": 70, "compressed-tensors": 70, "experts_int8": 80, "fbgemm_fp8": 80, "fp8": 75,
+    "fp_quant": 100, "gptq": 60, "modelopt": 75, "mxfp4": 80, "torchao": 75,
+}  # fmt: skip
+_W4A8_CAPABILITY = 90  # 4-bit weights with 8-bit float activations run on Hopper and newer only
+
+
+def _minimum_capability(method: str, quantization: Mapping[str, Any]) -> int:
+    for group in (quantization.get("config_groups") or {}).values():
+        weights, activations = group.get("weights") or {}, group.get("input_activations") or {}
+        if weights.get("num_bits") == 4 and activations.get("num_bits") == 8 and activations.get("type") == "float":
+            return _W4A8_CAPABILITY
+    return MINIMUM_CAPABILITY.get(method, 0)
 
 
 def _compressed_bits(quantization: Mapping[str, Any]) -> int:

@@ -143,6 +143,7 @@ def test_a_length_that_does_not_fit_names_one_that_does() -> None:
         ({"instanceTypes": ["g5.huge"]}, "instanceTypes", "g5.xlarge"),
         ({"instanceTypes": ["g6.xlarge"]}, "instanceTypes", "gpu: l4"),
         ({"instanceTypes": ["g5.xlarge"], "gpuCount": 4}, "instanceTypes", "larger type"),
+        ({"instanceTypes": ["g5.xlarge"], "model": "Qwen/Qwen3-8B"}, "instanceTypes", "more memory"),
         ({"speculative": "magic beans"}, "speculative", "ngram"),
         ({"speculative": "{"}, "speculative", "JSON"),
         ({"model": "acme/unknown"}, "model", "infra/planning/catalog/models.json"),
@@ -158,6 +159,31 @@ def test_each_refusal_is_one_line_that_says_what_to_set(
     assert found.startswith(f"{key}: ")
     assert advice in found
     assert "\n" not in found
+
+
+def test_a_quantization_that_the_gpu_cannot_run_names_one_that_can() -> None:
+    activations = {"num_bits": 8, "type": "float"}
+    group = {"weights": {"num_bits": 4}, "input_activations": activations}
+    config = {
+        "hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2, "vocab_size": 512, "max_position_embeddings": 32_768,
+        "quantization_config": {"quant_method": "compressed-tensors", "config_groups": {"group_0": group}},
+    }  # fmt: skip
+    with pytest.raises(
+        PlanError,
+        match=r"^quantization: compressed-tensors needs compute capability 9.0 .* Set gpu: h100 or gpu: h200$",
+    ):
+        make_plan(load_stack("dev", {"model": "acme/w4a8"}), fetch=lambda model, revision: config)
+    assert make_plan(
+        load_stack("dev", {"model": "acme/w4a8", "gpu": "h100"}), fetch=lambda model, revision: config
+    ).memory.fits
+
+
+def test_slow_reads_may_be_chosen() -> None:
+    chosen = plan(
+        instanceTypes=["g5.xlarge"], model="Qwen/Qwen3-8B", engineArgs=["--safetensors-load-strategy", "lazy"]
+    )
+    assert chosen.capacity.instance_types[0].name == "g5.xlarge"
+    assert any("slow" in warning for warning in chosen.warnings)
 
 
 def test_all_refusals_come_together() -> None:

@@ -1,0 +1,84 @@
+"""What cannot be deployed, though it could be served: found before anything is created, each with what to set instead."""
+
+from __future__ import annotations
+
+import re
+
+from infra.planning.plan import ServingPlan
+from infra.planning.refusals import container_memory_gib
+from infra.settings import FastBoot, Settings, Target
+
+# Fargate's table: CPU units -> (smallest, largest, step) of memory in MiB.
+FARGATE_MEMORY_MIB = {
+    256: (512, 2048, 512), 512: (1024, 4096, 1024), 1024: (2048, 8192, 1024), 2048: (4096, 16384, 1024),
+    4096: (8192, 30720, 1024), 8192: (16384, 61440, 4096), 16384: (32768, 122880, 8192),
+}  # fmt: skip
+# NCCL and vLLM's workers pass tensors through /dev/shm; below a GiB a GPU a tensor-parallel engine dies when loaded.
+SHARED_MEMORY_GIB_PER_GPU = 1
+LONGEST_STACK_NAME = 40
+
+
+def deployment_refusals(settings: Settings, plan: ServingPlan, stack: str, region: str) -> list[str]:
+    """Every reason why the plan of a stack cannot be deployed in a region. The local runner does not ask."""
+    found = _shared_memory(settings, plan) + _times(settings, plan)
+    if settings.target is not Target.ECS:
+        return found
+    found += _fargate_size(settings)
+    match = re.match(r"arn:aws[a-z-]*:acm:(?P<region>[a-z0-9-]+):", settings.certificate_arn)
+    if match and match["region"] != region:
+        found.append(
+            f"certificateArn: found a certificate in {match['region']}, but the stack is in {region}; a load balancer takes certificates of its own region only. Set certificateArn to one in {region}, or aws:region: {match['region']}"
+        )
+    if len(stack) > LONGEST_STACK_NAME or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]*", stack):
+        found.append(
+            f"stack: found the name {stack!r} ({len(stack)} characters), which AWS names cannot be made from. Set a name of at most {LONGEST_STACK_NAME} letters, digits and hyphens with pulumi stack rename"
+        )
+    return found
+
+
+def _shared_memory(settings: Settings, plan: ServingPlan) -> list[str]:
+    found = []
+    least = SHARED_MEMORY_GIB_PER_GPU * settings.gpu_count
+    memory_gib = min(container_memory_gib(kind) for kind in plan.capacity.instance_types)
+    if settings.gpu_count > 1 and plan.engine.shared_memory_mib < least * 1024:
+        found.append(
+            f"sharedMemoryGib: found {settings.shared_memory_gib}, too small for {settings.gpu_count} GPUs that pass tensors through it. Set sharedMemoryGib to at least {least}, or 0"
+        )
+    if plan.engine.shared_memory_mib > memory_gib * 1024 / 2:
+        found.append(
+            f"sharedMemoryGib: found {settings.shared_memory_gib}, more than half of the engine's {memory_gib:.1f} GiB of memory. Set sharedMemoryGib to at most {int(memory_gib / 2)}, or 0"
+        )
+    return found
+
+
+def _times(settings: Settings, plan: ServingPlan) -> list[str]:
+    found = []
+    cold = plan.capacity.expected_cold_start_seconds
+    minutes = -(-cold // 60)
+    scales = settings.max_replicas > settings.min_replicas or settings.min_replicas == 0
+    if scales and plan.capacity.scale_down_seconds < cold:
+        found.append(
+            f"scaleDownMinutes: found {settings.scale_down_minutes}, shorter than a cold start of about {cold} s, so the stack would start and stop without end. Set scaleDownMinutes to at least {minutes}"
+        )
+    if plan.capacity.startup_timeout_seconds < cold:
+        faster = "; fastBoot: true starts faster" if settings.fast_boot is FastBoot.OFF else ""
+        found.append(
+            f"startupTimeoutMinutes: found {settings.startup_timeout_minutes}, shorter than a cold start of about {cold} s. Set startupTimeoutMinutes to at least {minutes}{faster}"
+        )
+    return found
+
+
+def _fargate_size(settings: Settings) -> list[str]:
+    sizes = FARGATE_MEMORY_MIB.get(settings.gateway_cpu)
+    if sizes is None:
+        near = min(FARGATE_MEMORY_MIB, key=lambda cpu: abs(cpu - settings.gateway_cpu))
+        return [
+            f"gatewayCpu: found {settings.gateway_cpu}, which Fargate does not offer. Set gatewayCpu to {near} (or another of {', '.join(map(str, FARGATE_MEMORY_MIB))})"
+        ]
+    smallest, largest, step = sizes
+    if smallest <= settings.gateway_memory_mib <= largest and settings.gateway_memory_mib % step == 0:
+        return []
+    near = min(range(smallest, largest + 1, step), key=lambda mib: abs(mib - settings.gateway_memory_mib))
+    return [
+        f"gatewayMemoryMib: found {settings.gateway_memory_mib}, which Fargate does not offer with gatewayCpu {settings.gateway_cpu} ({smallest} to {largest} in steps of {step}). Set gatewayMemoryMib to {near}"
+    ]

@@ -1,0 +1,101 @@
+"""What the account allows, asked of AWS before anything is created. Needs credentials; without them it only warns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from infra.planning.catalog.gpus import InstanceType
+from infra.planning.plan import ServingPlan
+from infra.settings import Capacity, Settings
+
+# Service Quotas' codes of "Running On-Demand/Spot instances", counted in vCPUs: by instance family's first letter.
+QUOTA_CODES = {
+    (Capacity.ON_DEMAND, "g"): "L-DB2E81BA", (Capacity.SPOT, "g"): "L-3819A6DF",
+    (Capacity.ON_DEMAND, "p"): "L-417A185B", (Capacity.SPOT, "p"): "L-7212CCBC",
+}  # fmt: skip
+QUOTA_NAMES = {"g": "G and VT", "p": "P"}
+_CONFIG = Config(connect_timeout=3, read_timeout=5, retries={"max_attempts": 2})
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a check found: what cannot work, and what could not be checked or may hurt later."""
+
+    refusals: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def vcpu_quota(settings: Settings, plan: ServingPlan, region: str, client: Callable[[], Any] | None = None) -> Findings:
+    """Whether the account's quota allows the GPU instances of a plan.
+
+    Args:
+        settings: the stack's settings.
+        plan: its plan.
+        region: the stack's region.
+        client: makes a Service Quotas client; by default from the credentials at hand.
+    """
+    if settings.capacity is Capacity.RESERVATION:
+        return Findings()
+    kind = plan.capacity.instance_types[0]
+    family = kind.name[0]
+    code = QUOTA_CODES[settings.capacity, family]
+    try:
+        quotas = (client or (lambda: _client("service-quotas", region)))()
+        allowed = float(quotas.get_service_quota(ServiceCode="ec2", QuotaCode=code)["Quota"]["Value"])
+    except (BotoCoreError, ClientError) as error:
+        return Findings(warnings=(f"the vCPU quota of {kind.name} in {region} was not checked: {_reason(error)}",))
+    needed = max(1, settings.min_replicas) * kind.vcpus
+    title = f"Running {'Spot' if settings.capacity is Capacity.SPOT else 'On-Demand'} {QUOTA_NAMES[family]} instances"
+    if allowed < needed:
+        return Findings(refusals=(_too_low(kind, allowed, needed, title, code, region),))
+    most = (settings.max_replicas + settings.warm_pool) * kind.vcpus
+    if allowed < most:
+        replicas = math.floor(allowed / kind.vcpus)
+        return Findings(
+            warnings=(
+                f"the quota {title} ({code}) of {allowed:g} vCPUs in {region} is enough for {replicas} of {most // kind.vcpus} instances",
+            )
+        )
+    return Findings()
+
+
+def _too_low(kind: InstanceType, allowed: float, needed: int, title: str, code: str, region: str) -> str:
+    return (
+        f"gpu: {kind.name} needs {needed} vCPUs, but the account's quota {title} is {allowed:g} in {region}. "
+        f"Set another gpu, or raise the quota: aws service-quotas request-service-quota-increase --service-code ec2 --quota-code {code} --desired-value {needed}"
+    )
+
+
+def offered_zones(kinds: tuple[InstanceType, ...], offerings: list[tuple[str, str]]) -> tuple[str, ...]:
+    """The zones that offer at least one of the instance types, sorted.
+
+    Args:
+        kinds: the plan's instance types.
+        offerings: (instance type, zone) pairs as EC2 lists them.
+    """
+    names = {kind.name for kind in kinds}
+    return tuple(sorted({zone for name, zone in offerings if name in names}))
+
+
+def not_offered(kinds: tuple[InstanceType, ...], region: str) -> str:
+    """The refusal for instance types that no zone of the region has."""
+    names = ", ".join(kind.name for kind in kinds)
+    return f"gpu: no zone of {region} offers {names}. Set aws:region to one that does, or another gpu"
+
+
+def _client(service: str, region: str) -> Any:
+    session = boto3.Session(region_name=region)
+    return session.client(service, config=_CONFIG)  # type: ignore[call-overload]
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ClientError):
+        return str(error.response.get("Error", {}).get("Code", "refused"))
+    return type(error).__name__
