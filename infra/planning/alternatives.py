@@ -6,7 +6,7 @@ from typing import Any
 
 from infra.planning.catalog.gpus import GpuSpec, InstanceType, gpu_specs, instance_types
 from infra.planning.catalog.models import GIB, ModelArchitecture
-from infra.planning.memory import fit, weight_bytes
+from infra.planning.memory import AUTOMATIC_LENGTH_STEP_TOKENS, fit, weight_bytes
 from infra.planning.plan import MemoryFit
 from infra.planning.refusals import PlanError, choose_instances, refusals
 from infra.settings import Gpu, Settings
@@ -68,6 +68,7 @@ def _priced(settings: Settings, architecture: ModelArchitecture, change: dict[st
     ):
         return []
     names = {"gpu": "gpu", "gpu_count": "gpuCount", "quantization": "quantization", "max_model_len": "maxModelLen"}
-    values = {**change, **({"max_model_len": memory.max_model_len} if "max_model_len" in change else {})}
+    longest = memory.kv_cache_tokens // AUTOMATIC_LENGTH_STEP_TOKENS * AUTOMATIC_LENGTH_STEP_TOKENS
+    values = {**change, **({"max_model_len": longest} if "max_model_len" in change else {})}
     text = " with ".join(f"{names[key]}: {value}" for key, value in values.items())
     return [(kinds[0].usd_per_hour, f"{text} ({kinds[0].name}, ${kinds[0].usd_per_hour:.2f} an hour)")]

@@ -1,0 +1,95 @@
+"""docs/refusals.md holds every refusal as users see it. `UPDATE_DOCS=1 make test` writes it anew."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.planning import PlanError, make_plan
+from infra.planning.deployment import deployment_refusals
+from infra.preflight import not_offered, vcpu_quota
+from infra.settings_problems import SettingsError
+from infra.stack_files import load_stack
+
+DOCUMENT = Path(__file__).parents[2] / "docs/refusals.md"
+HEADING = """# What is refused, before anything is created
+
+`pulumi preview`, `pulumi up` and `python -m infra.planning` refuse what cannot work, all problems at once, each with what
+to set instead. A test writes this table from the code, so these are the messages as you see them.
+
+| what is wrong | tried on | message |
+|---|---|---|
+"""
+W4A8 = {
+    "hidden_size": 4096, "num_attention_heads": 32, "num_hidden_layers": 32, "vocab_size": 128_256, "max_position_embeddings": 32_768,
+    "quantization_config": {"quant_method": "compressed-tensors", "config_groups": {
+        "group_0": {"weights": {"num_bits": 4}, "input_activations": {"num_bits": 8, "type": "float"}}}},
+}  # fmt: skip
+# What is wrong, the stack it was tried on, the settings that were changed.
+CASES: list[tuple[str, str, dict[str, Any]]] = [
+    ("the model does not fit", "prod", {"gpu": "a10g"}),
+    ("one sequence does not fit", "dev", {"maxModelLen": 262_144}),
+    ("tensor parallelism does not divide the heads", "dev", {"gpuCount": 8, "model": "Qwen/Qwen2.5-VL-7B-Instruct"}),
+    ("FP8 KV cache on an A10G", "dev", {"kvCacheDtype": "fp8"}),
+    ("a quantization that the GPU cannot run", "dev", {"model": "acme/Model-W4A8"}),
+    ("a quantization that is not the checkpoint's", "dev", {"quantization": "fp8", "model": "Qwen/Qwen3-8B-AWQ"}),
+    ("maxModelLen beyond the model's", "dev", {"maxModelLen": 300_000}),
+    ("shared memory too small", "dev", {"gpuCount": 4, "sharedMemoryGib": 1}),
+    ("memory below what prefetch needs", "dev", {"instanceTypes": ["g5.xlarge"], "model": "Qwen/Qwen3-8B"}),
+    ("images without a vision model", "dev", {"imageLimit": 1}),
+    ("cooldown below the cold start", "dev", {"scaleDownMinutes": 1}),
+    ("startup timeout below the cold start", "dev", {"startupTimeoutMinutes": 2}),
+    ("certificate in another region", "dev", {"certificateArn": "arn:aws:acm:eu-west-1:123456789012:certificate/x"}),
+    ("a Fargate size that does not exist", "dev", {"gatewayMemoryMib": 8192}),
+    ("plain HTTP from everywhere", "dev", {"allowedCidrs": ["0.0.0.0/0"]}),
+    ("an unknown key", "dev", {"gppu": "h100"}),
+    ("a bad value", "dev", {"gpuCount": 3}),
+    ("a stack name that AWS names cannot hold", "feature-" + "x" * 40, {}),
+    ("GPU not offered in the region", "dev", {}),
+    ("vCPU quota too low", "prod", {}),
+]
+
+
+class Quotas:
+    def get_service_quota(self, **_: str) -> dict[str, Any]:
+        return {"Quota": {"Value": 8.0}}
+
+
+def message(title: str, stack: str, overrides: dict[str, Any]) -> str:
+    try:
+        settings = load_stack(stack if stack in ("dev", "prod") else "dev", overrides)
+        plan = make_plan(settings, fetch=lambda model, revision: W4A8)
+    except SettingsError as error:
+        (problem,) = error.problems
+        return problem
+    except PlanError as error:
+        (reason,) = error.reasons
+        return reason
+    if title.startswith("GPU not offered"):
+        return not_offered(plan.capacity.instance_types, "eu-north-1")
+    if title.startswith("vCPU quota"):
+        (refusal,) = vcpu_quota(settings, plan, "us-east-1", Quotas).refusals
+        return refusal
+    (refusal,) = deployment_refusals(settings, plan, stack, "us-east-1")
+    return refusal
+
+
+def row(title: str, stack: str, overrides: dict[str, Any]) -> str:
+    tried = ", ".join([stack, *(f"{key}: {value}" for key, value in overrides.items())])
+    return f"| {title} | `{tried}` | {message(title, stack, overrides)} |"
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case[0] for case in CASES])
+def test_a_refusal_is_at_most_two_lines_and_says_what_to_set(case: tuple[str, str, dict[str, Any]]) -> None:
+    text = message(*case)
+    assert "\n" not in text
+    assert len(text) < 420  # two lines of a wide terminal
+    assert any(word in text for word in ("Set ", "Set:", "set ", "Remove ", "did you mean"))
+
+
+def test_the_table_in_the_docs_is_what_users_see() -> None:
+    table = HEADING + "\n".join(row(*case) for case in CASES) + "\n"
+    if os.environ.get("UPDATE_DOCS"):
+        DOCUMENT.write_text(table)
+    assert DOCUMENT.read_text() == table
