@@ -1,0 +1,106 @@
+"""A deployed stack, as Pulumi and Secrets Manager tell it."""
+
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from smoke_tests.errors import TargetError
+
+PROJECT_FOLDER = Path(__file__).resolve().parent.parent
+PULUMI_TIMEOUT_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class StackOutputs:
+    """What the tests need of a stack's outputs. `keys_document` is the secret's text, None where not read."""
+
+    endpoint: str
+    model: str
+    region: str | None
+    gpu: str | None
+    gpu_count: int | None
+    instance_type: str | None
+    usd_per_hour_active: float | None
+    keys_document: str | None = None
+
+    def __repr__(self) -> str:
+        return f"StackOutputs(endpoint={self.endpoint!r}, model={self.model!r})"
+
+
+def read_stack(stack: str, *, read_key: bool = True, project_folder: Path = PROJECT_FOLDER) -> StackOutputs:
+    """Return what `pulumi stack output` says of `stack`, with the keys document out of Secrets Manager.
+
+    Never asks Pulumi for secret values: the key is read with the caller's own AWS credentials, so who may
+    not read the secret cannot run the tests either. Raises TargetError.
+    """
+    outputs = _pulumi_outputs(stack, project_folder)
+    endpoint = outputs.get("endpoint")
+    if not isinstance(endpoint, str) or not endpoint:
+        raise TargetError(f"stack {stack!r} has no output `endpoint`; deploy it first: pulumi up --stack {stack}")
+    region = _text(outputs, "region")
+    secret = _text(outputs, "apiKeySecretArn")
+    return StackOutputs(
+        endpoint=endpoint,
+        model=_text(outputs, "model") or "",
+        region=region,
+        gpu=_text(outputs, "gpu"),
+        gpu_count=int(outputs["gpuCount"]) if outputs.get("gpuCount") else None,
+        instance_type=_text(outputs, "instanceType"),
+        usd_per_hour_active=float(outputs["usdPerHourActive"]) if outputs.get("usdPerHourActive") else None,
+        keys_document=_secret_text(secret, region) if secret and read_key else None,
+    )
+
+
+def _text(outputs: dict[str, Any], name: str) -> str | None:
+    value = outputs.get(name)
+    return str(value) if value else None
+
+
+def _pulumi_outputs(stack: str, project_folder: Path) -> dict[str, Any]:
+    command = ["pulumi", "stack", "output", "--json", "--non-interactive", "--stack", stack]
+    try:
+        done = subprocess.run(
+            command, cwd=project_folder, capture_output=True, text=True, timeout=PULUMI_TIMEOUT_SECONDS, check=False
+        )
+    except FileNotFoundError:
+        raise TargetError(
+            "--stack needs the pulumi command, which is not on the PATH; install it or use --endpoint URL"
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise TargetError(
+            f"pulumi stack output did not finish within {PULUMI_TIMEOUT_SECONDS} s; is `pulumi login` done?"
+        ) from None
+    if done.returncode != 0:
+        reason = next(
+            (line.strip() for line in done.stderr.splitlines() if line.strip()), f"exit code {done.returncode}"
+        )
+        raise TargetError(f"pulumi stack output --stack {stack} failed: {reason}")
+    try:
+        outputs = json.loads(done.stdout or "{}")
+    except ValueError:
+        raise TargetError(f"pulumi stack output --stack {stack} printed no JSON") from None
+    if not isinstance(outputs, dict) or not outputs:
+        raise TargetError(f"stack {stack!r} has no outputs; deploy it first: pulumi up --stack {stack}")
+    return outputs
+
+
+def _secret_text(arn: str, region: str | None) -> str:
+    # Imported here: boto3 takes half a second to load, and `--endpoint` has no use for it.
+    import boto3
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    hint = "sign in to AWS (AWS_PROFILE, aws sso login) or give --api-key-file"
+    try:
+        secret = boto3.client("secretsmanager", region_name=region).get_secret_value(SecretId=arn)
+    except ClientError as error:
+        detail = error.response.get("Error", {})
+        raise TargetError(
+            f"cannot read the API key {arn}: {detail.get('Code')}: {detail.get('Message')}; {hint}"
+        ) from None
+    except BotoCoreError as error:
+        raise TargetError(f"cannot read the API key {arn}: {error}; {hint}") from None
+    if "SecretString" not in secret:
+        raise TargetError(f"the API key {arn} is binary; store a JSON object {{name: key}}")
+    return secret["SecretString"]

@@ -1,0 +1,135 @@
+"""Which endpoint is meant: command-line options in, a `Target` out."""
+
+import argparse
+import json
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from smoke_tests.errors import TargetError
+from smoke_tests.stack import read_stack
+
+API_KEY_VARIABLE = "VLLM_API_KEY"
+# A bare key may end in base64's "=": only something else after the sign makes it a named one.
+NAMED_KEY = re.compile(r"([A-Za-z0-9_.-]{1,64})=(.*[^=].*)")
+USABLE_KEY = re.compile(r"[\x21-\x7e]{1,512}")
+
+
+@dataclass(frozen=True)
+class Target:
+    """An endpoint under test and what is known of it.
+
+    `endpoint` is the base URL without `/v1` and without a trailing slash. `api_key` is None where the
+    endpoint asks for none; it never shows in a repr, so a failing test cannot print it. `model` is empty
+    until the endpoint was asked (see `cold_start.wait_for_answer`). `usd_per_hour` is what the stack's plan
+    says an active hour costs; None for a bare endpoint.
+    """
+
+    endpoint: str
+    api_key: str | None = field(default=None, repr=False)
+    model: str = ""
+    stack: str | None = None
+    gpu: str | None = None
+    gpu_count: int | None = None
+    instance_type: str | None = None
+    region: str | None = None
+    usd_per_hour: float | None = None
+
+    @property
+    def openai_base_url(self) -> str:
+        """The base URL the OpenAI SDK takes."""
+        return f"{self.endpoint}/v1"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers that carry the key, empty without one."""
+        return {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
+
+
+def add_target_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that every command of this package shares."""
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--endpoint", metavar="URL", help="base URL, with or without /v1")
+    where.add_argument("--stack", help="Pulumi stack whose outputs name endpoint, model and key")
+    parser.add_argument(
+        "--api-key-file",
+        type=Path,
+        metavar="FILE",
+        help=f"file with the API key (else ${API_KEY_VARIABLE}, else the stack's secret)",
+    )
+    parser.add_argument("--model", default="", help="model to ask for (default: the stack's, else the first listed)")
+    parser.add_argument(
+        "--wait-seconds",
+        type=float,
+        default=900.0,
+        metavar="S",
+        help="how long to wait through a cold start (default 900)",
+    )
+
+
+def target_from_options(options: argparse.Namespace) -> Target:
+    """Return the target that the options name.
+
+    The key comes from `--api-key-file`, else from the environment, else from the stack's secret. Raises
+    TargetError with one line for the person at the terminal.
+    """
+    key = _given_key(options.api_key_file)
+    if options.stack is None:
+        return Target(normalize_endpoint(options.endpoint), key, options.model)
+    stack = read_stack(options.stack, read_key=key is None)
+    return Target(
+        endpoint=normalize_endpoint(stack.endpoint),
+        api_key=key or (first_key(stack.keys_document) if stack.keys_document is not None else None),
+        model=options.model or stack.model,
+        stack=options.stack,
+        gpu=stack.gpu,
+        gpu_count=stack.gpu_count,
+        instance_type=stack.instance_type,
+        region=stack.region,
+        usd_per_hour=stack.usd_per_hour_active,
+    )
+
+
+def normalize_endpoint(url: str) -> str:
+    """Return `url` without a trailing slash or `/v1`; raises TargetError unless it is http(s)."""
+    base = url.strip().rstrip("/").removesuffix("/v1").rstrip("/")
+    parts = urlsplit(base)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise TargetError(f"--endpoint: {url!r} is no URL; give one such as http://127.0.0.1:8080")
+    return base
+
+
+def first_key(document: str) -> str:
+    """Return the first key of a keys document, read as the gateway reads it.
+
+    A document is a JSON object {name: key}, or lines of `name=key` or a bare key; blank lines and lines that
+    start with # are skipped. Raises TargetError where there is no usable key; no message holds one.
+    """
+    if document.lstrip().startswith("{"):
+        try:
+            keys = list(json.loads(document).values())
+        except ValueError:
+            raise TargetError("the API keys begin as JSON but are not; set {name: key} or name=key lines") from None
+    else:
+        lines = (line.strip() for line in document.splitlines())
+        entries = [line for line in lines if line and not line.startswith("#")]
+        keys = [named[2].strip() if (named := NAMED_KEY.fullmatch(line)) else line for line in entries]
+    if not keys:
+        raise TargetError("the API keys document holds no key; set {name: key}, name=key lines or a bare key")
+    if not isinstance(keys[0], str) or not USABLE_KEY.fullmatch(keys[0]):
+        raise TargetError("the first API key is not printable ASCII without spaces; set one that is")
+    return keys[0]
+
+
+def _given_key(path: Path | None) -> str | None:
+    if path is None:
+        given = os.environ.get(API_KEY_VARIABLE, "").strip()
+        return first_key(given) if given else None
+    try:
+        document = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise TargetError(f"--api-key-file: cannot read {path}: {reason}") from None
+    return first_key(document)

@@ -1,0 +1,116 @@
+"""Streaming: in order, at once, with usage, and ended as the protocol says."""
+
+import json
+import statistics
+import time
+from typing import Any
+
+import httpx2
+from openai import OpenAI
+from openai.types.chat import ChatCompletionChunk
+
+from smoke_tests.expectations import answer_text
+
+# Enough tokens that their making takes longer than any hop's jitter.
+PACED_TOKENS = 128
+ATTEMPTS = 3
+
+
+def stream_chat(client: OpenAI, model: str, **options: Any) -> list[ChatCompletionChunk]:
+    chunks = client.chat.completions.create(
+        model=model,
+        messages=[{"role": "user", "content": "Count from 1 to 20."}],
+        max_tokens=24,
+        temperature=0,
+        stream=True,
+        **options,
+    )
+    return list(chunks)
+
+
+def stream_body(model: str, **options: Any) -> dict[str, Any]:
+    messages = [{"role": "user", "content": "Count from 1 to 200, in words."}]
+    return {"model": model, "messages": messages, "max_tokens": 24, "temperature": 0, "stream": True} | options
+
+
+def test_stream_is_in_order(client: OpenAI, model: str) -> None:
+    chunks = [chunk for chunk in stream_chat(client, model) if chunk.choices]
+    assert len(chunks) >= 2, "the answer came in one piece"
+    assert {chunk.object for chunk in chunks} == {"chat.completion.chunk"}
+    assert {chunk.model for chunk in chunks} == {model}
+    assert len({chunk.id for chunk in chunks}) == 1, "the chunks of one answer have several ids"
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert "".join(answer_text(chunk.choices[0].delta) for chunk in chunks)
+    reasons = [chunk.choices[0].finish_reason for chunk in chunks]
+    assert reasons[-1] in ("stop", "length"), f"the last chunk has no finish_reason: {reasons[-1]}"
+    assert not any(reasons[:-1]), "a finish_reason stands before the last chunk"
+
+
+def test_stream_says_what_the_whole_answer_says(client: OpenAI, model: str) -> None:
+    def whole() -> str:
+        answer = client.chat.completions.create(
+            model=model, messages=[{"role": "user", "content": "Count from 1 to 20."}], max_tokens=24, temperature=0
+        )
+        return answer_text(answer.choices[0].message)
+
+    def streamed() -> str:
+        return "".join(answer_text(chunk.choices[0].delta) for chunk in stream_chat(client, model) if chunk.choices)
+
+    # Greedy answers may still part where two tokens are nearly as likely and the batch is another.
+    wholes = {whole() for _ in range(ATTEMPTS)}
+    streams = [streamed() for _ in range(ATTEMPTS)]
+    assert wholes & set(streams), f"streamed {streams[0]!r}, whole {wholes}"
+
+
+def test_stream_usage_comes_last(client: OpenAI, model: str) -> None:
+    chunks = stream_chat(client, model, stream_options={"include_usage": True})
+    assert all(chunk.usage is None for chunk in chunks[:-1]), "usage stands before the last chunk"
+    usage = chunks[-1].usage
+    assert usage is not None, "the last chunk has no usage"
+    assert chunks[-1].choices == []
+    assert usage.prompt_tokens > 0
+    assert 0 < usage.completion_tokens <= 24
+    assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens
+
+
+def test_stream_ends_with_done(http: httpx2.Client, model: str) -> None:
+    with http.stream("POST", "/v1/chat/completions", json=stream_body(model)) as response:
+        assert response.status_code == 200
+        assert response.headers["content-type"].startswith("text/event-stream")
+        events = [line.removeprefix("data:").strip() for line in response.iter_lines() if line.startswith("data:")]
+    assert events[-1] == "[DONE]", f"the last event is {events[-1][:80]!r}"
+    assert all("error" not in json.loads(event) for event in events[:-1])
+
+
+def test_stream_chunks_arrive_as_they_are_made(http: httpx2.Client, model: str) -> None:
+    # The middle one of a few: a busy machine may delay a chunk, but a buffer delays the first one every time.
+    spread = statistics.median(_spread(http, model) for _ in range(ATTEMPTS))
+    assert spread >= 0.2, (
+        f"the first chunk came after {1 - spread:.0%} of the answer's time: something buffers the stream"
+    )
+
+
+def test_completions_stream(client: OpenAI, model: str) -> None:
+    stream = client.completions.create(
+        model=model, prompt="Once upon a time", max_tokens=16, stream=True, stream_options={"include_usage": True}
+    )
+    chunks = list(stream)
+    assert "".join(chunk.choices[0].text for chunk in chunks if chunk.choices)
+    assert chunks[-1].usage is not None, "the last chunk has no usage"
+    assert 0 < chunks[-1].usage.completion_tokens <= 16
+
+
+def _spread(http: httpx2.Client, model: str) -> float:
+    """Return the share of an answer's time that lay between its first chunk and its last."""
+    # ignore_eos is vLLM's: a model that says little would leave nothing to measure. Others refuse it.
+    for options in ({"ignore_eos": True}, {}):
+        started = time.monotonic()
+        body = stream_body(model, max_tokens=PACED_TOKENS, **options)
+        with http.stream("POST", "/v1/chat/completions", json=body) as response:
+            if response.status_code == 400 and options:
+                continue
+            assert response.status_code == 200, f"HTTP {response.status_code}"
+            # Stamped by what comes off the network, comments of a held stream apart, not by parsed lines.
+            arrivals = [time.monotonic() for piece in response.iter_raw() if b"data:" in piece]
+        return (arrivals[-1] - arrivals[0]) / (arrivals[-1] - started)
+    raise AssertionError("the endpoint refuses a plain streamed request with HTTP 400")
