@@ -1,0 +1,203 @@
+"""The engine: vLLM on GPU nodes, and the headless Service under which the gateway finds its replicas."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import pulumi
+from pulumi_kubernetes import apps, core, meta, policy
+
+from infra.kubernetes.pods import COMPONENTS, Labels, container_security, environment, http_probe, literal, pod_security
+from infra.kubernetes.secrets import HF_TOKEN_KEY
+from infra.planning.engine import CACHE_PATH, WEIGHTS_PATH
+from infra.planning.plan import ServingPlan
+
+NAME = "engine"
+GPU_RESOURCE = "nvidia.com/gpu"
+# The upstream image has this user in group 0 and says so in its Dockerfile. Its home is replaced by an empty folder,
+# and its name said in the environment, so that an image without either works as well.
+USER_ID, GROUP_ID, USER_NAME, HOME = 2000, 0, "vllm", "/home/vllm"
+# From the deletion of a pod to the gateway not sending there any more: EndpointSlice, DNS (30 s where a node caches
+# names), and the gateway's own 2 s. Only then may vLLM get its SIGTERM: from there it answers new requests with 500.
+LEAVE_ROTATION_SECONDS = 35
+PROBE_PERIOD_SECONDS = 10
+# Pulling 10 GB and waiting for a node happen before a startup probe counts.
+PLACEMENT_SECONDS = 900
+# On ECS a container gets the whole instance. A node of a cluster also carries the kubelet and daemon sets, so only a
+# part is asked for; the limit stays, for the page cache through which the weights are read.
+REQUESTED_SHARE = 0.8
+PROCESS_MEMORY_MIB = 8 * 1024
+
+
+def memory_request_mib(plan: ServingPlan) -> int:
+    """Memory to reserve: the checkpoint in the page cache, shared memory and the processes, within the node's share."""
+    engine = plan.engine
+    needed = engine.checkpoint_gib * 1024 + engine.shared_memory_mib + PROCESS_MEMORY_MIB
+    return int(min(needed, engine.memory_mib * REQUESTED_SHARE))
+
+
+@dataclass(frozen=True)
+class EngineArgs:
+    """``node_instance_types``: only nodes of these types, by their well-known label; empty for any GPU node."""
+
+    namespace: pulumi.Input[str]
+    labels: Labels
+    plan: ServingPlan
+    replicas: int
+    claim_name: pulumi.Input[str]
+    hf_token_name: pulumi.Input[str] | None
+    node_instance_types: tuple[str, ...]
+
+
+class Engine(pulumi.ComponentResource):
+    """Deployment, headless Service and, for several replicas, a PodDisruptionBudget."""
+
+    service_name: pulumi.Output[str]
+
+    def __init__(self, name: str, args: EngineArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__(f"{COMPONENTS}:Engine", name, None, opts)
+        plan, labels = args.plan, args.labels
+        children = pulumi.ResourceOptions(parent=self)
+        service = core.v1.Service(
+            name,
+            metadata=labels.metadata(NAME, args.namespace, name=NAME),
+            spec=core.v1.ServiceSpecArgs(
+                cluster_ip="None",
+                selector=labels.of(NAME),
+                # A pod that ends stays listed under True until it is gone, and would be sent requests until then.
+                publish_not_ready_addresses=False,
+                ports=[core.v1.ServicePortArgs(name="http", port=plan.engine.port, target_port="http")],
+            ),
+            opts=children,
+        )
+        self.service_name = service.metadata.apply(lambda metadata: str(metadata.name))
+        startup_seconds = plan.capacity.startup_timeout_seconds + PLACEMENT_SECONDS
+        apps.v1.Deployment(
+            name,
+            metadata=labels.metadata(NAME, args.namespace, name=NAME),
+            spec=apps.v1.DeploymentSpecArgs(
+                replicas=args.replicas,
+                selector=meta.v1.LabelSelectorArgs(match_labels=labels.of(NAME)),
+                # No GPU is spare: the old pod gives its own to the new one.
+                strategy=apps.v1.DeploymentStrategyArgs(
+                    type="RollingUpdate",
+                    rolling_update=apps.v1.RollingUpdateDeploymentArgs(max_surge=0, max_unavailable=1),
+                ),
+                progress_deadline_seconds=startup_seconds,
+                revision_history_limit=3,
+                template=core.v1.PodTemplateSpecArgs(
+                    metadata=meta.v1.ObjectMetaArgs(labels=labels.of(NAME)), spec=_pod(args)
+                ),
+            ),
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                custom_timeouts=pulumi.CustomTimeouts(create=f"{startup_seconds}s", update=f"{startup_seconds}s"),
+            ),
+        )
+        if args.replicas > 1:
+            policy.v1.PodDisruptionBudget(
+                name,
+                metadata=labels.metadata(NAME, args.namespace, name=NAME),
+                spec=policy.v1.PodDisruptionBudgetSpecArgs(
+                    max_unavailable=1, selector=meta.v1.LabelSelectorArgs(match_labels=labels.of(NAME))
+                ),
+                opts=children,
+            )
+        self.register_outputs({"service_name": self.service_name})
+
+
+def _pod(args: EngineArgs) -> core.v1.PodSpecArgs:
+    plan = args.plan
+    return core.v1.PodSpecArgs(
+        automount_service_account_token=False,
+        # vLLM reads VLLM_*, and a Service called vllm would set VLLM_PORT in every pod of its namespace.
+        enable_service_links=False,
+        security_context=pod_security(USER_ID, GROUP_ID, volumes_group=USER_ID),
+        termination_grace_period_seconds=LEAVE_ROTATION_SECONDS + plan.engine.stop_timeout_seconds,
+        tolerations=[core.v1.TolerationArgs(key=GPU_RESOURCE, operator="Exists", effect="NoSchedule")],
+        affinity=_affinity(args.node_instance_types),
+        containers=[_container(args)],
+        volumes=[
+            core.v1.VolumeArgs(
+                name="weights",
+                persistent_volume_claim=core.v1.PersistentVolumeClaimVolumeSourceArgs(claim_name=args.claim_name),
+            ),
+            core.v1.VolumeArgs(name="home", empty_dir=core.v1.EmptyDirVolumeSourceArgs()),
+            core.v1.VolumeArgs(
+                name="shared-memory",
+                empty_dir=core.v1.EmptyDirVolumeSourceArgs(
+                    medium="Memory", size_limit=f"{plan.engine.shared_memory_mib}Mi"
+                ),
+            ),
+        ],
+    )
+
+
+def _container(args: EngineArgs) -> core.v1.ContainerArgs:
+    plan = args.plan
+    gpus = str(plan.capacity.gpu_count)
+    variables = environment({"HOME": HOME, "USER": USER_NAME} | dict(plan.engine.environment))
+    if args.hf_token_name is not None:
+        reference = core.v1.SecretKeySelectorArgs(name=args.hf_token_name, key=HF_TOKEN_KEY)
+        variables.append(
+            core.v1.EnvVarArgs(name="HF_TOKEN", value_from=core.v1.EnvVarSourceArgs(secret_key_ref=reference))
+        )
+    return core.v1.ContainerArgs(
+        name=NAME,
+        image=plan.engine.image,
+        # The image's entrypoint is `vllm serve`.
+        args=[
+            literal(argument)
+            for argument in (plan.model, "--host", "0.0.0.0", "--port", str(plan.engine.port), *plan.engine.args)  # noqa: S104
+        ],
+        working_dir=HOME,
+        env=variables,
+        ports=[core.v1.ContainerPortArgs(name="http", container_port=plan.engine.port)],
+        resources=core.v1.ResourceRequirementsArgs(
+            # A core for the API server and one for each GPU's worker; no limit, for tokenizing comes in bursts.
+            requests={
+                GPU_RESOURCE: gpus,
+                "cpu": str(1 + plan.capacity.gpu_count),
+                "memory": f"{memory_request_mib(plan)}Mi",
+            },
+            limits={GPU_RESOURCE: gpus, "memory": f"{plan.engine.memory_mib}Mi"},
+        ),
+        security_context=container_security(read_only_root=False),
+        startup_probe=http_probe(
+            "/health",
+            period=PROBE_PERIOD_SECONDS,
+            timeout=5,
+            failures=math.ceil(plan.capacity.startup_timeout_seconds / PROBE_PERIOD_SECONDS),
+        ),
+        readiness_probe=http_probe("/health", period=5, timeout=5, failures=3),
+        # /health fails when the engine is dead, and is slow when it is busy: a minute of silence before a restart.
+        liveness_probe=http_probe("/health", period=PROBE_PERIOD_SECONDS, timeout=10, failures=6),
+        lifecycle=core.v1.LifecycleArgs(
+            pre_stop=core.v1.LifecycleHandlerArgs(
+                exec_=core.v1.ExecActionArgs(command=["sleep", str(LEAVE_ROTATION_SECONDS)])
+            )
+        ),
+        volume_mounts=[
+            # One volume at both paths: the hub's cache and the compile caches are folders of different names in it.
+            core.v1.VolumeMountArgs(name="weights", mount_path=WEIGHTS_PATH),
+            core.v1.VolumeMountArgs(name="weights", mount_path=CACHE_PATH),
+            core.v1.VolumeMountArgs(name="home", mount_path=HOME),
+            core.v1.VolumeMountArgs(name="shared-memory", mount_path="/dev/shm"),  # noqa: S108 - the kernel's name for it
+        ],
+    )
+
+
+def _affinity(instance_types: tuple[str, ...]) -> core.v1.AffinityArgs | None:
+    if not instance_types:
+        return None
+    expression = core.v1.NodeSelectorRequirementArgs(
+        key="node.kubernetes.io/instance-type", operator="In", values=list(instance_types)
+    )
+    return core.v1.AffinityArgs(
+        node_affinity=core.v1.NodeAffinityArgs(
+            required_during_scheduling_ignored_during_execution=core.v1.NodeSelectorArgs(
+                node_selector_terms=[core.v1.NodeSelectorTermArgs(match_expressions=[expression])]
+            )
+        )
+    )

@@ -1,0 +1,97 @@
+"""The Ingress: a domain and its certificate in front of the gateway's Service."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import pulumi
+from pulumi_kubernetes import networking
+
+from infra.kubernetes import gateway
+from infra.kubernetes.exposure import ALB, NGINX, TLS_SECRET_NAME, controller_of
+from infra.kubernetes.pods import COMPONENTS, Labels
+
+# A body of the gateway's default GATEWAY_MAX_BODY_BYTES must come through: requests carry images.
+MAX_BODY = "20m"
+
+
+@dataclass(frozen=True)
+class IngressArgs:
+    """``ingress_class``: empty for the cluster's default. ``certificate_arn``: of ACM, for an alb class."""
+
+    namespace: pulumi.Input[str]
+    labels: Labels
+    ingress_class: str
+    domain: str
+    certificate_arn: str
+    allowed_cidrs: tuple[str, ...]
+    idle_timeout_seconds: int
+    service_name: pulumi.Input[str]
+
+
+class Ingress(pulumi.ComponentResource):
+    """One Ingress, with TLS from the Secret gateway-tls (cert-manager's or one's own) or from ACM."""
+
+    def __init__(self, name: str, args: IngressArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__(f"{COMPONENTS}:Ingress", name, None, opts)
+        backend = networking.v1.IngressBackendArgs(
+            service=networking.v1.IngressServiceBackendArgs(
+                name=args.service_name, port=networking.v1.ServiceBackendPortArgs(name="http")
+            )
+        )
+        path = networking.v1.HTTPIngressPathArgs(path="/", path_type="Prefix", backend=backend)
+        networking.v1.Ingress(
+            name,
+            metadata=args.labels.metadata(
+                gateway.NAME, args.namespace, name=gateway.NAME, annotations=controller_annotations(args)
+            ),
+            spec=networking.v1.IngressSpecArgs(
+                ingress_class_name=args.ingress_class or None,
+                rules=[
+                    networking.v1.IngressRuleArgs(
+                        host=args.domain, http=networking.v1.HTTPIngressRuleValueArgs(paths=[path])
+                    )
+                ],
+                tls=None
+                if args.certificate_arn
+                else [networking.v1.IngressTLSArgs(hosts=[args.domain], secret_name=TLS_SECRET_NAME)],
+            ),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        self.register_outputs({})
+
+
+def controller_annotations(args: IngressArgs) -> dict[str, str]:
+    """What a controller must be told so that long answers, held requests and images come through.
+
+    Of ingress-nginx and AWS's load balancer controller; the cluster's default class is spoken to as ingress-nginx, and
+    another controller ignores that. Traefik and Contour have no annotation for it, GKE has an object of its own
+    (BackendConfig): there, a timeout of ``idle_timeout_seconds`` is set at the controller.
+    """
+    cidrs = ",".join(args.allowed_cidrs)
+    controller = controller_of(args.ingress_class)
+    if controller == ALB:
+        found = {
+            "scheme": "internet-facing",
+            "target-type": "ip",
+            "listen-ports": json.dumps([{"HTTPS": 443}]),
+            "healthcheck-path": "/health/ready",
+            "load-balancer-attributes": f"idle_timeout.timeout_seconds={args.idle_timeout_seconds}",
+        }
+        found |= {"certificate-arn": args.certificate_arn} if args.certificate_arn else {}
+        found |= {"inbound-cidrs": cidrs} if cidrs else {}
+    elif controller == NGINX or not args.ingress_class:
+        found = {
+            "proxy-read-timeout": str(args.idle_timeout_seconds),
+            "proxy-send-timeout": str(args.idle_timeout_seconds),
+            "proxy-buffering": "off",
+            "proxy-request-buffering": "off",
+            "proxy-body-size": MAX_BODY,
+            # The gateway retries where it is safe; here, a request might run twice.
+            "proxy-next-upstream": "off",
+        }
+        found |= {"whitelist-source-range": cidrs} if cidrs else {}
+    else:
+        return {}
+    return {f"{controller or NGINX}.ingress.kubernetes.io/{name}": value for name, value in found.items()}

@@ -1,0 +1,95 @@
+"""What the components have in common: type tokens, labels, security contexts, probes, environment."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pulumi
+from pulumi_kubernetes import core, meta
+
+from infra.settings import PROJECT
+
+COMPONENTS = f"{PROJECT}:kubernetes"
+"""Package and module of the components' type tokens."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels that Kubernetes recommends, for one stack.
+
+    ``stack`` may be any name that Pulumi takes; as a label's value it is cut to 63 characters that begin and end with
+    a letter or a digit.
+    """
+
+    stack: str
+
+    @property
+    def common(self) -> dict[str, str]:
+        """The labels of all objects of the stack."""
+        instance = re.sub(r"[^A-Za-z0-9._-]", "-", self.stack)[:63].strip("._-")
+        return {
+            "app.kubernetes.io/name": PROJECT,
+            "app.kubernetes.io/instance": instance,
+            "app.kubernetes.io/managed-by": "pulumi",
+        }
+
+    def of(self, component: str) -> dict[str, str]:
+        """The labels of a component's objects, and what selects its pods: a Deployment's selector can never change."""
+        return self.common | {"app.kubernetes.io/component": component}
+
+    def metadata(
+        self,
+        component: str,
+        namespace: pulumi.Input[str],
+        *,
+        name: str | None = None,
+        annotations: Mapping[str, str] | None = None,
+    ) -> meta.v1.ObjectMetaArgs:
+        """The metadata of one object of a component; without a name Pulumi makes one that is new at a replacement."""
+        return meta.v1.ObjectMetaArgs(
+            name=name, namespace=namespace, labels=self.of(component), annotations=dict(annotations or {}) or None
+        )
+
+
+def pod_security(user: int, group: int, volumes_group: int) -> core.v1.PodSecurityContextArgs:
+    """A pod that satisfies the Pod Security Standard "restricted"; its volumes are writable by ``volumes_group``."""
+    return core.v1.PodSecurityContextArgs(
+        run_as_non_root=True,
+        run_as_user=user,
+        run_as_group=group,
+        fs_group=volumes_group,
+        # A cache of many gigabytes is not walked through at every start.
+        fs_group_change_policy="OnRootMismatch",
+        seccomp_profile=core.v1.SeccompProfileArgs(type="RuntimeDefault"),
+    )
+
+
+def container_security(*, read_only_root: bool) -> core.v1.SecurityContextArgs:
+    """A container without any privilege."""
+    return core.v1.SecurityContextArgs(
+        allow_privilege_escalation=False,
+        capabilities=core.v1.CapabilitiesArgs(drop=["ALL"]),
+        read_only_root_filesystem=read_only_root,
+    )
+
+
+def http_probe(path: str, *, period: int, timeout: int, failures: int) -> core.v1.ProbeArgs:
+    """A probe of the port called ``http``; ``period`` and ``timeout`` in seconds."""
+    return core.v1.ProbeArgs(
+        http_get=core.v1.HTTPGetActionArgs(path=path, port="http"),
+        period_seconds=period,
+        timeout_seconds=timeout,
+        failure_threshold=failures,
+    )
+
+
+def literal(text: str) -> str:
+    """A value that Kubernetes passes on as it is: ``$(NAME)`` in arguments and variables would be expanded."""
+    return text.replace("$(", "$$(")
+
+
+def environment(values: Mapping[str, str]) -> list[core.v1.EnvVarArgs]:
+    """Plain variables, sorted, so that their order never restarts a pod."""
+    return [core.v1.EnvVarArgs(name=name, value=literal(value)) for name, value in sorted(values.items())]

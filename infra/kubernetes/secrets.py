@@ -1,0 +1,70 @@
+"""The secrets: API keys for the gateway, the Hugging Face token for the engine."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_random
+from pulumi_kubernetes import core
+from pydantic import SecretStr
+
+from infra.kubernetes.pods import COMPONENTS, Labels
+
+API_KEYS_NAME = "api-keys"
+API_KEYS_FILE = "keys.json"
+HF_TOKEN_NAME = "hugging-face"  # noqa: S105 - the name of a Secret
+HF_TOKEN_KEY = "token"  # noqa: S105 - the name of its entry
+GENERATED_KEY_LENGTH = 48
+
+
+@dataclass(frozen=True)
+class SecretsArgs:
+    """Keys as name -> key, empty to have one made; the token, empty for none."""
+
+    namespace: pulumi.Input[str]
+    labels: Labels
+    api_keys: dict[str, SecretStr]
+    hf_token: SecretStr
+
+
+class Secrets(pulumi.ComponentResource):
+    """The Secrets of one stack.
+
+    Their names never change, so that new keys reach a running gateway through its mounted file, without a restart.
+    ``hf_token_name`` is None where no token is given.
+    """
+
+    api_keys_name: pulumi.Output[str]
+    hf_token_name: pulumi.Output[str] | None
+
+    def __init__(self, name: str, args: SecretsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__(f"{COMPONENTS}:Secrets", name, None, opts)
+        children = pulumi.ResourceOptions(parent=self)
+        if args.api_keys:
+            given = {key_name: key.get_secret_value() for key_name, key in args.api_keys.items()}
+            document = pulumi.Output.secret(json.dumps(given, sort_keys=True))
+        else:
+            made = pulumi_random.RandomPassword(
+                f"{name}-default-key", length=GENERATED_KEY_LENGTH, special=False, opts=children
+            )
+            key: pulumi.Output[str] = pulumi.Output.secret(made.result)
+            document = key.apply(lambda text: json.dumps({"default": f"sk-{text}"}))
+        keys = core.v1.Secret(
+            f"{name}-{API_KEYS_NAME}",
+            metadata=args.labels.metadata("gateway", args.namespace, name=API_KEYS_NAME),
+            string_data={API_KEYS_FILE: document},
+            opts=children,
+        )
+        self.api_keys_name = keys.metadata.apply(lambda metadata: str(metadata.name))
+        self.hf_token_name = None
+        if token := args.hf_token.get_secret_value():
+            secret = core.v1.Secret(
+                f"{name}-{HF_TOKEN_NAME}",
+                metadata=args.labels.metadata("engine", args.namespace, name=HF_TOKEN_NAME),
+                string_data={HF_TOKEN_KEY: pulumi.Output.secret(token)},
+                opts=children,
+            )
+            self.hf_token_name = secret.metadata.apply(lambda metadata: str(metadata.name))
+        self.register_outputs({"api_keys_name": self.api_keys_name})

@@ -1,0 +1,188 @@
+"""The whole rendering: plan in, objects of one namespace out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pulumi
+from pulumi_kubernetes import core, meta
+
+from infra.kubernetes import exposure
+from infra.kubernetes.engine import Engine, EngineArgs
+from infra.kubernetes.gateway import Gateway, GatewayArgs, local_image
+from infra.kubernetes.ingress import Ingress, IngressArgs
+from infra.kubernetes.network_policies import NetworkPolicies, NetworkPoliciesArgs
+from infra.kubernetes.pods import Labels
+from infra.kubernetes.secrets import API_KEYS_FILE, Secrets, SecretsArgs
+from infra.kubernetes.weights import Weights, WeightsArgs
+from infra.planning import PlanError
+from infra.planning.plan import ServingPlan
+from infra.settings import Settings
+
+
+def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]]:
+    """Declare the stack on the cluster of the current kubeconfig.
+
+    Returns:
+        The stack's exports.
+
+    Raises:
+        PlanError: the settings would expose the endpoint otherwise than they say.
+    """
+    if problems := exposure.problems(settings):
+        raise PlanError(problems)
+    labels = Labels(pulumi.get_stack())
+    replicas = max(1, plan.capacity.min_replicas)
+    _warn(settings, plan, replicas)
+    namespace = _namespace(settings, labels)
+    secrets = Secrets("secrets", SecretsArgs(namespace, labels, settings.api_keys, settings.hf_token))
+    weights = Weights(
+        "weights",
+        WeightsArgs(
+            namespace=namespace,
+            labels=labels,
+            checkpoint_gib=plan.engine.checkpoint_gib,
+            shared=plan.capacity.max_replicas > 1,
+            storage_class=settings.kubernetes_storage_class,
+            retain=settings.protect,
+        ),
+    )
+    engine = Engine(
+        "engine",
+        EngineArgs(
+            namespace=namespace,
+            labels=labels,
+            plan=plan,
+            replicas=replicas,
+            claim_name=weights.claim_name,
+            hf_token_name=secrets.hf_token_name,
+            node_instance_types=settings.instance_types,
+        ),
+    )
+    public_cidrs = () if settings.domain else settings.allowed_cidrs
+    gateway = Gateway(
+        "gateway",
+        GatewayArgs(
+            namespace=namespace,
+            labels=labels,
+            plan=plan.gateway,
+            api_keys_name=secrets.api_keys_name,
+            # The dot at the end keeps a resolver from trying the name under other domains, one with a wildcard say.
+            discovery=pulumi.Output.format(
+                "dns:{0}.{1}.svc.cluster.local.:{2}", engine.service_name, namespace, plan.engine.port
+            ),
+            service_port=80 if settings.domain else settings.endpoint_port,
+            allowed_cidrs=public_cidrs,
+        ),
+    )
+    NetworkPolicies(
+        "network-policies",
+        NetworkPoliciesArgs(namespace, labels, plan.engine.port, plan.gateway.port, plan.gateway.metrics_port),
+    )
+    if settings.domain:
+        Ingress(
+            "ingress",
+            IngressArgs(
+                namespace=namespace,
+                labels=labels,
+                ingress_class=settings.kubernetes_ingress_class,
+                domain=settings.domain,
+                certificate_arn=settings.certificate_arn,
+                allowed_cidrs=settings.allowed_cidrs,
+                idle_timeout_seconds=plan.gateway.idle_timeout_seconds,
+                service_name=gateway.service_name,
+            ),
+        )
+    return _exports(settings, plan, namespace, secrets, engine, gateway)
+
+
+def _namespace(settings: Settings, labels: Labels) -> pulumi.Output[str]:
+    """The namespace's name. Every namespaced object takes it, so that none is made before it or outlives it."""
+    namespace = core.v1.Namespace(
+        "namespace",
+        metadata=meta.v1.ObjectMetaArgs(
+            name=settings.kubernetes_namespace,
+            # The cluster itself then refuses a pod with more rights than ours need.
+            labels=labels.common | {"pod-security.kubernetes.io/enforce": "restricted"},
+            annotations={"vllm-endpoint/owner": settings.owner} if settings.owner else None,
+        ),
+        # A volume cannot outlive its namespace.
+        opts=pulumi.ResourceOptions(retain_on_delete=settings.protect),
+    )
+    return namespace.metadata.apply(lambda metadata: str(metadata.name))
+
+
+def _warn(settings: Settings, plan: ServingPlan, replicas: int) -> None:
+    """Say what a reader of the stack file would otherwise expect in vain."""
+    if not plan.gateway.image:
+        image = local_image()
+        pulumi.log.warn(
+            f"gatewayImage is not set: every node must have {image} already. Build it with `docker build -f "
+            f"image/gateway.Dockerfile -t {image} .` and load it (kind load docker-image, minikube image load); or push "
+            "it to a registry of yours and set gatewayImage to its name there"
+        )
+    if plan.capacity.max_replicas > replicas:
+        pulumi.log.warn(
+            f"maxReplicas is {plan.capacity.max_replicas}, but target kubernetes does not scale yet: {replicas} run. "
+            "Set minReplicas to run more"
+        )
+    ingress_class = settings.kubernetes_ingress_class
+    if settings.domain and ingress_class and not exposure.controller_of(ingress_class):
+        pulumi.log.warn(
+            f"kubernetesIngressClass {ingress_class}: set its controller's timeouts to at least "
+            f"{plan.gateway.idle_timeout_seconds} s and its body limit to 20 MB yourself; the annotations for it are not "
+            "known here (they are for names with nginx or alb in them)"
+        )
+    if keys := exposure.without_effect(settings):
+        pulumi.log.warn(f"target kubernetes has no use for: {', '.join(keys)}. The cluster's own tools do that")
+
+
+def _exports(
+    settings: Settings,
+    plan: ServingPlan,
+    namespace: pulumi.Output[str],
+    secrets: Secrets,
+    engine: Engine,
+    gateway: Gateway,
+) -> dict[str, pulumi.Input[Any]]:
+    suffix = "" if settings.endpoint_port == 80 else f":{settings.endpoint_port}"
+    endpoint: pulumi.Output[str]
+    if settings.domain:
+        endpoint = pulumi.Output.from_input(f"https://{settings.domain}")
+        access = (
+            f"Point {settings.domain} at the Ingress's address (kubectl -n {settings.kubernetes_namespace} get ingress)"
+        )
+        if not settings.certificate_arn:
+            access += f"; its certificate is the Secret {exposure.TLS_SECRET_NAME}, made by cert-manager or by you"
+    elif settings.allowed_cidrs:
+        endpoint = gateway.load_balancer.apply(lambda address: f"http://{address}{suffix}" if address else "")
+        access = f"Plain HTTP, from {', '.join(settings.allowed_cidrs)}"
+    else:
+        endpoint = pulumi.Output.format("http://{0}.{1}.svc.cluster.local{2}", gateway.service_name, namespace, suffix)
+        access = (
+            f"Inside the cluster only. kubectl -n {settings.kubernetes_namespace} port-forward service/gateway "
+            f"8000:{settings.endpoint_port} brings it to http://127.0.0.1:8000; domain opens it over HTTPS, "
+            "allowedCidrs over HTTP to networks you name"
+        )
+    # What runs is never less than one replica, idle or not.
+    idle = plan.cost.usd_per_hour_idle if plan.capacity.min_replicas else plan.cost.usd_per_hour_active
+    return {
+        "endpoint": endpoint,
+        "openaiBaseUrl": pulumi.Output.concat(endpoint, "/v1"),
+        "access": access,
+        "model": plan.served_model_name,
+        "namespace": namespace,
+        "apiKeySecretName": secrets.api_keys_name,
+        "apiKeyCommand": pulumi.Output.format(
+            "kubectl -n {0} get secret {1} -o jsonpath='{2}' | base64 -d",
+            namespace,
+            secrets.api_keys_name,
+            "{.data." + API_KEYS_FILE.replace(".", "\\.") + "}",
+        ),
+        "engineServiceName": engine.service_name,
+        "gatewayServiceName": gateway.service_name,
+        "gpu": plan.capacity.gpu.gpu.value,
+        "gpuCount": plan.capacity.gpu_count,
+        "usdPerHourActive": plan.cost.usd_per_hour_active,
+        "usdPerHourIdle": idle,
+    }

@@ -1,0 +1,160 @@
+"""The two Deployments: rights, start and end of a pod, resources, what the containers are told."""
+
+from typing import Any
+
+import pytest
+
+from image.gateway.settings import DnsDiscovery, FileKeys, FixedCapacity
+from image.gateway.settings import Settings as GatewaySettings
+from infra.kubernetes.pods import literal
+from tests.infra.kubernetes.rendering import Rendered, render
+
+
+@pytest.fixture(scope="module")
+def dev() -> Rendered:
+    return render()
+
+
+@pytest.mark.parametrize("component", ["engine", "gateway"])
+def test_a_pod_has_no_rights_it_does_not_need(dev: Rendered, component: str) -> None:
+    """The Pod Security Standard "restricted", which the namespace enforces, and no access to the cluster's API."""
+    pod, container = dev.pod(component), dev.container(component)
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["runAsUser"] > 0
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"]["allowPrivilegeEscalation"] is False
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert {kind for volume in pod["volumes"] for kind in volume if kind != "name"} <= {
+        "persistentVolumeClaim", "emptyDir", "secret",
+    }  # fmt: skip
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod)
+    labels = dev.inputs["Namespace/namespace"]["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+@pytest.mark.parametrize("component", ["engine", "gateway"])
+def test_services_put_nothing_into_the_environment(dev: Rendered, component: str) -> None:
+    # A Service called gateway would set GATEWAY_PORT=tcp://..., which the gateway refuses.
+    assert dev.pod(component)["enableServiceLinks"] is False
+
+
+def test_the_gateway_understands_what_it_is_told(dev: Rendered) -> None:
+    environment = dev.environment("gateway")
+    settings = GatewaySettings.from_environment(environment)
+    assert settings.model == "Qwen/Qwen3-4B-Instruct-2507"
+    assert settings.discovery == DnsDiscovery("engine.vllm.svc.cluster.local.", 8000)
+    assert settings.capacity == FixedCapacity()
+    assert isinstance(settings.keys, FileKeys)
+    assert (
+        settings.drain_delay_seconds
+        < settings.drain_timeout_seconds
+        < dev.pod("gateway")["terminationGracePeriodSeconds"]
+    )
+
+
+def test_the_gateway_reads_its_keys_from_the_mounted_secret(dev: Rendered) -> None:
+    (volume,) = dev.pod("gateway")["volumes"]
+    (mount,) = dev.container("gateway")["volumeMounts"]
+    assert volume["secret"] == {"secretName": "api-keys", "defaultMode": 0o440}
+    assert dev.pod("gateway")["securityContext"]["fsGroup"] == dev.pod("gateway")["securityContext"]["runAsGroup"]
+    # A file mounted alone (subPath) would never change, and a new key would need a restart.
+    assert mount == {"name": volume["name"], "mountPath": "/run/keys", "readOnly": True}
+    assert dev.environment("gateway")["GATEWAY_KEYS"] == "file:/run/keys/keys.json"
+    assert dev.container("gateway")["securityContext"]["readOnlyRootFilesystem"] is True
+
+
+def test_the_gateway_is_asked_for_liveness_and_readiness_apart(dev: Rendered) -> None:
+    container = dev.container("gateway")
+    assert container["livenessProbe"]["httpGet"] == {"path": "/health", "port": "http"}
+    assert container["readinessProbe"]["httpGet"] == {"path": "/health/ready", "port": "http"}
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert ports == {"http": 8080, "metrics": 9090}
+    assert dev.spec("Service/gateway")["ports"] == [{"name": "http", "port": 80, "targetPort": "http"}]
+
+
+def test_gateways_are_spread_over_zones_and_nodes() -> None:
+    constraints = render(gatewayCount=2).pod("gateway")["topologySpreadConstraints"]
+    assert [constraint["topologyKey"] for constraint in constraints] == [
+        "topology.kubernetes.io/zone", "kubernetes.io/hostname",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("image", "policy"), [("", "Never"), ("registry.example.com/vllm/gateway:1", "IfNotPresent")])
+def test_an_image_without_a_registry_is_never_looked_for_in_a_public_one(image: str, policy: str) -> None:
+    container = render(gatewayImage=image).container("gateway")
+    assert container["image"] == (image or "vllm-endpoint-gateway:0.1.0")
+    assert container["imagePullPolicy"] == policy
+
+
+def test_the_engine_serves_the_plan(dev: Rendered) -> None:
+    container, engine = dev.container("engine"), dev.plan.engine
+    assert container["image"] == engine.image
+    assert container["args"][:5] == [dev.plan.model, "--host", "0.0.0.0", "--port", "8000"]  # noqa: S104
+    assert tuple(container["args"][5:]) == engine.args
+    assert engine.environment.items() <= dev.environment("engine").items()
+    paths = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    assert paths["/weights"] == paths["/cache"] == "weights"
+    assert paths[dev.environment("engine")["HOME"]] == "home"
+
+
+def test_the_engine_gets_its_gpus_memory_and_shared_memory() -> None:
+    rendered = render(gpu="h100", gpuCount=8, model="Qwen/Qwen3-32B-FP8")
+    resources, engine = rendered.container("engine")["resources"], rendered.plan.engine
+    assert resources["requests"]["nvidia.com/gpu"] == resources["limits"]["nvidia.com/gpu"] == "8"
+    assert resources["limits"]["memory"] == f"{engine.memory_mib}Mi"
+    assert "cpu" not in resources["limits"]
+    requested = int(resources["requests"]["memory"].removesuffix("Mi"))
+    assert engine.checkpoint_gib * 1024 < requested < engine.memory_mib
+    (volume,) = [volume for volume in rendered.pod("engine")["volumes"] if volume["name"] == "shared-memory"]
+    assert volume["emptyDir"] == {"medium": "Memory", "sizeLimit": f"{engine.shared_memory_mib}Mi"}
+    assert {"name": "shared-memory", "mountPath": "/dev/shm"} in rendered.container("engine")["volumeMounts"]
+
+
+def test_an_engine_on_the_smallest_node_leaves_room_for_the_nodes_own(dev: Rendered) -> None:
+    # A g5.xlarge has 16 GiB; the kubelet and daemon sets keep about 1.5 of them.
+    assert int(dev.container("engine")["resources"]["requests"]["memory"].removesuffix("Mi")) < 13 * 1024
+
+
+def seconds(probe: dict[str, Any]) -> float:
+    return float(probe["periodSeconds"] * probe["failureThreshold"])
+
+
+def test_a_slow_start_is_waited_for_by_everybody() -> None:
+    rendered = render(startupTimeoutMinutes=45)
+    container, deployment = rendered.container("engine"), rendered.spec("Deployment/engine")
+    assert seconds(container["startupProbe"]) >= 45 * 60
+    # Kubernetes and Pulumi count from before the pod has a node and its image.
+    assert deployment["progressDeadlineSeconds"] > seconds(container["startupProbe"])
+    timeouts = rendered.requests["Deployment/engine"].customTimeouts
+    assert timeouts.create == timeouts.update == f"{deployment['progressDeadlineSeconds']:.0f}s"
+
+
+def test_a_replica_leaves_rotation_before_it_is_told_to_stop(dev: Rendered) -> None:
+    pod, container = dev.pod("engine"), dev.container("engine")
+    command, pause = container["lifecycle"]["preStop"]["exec"]["command"]
+    assert command == "sleep"
+    assert int(pause) > 30  # names in a cluster's DNS live so long
+    # vLLM ends about 7 s after its last request, and that may take the whole shutdown timeout.
+    assert pod["terminationGracePeriodSeconds"] >= int(pause) + dev.plan.engine.shutdown_timeout_seconds + 15
+    assert dev.spec("Service/engine")["clusterIP"] == "None"
+    assert dev.spec("Service/engine")["publishNotReadyAddresses"] is False
+
+
+def test_a_rollout_needs_no_spare_gpu(dev: Rendered) -> None:
+    assert dev.spec("Deployment/engine")["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
+    assert dev.pod("engine")["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+
+
+def test_nodes_are_chosen_only_on_request(dev: Rendered) -> None:
+    assert "affinity" not in dev.pod("engine")
+    affinity = render(instanceTypes=["g5.2xlarge", "g5.4xlarge"]).pod("engine")["affinity"]["nodeAffinity"]
+    (term,) = affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    assert term["matchExpressions"] == [
+        {"key": "node.kubernetes.io/instance-type", "operator": "In", "values": ["g5.2xlarge", "g5.4xlarge"]}
+    ]
+
+
+def test_arguments_reach_vllm_as_they_are() -> None:
+    rendered = render(engineArgs=["--override-generation-config", '{"a": "$(HOME)"}'])
+    assert rendered.container("engine")["args"][-1] == literal('{"a": "$(HOME)"}') == '{"a": "$$(HOME)"}'
