@@ -11,7 +11,7 @@ from pulumi_kubernetes import core, meta
 
 from infra.settings import PROJECT
 
-COMPONENTS = f"{PROJECT}:kubernetes"
+COMPONENTS = "vllm:kubernetes"
 """Package and module of the components' type tokens."""
 
 

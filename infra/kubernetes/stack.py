@@ -12,8 +12,9 @@ from infra.kubernetes.engine import Engine, EngineArgs
 from infra.kubernetes.gateway import Gateway, GatewayArgs, local_image
 from infra.kubernetes.ingress import Ingress, IngressArgs
 from infra.kubernetes.network_policies import NetworkPolicies, NetworkPoliciesArgs
+from infra.kubernetes.outputs import stack_outputs
 from infra.kubernetes.pods import Labels
-from infra.kubernetes.secrets import API_KEYS_FILE, Secrets, SecretsArgs
+from infra.kubernetes.secrets import Secrets, SecretsArgs
 from infra.kubernetes.weights import Weights, WeightsArgs
 from infra.planning import PlanError
 from infra.planning.plan import ServingPlan
@@ -24,7 +25,7 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
     """Declare the stack on the cluster of the current kubeconfig.
 
     Returns:
-        The stack's exports.
+        The stack's outputs, by name.
 
     Raises:
         PlanError: the settings would expose the endpoint otherwise than they say.
@@ -93,7 +94,7 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
                 service_name=gateway.service_name,
             ),
         )
-    return _exports(settings, plan, namespace, secrets, engine, gateway)
+    return stack_outputs(settings, plan, namespace, secrets=secrets, weights=weights, engine=engine, gateway=gateway)
 
 
 def _namespace(settings: Settings, labels: Labels) -> pulumi.Output[str]:
@@ -135,54 +136,3 @@ def _warn(settings: Settings, plan: ServingPlan, replicas: int) -> None:
         )
     if keys := exposure.without_effect(settings):
         pulumi.log.warn(f"target kubernetes has no use for: {', '.join(keys)}. The cluster's own tools do that")
-
-
-def _exports(
-    settings: Settings,
-    plan: ServingPlan,
-    namespace: pulumi.Output[str],
-    secrets: Secrets,
-    engine: Engine,
-    gateway: Gateway,
-) -> dict[str, pulumi.Input[Any]]:
-    suffix = "" if settings.endpoint_port == 80 else f":{settings.endpoint_port}"
-    endpoint: pulumi.Output[str]
-    if settings.domain:
-        endpoint = pulumi.Output.from_input(f"https://{settings.domain}")
-        access = (
-            f"Point {settings.domain} at the Ingress's address (kubectl -n {settings.kubernetes_namespace} get ingress)"
-        )
-        if not settings.certificate_arn:
-            access += f"; its certificate is the Secret {exposure.TLS_SECRET_NAME}, made by cert-manager or by you"
-    elif settings.allowed_cidrs:
-        endpoint = gateway.load_balancer.apply(lambda address: f"http://{address}{suffix}" if address else "")
-        access = f"Plain HTTP, from {', '.join(settings.allowed_cidrs)}"
-    else:
-        endpoint = pulumi.Output.format("http://{0}.{1}.svc.cluster.local{2}", gateway.service_name, namespace, suffix)
-        access = (
-            f"Inside the cluster only. kubectl -n {settings.kubernetes_namespace} port-forward service/gateway "
-            f"8000:{settings.endpoint_port} brings it to http://127.0.0.1:8000; domain opens it over HTTPS, "
-            "allowedCidrs over HTTP to networks you name"
-        )
-    # What runs is never less than one replica, idle or not.
-    idle = plan.cost.usd_per_hour_idle if plan.capacity.min_replicas else plan.cost.usd_per_hour_active
-    return {
-        "endpoint": endpoint,
-        "openaiBaseUrl": pulumi.Output.concat(endpoint, "/v1"),
-        "access": access,
-        "model": plan.served_model_name,
-        "namespace": namespace,
-        "apiKeySecretName": secrets.api_keys_name,
-        "apiKeyCommand": pulumi.Output.format(
-            "kubectl -n {0} get secret {1} -o jsonpath='{2}' | base64 -d",
-            namespace,
-            secrets.api_keys_name,
-            "{.data." + API_KEYS_FILE.replace(".", "\\.") + "}",
-        ),
-        "engineServiceName": engine.service_name,
-        "gatewayServiceName": gateway.service_name,
-        "gpu": plan.capacity.gpu.gpu.value,
-        "gpuCount": plan.capacity.gpu_count,
-        "usdPerHourActive": plan.cost.usd_per_hour_active,
-        "usdPerHourIdle": idle,
-    }

@@ -33,6 +33,7 @@ def test_named_networks_come_in_over_plain_http() -> None:
     assert service["externalTrafficPolicy"] == "Local"
     assert [port["port"] for port in service["ports"]] == [8080]
     assert rendered.exports["endpoint"] == f"http://{LOAD_BALANCER}:8080"
+    assert "howToOpen" not in rendered.exports
     idle = annotations(rendered, "Service/gateway")
     assert idle["service.beta.kubernetes.io/aws-load-balancer-connection-idle-timeout"] == str(
         rendered.plan.gateway.idle_timeout_seconds
@@ -52,7 +53,8 @@ def test_a_domain_is_served_over_https() -> None:
     assert rendered.spec("Service/gateway")["type"] == "ClusterIP"
     assert rendered.exports["endpoint"] == f"https://{DOMAIN}"
     assert rendered.exports["openaiBaseUrl"] == f"https://{DOMAIN}/v1"
-    assert "gateway-tls" in rendered.exports["access"]
+    assert rendered.exports["howToOpen"].startswith(f"Point {DOMAIN} at the address")
+    assert "kubectl -n vllm create secret tls gateway-tls" in rendered.exports["howToOpen"]
 
 
 @pytest.mark.parametrize("ingress_class", ["", "nginx", "internal-nginx"])

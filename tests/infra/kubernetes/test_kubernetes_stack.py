@@ -145,20 +145,23 @@ def test_protect_keeps_the_weights_and_the_namespace_they_are_in(protect: bool) 
     rendered = render(protect=protect)
     kept = {name for name, request in rendered.requests.items() if request.retainOnDelete}
     assert kept == ({"PersistentVolumeClaim/weights", "Namespace/namespace"} if protect else set())
+    told = {"namespace": "vllm", "weights": "weights-1a2b3c4d"} if protect else {}
+    assert rendered.exports["keptAtDestroy"] == told
 
 
 def test_exports(dev: Rendered) -> None:
-    access = dev.exports.pop("access")
-    assert "kubectl -n vllm port-forward service/gateway 8000:80" in access
-    assert dev.exports == {
+    exports = dict(dev.exports)
+    assert "kubectl -n vllm port-forward service/gateway 8000:80," in exports.pop("howToOpen")
+    assert exports == {
         "endpoint": "http://gateway.vllm.svc.cluster.local",
         "openaiBaseUrl": "http://gateway.vllm.svc.cluster.local/v1",
         "model": "Qwen/Qwen3-4B-Instruct-2507",
         "namespace": "vllm",
         "apiKeySecretName": "api-keys",
-        "apiKeyCommand": "kubectl -n vllm get secret api-keys -o jsonpath='{.data.keys\\.json}' | base64 -d",
+        "showApiKeys": "kubectl -n vllm get secret api-keys -o jsonpath='{.data.keys\\.json}' | base64 -d",
         "engineServiceName": "engine",
         "gatewayServiceName": "gateway",
+        "keptAtDestroy": {},
         "gpu": "a10g",
         "gpuCount": 1,
         "usdPerHourActive": 1.006,

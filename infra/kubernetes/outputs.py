@@ -1,0 +1,81 @@
+"""What ``pulumi stack output`` tells: where the endpoint is, what runs behind it, what it costs. No secrets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pulumi
+
+from infra.kubernetes.engine import Engine
+from infra.kubernetes.exposure import TLS_SECRET_NAME
+from infra.kubernetes.gateway import Gateway
+from infra.kubernetes.secrets import API_KEYS_FILE, Secrets
+from infra.kubernetes.weights import Weights
+from infra.planning.plan import ServingPlan
+from infra.settings import Settings
+
+
+def stack_outputs(
+    settings: Settings,
+    plan: ServingPlan,
+    namespace: pulumi.Output[str],
+    *,
+    secrets: Secrets,
+    weights: Weights,
+    engine: Engine,
+    gateway: Gateway,
+) -> dict[str, pulumi.Input[Any]]:
+    """The outputs by name; those that the AWS rendering has, too, mean the same there."""
+    endpoint = _endpoint(settings, namespace, gateway)
+    entry = "{.data." + API_KEYS_FILE.replace(".", "\\.") + "}"
+    # One replica runs all the time, whatever minReplicas says.
+    idle = plan.cost.usd_per_hour_idle if plan.capacity.min_replicas else plan.cost.usd_per_hour_active
+    found: dict[str, pulumi.Input[Any]] = {
+        "endpoint": endpoint,
+        "openaiBaseUrl": pulumi.Output.concat(endpoint, "/v1"),
+        "model": plan.served_model_name,
+        "namespace": namespace,
+        "gpu": settings.gpu.value,
+        "gpuCount": plan.capacity.gpu_count,
+        "apiKeySecretName": secrets.api_keys_name,
+        "showApiKeys": pulumi.Output.format(
+            "kubectl -n {0} get secret {1} -o jsonpath='{2}' | base64 -d", namespace, secrets.api_keys_name, entry
+        ),
+        "engineServiceName": engine.service_name,
+        "gatewayServiceName": gateway.service_name,
+        "keptAtDestroy": {"namespace": namespace, "weights": weights.claim_name} if settings.protect else {},
+        "usdPerHourActive": plan.cost.usd_per_hour_active,
+        "usdPerHourIdle": idle,
+    }
+    if how := _how_to_open(settings):
+        found["howToOpen"] = how
+    return found
+
+
+def _endpoint(settings: Settings, namespace: pulumi.Output[str], gateway: Gateway) -> pulumi.Output[str]:
+    """The base URL, without /v1: the domain's, the load balancer's, or the Service's own name in the cluster."""
+    if settings.domain:
+        return pulumi.Output.from_input(f"https://{settings.domain}")
+    port = "" if settings.endpoint_port == 80 else f":{settings.endpoint_port}"
+    if settings.allowed_cidrs:
+        return pulumi.Output.concat("http://", gateway.load_balancer, port)
+    return pulumi.Output.format("http://{0}.{1}.svc.cluster.local{2}", gateway.service_name, namespace, port)
+
+
+def _how_to_open(settings: Settings) -> str:
+    """What is left to do until clients outside the cluster reach the endpoint; empty for nothing."""
+    kubectl = f"kubectl -n {settings.kubernetes_namespace}"
+    if settings.domain:
+        certificate = (
+            ""
+            if settings.certificate_arn
+            else f", and put its certificate into the Secret {TLS_SECRET_NAME} (cert-manager does, or: {kubectl} create secret tls {TLS_SECRET_NAME} --cert FILE --key FILE)"
+        )
+        return f"Point {settings.domain} at the address that `{kubectl} get ingress gateway` shows{certificate}"
+    if settings.allowed_cidrs:
+        return ""
+    return (
+        f"The endpoint is inside the cluster. On this machine: {kubectl} port-forward service/gateway 8000:{settings.endpoint_port}, "
+        "then http://127.0.0.1:8000. HTTPS for everybody: pulumi config set domain llm.example.com; "
+        "HTTP from named networks: pulumi config set --path 'allowedCidrs[0]' 203.0.113.7/32; then pulumi up"
+    )
