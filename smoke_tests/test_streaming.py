@@ -2,10 +2,13 @@
 
 import json
 import statistics
+import threading
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import httpx2
+import pytest
 from openai import OpenAI
 from openai.types.chat import ChatCompletionChunk
 
@@ -14,6 +17,7 @@ from smoke_tests.expectations import answer_text
 # Enough tokens that their making takes longer than any hop's jitter.
 PACED_TOKENS = 128
 ATTEMPTS = 3
+STALLED_SHARE = 0.5
 
 
 def stream_chat(client: OpenAI, model: str, **options: Any) -> list[ChatCompletionChunk]:
@@ -83,8 +87,13 @@ def test_stream_ends_with_done(http: httpx2.Client, model: str) -> None:
 
 
 def test_stream_chunks_arrive_as_they_are_made(http: httpx2.Client, model: str) -> None:
-    # The middle one of a few: a busy machine may delay a chunk, but a buffer delays the first one every time.
-    spread = statistics.median(_spread(http, model) for _ in range(ATTEMPTS))
+    arrivals = [_timed_stream(http, model) for _ in range(ATTEMPTS)]
+    # An engine on this very machine can keep this process off the CPU for a whole answer.
+    seen = [arrival.spread for arrival in arrivals if arrival.stalled_share < STALLED_SHARE]
+    if not seen:
+        pytest.skip("this machine was too busy to see chunks arrive; run the tests from another one")
+    # The middle one: a chunk may be delayed once, but a buffer delays the first one every time.
+    spread = statistics.median(seen)
     assert spread >= 0.2, (
         f"the first chunk came after {1 - spread:.0%} of the answer's time: something buffers the stream"
     )
@@ -100,17 +109,51 @@ def test_completions_stream(client: OpenAI, model: str) -> None:
     assert 0 < chunks[-1].usage.completion_tokens <= 16
 
 
-def _spread(http: httpx2.Client, model: str) -> float:
-    """Return the share of an answer's time that lay between its first chunk and its last."""
+@dataclass(frozen=True)
+class Arrival:
+    """Shares of an answer's time: between its first chunk and its last, and this process's longest stall."""
+
+    spread: float
+    stalled_share: float
+
+
+def _timed_stream(http: httpx2.Client, model: str) -> Arrival:
     # ignore_eos is vLLM's: a model that says little would leave nothing to measure. Others refuse it.
     for options in ({"ignore_eos": True}, {}):
-        started = time.monotonic()
-        body = stream_body(model, max_tokens=PACED_TOKENS, **options)
-        with http.stream("POST", "/v1/chat/completions", json=body) as response:
-            if response.status_code == 400 and options:
-                continue
-            assert response.status_code == 200, f"HTTP {response.status_code}"
-            # Stamped by what comes off the network, comments of a held stream apart, not by parsed lines.
-            arrivals = [time.monotonic() for piece in response.iter_raw() if b"data:" in piece]
-        return (arrivals[-1] - arrivals[0]) / (arrivals[-1] - started)
+        with Ticker() as ticker:
+            body = stream_body(model, max_tokens=PACED_TOKENS, **options)
+            with http.stream("POST", "/v1/chat/completions", json=body) as response:
+                if response.status_code == 400 and options:
+                    continue
+                assert response.status_code == 200, f"HTTP {response.status_code}"
+                # Stamped by what comes off the network, comments of a held stream apart, not by parsed lines.
+                arrivals = [time.monotonic() for piece in response.iter_raw() if b"data:" in piece]
+        took = arrivals[-1] - ticker.started
+        return Arrival((arrivals[-1] - arrivals[0]) / took, ticker.longest_stall_seconds / took)
     raise AssertionError("the endpoint refuses a plain streamed request with HTTP 400")
+
+
+class Ticker:
+    """Wakes every few milliseconds and notes how long it once could not."""
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+        self.longest_stall_seconds = 0.0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._tick)
+
+    def __enter__(self) -> "Ticker":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _tick(self) -> None:
+        last, ended = self.started, False
+        while not ended:
+            ended = self._ended.wait(0.002)
+            now = time.monotonic()
+            self.longest_stall_seconds = max(self.longest_stall_seconds, now - last)
+            last = now

@@ -21,16 +21,25 @@ def measured(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[PacedServer, dict[str, Any]]:
     report = tmp_path_factory.mktemp("benchmark") / "report.json"
-    with paced(PacedServer(tokens_per_chunk=request.param)) as server:
-        done = subprocess.run(
-            [sys.executable, "-m", "smoke_tests.benchmark", "--endpoint", server.endpoint, "--json", str(report),
-             "--requests", str(REQUESTS), "--concurrency", str(CONCURRENCY), "--max-tokens", str(TOKENS),
-             "--prompt-tokens", "50", "--warmup", "2", "--usd-per-hour", "3.6"],
-            cwd=REPOSITORY, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "16 of 16" in done.stdout
-    return server, json.loads(report.read_text())
+    # Once more where the client itself says that this machine was too busy to time anything.
+    for _ in range(3):
+        with paced(PacedServer(tokens_per_chunk=request.param)) as server:
+            done = run_benchmark(server.endpoint, report)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "16 of 16" in done.stdout
+        told = json.loads(report.read_text())
+        if not told["client"]["warning"]:
+            break
+    return server, told
+
+
+def run_benchmark(endpoint: str, report: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "smoke_tests.benchmark", "--endpoint", endpoint, "--json", str(report),
+         "--requests", str(REQUESTS), "--concurrency", str(CONCURRENCY), "--max-tokens", str(TOKENS),
+         "--prompt-tokens", "50", "--warmup", "2", "--usd-per-hour", "3.6"],
+        cwd=REPOSITORY, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
 
 
 # The client's own delay (a wake-up of a process, some 0.1 ms; far more where the machine is busy) is the error.
