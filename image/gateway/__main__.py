@@ -1,0 +1,42 @@
+"""`python -m image.gateway`: settings from the environment, then serve until SIGTERM.
+
+Exit status: 0 drained, 1 failed or told twice to stop, 2 the settings are wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+
+import uvloop
+
+from image.gateway.keys import KeysError
+from image.gateway.service import ListenError, Service
+from image.gateway.settings import Settings, SettingsError
+
+
+async def _serve(settings: Settings) -> None:
+    service = Service(settings)
+    service.stop_on_signals()
+    await service.run()
+
+
+def main() -> int:
+    """Run the gateway; returns its exit status."""
+    try:
+        settings = Settings.from_environment(os.environ)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(settings))
+    except SettingsError as error:
+        for problem in error.problems:
+            print(f"gateway: {problem}", file=sys.stderr)
+        return 2
+    except (KeysError, ListenError) as error:
+        print(f"gateway: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

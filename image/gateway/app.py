@@ -1,0 +1,226 @@
+"""The ASGI application: which path, whose key, which model; and the answers the gateway gives by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from image.gateway import __version__, body, errors
+from image.gateway.admission import Admission
+from image.gateway.errors import ApiError
+from image.gateway.exchange import CLIENT_LEFT_STATUS, Exchange, Receive, Scope, Send
+from image.gateway.fleet import Fleet
+from image.gateway.keys import KeyRing
+from image.gateway.proxy import Proxy
+from image.gateway.routes import UPSTREAM, Route
+from image.gateway.settings import Settings
+from image.gateway.telling import Telling
+from image.gateway.waking import Waker
+
+_OWN_PATHS = ("/health", "/health/ready", "/info", "/v1/models")
+_NOT_LOGGED = ("/health", "/health/ready")  # a load balancer asks every few seconds
+_OWN_METHODS = ("GET", "HEAD")
+
+
+class App:
+    """Answers every request, and tells of each when it is over."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        ring: KeyRing,
+        fleet: Fleet,
+        admission: Admission,
+        waker: Waker,
+        telling: Telling,
+        capacity_kind: str,
+    ) -> None:
+        self._settings = settings
+        self._ring = ring
+        self._fleet = fleet
+        self._admission = admission
+        self._waker = waker
+        self._telling = telling
+        self._capacity_kind = capacity_kind
+        self._proxy = Proxy(settings, fleet, admission, waker, telling)
+        self._started = time.time()
+        self._own: dict[str, Callable[[Exchange], Any]] = {
+            "/health": self._health,
+            "/health/ready": self._ready,
+            "/info": self._info,
+            "/v1/models": self._models,
+        }
+        self.active: set[Exchange] = set()
+        self.idle = asyncio.Event()
+        self.draining = False
+        """Readiness fails, so that load balancers send no more; what comes is still answered."""
+        self.refusing = False
+        """New requests for the engine are refused."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        exchange = Exchange(scope, receive, send)
+        connection = scope["gateway.connection"]
+        connection.exchange = exchange
+        exchange.closing = self.draining
+        self.active.add(exchange)
+        try:
+            await self._answer(exchange)
+        except asyncio.CancelledError:
+            if not exchange.client_left:
+                raise
+            _uncancel()
+            exchange.status = CLIENT_LEFT_STATUS
+            self._telling.metrics.cancellations.labels(exchange.stage).inc()
+        finally:
+            exchange.end()
+            connection.exchange = None
+            self.active.discard(exchange)
+            if not self.active:
+                self.idle.set()
+            self._telling.request(exchange, log=exchange.label not in _NOT_LOGGED)
+
+    async def _answer(self, exchange: Exchange) -> None:
+        """Answer, with an error if need be."""
+        try:
+            try:
+                await self._route(exchange)
+            except asyncio.CancelledError:
+                if exchange.aborted is None:
+                    raise
+                _uncancel()
+                raise exchange.aborted from None
+        except ApiError as error:
+            self._telling.metrics.refusals.labels(error.reason).inc()
+            await exchange.fail(error)
+        except Exception as error:
+            trace = traceback.format_exc(limit=-5)
+            self._telling.event(
+                "internal_error", level="error", request_id=exchange.request_id, error=repr(error), trace=trace
+            )
+            await exchange.fail(errors.internal())
+
+    async def _route(self, exchange: Exchange) -> None:
+        path = exchange.path
+        route = UPSTREAM.get(path)
+        if route is not None:
+            exchange.label = path
+            await self._forward(exchange, route)
+            return
+        own = self._own.get(path)
+        if own is not None:
+            exchange.label = path
+        elif path.startswith("/v1/models/"):
+            exchange.label, own = "/v1/models", self._model
+        else:
+            raise errors.not_found(path[:128])
+        if exchange.method not in _OWN_METHODS:
+            raise errors.method_not_allowed(exchange.method, "GET")
+        if exchange.label == "/v1/models":
+            self._authenticate(exchange)
+        exchange.stage = "answering"
+        await own(exchange)
+
+    async def _forward(self, exchange: Exchange, route: Route) -> None:
+        if exchange.method != "POST":
+            raise errors.method_not_allowed(exchange.method, "POST")
+        self._authenticate(exchange)
+        if self.refusing:
+            raise self._draining_error()
+        if exchange.headers.get(b"content-encoding", b"identity").lower() != b"identity":
+            raise errors.bad_body("A compressed body is not read.", status=415, reason="content_encoding")
+        data = await body.receive(exchange, self._settings, self._admission)
+        facts = body.read(data, route.body, exchange.headers.get(b"content-type", b""))
+        exchange.model = self._settings.model
+        exchange.stream = facts.stream
+        exchange.modalities = facts.modalities
+        if facts.model is not None and facts.model != self._settings.model:
+            exchange.model = facts.model[:128]
+            raise errors.unknown_model(facts.model)
+        await self._proxy.forward(exchange, data)
+
+    def _authenticate(self, exchange: Exchange) -> None:
+        name = self._ring.name_of(exchange.headers.get(b"authorization"))
+        if name is None:
+            raise errors.bad_key()
+        exchange.key = name
+
+    # Draining
+
+    def start_refusing(self) -> None:
+        """New requests for the engine are refused from now on; what runs goes on."""
+        self.refusing = True
+        self.idle.clear()
+        if not self.active:
+            self.idle.set()
+
+    def abort_all(self) -> None:
+        """End everything that still runs with an error."""
+        for exchange in list(self.active):
+            exchange.abort(self._draining_error())
+
+    def _draining_error(self) -> ApiError:
+        return errors.unavailable("This gateway is being replaced; try again.", "draining", 1)
+
+    # The gateway's own answers
+
+    async def _health(self, exchange: Exchange) -> None:
+        await exchange.answer(200, b'{"status":"ok"}')
+
+    async def _ready(self, exchange: Exchange) -> None:
+        """Ready to take requests, not: an engine is up. A cold gateway must be sent requests, or it never wakes one."""
+        if self.draining:
+            await exchange.answer(503, b'{"status":"draining"}')
+        else:
+            await exchange.answer(200, b'{"status":"ready"}')
+
+    async def _info(self, exchange: Exchange) -> None:
+        fleet, admission = self._fleet, self._admission
+        state = "ready" if fleet.rotation else "waking" if self._waker.waking else "cold"
+        await exchange.answer(
+            200,
+            _json(
+                {
+                    **self._settings.info,
+                    "model": self._settings.model,
+                    "state": "draining" if self.draining else state,
+                    "replicas": {"ready": len(fleet.rotation), "known": fleet.known},
+                    "requests": {"running": admission.running, "held": admission.held, "queued": admission.queued},
+                    "concurrency_per_replica": self._settings.concurrency_per_replica,
+                    "capacity": self._capacity_kind,
+                    "wake_error": self._waker.last_error,
+                    "engine_version": fleet.engine_version or self._settings.info.get("engine_version"),
+                    "gateway_version": __version__,
+                    "uptime_seconds": round(time.time() - self._started),
+                    "paths": [*_OWN_PATHS, *UPSTREAM],
+                }
+            ),
+        )
+
+    def _model_card(self) -> dict[str, Any]:
+        card = {"id": self._settings.model, "object": "model", "created": int(self._started), "owned_by": "vllm"}
+        length = self._settings.info.get("max_model_len")
+        return card | {"max_model_len": length} if isinstance(length, int) else card
+
+    async def _models(self, exchange: Exchange) -> None:
+        await exchange.answer(200, _json({"object": "list", "data": [self._model_card()]}))
+
+    async def _model(self, exchange: Exchange) -> None:
+        name = exchange.path.removeprefix("/v1/models/")
+        if name != self._settings.model:
+            raise errors.unknown_model(name)
+        await exchange.answer(200, _json(self._model_card()))
+
+
+def _json(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _uncancel() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.uncancel()

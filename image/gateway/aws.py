@@ -1,0 +1,46 @@
+"""boto3, imported only where it is used: it costs 25 MiB that a gateway without AWS need not pay."""
+
+from __future__ import annotations
+
+import os
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+ERRORS = (BotoCoreError, ClientError)
+
+# Our own loops try again; a thread that waits a minute for a dead endpoint helps nobody.
+CONFIG = Config(connect_timeout=5, read_timeout=15, retries={"mode": "standard", "total_max_attempts": 2})
+
+
+def session() -> boto3.session.Session:
+    """A session with the task's own role, in the region of AWS_REGION, which boto3 does not read by itself.
+
+    One for each user: boto3's default session is not safe to share between threads.
+    """
+    return boto3.session.Session(region_name=os.environ.get("AWS_REGION"))
+
+
+def describe(error: Exception) -> str:
+    """What went wrong, in words for the log: AWS's code and message, which hold no credentials."""
+    if isinstance(error, ClientError):
+        details = error.response.get("Error", {})
+        return f"{details.get('Code', 'Unknown')}: {details.get('Message', '')}"
+    return str(error)
+
+
+def plain_reason(error: Exception) -> str:
+    """What went wrong, in words for a client: none of the account's names."""
+    code = error.response.get("Error", {}).get("Code", "") if isinstance(error, ClientError) else ""
+    if "Throttl" in code or code in ("RequestLimitExceeded", "TooManyRequestsException"):
+        return "the cloud provider is limiting requests"
+    if "AccessDenied" in code or "Unauthorized" in code or "Token" in code:
+        return "the gateway is not allowed to start it"
+    if "Quota" in code or "LimitExceeded" in code:
+        return "a quota of the account is used up"
+    if "ScalingActivityInProgress" in code:
+        return "another change of its capacity is under way"
+    if "NotFound" in code or "NotActive" in code:
+        return "what runs the engine is not there"
+    return "the cloud provider did not answer as it should"

@@ -1,0 +1,175 @@
+"""A request's body: received within its limits, and read as far as the gateway needs to know it.
+
+The bytes go to the engine as they came; nothing here changes them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from functools import partial
+from time import monotonic
+from typing import Any
+
+from image.gateway import errors
+from image.gateway.admission import Admission
+from image.gateway.exchange import Exchange
+from image.gateway.routes import BodyKind
+from image.gateway.settings import Settings
+
+
+@dataclass(slots=True)
+class BodyFacts:
+    """What the gateway needs to know of a body."""
+
+    model: str | None
+    stream: bool
+    modalities: list[str] = field(default_factory=list)
+
+
+async def receive(exchange: Exchange, settings: Settings, admission: Admission) -> bytes:
+    """The whole body; raises the 413 or 429. The 408 is the exchange's deadline."""
+    limit = settings.max_body_bytes
+    announced = exchange.headers.get(b"content-length")
+    if announced is not None and int(announced) > limit:
+        raise errors.body_too_large(limit)
+    exchange.deadline(settings.body_timeout_seconds, partial(errors.body_timeout, settings.body_timeout_seconds))
+    message = await exchange.receive()
+    body: bytes = message.get("body", b"")
+    if message.get("more_body"):
+        body = await _receive_rest(exchange, body, limit, admission)
+    if len(body) > limit:
+        raise errors.body_too_large(limit)
+    exchange.bytes_in = len(body)
+    exchange.receiving_seconds = monotonic() - exchange.started
+    return body
+
+
+async def _receive_rest(exchange: Exchange, first: bytes, limit: int, admission: Admission) -> bytes:
+    parts = [first]
+    received = 0
+    part = first
+    try:
+        while True:
+            admission.reserve(len(part))
+            received += len(part)
+            if received > limit:
+                raise errors.body_too_large(limit)
+            message = await exchange.receive()
+            part = message.get("body", b"")
+            parts.append(part)
+            if not message.get("more_body"):
+                break
+    finally:
+        admission.unreserve(received)
+    return b"".join(parts)
+
+
+def read(body: bytes, kind: BodyKind, content_type: bytes) -> BodyFacts:
+    """What is in a body; raises the 400 or 415 when it is not what its path takes."""
+    media_type = content_type.partition(b";")[0].strip().lower()
+    if media_type != kind.value.encode():
+        raise errors.bad_body(f"The Content-Type must be {kind.value}.", status=415, reason="content_type")
+    return _read_json(body) if kind is BodyKind.JSON else _read_form(body, content_type)
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+_decode = json.JSONDecoder(parse_constant=_no_constant).decode
+
+
+# What a body may cost to parse: an image is one value, a million tokens are a million. Every value beyond the first has
+# one of these before it.
+_MOST_VALUES = 1_000_000
+_COUNTED_FROM_BYTES = 1 << 20
+
+
+def _read_json(body: bytes) -> BodyFacts:
+    if len(body) > _COUNTED_FROM_BYTES and sum(map(body.count, (b",", b"[", b"{"))) > _MOST_VALUES:
+        raise errors.bad_body(f"The body holds more than {_MOST_VALUES} values.", status=413, reason="body_too_large")
+    try:
+        document = _decode(body.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise errors.bad_body("The body is not UTF-8.") from None
+    except RecursionError:
+        raise errors.bad_body("The body is nested too deeply.") from None
+    except ValueError as error:
+        raise errors.bad_body(f"The body is not JSON: {error}.") from None
+    if not isinstance(document, dict):
+        raise errors.bad_body("The body is not a JSON object.")
+    model = document.get("model")
+    if model is not None and not isinstance(model, str):
+        raise errors.bad_body("'model' is not a string.", param="model")
+    stream = document.get("stream")
+    if stream is not None and not isinstance(stream, bool):
+        raise errors.bad_body("'stream' is neither true nor false.", param="stream")
+    return BodyFacts(model, bool(stream), _modalities(document))
+
+
+# The `type` of a content part, in /v1/chat/completions and /v1/responses, and vLLM's own for video and audio.
+_PART_MODALITIES = {
+    "image_url": "image",
+    "input_image": "image",
+    "image_embeds": "image",
+    "video_url": "video",
+    "input_audio": "audio",
+    "audio_url": "audio",
+    "audio_embeds": "audio",
+}
+_MODALITY_ORDER = ("text", "image", "video", "audio")
+_TEXT = ["text"]
+
+
+def _modalities(document: dict[str, Any]) -> list[str]:
+    """The kinds of content in a conversation, in a fixed order; everything that is not one is text."""
+    found: set[str] = set()
+    for turns in (document.get("messages"), document.get("input")):
+        if not isinstance(turns, list):
+            continue
+        for turn in turns:
+            content = turn.get("content") if isinstance(turn, dict) else None
+            if not isinstance(content, list):
+                continue
+            for part in content:
+                kind = part.get("type") if isinstance(part, dict) else None
+                if isinstance(kind, str):
+                    found.add(_PART_MODALITIES.get(kind, "text"))
+    if not found:
+        return _TEXT
+    return [modality for modality in _MODALITY_ORDER if modality in found or modality == "text"]
+
+
+_BOUNDARY = re.compile(rb'boundary=(?:"([^"]{1,70})"|([^\s;"]{1,70}))', re.IGNORECASE)
+_PART_NAME = re.compile(rb'\r\ncontent-disposition:[^\r\n]*?[;\s]name="([^"\r\n]*)"', re.IGNORECASE)
+_LONGEST_PART_HEAD_BYTES = 8192
+
+
+def _read_form(body: bytes, content_type: bytes) -> BodyFacts:
+    """The fields `model` and `stream` of a form; the file in it is only stepped over."""
+    match = _BOUNDARY.search(content_type)
+    if match is None:
+        raise errors.bad_body("The Content-Type has no boundary.")
+    delimiter = b"\r\n--" + (match[1] or match[2])
+    body = b"\r\n" + body  # the first delimiter stands without its line break
+    fields: dict[bytes, str] = {}
+    at = body.find(delimiter)
+    if at != 0:
+        raise errors.bad_body("The body does not begin with the form's boundary.")
+    while True:
+        at += len(delimiter)
+        if body[at : at + 2] == b"--":
+            break
+        end = body.find(delimiter, at)
+        head_end = body.find(b"\r\n\r\n", at, at + _LONGEST_PART_HEAD_BYTES)
+        if end < 0 or not 0 <= head_end < end:
+            raise errors.bad_body("The form is cut off or malformed.")
+        name = _PART_NAME.search(body, at, head_end)
+        if name is not None and name[1] in (b"model", b"stream"):
+            if name[1] in fields:
+                raise errors.bad_body(f"The form has the field {name[1].decode()!r} twice.")
+            fields[name[1]] = body[head_end + 4 : end].decode("utf-8", "replace")
+        at = end
+    return BodyFacts(fields.get(b"model"), fields.get(b"stream", "").strip().lower() in ("true", "1"), ["audio"])

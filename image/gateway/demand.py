@@ -1,0 +1,75 @@
+"""Demand as CloudWatch metrics, printed in the embedded metric format: what AWS's autoscaling and idle alarm act on.
+
+https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from image.gateway.admission import Admission
+from image.gateway.fleet import Fleet
+from image.gateway.settings import Settings
+from image.gateway.telling import Telling
+
+_SAMPLE_SECONDS = 1.0
+_SAMPLES_AT_LEAST = 10  # between two lines, when something changes
+_SAMPLES_AT_MOST = 60  # when nothing does
+
+
+class DemandReport:
+    """Samples demand every second; a line holds all samples since the last, so that no burst goes unseen.
+
+    A line comes once a minute, and sooner, but never within 10 s, when demand or the replicas have changed.
+    """
+
+    def __init__(self, settings: Settings, admission: Admission, fleet: Fleet, telling: Telling) -> None:
+        self._namespace = settings.emf_namespace
+        self._stack = settings.stack
+        self._admission = admission
+        self._fleet = fleet
+        self._telling = telling
+        self._samples: list[tuple[int, int, int, int]] = []
+        self._told: tuple[int, int, int, int] | None = None
+
+    async def run(self) -> None:
+        """Report for ever, if a namespace is set."""
+        while self._namespace:
+            self.sample()
+            await asyncio.sleep(_SAMPLE_SECONDS)
+
+    def sample(self) -> None:
+        """Take one sample, and print a line if it is time."""
+        admission = self._admission
+        waiting = admission.waiting
+        self._samples.append((admission.take_peak(), admission.running, waiting, len(self._fleet.rotation)))
+        changed = any(sample != self._told for sample in self._samples)
+        if len(self._samples) >= (_SAMPLES_AT_LEAST if changed else _SAMPLES_AT_MOST):
+            self._telling.line(self.line())
+            self._told = self._samples[-1]
+            self._samples.clear()
+
+    def line(self) -> dict[str, Any]:
+        """The samples as one embedded-metric document. Demand is each second's highest; the others are momentary."""
+        demand, running, held, ready = (list(column) for column in zip(*self._samples, strict=True))
+        return {
+            "_aws": {
+                "Timestamp": int(time.time() * 1000),
+                "CloudWatchMetrics": [
+                    {
+                        "Namespace": self._namespace,
+                        "Dimensions": [["Stack"]],
+                        "Metrics": [
+                            {"Name": name, "Unit": "Count"} for name in ("Demand", "Running", "Held", "ReplicasReady")
+                        ],
+                    }
+                ],
+            },
+            "Stack": self._stack,
+            "Demand": demand,
+            "Running": running,
+            "Held": held,
+            "ReplicasReady": ready,
+        }

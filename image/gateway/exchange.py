@@ -1,0 +1,190 @@
+"""One request and its answer: what is known of it, its one running deadline, and the ways it can end early."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import Awaitable, Callable
+from time import monotonic
+from typing import Any
+
+from image.gateway.errors import ApiError
+
+Message = dict[str, Any]
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+_EVENT_STREAM = b"text/event-stream; charset=utf-8"
+
+# nginx's number for a client that left; no answer of it ever goes out.
+CLIENT_LEFT_STATUS = 499
+
+
+class Exchange:
+    """A request being answered. Every early end is a cancellation of its one task, whose reason stands in `aborted`.
+
+    Times are of time.monotonic, in seconds; 0 means: not yet. (uvloop's own clock stands still while a callback runs.)
+    """
+
+    __slots__ = (
+        "_send",
+        "_task",
+        "_timer",
+        "aborted",
+        "answered",
+        "bytes_in",
+        "bytes_out",
+        "client_left",
+        "closing",
+        "dispatched",
+        "error",
+        "events",
+        "finished",
+        "first_byte",
+        "headers",
+        "key",
+        "label",
+        "loop",
+        "method",
+        "modalities",
+        "model",
+        "path",
+        "receive",
+        "receiving_seconds",
+        "replica",
+        "request_id",
+        "retries",
+        "scope",
+        "stage",
+        "started",
+        "status",
+        "stream",
+        "tokens_in",
+        "tokens_out",
+    )
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.started = monotonic()
+        self.scope = scope
+        self.receive = receive
+        self._send = send
+        self._timer: asyncio.TimerHandle | None = None
+        self._task = asyncio.current_task()
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        given = self.headers.get(b"x-request-id", b"")
+        self.request_id = given.decode() if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
+
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.label = "other"  # the path, where it is one of ours: a metric's label
+        self.key = ""
+        self.model: str | None = None
+        self.stream = False
+        self.modalities: list[str] = []
+        self.bytes_in = self.bytes_out = 0
+
+        self.stage = "receiving"
+        self.receiving_seconds = self.dispatched = self.first_byte = 0.0
+        self.replica: str | None = None
+        self.retries = 0
+        self.tokens_in: int | None = None
+        self.tokens_out: int | None = None
+
+        self.status = 0
+        self.error: str | None = None
+        self.aborted: ApiError | None = None
+        self.client_left = False
+        self.answered = False  # the status line is out
+        self.events = False  # ... of an event stream, so that an error goes out as an event
+        self.finished = False
+        self.closing = False  # the client's connection shall not be used again
+
+    # Early ends
+
+    def deadline(self, seconds: float, error: Callable[[], ApiError]) -> None:
+        """From now on the exchange ends after so many seconds, with the error made then; replaces the deadline before."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.loop.call_later(seconds, self._expire, error)
+
+    def _expire(self, error: Callable[[], ApiError]) -> None:
+        self.abort(error())
+
+    def abort(self, error: ApiError) -> None:
+        """End the exchange with an error, wherever it is."""
+        if self.aborted is None and not self.client_left and not self.finished:
+            self.aborted = error
+            self._cancel()
+
+    def leave(self, reason: str) -> None:
+        """The client is gone: end the exchange, wherever it is. Called by the client's connection."""
+        if not self.client_left and not self.finished:
+            self.client_left = True
+            self.error = reason
+            self._cancel()
+
+    def end(self) -> None:
+        """Nothing more happens to this exchange."""
+        self.finished = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _cancel(self) -> None:
+        assert self._task is not None
+        self._task.cancel()
+
+    # Answers
+
+    async def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """Send status and headers, with the request id."""
+        self.status = status
+        self.answered = True
+        headers.append((b"x-request-id", self.request_id.encode()))
+        if self.closing:
+            headers.append((b"connection", b"close"))
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def start_events(self) -> None:
+        """Send 200 and the headers of an event stream, before the engine has said anything."""
+        self.events = True
+        await self.start(200, [(b"content-type", _EVENT_STREAM), (b"cache-control", b"no-cache")])
+
+    async def part(self, data: bytes) -> None:
+        """Send a part of the body."""
+        self.bytes_out += len(data)
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def last_part(self, data: bytes = b"") -> None:
+        """Send the end of the body."""
+        self.bytes_out += len(data)
+        self.finished = True
+        await self._send({"type": "http.response.body", "body": data})
+
+    async def answer(
+        self, status: int, body: bytes, content_type: bytes = b"application/json", headers: Any = ()
+    ) -> None:
+        """Send a whole answer."""
+        length = (b"content-length", b"%d" % len(body))
+        await self.start(status, [(b"content-type", content_type), length, *headers])
+        await self.last_part(body)
+
+    async def fail(self, error: ApiError) -> None:
+        """Send an error in whatever form is still possible."""
+        self.error = error.reason
+        if not self.answered:
+            # A client that waits to be told to send its body must not be thought to be sending it.
+            self.closing = self.closing or b"expect" in self.headers
+            await self.answer(error.status, error.body(), headers=error.headers)
+        elif self.events:
+            self.status = error.status  # for the log: what it would have been
+            await self.last_part(error.event())
+        else:
+            # Half an answer is out that is no event stream: only a broken connection can say that it is not whole.
+            self.status = error.status
+            self.finished = True
+            self.scope["gateway.connection"].transport.abort()

@@ -1,0 +1,159 @@
+"""The replicas: which there are, and which are ready. Each is asked for its /health every second or so."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+
+from image.gateway.discovery import Discovery, DiscoveryError
+from image.gateway.settings import Address, Settings
+from image.gateway.telling import Telling
+from image.gateway.upstream import Pool, UpstreamError
+
+# An engine under a heavy load may be slow to say that it is well; one that refuses or resets is not.
+_SLOW_PROBES_ALLOWED = 2
+
+
+class Replica:
+    """One engine server. In rotation while `ready` and not `leaving`."""
+
+    def __init__(self, address: Address, connect_timeout_seconds: float) -> None:
+        self.name = f"{address[0]}:{address[1]}"
+        self.pool = Pool(address, connect_timeout_seconds)
+        self.ready = False
+        self.leaving = False
+        self.outstanding = 0
+        self.version: str | None = None
+        self.slow_probes = 0
+        self.probe_soon = asyncio.Event()
+
+
+class Fleet:
+    """All replicas that discovery knows."""
+
+    def __init__(self, discovery: Discovery, settings: Settings, telling: Telling, changed: Callable[[], None]) -> None:
+        """`changed` is called when the rotation has."""
+        self._discovery = discovery
+        self._settings = settings
+        self._telling = telling
+        self._changed = changed
+        self._known: dict[Address, Replica] = {}
+        self._probes: dict[Address, asyncio.Task[None]] = {}
+        self._discovery_failed = False
+        self.rotation: list[Replica] = []
+        """The replicas that requests may go to now."""
+
+    @property
+    def known(self) -> int:
+        """How many replicas discovery knows, ready or not."""
+        return len(self._known)
+
+    @property
+    def engine_version(self) -> str | None:
+        """What a ready replica last answered as its version."""
+        return next((r.version for r in self.rotation if r.version), None)
+
+    async def run(self) -> None:
+        """Follow discovery, for ever."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                while True:
+                    await self._reconcile(group)
+                    await asyncio.sleep(self._settings.discovery_seconds)
+        finally:
+            for replica in self._known.values():
+                replica.pool.close()
+
+    def suspect(self, replica: Replica) -> None:
+        """A request found the replica gone: out of rotation until it answers a probe, which is sent now."""
+        self._set_ready(replica, False, "a request failed")
+        replica.probe_soon.set()
+
+    async def _reconcile(self, group: asyncio.TaskGroup) -> None:
+        try:
+            found = await self._discovery.addresses()
+        except DiscoveryError as error:
+            if not self._discovery_failed:
+                self._telling.event("discovery_failed", level="error", error=str(error))
+            self._discovery_failed = True
+            return
+        self._discovery_failed = False
+        for address in self._known.keys() - found:
+            self._forget(address)
+        for address in found - self._known.keys():
+            replica = Replica(address, self._settings.connect_timeout_seconds)
+            self._known[address] = replica
+            self._telling.event("replica_found", replica=replica.name)
+            self._probes[address] = group.create_task(self._watch(replica))
+
+    def _forget(self, address: Address) -> None:
+        """What runs on a replica that discovery no longer knows goes on to its end."""
+        replica = self._known.pop(address)
+        replica.leaving = True
+        self._probes.pop(address).cancel()
+        self._set_ready(replica, False, "no longer discovered")
+        replica.pool.close()
+
+    async def _watch(self, replica: Replica) -> None:
+        while True:
+            replica.probe_soon.clear()
+            reason = await self._probe(replica)
+            if reason is None and not replica.ready:
+                replica.version = await self._ask_version(replica)
+            self._set_ready(replica, reason is None, reason or "healthy")
+            try:
+                async with asyncio.timeout(self._settings.probe_seconds):
+                    await replica.probe_soon.wait()
+            except TimeoutError:
+                continue
+            # A replica that is well but keeps failing requests must not be asked without a pause.
+            await asyncio.sleep(self._settings.probe_seconds / 4)
+
+    async def _probe(self, replica: Replica) -> str | None:
+        """None when the replica is well, else why not."""
+        try:
+            status, _ = await self._get(replica, b"/health")
+        except UpstreamError as error:
+            return str(error)
+        except TimeoutError:
+            replica.slow_probes += 1
+            if replica.ready and replica.slow_probes <= _SLOW_PROBES_ALLOWED:
+                return None
+            return f"no answer to a probe within {self._settings.probe_timeout_seconds:g} s"
+        replica.slow_probes = 0
+        return None if status == 200 else f"its /health answered {status}"
+
+    async def _ask_version(self, replica: Replica) -> str | None:
+        try:
+            status, body = await self._get(replica, b"/version")
+            version = json.loads(body)["version"] if status == 200 else None
+        except (UpstreamError, TimeoutError, ValueError, KeyError, TypeError):
+            return None  # it is well without: not every engine says its version
+        return version[:64] if isinstance(version, str) else None
+
+    async def _get(self, replica: Replica, path: bytes) -> tuple[int, bytes]:
+        # Always a new connection: that the replica takes one is half of what is asked.
+        head = b"GET %b HTTP/1.1\r\nhost: %b\r\nconnection: close\r\n\r\n" % (path, replica.pool.host_header)
+        async with asyncio.timeout(self._settings.probe_timeout_seconds):
+            connection = await replica.pool.connect()
+            try:
+                connection.send(head, b"")
+                await connection.head()
+                body = b""
+                while len(body) < 65536 and (part := await connection.read()):
+                    body += part
+                return connection.status, body
+            finally:
+                connection.close()
+
+    def _set_ready(self, replica: Replica, ready: bool, reason: str) -> None:
+        if replica.leaving:
+            ready = False
+        if replica.ready == ready:
+            return
+        replica.ready = ready
+        # A new list, so that whoever walks the old one is not disturbed.
+        self.rotation = [r for r in self._known.values() if r.ready]
+        self._telling.event("replica_ready" if ready else "replica_not_ready", replica=replica.name, reason=reason)
+        self._changed()

@@ -1,0 +1,28 @@
+"""`python -m image.gateway.healthcheck`: exits 0 when the gateway in this container answers /health, else 1.
+
+For the container's own health check: the slim image has no curl, and localhost may be ::1.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import sys
+
+
+def main() -> int:
+    """Ask once; returns the exit status."""
+    connection = http.client.HTTPConnection("127.0.0.1", int(os.environ.get("GATEWAY_PORT") or 8080), timeout=3)
+    try:
+        connection.request("GET", "/health")
+        status = connection.getresponse().status
+    except (OSError, http.client.HTTPException) as error:
+        print(f"gateway does not answer: {error}", file=sys.stderr)
+        return 1
+    finally:
+        connection.close()
+    return 0 if status == 200 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

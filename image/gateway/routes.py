@@ -1,0 +1,40 @@
+"""The paths that go through to the engine. All others do not exist: vLLM serves /invocations, /metrics, /load,
+LoRA loading and more without asking for a key, so what is let through is listed, never what is kept out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class BodyKind(Enum):
+    """How a path's body is read."""
+
+    JSON = "application/json"
+    FORM = "multipart/form-data"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A path that goes through, by POST, as vLLM serves it (0.32 and 0.33)."""
+
+    path: str
+    body: BodyKind = BodyKind.JSON
+
+
+# Not here: GET and cancel of /v1/responses/{id}, whose answers live in one replica's memory, where no other finds them;
+# /v1/images, /v1/files and /v1/batches, which vLLM does not have; /tokenize and /pooling, which are not OpenAI's.
+UPSTREAM = {
+    route.path: route
+    for route in (
+        Route("/v1/chat/completions"),
+        Route("/v1/completions"),
+        Route("/v1/responses"),
+        Route("/v1/embeddings"),
+        Route("/v1/rerank"),
+        Route("/v1/score"),
+        Route("/v1/audio/transcriptions", BodyKind.FORM),
+        Route("/v1/audio/translations", BodyKind.FORM),
+    )
+}

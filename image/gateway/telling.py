@@ -1,0 +1,105 @@
+"""What the gateway tells of itself: a JSON line a request and an event, and the metrics.
+
+Lines go to stdout in batches of a few milliseconds: a system call for each would cost more than making them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from image.gateway.metrics import Metrics
+
+if TYPE_CHECKING:
+    from image.gateway.exchange import Exchange
+
+_FLUSH_SECONDS = 0.02
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
+
+class Telling:
+    """The log and the metrics. Never given a key, a prompt or an answer."""
+
+    def __init__(self, output_fd: int = 1) -> None:
+        self.metrics = Metrics()
+        self._fd = output_fd
+        self._lines: list[str] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def event(self, event: str, *, level: str = "info", **facts: Any) -> None:
+        """Something happened that is no request: a wake, a replica lost, a drain."""
+        self.line({"time": round(time.time(), 3), "level": level, "event": event, **facts})
+
+    def request(self, exchange: Exchange, *, log: bool) -> None:
+        """One request is over: its share of the metrics and, if it is to be logged, its line."""
+        e = exchange
+        metrics = self.metrics
+        total = time.monotonic() - e.started
+        metrics.request(e.label, e.status, total)
+        queued = ttft = tokens_per_second = None
+        if e.dispatched:
+            queued = e.dispatched - e.started - e.receiving_seconds
+            metrics.queue_seconds.observe(queued)
+        if e.first_byte:
+            ttft = e.first_byte - e.started
+            metrics.first_token(e.label, ttft)
+        if e.tokens_in is not None:
+            metrics.tokens(e.key, "in", e.tokens_in)
+        if e.tokens_out is not None:
+            metrics.tokens(e.key, "out", e.tokens_out)
+            tokens_per_second = round(e.tokens_out / max(total - (queued or 0), 1e-6), 1)
+        if not log:
+            return
+        self.line(
+            {
+                "time": round(time.time(), 3),
+                "level": "info" if e.status < 500 else "error",
+                "event": "request",
+                "request_id": e.request_id,
+                "key": e.key or None,
+                "model": e.model,
+                "method": e.method,
+                "path": e.path[:256],
+                "status": e.status,
+                "stream": e.stream,
+                "modalities": e.modalities,
+                "duration_ms": round(total * 1000, 1),
+                "queue_ms": None if queued is None else round(queued * 1000, 1),
+                "ttft_ms": None if ttft is None else round(ttft * 1000, 1),
+                "tokens_in": e.tokens_in,
+                "tokens_out": e.tokens_out,
+                "tokens_per_second": tokens_per_second,
+                "bytes_in": e.bytes_in,
+                "bytes_out": e.bytes_out,
+                "replica": e.replica,
+                "retries": e.retries,
+                "error": e.error,
+            }
+        )
+
+    def line(self, document: dict[str, Any]) -> None:
+        """One line of JSON, written soon."""
+        self._lines.append(_encode(document))
+        if self._timer is None:
+            try:
+                self._timer = asyncio.get_running_loop().call_later(_FLUSH_SECONDS, self.flush)
+            except RuntimeError:  # no loop yet, or no more
+                self.flush()
+
+    def flush(self) -> None:
+        """Write all lines that wait."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        # A lone surrogate in a path or a model's name must not end the log.
+        data = ("\n".join([*self._lines, ""])).encode("utf-8", "backslashreplace") if self._lines else b""
+        self._lines.clear()
+        while data:
+            try:
+                data = data[os.write(self._fd, data) :]
+            except OSError:
+                # Whoever read the log is gone; serving goes on without it.
+                return

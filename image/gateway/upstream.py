@@ -1,0 +1,249 @@
+"""A small HTTP/1.1 client for a replica: keep-alive connections, one exchange at a time, bytes as they come.
+
+General clients cost two to ten times the CPU of everything else the gateway does for a request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from typing import Any, cast
+
+import httptools
+
+from image.gateway.settings import Address
+
+# vLLM (uvicorn) closes a connection idle for 5 s; one that is used a moment before that would be reset.
+_IDLE_SECONDS = 3.0
+# Above this much unread, the replica is made to wait.
+_HIGH_WATER_BYTES = 256 << 10
+# Small bodies ride in the packet of their head.
+_JOIN_BYTES = 64 << 10
+
+
+class UpstreamError(Exception):
+    """A replica failed. `kind`: "connect" (it got nothing), "reset" (it went away), "protocol" (it made no sense)."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class Connection(asyncio.Protocol):
+    """One connection to a replica. `send`, then `head`, then `read` until it gives b"", then `Pool.release`."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._loop = asyncio.get_running_loop()
+        self._parser = httptools.HttpResponseParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._failure: UpstreamError | None = None
+        self._parts: list[bytes] = []
+        self._buffered = 0
+        self._paused = False
+        self._in_exchange = False
+        self._framed = False
+        self._head_complete = False
+        self.status = 0
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.complete = False
+        self.reusable = False
+        self.idle_since = 0.0
+
+    def send(self, head: bytes, body: bytes) -> None:
+        """Begin an exchange: write a request."""
+        assert self._transport is not None
+        self._in_exchange = True
+        self._framed = self._head_complete = self.complete = self.reusable = False
+        self.headers = []
+        if len(body) < _JOIN_BYTES:
+            self._transport.write(head + body)
+        else:
+            self._transport.writelines((head, body))
+
+    async def head(self) -> None:
+        """Wait until `status` and `headers` are there; raises UpstreamError."""
+        while not self._head_complete:
+            await self._wait()
+
+    async def read(self) -> bytes:
+        """The body's bytes that have come since the last call, b"" at its end; raises UpstreamError."""
+        while not self._parts:
+            if self.complete:
+                return b""
+            await self._wait()
+        parts = self._parts
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        self._parts = []
+        self._buffered = 0
+        if self._paused and self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()
+        return data
+
+    def usable(self) -> bool:
+        """Whether a request may still be sent."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    def drained(self) -> bool:
+        """Whether the answer is complete and all of it has been read."""
+        return self.complete and not self._parts
+
+    def rest(self) -> None:
+        """The exchange is over; the connection may serve another."""
+        self._in_exchange = False
+        self.idle_since = self._loop.time()
+
+    def close(self) -> None:
+        """Close at once, in the middle of whatever it is: the replica sees a client that went away."""
+        self._in_exchange = False
+        self._pool.forget(self)
+        if self._transport is not None:
+            self._transport.abort()
+            self._transport = None
+
+    async def _wait(self) -> None:
+        # What came before a failure is handed out first: only who would have to wait is told.
+        if self._failure is not None:
+            raise self._failure
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The loop has connected."""
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
+        _notice_dead_hosts(transport.get_extra_info("socket"))
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of an answer."""
+        if not self._in_exchange:  # an answer nobody asked for
+            self.close()
+            return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._failure = UpstreamError("protocol", f"not HTTP: {error}")
+            self.close()
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """No more bytes: what is not complete now never will be."""
+        self._transport = None
+        self._pool.forget(self)
+        if not self.complete and self._failure is None:
+            if exc is None and self._head_complete and not self._framed:
+                self.complete = True  # a body without a length ends with its connection
+            else:
+                self._failure = UpstreamError("reset", str(exc) if exc else "closed the connection")
+        self._wake()
+
+    # httptools
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header of the answer."""
+        if self.complete:  # bytes after the answer: read on only to notice, see on_message_complete
+            return
+        name = name.lower()
+        if name in (b"content-length", b"transfer-encoding"):
+            self._framed = True
+        self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """The answer's head is there, unless it is an interim one."""
+        if self.complete:
+            return
+        status = self._parser.get_status_code()
+        if status < 200:  # 100 Continue and the like: the answer proper follows
+            self.headers = []
+            return
+        self.status = status
+        self._framed = self._framed or status in (204, 304)
+        self._head_complete = True
+
+    def on_body(self, body: bytes) -> None:
+        """Bytes of the answer's body, free of any chunking."""
+        if self.complete:
+            return
+        self._parts.append(body)
+        self._buffered += len(body)
+        if self._buffered > _HIGH_WATER_BYTES and not self._paused and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def on_message_complete(self) -> None:
+        """The answer is whole."""
+        if self._head_complete:
+            # A second time within one exchange: whose answer the next bytes are nobody knows.
+            self.reusable = self._parser.should_keep_alive() and not self.complete
+            self.complete = True
+
+
+def _notice_dead_hosts(sock: Any) -> None:
+    """A host that vanishes (a spot instance) sends no reset: have the kernel ask, and give up after 30 s."""
+    with contextlib.suppress(OSError):  # it may be gone already, which is noticed anyway
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
+            if hasattr(socket, option):
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
+
+class Pool:
+    """The connections to one replica that nobody uses, and the making of new ones."""
+
+    def __init__(self, address: Address, connect_timeout_seconds: float) -> None:
+        self.address = address
+        host, port = address
+        self.host_header = f"[{host}]:{port}".encode() if ":" in host else f"{host}:{port}".encode()
+        self._connect_timeout_seconds = connect_timeout_seconds
+        self._idle: list[Connection] = []
+
+    def take(self) -> Connection | None:
+        """An idle connection that is still good."""
+        oldest = asyncio.get_running_loop().time() - _IDLE_SECONDS
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.idle_since > oldest and connection.usable():
+                return connection
+            connection.close()
+        return None
+
+    async def connect(self) -> Connection:
+        """A new connection; raises UpstreamError."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._connect_timeout_seconds):
+                _, connection = await loop.create_connection(lambda: Connection(self), *self.address)
+        except TimeoutError:
+            raise UpstreamError("connect", f"no connection within {self._connect_timeout_seconds:g} s") from None
+        except OSError as error:
+            raise UpstreamError("connect", error.strerror or str(error)) from None
+        return connection
+
+    def release(self, connection: Connection) -> None:
+        """Give back a connection: kept when its exchange is over, else closed at once."""
+        if connection.drained() and connection.reusable and connection.usable():
+            connection.rest()
+            self._idle.append(connection)
+        else:
+            connection.close()
+
+    def forget(self, connection: Connection) -> None:
+        """A connection is gone."""
+        with contextlib.suppress(ValueError):
+            self._idle.remove(connection)
+
+    def close(self) -> None:
+        """Close every idle connection."""
+        while self._idle:
+            self._idle.pop().close()

@@ -1,0 +1,175 @@
+"""A gateway and fake engines in the test's own event loop, on free ports of 127.0.0.1."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, Protocol
+
+import httpx2
+import pytest
+import uvloop
+
+from image.gateway.capacity import Capacity, CapacityError
+from image.gateway.discovery import Discovery
+from image.gateway.service import Service
+from image.gateway.settings import Address, FixedDiscovery, InlineKeys, Settings
+from image.gateway.telling import Telling
+from tests.image.gateway.fake_engine import MODEL, Behaviour, FakeEngine
+
+KEY = "sk-test-Zx9"
+
+
+def pytest_asyncio_loop_factories(
+    config: object, item: object
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The loop the gateway runs on."""
+    return {"uvloop": uvloop.new_event_loop}
+
+
+class StartEngine(Protocol):
+    async def __call__(self, behaviour: Behaviour | None = None) -> FakeEngine: ...
+
+
+@pytest.fixture
+async def start_engine() -> AsyncIterator[StartEngine]:
+    engines = []
+
+    async def start(behaviour: Behaviour | None = None) -> FakeEngine:
+        engines.append(await FakeEngine(behaviour).start())
+        return engines[-1]
+
+    yield start
+    for engine in engines:
+        await engine.stop()
+
+
+class Cloud:
+    """Discovery and capacity in one: replicas that are there once they have been woken."""
+
+    kind = "cloud"
+
+    def __init__(self, *engines: FakeEngine) -> None:
+        self.engines = engines
+        self.wakes = 0
+        self.failures: list[CapacityError] = []
+        self.here: frozenset[Address] = frozenset()
+
+    async def addresses(self) -> frozenset[Address]:
+        return self.here
+
+    async def wake(self) -> None:
+        self.wakes += 1
+        if self.failures:
+            raise self.failures.pop(0)
+
+    def arrive(self) -> None:
+        self.here = frozenset(("127.0.0.1", engine.port) for engine in self.engines)
+
+
+class Gateway:
+    """A gateway that runs, and what it has told."""
+
+    def __init__(self, service: Service, log: int) -> None:
+        self.service = service
+        self.port = service.sockets[0].getsockname()[1]
+        self.metrics_port = service.sockets[1].getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.client = httpx2.AsyncClient(
+            base_url=self.url, headers={"authorization": f"Bearer {KEY}"}, timeout=20, trust_env=False
+        )
+        self._log = log
+
+    async def chat(self, *, path: str = "/v1/chat/completions", headers: Any = None, **body: Any) -> httpx2.Response:
+        body = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]} | body
+        return await self.client.post(path, json=body, headers=headers)
+
+    def stream(self, **body: Any) -> contextlib.AbstractAsyncContextManager[httpx2.Response]:
+        body = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}], "stream": True} | body
+        return self.client.stream("POST", "/v1/chat/completions", json=body)
+
+    async def info(self) -> dict[str, Any]:
+        document: dict[str, Any] = (await self.client.get("/info")).json()
+        return document
+
+    async def metric(self, sample: str) -> float:
+        """The value of a sample as it is scraped, labels and all; 0 when it is not there."""
+        response = await self.client.get(f"http://127.0.0.1:{self.metrics_port}/metrics")
+        for line in response.text.splitlines():
+            if line.startswith(sample + " "):
+                return float(line.rpartition(" ")[2])
+        return 0.0
+
+    def log_text(self) -> str:
+        self.service.telling.flush()
+        return os.pread(self._log, 1 << 20, 0).decode()
+
+    def log(self, event: str = "request") -> list[dict[str, Any]]:
+        return [line for line in map(json.loads, self.log_text().splitlines()) if line.get("event") == event]
+
+    async def ready(self, count: int = 1) -> None:
+        await until(lambda: len(self.service.fleet.rotation) == count)
+
+
+async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    """Wait for something the gateway does by itself."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - what changes is the gateway's, and tells nobody
+            await asyncio.sleep(0.002)
+
+
+class StartGateway(Protocol):
+    def __call__(
+        self,
+        *engines: FakeEngine,
+        discovery: Discovery | None = None,
+        capacity: Capacity | None = None,
+        ready: int | None = None,
+        **settings: Any,
+    ) -> Awaitable[Gateway]: ...
+
+
+@pytest.fixture
+async def start_gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[StartGateway]:
+    """Starts a gateway before some engines, and waits until all of them are in rotation."""
+    running: list[tuple[Gateway, asyncio.Task[None], int]] = []
+
+    async def start(
+        *engines: FakeEngine,
+        discovery: Discovery | None = None,
+        capacity: Capacity | None = None,
+        ready: int | None = None,
+        **settings: Any,
+    ) -> Gateway:
+        made = Settings(
+            **{
+                "model": MODEL,
+                "discovery": FixedDiscovery(tuple(("127.0.0.1", engine.port) for engine in engines)),
+                "keys": InlineKeys(f"tester={KEY}"),
+                "host": "127.0.0.1",
+                "port": 0,
+                "metrics_port": 0,
+                "probe_seconds": 0.05,
+                "discovery_seconds": 0.05,
+                **settings,
+            }
+        )
+        path = tmp_path_factory.mktemp("gateway") / "log"
+        log = os.open(path, os.O_RDWR | os.O_CREAT)
+        service = Service(made, discovery=discovery, capacity=capacity, telling=Telling(log))
+        gateway = Gateway(service, log)
+        running.append((gateway, asyncio.create_task(service.run()), log))
+        await gateway.ready(len(engines) if ready is None else ready)
+        return gateway
+
+    yield start
+    for gateway, task, log in running:
+        await gateway.client.aclose()
+        if not task.done():
+            gateway.service.app.abort_all()
+            gateway.service.stop()
+        await task
+        os.close(log)

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from image.gateway.admission import Admission
+from image.gateway.demand import DemandReport
+from image.gateway.discovery import discovery_of
+from image.gateway.fleet import Fleet, Replica
+from image.gateway.settings import FixedDiscovery, Settings
+from image.gateway.telling import Telling
+
+
+def test_a_line_a_minute_and_sooner_when_demand_changes(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    telling = Telling(os.open(path, os.O_WRONLY | os.O_CREAT))
+    settings = Settings(model="m", discovery=FixedDiscovery(()), emf_namespace="Vllm", stack="dev")
+    fleet = Fleet(discovery_of(settings.discovery), settings, telling, changed=lambda: None)
+    replica = Replica(("127.0.0.1", 1), 1)
+    fleet.rotation = [replica]
+    admission = Admission(settings, lambda: fleet.rotation, lambda: None)
+    report = DemandReport(settings, admission, fleet, telling)
+
+    def lines() -> list[dict[str, object]]:
+        telling.flush()
+        return [json.loads(line) for line in path.read_text().splitlines()]
+
+    for _ in range(10):
+        report.sample()
+    assert len(lines()) == 1, "the first is a change"
+    for _ in range(59):
+        report.sample()
+    assert len(lines()) == 1
+    report.sample()
+    assert len(lines()) == 2
+
+    assert admission.try_take() is replica
+    admission.release(replica)  # gone before anybody looked
+    for _ in range(10):
+        report.sample()
+    line = lines()[2]
+    assert line["Demand"] == [1] + [0] * 9
+    assert line["Running"] == line["Held"] == [0] * 10
+    assert line["ReplicasReady"] == [1] * 10
+    assert line["Stack"] == "dev"
+    metrics = line["_aws"]["CloudWatchMetrics"][0]  # type: ignore[index]
+    assert metrics["Namespace"] == "Vllm"
+    assert metrics["Dimensions"] == [["Stack"]]
+    assert [metric["Name"] for metric in metrics["Metrics"]] == ["Demand", "Running", "Held", "ReplicasReady"]
+    assert {metric["Name"] for metric in metrics["Metrics"]} <= line.keys()

@@ -1,0 +1,126 @@
+"""Clients that drip, flood, stall or do not speak HTTP, as raw bytes on a socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+from tests.image.gateway import fake_engine
+from tests.image.gateway.conftest import KEY, StartEngine, StartGateway, until
+from tests.image.gateway.fake_engine import MODEL
+
+AUTHORIZED = f"host: x\r\nauthorization: Bearer {KEY}\r\ncontent-type: application/json\r\n"
+
+
+NOT_HTTP = [
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    b"GET / HTTP/9.9\r\n\r\n",
+    b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+    b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nabcdef",
+    b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n",
+    b"POST /v1/completions HTTP/1.1\nhost: x\n\n",
+    b"POST /v1/completions HTTP/1.1\r\nho st: x\r\n\r\n",
+    b"POST /v1/completions HTTP/1.1\r\nhost: x\r\n\x00: y\r\n\r\n",
+    b"POST /v1/comple\x00tions HTTP/1.1\r\nhost: x\r\n\r\n",
+    b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+]
+
+
+async def test_what_is_not_http_is_a_400(start_engine: StartEngine, start_gateway: StartGateway) -> None:
+    engine = await start_engine()
+    gateway = await start_gateway(engine)
+    for request in NOT_HTTP:
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        writer.write(request)
+        answer = await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+        assert answer.startswith(b"HTTP/1.1 400 "), request
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["type"] == "invalid_request_error"
+    assert engine.requests == []
+    assert await gateway.metric('gateway_refusals_total{reason="http"}') == len(NOT_HTTP)
+
+
+async def test_a_head_that_drips_is_cut_off(start_engine: StartEngine, start_gateway: StartGateway) -> None:
+    gateway = await start_gateway(await start_engine(), header_timeout_seconds=0.2)
+    for beginning, status in ((b"GET /health HTTP/1.1\r\nx: ", b" 408 "), (b"", b""), (b"\r\n\r\n", b"")):
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        writer.write(beginning)
+        assert status in await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+    assert await gateway.metric('gateway_refusals_total{reason="header_timeout"}') >= 1
+
+
+async def test_a_second_head_that_drips_is_cut_off_too(start_engine: StartEngine, start_gateway: StartGateway) -> None:
+    gateway = await start_gateway(await start_engine(), header_timeout_seconds=0.2)
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    writer.write(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
+    assert b" 200 " in await reader.readuntil(b"}")
+    writer.write(b"GET /health HT")
+    assert b" 408 " in await asyncio.wait_for(reader.read(), 5)
+    writer.close()
+
+
+async def test_headers_beyond_their_cap(start_engine: StartEngine, start_gateway: StartGateway) -> None:
+    engine = await start_engine()
+    gateway = await start_gateway(engine, max_header_bytes=10_000)
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    writer.write(b"POST /v1/completions HTTP/1.1\r\nx: " + b"a" * 20_000)
+    assert b" 431 " in await asyncio.wait_for(reader.read(), 5)
+    writer.close()
+    assert engine.requests == []
+
+
+async def test_a_body_that_drips_is_a_408(start_engine: StartEngine, start_gateway: StartGateway) -> None:
+    engine = await start_engine()
+    gateway = await start_gateway(engine, body_timeout_seconds=0.2, header_timeout_seconds=0.2)
+    for body in (b"", b'{"model": '):
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        writer.write(f"POST /v1/completions HTTP/1.1\r\n{AUTHORIZED}content-length: 500\r\n\r\n".encode() + body)
+        assert b" 408 " in await reader.readuntil(b"\r\n\r\n")
+        writer.write(b" ")  # what still comes of it is thrown away, but not for ever
+        await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+    assert engine.requests == []
+    assert gateway.service.admission.bytes == 0
+
+
+async def test_bodies_being_received_are_bounded_together(
+    start_engine: StartEngine, start_gateway: StartGateway
+) -> None:
+    engine = await start_engine()
+    gateway = await start_gateway(engine, max_queued_bytes=100_000)
+    writers = []
+    for _ in range(2):
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        writer.write(f"POST /v1/completions HTTP/1.1\r\n{AUTHORIZED}content-length: 90000\r\n\r\n".encode())
+        writer.write(b" " * 60_000)
+        writers.append(writer)
+    assert b" 429 " in await reader.readuntil(b"\r\n\r\n")
+    for writer in writers:
+        writer.close()
+    await until(lambda: gateway.service.admission.bytes == 0)
+
+
+async def test_garbage_behind_a_request_does_not_get_into_its_answer(
+    start_engine: StartEngine, start_gateway: StartGateway
+) -> None:
+    engine = await start_engine(fake_engine.answer_when_told)
+    gateway = await start_gateway(engine)
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    body = json.dumps({"model": MODEL, "stream": True}).encode()
+    writer.write(f"POST /v1/completions HTTP/1.1\r\n{AUTHORIZED}content-length: {len(body)}\r\n\r\n".encode() + body)
+    await engine.reached.wait()
+    writer.write(b"\x00\x01\x02 garbage\r\n\r\n")
+    answer = await asyncio.wait_for(reader.read(), 5)
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"400" not in answer
+    await until(lambda: gateway.service.admission.running == 0)
+
+
+async def test_an_upgrade_is_not_taken_up(start_engine: StartEngine, start_gateway: StartGateway) -> None:
+    gateway = await start_gateway(await start_engine())
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    writer.write(b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
+    assert b" 200 " in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    writer.close()

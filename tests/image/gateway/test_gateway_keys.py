@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from image.gateway import keys
+from image.gateway.settings import FileKeys, InlineKeys
+from image.gateway.telling import Telling
+from tests.image.gateway.conftest import until
+
+
+@pytest.mark.parametrize(
+    ("document", "expected"),
+    [
+        ("sk-1\n", {"sk-1": "default"}),
+        ("# ours\n\n alice=sk-1 \r\nbob=sk-2\nsk-3", {"sk-1": "alice", "sk-2": "bob", "sk-3": "default"}),
+        ('{"alice": "sk-1", "bob": "sk=2"}', {"sk-1": "alice", "sk=2": "bob"}),
+        ('{"alice": "old", "alice": "new"}', {"old": "alice", "new": "alice"}),
+        ("alice=old\nalice=new", {"old": "alice", "new": "alice"}),
+        ("c2VjcmV0==", {"c2VjcmV0==": "default"}),
+        ("alice=c2VjcmV0==", {"c2VjcmV0==": "alice"}),
+    ],
+)
+def test_documents(document: str, expected: dict[str, str]) -> None:
+    assert keys.parse_document(document) == expected
+
+
+@pytest.mark.parametrize(
+    ("document", "says"),
+    [
+        ("", "no key"),
+        ("# nothing\n", "no key"),
+        ("{}", "no key"),
+        ('{"alice": "sk-hidden"', "begins as JSON"),
+        ('{"alice": ["sk-hidden"]}', "'alice'"),
+        ('{"alice": ""}', "'alice'"),
+        ("alice=sk-hidden with spaces", "'alice'"),
+        ("alice=sk-hidden\nbob=sk-hidden", "same key"),
+    ],
+)
+def test_bad_documents_are_refused_without_a_word_of_a_key(document: str, says: str) -> None:
+    with pytest.raises(keys.KeysError, match=says) as raised:
+        keys.parse_document(document)
+    assert "sk-hidden" not in str(raised.value)
+    assert raised.value.__cause__ is None
+
+
+def test_a_ring_before_its_first_document_lets_nobody_in() -> None:
+    ring = keys.KeyRing()
+    assert ring.name_of(b"Bearer ") is None
+    assert ring.name_of(None) is None
+    ring.replace({"sk-1": "alice"})
+    assert ring.name_of(b"Bearer sk-1") == "alice"
+    assert ring.name_of(b"Bearer sk-2") is None
+
+
+async def test_a_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_text("alice=sk-1")
+    log = os.open(tmp_path / "log", os.O_RDWR | os.O_CREAT)
+    telling = Telling(log)
+    ring = keys.KeyRing()
+    source = keys.source_of(FileKeys(path))
+    assert source is not None
+    await keys.load(ring, source)
+    task = asyncio.create_task(keys.keep_fresh(ring, source, 0.01, telling))
+
+    path.write_text("alice=sk-1\nbob=sk-22")
+    await until(lambda: ring.name_of(b"Bearer sk-22") == "bob")
+    path.write_text("")  # half written: everybody stays
+    await until(lambda: telling.metrics.key_reload_failures._value.get() >= 1)
+    assert ring.name_of(b"Bearer sk-1") == "alice"
+    path.unlink()
+    await until(lambda: telling.metrics.key_reload_failures._value.get() >= 3)
+    assert ring.name_of(b"Bearer sk-1") == "alice"
+    path.write_text("bob=sk-22")
+    await until(lambda: ring.name_of(b"Bearer sk-1") is None)
+    assert ring.name_of(b"Bearer sk-22") == "bob"
+
+    task.cancel()
+    telling.flush()
+    told = os.pread(log, 10_000, 0).decode()
+    os.close(log)
+    assert "keys_replaced" in told
+    assert "keys_not_replaced" in told
+    assert "sk-" not in told
+
+
+async def test_sources_that_cannot_be_read_to_begin_with(tmp_path: Path) -> None:
+    ring = keys.KeyRing()
+    with pytest.raises(keys.KeysError, match="No such file"):
+        await keys.load(ring, keys.source_of(FileKeys(tmp_path / "none")))
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    with pytest.raises(keys.KeysError, match="UTF-8"):
+        await keys.load(ring, keys.source_of(FileKeys(tmp_path / "binary")))
+    await keys.load(ring, keys.source_of(InlineKeys("sk-1")))
+    assert ring.name_of(b"Bearer sk-1") == "default"
