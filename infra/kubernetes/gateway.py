@@ -16,8 +16,7 @@ from infra.stack_files import ROOT
 NAME = "gateway"
 IMAGE_NAME = "vllm-endpoint-gateway"
 KEYS_FOLDER = "/run/keys"
-# Any user but root; the image names none that a cluster could check.
-USER_ID = 65532
+USER_ID = 10001  # of gateway.Dockerfile
 # A Service or an Ingress controller needs a moment to see that a pod leaves; until then it still takes requests.
 LEAVE_ROTATION_SECONDS = 15
 

@@ -1,0 +1,90 @@
+"""image/compose.yaml says what the dev stack's plan says, and nothing it starts is open to the network by itself."""
+
+import re
+from typing import Any
+
+import yaml
+
+from image.gateway.settings import DnsDiscovery, FixedCapacity, InlineKeys
+from image.gateway.settings import Settings as GatewaySettings
+from infra.kubernetes.gateway import local_image
+from infra.planning import make_plan
+from infra.stack_files import ROOT, load_stack
+
+FOLDER = ROOT / "image"
+TEXT = (FOLDER / "compose.yaml").read_text()
+KEY = "sk-from-the-shell"
+
+
+def interpolate(text: str, shell: dict[str, str]) -> str:
+    """What Compose makes of ``${NAME:-default}`` and ``${NAME:?message}``."""
+
+    def value(match: re.Match[str]) -> str:
+        found = shell.get(match["name"]) or match["default"]
+        assert found is not None, f"{match['name']} must be set"
+        return found
+
+    return re.sub(r"\$\{(?P<name>\w+)(:-(?P<default>[^}]*)|:\?[^}]*)\}", value, text)
+
+
+COMPOSE: dict[str, Any] = yaml.safe_load(interpolate(TEXT, {"VLLM_API_KEY": KEY}))
+SERVICES = COMPOSE["services"]
+
+
+def test_the_engine_is_started_as_the_dev_stack_plans_it() -> None:
+    plan = make_plan(load_stack("dev"))
+    engine = SERVICES["engine"]
+    assert engine["image"] == plan.engine.image
+    model, *arguments = engine["command"]
+    assert model == plan.model
+    planned = {f"{name}={value}" for name, value in zip(plan.engine.args[::2], plan.engine.args[1::2], strict=True)}
+    assert set(arguments) == planned | {"--host=0.0.0.0", "--port=8000", "--tensor-parallel-size=1"}
+    assert set(engine["environment"]) == set(plan.engine.environment) | {"HF_TOKEN"}
+    assert {volume.split(":")[1] for volume in engine["volumes"]} == {"/weights", "/cache"}
+
+
+def test_the_gateway_understands_what_it_is_told() -> None:
+    gateway = SERVICES["gateway"]
+    settings = GatewaySettings.from_environment(gateway["environment"])
+    assert settings.model == SERVICES["engine"]["command"][0]
+    assert settings.discovery == DnsDiscovery("engine", 8000)
+    assert settings.capacity == FixedCapacity()
+    assert settings.keys == InlineKeys(KEY)
+    assert gateway["image"] == local_image()
+    build = gateway["build"]
+    assert (FOLDER / build["context"] / build["dockerfile"]).resolve().is_file()
+
+
+def test_there_is_no_endpoint_without_a_key() -> None:
+    assert re.search(r"VLLM_API_KEY: \$\{VLLM_API_KEY:\?[^}]+\}", TEXT)
+
+
+def test_only_this_machine_reaches_what_is_started() -> None:
+    published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
+    assert published == {"gateway": ["127.0.0.1:8000:8080"], "grafana": ["127.0.0.1:3000:3000"]}
+
+
+def test_monitoring_starts_on_request_only() -> None:
+    assert {name for name, service in SERVICES.items() if "profiles" not in service} == {"engine", "gateway"}
+
+
+def test_every_image_has_a_version_and_no_privilege_and_every_mounted_file_exists() -> None:
+    for service in SERVICES.values():
+        assert re.search(r":v?\d+\.\d+\.\d+$", service["image"])
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0]
+            assert source in COMPOSE["volumes"] or (FOLDER / source).exists(), source
+
+
+def test_both_engine_and_gateway_may_drain() -> None:
+    assert "--shutdown-timeout=90" in SERVICES["engine"]["command"]
+    for name in ("engine", "gateway"):
+        assert int(SERVICES[name]["stop_grace_period"].removesuffix("s")) >= 105
+
+
+def test_the_head_of_the_file_names_every_variable() -> None:
+    head = TEXT.split("name: vllm-endpoint")[0]
+    for variable in set(re.findall(r"\$\{(\w+)", TEXT)):
+        assert variable in head, variable
