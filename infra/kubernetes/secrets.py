@@ -49,8 +49,7 @@ class Secrets(pulumi.ComponentResource):
             made = pulumi_random.RandomPassword(
                 f"{name}-default-key", length=GENERATED_KEY_LENGTH, special=False, opts=children
             )
-            key: pulumi.Output[str] = pulumi.Output.secret(made.result)
-            document = key.apply(lambda text: json.dumps({"default": f"sk-{text}"}))
+            document = made.result.apply(lambda text: json.dumps({"default": f"sk-{text}"}))
         keys = core.v1.Secret(
             f"{name}-{API_KEYS_NAME}",
             metadata=args.labels.metadata("gateway", args.namespace, name=API_KEYS_NAME),

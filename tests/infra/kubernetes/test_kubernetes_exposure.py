@@ -90,7 +90,8 @@ def test_a_controller_that_is_not_known_gets_a_warning_instead_of_annotations() 
     rendered = render(domain=DOMAIN, kubernetesIngressClass="traefik", gatewayImage="registry.example.com/gateway:1")
     assert annotations(rendered, "Ingress/ingress") == {}
     (warning,) = rendered.warnings
-    assert warning.startswith("kubernetesIngressClass traefik: set its controller's timeouts to at least 1500 s")
+    idle = rendered.plan.gateway.idle_timeout_seconds
+    assert warning.startswith(f"kubernetesIngressClass traefik: set its controller's timeouts to at least {idle} s")
 
 
 @pytest.mark.parametrize(

@@ -164,8 +164,8 @@ def test_exports(dev: Rendered) -> None:
         "keptAtDestroy": {},
         "gpu": "a10g",
         "gpuCount": 1,
-        "usdPerHourActive": 1.006,
-        "usdPerHourIdle": 1.006,  # one replica runs all the time, whatever minReplicas says
+        "usdPerHourActive": dev.plan.cost.usd_per_hour_active,
+        "usdPerHourIdle": dev.plan.cost.usd_per_hour_active,  # one replica runs always, whatever minReplicas says
     }
 
 
