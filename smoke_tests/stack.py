@@ -41,6 +41,11 @@ def read_stack(stack: str, *, read_key: bool = True, project_folder: Path = PROJ
         raise TargetError(f"stack {stack!r} has no output `endpoint`; deploy it first: pulumi up --stack {stack}")
     region = _text(outputs, "region")
     secret = _text(outputs, "apiKeySecretArn")
+    if read_key and not secret and outputs.get("apiKeySecretName"):
+        raise TargetError(
+            f"the API key of stack {stack!r} is in the cluster; save it with: {_text(outputs, 'showApiKeys')} > api-keys.json, "
+            "and give --api-key-file api-keys.json"
+        )
     return StackOutputs(
         endpoint=endpoint,
         model=_text(outputs, "model") or "",

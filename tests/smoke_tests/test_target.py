@@ -156,6 +156,14 @@ def test_a_stack_that_tells_nothing_is_one_line(pulumi: Any, stdout: str, stderr
     assert "\n" not in str(refused.value)
 
 
+def test_a_key_in_a_cluster_is_the_users_to_fetch(pulumi: Any) -> None:
+    pulumi(
+        '{"endpoint": "http://gateway.vllm", "apiKeySecretName": "api-keys", "showApiKeys": "kubectl -n vllm get secret"}'
+    )
+    with pytest.raises(TargetError, match="save it with: kubectl -n vllm get secret > api-keys.json"):
+        target_from_options(options("--stack", "dev"))
+
+
 def test_no_pulumi_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(TargetError, match="not on the PATH; install it or use --endpoint URL"):
