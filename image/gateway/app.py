@@ -133,15 +133,15 @@ class App:
             raise self._draining_error()
         if exchange.headers.get(b"content-encoding", b"identity").lower() != b"identity":
             raise errors.bad_body("A compressed body is not read.", status=415, reason="content_encoding")
-        data = await body.receive(exchange, self._settings, self._admission)
-        facts = body.read(data, route.body, exchange.headers.get(b"content-type", b""))
+        exchange.body = await body.receive(exchange, self._settings, self._admission)
+        facts = body.read(exchange.body, route.body, exchange.headers.get(b"content-type", b""))
         exchange.model = self._settings.model
-        exchange.stream = facts.stream
+        exchange.stream = facts.stream and route.streams
         exchange.modalities = facts.modalities
         if facts.model is not None and facts.model != self._settings.model:
             exchange.model = facts.model[:128]
             raise errors.unknown_model(facts.model)
-        await self._proxy.forward(exchange, data)
+        await self._proxy.forward(exchange)
 
     def _authenticate(self, exchange: Exchange) -> None:
         name = self._ring.name_of(exchange.headers.get(b"authorization"))
@@ -203,7 +203,8 @@ class App:
 
     def _model_card(self) -> dict[str, Any]:
         card = {"id": self._settings.model, "object": "model", "created": int(self._started), "owned_by": "vllm"}
-        length = self._settings.info.get("max_model_len")
+        info = self._settings.info
+        length = info.get("max_model_len", info.get("maxModelLen"))
         return card | {"max_model_len": length} if isinstance(length, int) else card
 
     async def _models(self, exchange: Exchange) -> None:

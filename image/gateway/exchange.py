@@ -35,6 +35,7 @@ class Exchange:
         "_timer",
         "aborted",
         "answered",
+        "body",
         "bytes_in",
         "bytes_out",
         "client_left",
@@ -85,6 +86,7 @@ class Exchange:
         self.model: str | None = None
         self.stream = False
         self.modalities: list[str] = []
+        self.body = b""  # kept until the answer begins: until then it may have to be sent again
         self.bytes_in = self.bytes_out = 0
 
         self.stage = "receiving"
@@ -151,8 +153,18 @@ class Exchange:
 
     async def start_events(self) -> None:
         """Send 200 and the headers of an event stream, before the engine has said anything."""
+        await self.start_events_with(200, [(b"content-type", _EVENT_STREAM), (b"cache-control", b"no-cache")])
+
+    async def start_events_with(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """Send status and headers of an event stream, of which no hop may make a heap first."""
         self.events = True
-        await self.start(200, [(b"content-type", _EVENT_STREAM), (b"cache-control", b"no-cache")])
+        headers.append((b"x-accel-buffering", b"no"))
+        await self.start(status, headers)
+
+    def note_first_byte(self) -> None:
+        """The answer's body begins: the request will not be sent again."""
+        self.first_byte = monotonic()
+        self.body = b""
 
     async def part(self, data: bytes) -> None:
         """Send a part of the body."""

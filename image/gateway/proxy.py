@@ -46,7 +46,7 @@ _NOT_DOWNSTREAM = _HOP_BY_HOP | {b"date", b"server", b"x-request-id"}
 # An answer that is no stream is sent on when it is whole, up to this size: so a replica that dies in it is a clean 502.
 _WHOLE_ANSWER_BYTES = 1 << 20
 # An event cut in two would swallow the error that follows; up to this size it is kept until it is whole.
-_WHOLE_EVENT_BYTES = 1 << 20
+_WHOLE_EVENT_BYTES = 256 << 10
 _EVENT_ENDS = (b"\n\n", b"\r\n\r\n")
 _COMMENT = b": waiting for the engine\n\n"
 _RETRY_AFTER_HOLD_SECONDS = 30
@@ -63,14 +63,14 @@ class Proxy:
         self._telling = telling
         self._timed_out = partial(errors.upstream_timeout, settings.request_timeout_seconds)
 
-    async def forward(self, exchange: Exchange, body: bytes) -> None:
+    async def forward(self, exchange: Exchange) -> None:
         """Answer an exchange from a replica; raises ApiError."""
         used: list[Replica] = []
         while True:
-            replica = self._admission.try_take(used) or await self._wait(exchange, len(body), used)
+            replica = self._admission.try_take(used) or await self._wait(exchange, used)
             exchange.replica = replica.name
             try:
-                connection = await self._ask(exchange, replica, body, used)
+                connection = await self._ask(exchange, replica, used)
                 try:
                     await self._relay(exchange, connection)
                 finally:
@@ -84,7 +84,7 @@ class Proxy:
 
     # Waiting
 
-    async def _wait(self, exchange: Exchange, size_bytes: int, used: list[Replica]) -> Replica:
+    async def _wait(self, exchange: Exchange, used: list[Replica]) -> Replica:
         """A slot, when it is this request's turn."""
         settings = self._settings
         exchange.stage = "waiting"
@@ -92,7 +92,7 @@ class Proxy:
         # From its arrival on, however often it comes back here.
         passed = monotonic() - exchange.started
         exchange.deadline(max(seconds - passed, 0), self._held_too_long)
-        ticket = self._admission.enqueue(size_bytes, used, again=exchange.dispatched > 0)
+        ticket = self._admission.enqueue(len(exchange.body), used, again=exchange.dispatched > 0)
         try:
             if exchange.stream:
                 await self._comment_until(exchange, ticket)
@@ -120,7 +120,7 @@ class Proxy:
 
     # Asking
 
-    async def _ask(self, exchange: Exchange, replica: Replica, body: bytes, used: list[Replica]) -> Connection:
+    async def _ask(self, exchange: Exchange, replica: Replica, used: list[Replica]) -> Connection:
         """A connection with the head of the answer on it; raises UpstreamError."""
         exchange.stage = "connecting"
         exchange.deadline(self._settings.request_timeout_seconds, self._timed_out)
@@ -130,21 +130,21 @@ class Proxy:
         exchange.stage = "asked"
         used.append(replica)
         try:
-            connection.send(self._head(exchange, replica, len(body)), body)
+            connection.send(self._head(exchange, replica), exchange.body)
             await connection.head()
         except BaseException:
             connection.close()
             raise
         return connection
 
-    def _head(self, exchange: Exchange, replica: Replica, length: int) -> bytes:
+    def _head(self, exchange: Exchange, replica: Replica) -> bytes:
         scope = exchange.scope
         query: bytes = scope["query_string"]
         # The path as this gateway has it in its list, never as the client spelt it.
         target = exchange.label.encode() + (b"?" + query if query else b"")
         lines = [
             b"POST %b HTTP/1.1\r\nhost: %b\r\ncontent-length: %d\r\nx-request-id: %b"
-            % (target, replica.pool.host_header, length, exchange.request_id.encode())
+            % (target, replica.pool.host_header, len(exchange.body), exchange.request_id.encode())
         ]
         dropped = _NOT_UPSTREAM
         if b"connection" in exchange.headers:
@@ -202,15 +202,15 @@ class Proxy:
     ) -> None:
         """Each event as it comes."""
         if not exchange.answered:
-            exchange.events = True
-            await exchange.start(connection.status, headers)
+            headers = [header for header in headers if header[0] != b"content-length"]  # an error may have to follow
+            await exchange.start_events_with(connection.status, headers)
         # The last three reads, for the usage block: cheaper than looking into each.
         before = last = b""
         older = kept = b""
         while True:
             data = await connection.read()
             if not exchange.first_byte:
-                exchange.first_byte = monotonic()
+                exchange.note_first_byte()
             older, before, last = before, last, data
             if kept:
                 data = kept + data
@@ -229,9 +229,12 @@ class Proxy:
     ) -> None:
         """All at once when it is whole; in parts when it is large."""
         data = await connection.read()
-        while not connection.drained() and len(data) < _WHOLE_ANSWER_BYTES:
-            data += await connection.read()
-        exchange.first_byte = monotonic()
+        if not connection.drained():
+            gathered = bytearray(data)
+            while not connection.drained() and len(gathered) < _WHOLE_ANSWER_BYTES:
+                gathered += await connection.read()
+            data = bytes(gathered)
+        exchange.note_first_byte()
         if exchange.answered:
             # Comments are out already, so the status cannot be sent any more: what it would have been goes as an event.
             exchange.status = connection.status
@@ -266,9 +269,7 @@ def _named_by_connection(headers: list[tuple[bytes, bytes]]) -> frozenset[bytes]
 
 def _whole_events(data: bytes) -> tuple[bytes, bytes]:
     """What is complete of some events, and the beginning of the next."""
-    at = max(
-        data.rfind(b"\n\n") + 2 if b"\n\n" in data else 0, data.rfind(b"\r\n\r\n") + 4 if b"\r\n\r\n" in data else 0
-    )
+    at = max((data.rfind(end) + len(end) for end in _EVENT_ENDS if end in data), default=0)
     return data[:at], data[at:]
 
 

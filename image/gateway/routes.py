@@ -21,6 +21,8 @@ class Route:
 
     path: str
     body: BodyKind = BodyKind.JSON
+    streams: bool = True
+    """Whether `"stream": true` in the body makes its answer an event stream."""
 
 
 # Not here: GET and cancel of /v1/responses/{id}, whose answers live in one replica's memory, where no other finds them;
@@ -31,9 +33,9 @@ UPSTREAM = {
         Route("/v1/chat/completions"),
         Route("/v1/completions"),
         Route("/v1/responses"),
-        Route("/v1/embeddings"),
-        Route("/v1/rerank"),
-        Route("/v1/score"),
+        Route("/v1/embeddings", streams=False),
+        Route("/v1/rerank", streams=False),
+        Route("/v1/score", streams=False),
         Route("/v1/audio/transcriptions", BodyKind.FORM),
         Route("/v1/audio/translations", BodyKind.FORM),
     )

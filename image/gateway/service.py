@@ -196,10 +196,11 @@ def _listen(settings: Settings) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     for variable, port in (("GATEWAY_PORT", settings.port), ("GATEWAY_METRICS_PORT", settings.metrics_port)):
         try:
-            sockets.append(socket.create_server((settings.host, port), family=family, backlog=_BACKLOG))
+            both = settings.host == "::"  # IPv4 too, as everywhere else
+            where = (settings.host, port)
+            sockets.append(socket.create_server(where, family=family, backlog=_BACKLOG, dualstack_ipv6=both))
         except OSError as error:
             for listening in sockets:
                 listening.close()
-            where = f"{settings.host}:{port}"
-            raise ListenError(f"{variable}: {where}: {error.strerror}; set another port") from None
+            raise ListenError(f"{variable}: {settings.host}:{port}: {error.strerror}; set another port") from None
     return sockets

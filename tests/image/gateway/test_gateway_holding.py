@@ -72,6 +72,18 @@ async def test_a_held_stream_whose_request_the_engine_refuses_ends_with_the_engi
         assert says in json.loads(event[6:])["error"]["message"]
 
 
+async def test_a_held_request_that_cannot_stream_keeps_its_status(
+    start_engine: StartEngine, start_gateway: StartGateway
+) -> None:
+    cloud = Cloud(await start_engine(fake_engine.refuse))
+    gateway = await start_gateway(discovery=cloud, capacity=cloud, sse_comment_seconds=0.01)
+    request = asyncio.create_task(gateway.chat(path="/v1/embeddings", stream=True, input="x"))
+    await held(gateway, 1)
+    await asyncio.sleep(0.05)  # long enough for comments, had it been a stream
+    cloud.arrive()
+    assert (await request).status_code == 400
+
+
 async def test_nothing_waits_beyond_its_deadline(start_gateway: StartGateway) -> None:
     cloud = Cloud()
     cloud.failures = [CapacityError("a quota of the account is used up", "VcpuLimitExceeded arn:aws:...")] * 100
