@@ -1,0 +1,144 @@
+"""Plain environment names, as other vLLM images take them, translated to the arguments of ``vllm serve``."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+DEFAULT_PORT = 8000
+
+
+class EngineError(ValueError):
+    """The container cannot serve; the message is one line: what is wrong, what was found, what to set."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What vLLM is started with.
+
+    ``arguments`` follow ``vllm serve``: the model first. ``environment`` is the process's own without the names that
+    were translated. ``notes`` are lines for the log.
+    """
+
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str]
+    port: int
+    gpus: int
+    notes: tuple[str, ...]
+
+
+# Environment name -> (vLLM's argument, the form of its value).
+_NUMBER, _SHARE, _TEXT = r"[1-9]\d*", r"0?\.\d+|1|1\.0+", r"\S+"
+PLAIN_NAMES: dict[str, tuple[str, str]] = {
+    "VLLM_MODEL_REVISION": ("--revision", _TEXT),
+    "SERVED_MODEL_NAME": ("--served-model-name", _TEXT),
+    "MAX_MODEL_LEN": ("--max-model-len", _NUMBER),
+    "GPU_MEMORY_UTIL": ("--gpu-memory-utilization", _SHARE),
+    "TENSOR_PARALLEL_SIZE": ("--tensor-parallel-size", _NUMBER),
+    "VLLM_N_GPU": ("--tensor-parallel-size", _NUMBER),
+    "MAX_NUM_SEQS": ("--max-num-seqs", _NUMBER),
+    "MAX_BATCHED_TOKENS": ("--max-num-batched-tokens", _NUMBER),
+    "VLLM_PORT": ("--port", _NUMBER),
+    "PORT": ("--port", _NUMBER),
+}
+_LIMITS = {"IMAGE_LIMIT": "image", "VIDEO_LIMIT": "video"}
+_MODEL_NAMES = ("MODEL_NAME", "VLLM_MODEL_NAME")
+_ELSEWHERE = {
+    "VLLM_SCALEDOWN_MINUTES": "scaling to zero is the stack's: set scaleDownMinutes",
+    "VLLM_TIMEOUT_MINUTES": "the startup timeout is the stack's: set startupTimeoutMinutes",
+}
+_TRANSLATED = {*PLAIN_NAMES, *_LIMITS, *_MODEL_NAMES, *_ELSEWHERE, "VLLM_FAST_BOOT"}
+
+
+def settle(argv: Sequence[str], environment: Mapping[str, str]) -> Launch:
+    """The arguments vLLM is started with: those of the command line, and after them what only the environment names.
+
+    Raises:
+        EngineError: no model is named, a value has not the form it must have, or two names contradict each other.
+    """
+    given = {name: value.strip() for name, value in environment.items() if value.strip()}
+    arguments = list(argv)
+    if not arguments or arguments[0].startswith("-"):
+        arguments.insert(0, _model(given))
+    flags = {argument.split("=")[0] for argument in arguments}
+    notes: list[str] = []
+    chosen: dict[str, tuple[str, str]] = {}
+    for name, (flag, form) in PLAIN_NAMES.items():
+        value = given.get(name)
+        if value is None or flag in flags:
+            continue
+        if not re.fullmatch(form, value):
+            raise EngineError(f"{name}: found {value!r}; set {_described(form)}")
+        if flag in chosen and chosen[flag][1] != value:
+            raise EngineError(f"{name}: found {value}, but {chosen[flag][0]} is {chosen[flag][1]}; set one of them")
+        if not (flag == "--revision" and value == "main"):
+            chosen.setdefault(flag, (name, value))
+    for flag, (_, value) in chosen.items():
+        arguments += [flag, value]
+    if "--limit-mm-per-prompt" not in flags and (limits := _limits(given)):
+        arguments += ["--limit-mm-per-prompt", json.dumps(limits)]
+    arguments += _fast_boot(given.get("VLLM_FAST_BOOT", ""), flags, notes)
+    notes += [f"{name} has no effect here; {reason}" for name, reason in _ELSEWHERE.items() if name in given]
+    for flag, value in (("--host", "0.0.0.0"), ("--port", str(DEFAULT_PORT))):  # noqa: S104 - a container's own network
+        if flag not in {argument.split("=")[0] for argument in arguments}:
+            arguments += [flag, value]
+    return Launch(
+        arguments=tuple(arguments),
+        environment={name: value for name, value in environment.items() if name not in _TRANSLATED},
+        port=int(_value(arguments, "--port") or DEFAULT_PORT),
+        gpus=int(_value(arguments, "--tensor-parallel-size") or 1),
+        notes=tuple(notes),
+    )
+
+
+def _model(given: Mapping[str, str]) -> str:
+    named = {given[name] for name in _MODEL_NAMES if name in given}
+    if not named:
+        raise EngineError(
+            "MODEL_NAME: not set, and no model on the command line; set it to a hub id such as Qwen/Qwen3-0.6B"
+        )
+    if len(named) > 1:
+        raise EngineError(
+            f"MODEL_NAME: found {given['MODEL_NAME']}, but VLLM_MODEL_NAME is {given['VLLM_MODEL_NAME']}; set one of them"
+        )
+    return named.pop()
+
+
+def _limits(given: Mapping[str, str]) -> dict[str, int]:
+    limits = {}
+    for name, kind in _LIMITS.items():
+        if name in given:
+            if not given[name].isdecimal():
+                raise EngineError(f"{name}: found {given[name]!r}; set a whole number, 0 for none")
+            limits[kind] = int(given[name])
+    return limits
+
+
+def _fast_boot(value: str, flags: set[str], notes: list[str]) -> list[str]:
+    value = value.lower()
+    if value not in ("", "true", "false", "1", "0", "eager"):
+        raise EngineError(f"VLLM_FAST_BOOT: found {value!r}; set true, false or eager")
+    if value in ("true", "1"):
+        notes.append(
+            "VLLM_FAST_BOOT: compile caches are kept under VLLM_CACHE_ROOT; eager is the older meaning, and four times slower"
+        )
+    return ["--enforce-eager"] if value == "eager" and "--enforce-eager" not in flags else []
+
+
+def _value(arguments: Sequence[str], flag: str) -> str | None:
+    """The value of the last such flag, which is the one that wins."""
+    found = None
+    for i, argument in enumerate(arguments):
+        if argument == flag and i + 1 < len(arguments):
+            found = arguments[i + 1]
+        elif argument.startswith(f"{flag}="):
+            found = argument.split("=", 1)[1]
+    if found is not None and not found.isdecimal():
+        raise EngineError(f"{flag}: found {found!r}; set a whole number")
+    return found
+
+
+def _described(form: str) -> str:
+    return {_NUMBER: "a whole number above 0", _SHARE: "a share between 0 and 1, such as 0.92"}.get(form, "one word")
