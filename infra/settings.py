@@ -59,6 +59,13 @@ class NatGateways(StrEnum):
     PER_ZONE = "per-zone"
 
 
+class WeightsThroughput(StrEnum):
+    """How EFS bills reading the weights."""
+
+    BURSTING = "bursting"
+    ELASTIC = "elastic"
+
+
 def _lower(value: object) -> object:
     # YAML reads `fastBoot: true` as a boolean; Pulumi hands the same value over as the string "true".
     return str(value).strip().lower() if isinstance(value, bool | str) else value
@@ -87,6 +94,9 @@ def _key_pairs(value: object) -> object:
 Keys = Annotated[dict[str, SecretStr], BeforeValidator(_key_pairs)]
 Text = Annotated[str, BeforeValidator(lambda value: value.strip() if isinstance(value, str) else value)]
 Cidr = Annotated[str, Field(pattern=r"^(\d{1,3}\.){3}\d{1,3}/\d{1,2}$|^[0-9a-fA-F:]+/\d{1,3}$")]
+LogRetentionDays = Annotated[
+    Literal[1, 3, 5, 7, 14, 30, 60, 90, 120, 180, 365, 400, 731, 1827], BeforeValidator(_digits)
+]
 QUANTIZATIONS = ("fp8", "awq", "gptq", "compressed-tensors", "bitsandbytes")
 
 
@@ -166,6 +176,11 @@ class Settings(BaseModel):
         0, ge=0, le=256, description="Shared memory (/dev/shm) of the engine's container, in GiB; 0: the plan decides."
     )
 
+    weights_throughput: WeightsThroughput = Field(
+        WeightsThroughput.BURSTING,
+        description="bursting: EFS reads weights for nothing, at up to 300 MiB/s; elastic: faster, and $0.03 for each GB that a cold start reads.",
+    )
+
     # How many, and when none
     min_replicas: int = Field(0, ge=0, le=64, description="Engine replicas that always run; 0: scales to zero.")
     max_replicas: int = Field(1, ge=1, le=64, description="Most engine replicas.")
@@ -173,7 +188,13 @@ class Settings(BaseModel):
         10, ge=1, le=1440, description="Minutes without a request after which replicas above minReplicas are stopped."
     )
     startup_timeout_minutes: int = Field(
-        20, ge=2, le=60, description="Minutes that a cold start may take: instance, image, weights, load, compile."
+        20, ge=2, le=55, description="Minutes that a cold start may take: instance, image, weights, load, compile."
+    )
+    scale_out_cooldown_minutes: int = Field(
+        0,
+        ge=0,
+        le=120,
+        description="Minutes to wait after adding a replica before adding another; 0: as long as a cold start is expected to take.",
     )
     concurrency_per_replica: int = Field(
         16, ge=1, le=4096, description="Requests in flight at one replica; more wait in the gateway."
@@ -211,6 +232,11 @@ class Settings(BaseModel):
         pattern=r"^$|^([a-z0-9-]+\.)+[a-z]{2,}$",
         description="Domain name of the endpoint in a Route 53 zone of this account; a certificate is made for it unless certificateArn names one.",
     )
+    hosted_zone: Text = Field(
+        "",
+        pattern=r"^$|^([a-z0-9-]+\.)+[a-z]{2,}$",
+        description="Route 53 zone that holds domain; empty: the domain without its first label.",
+    )
     allowed_cidrs: tuple[Cidr, ...] = Field(
         (),
         description="Networks that may reach the load balancer; without certificateArn or domain they reach it over plain HTTP. Empty: internal load balancer, or the world over HTTPS.",
@@ -247,6 +273,9 @@ class Settings(BaseModel):
         "",
         description="StorageClass of the weight cache, ReadWriteMany where replicas exceed one; empty: the cluster's default (target kubernetes).",
     )
+
+    # Watching
+    log_retention_days: LogRetentionDays = Field(30, description="Days for which logs are kept.")
 
     # Safeguards
     ttl_hours: int = Field(

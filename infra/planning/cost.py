@@ -36,7 +36,9 @@ def cost_plan(
     if settings.target is Target.KUBERNETES:
         # The cluster, its nodes and its load balancer are the user's; only the GPU share can be priced.
         return CostPlan(items=(gpu,), region=region, priced_on=instance.priced_on)
-    disk = unit["ebs_gp3_gb_month"] * capacity.root_volume_gib / HOURS_PER_MONTH
+    throughput = max(0, capacity.root_volume_throughput_mib_per_second - unit["ebs_gp3_mibps_included"])
+    disk_month = unit["ebs_gp3_gb_month"] * capacity.root_volume_gib + unit["ebs_gp3_mibps_month"] * throughput
+    disk = disk_month / HOURS_PER_MONTH
     fargate = gateway.count * (
         gateway.cpu_units / 1024 * unit["fargate_vcpu_hour"] + gateway.memory_mib / 1024 * unit["fargate_gb_hour"]
     )

@@ -60,6 +60,10 @@ def _times(settings: Settings, plan: ServingPlan) -> list[str]:
         found.append(
             f"scaleDownMinutes: found {settings.scale_down_minutes}, shorter than a cold start of about {cold} s, so the stack would start and stop without end. Set scaleDownMinutes to at least {minutes}"
         )
+    if settings.max_replicas > max(1, settings.min_replicas) and plan.capacity.scale_out_cooldown_seconds < cold:
+        found.append(
+            f"scaleOutCooldownMinutes: found {settings.scale_out_cooldown_minutes}, shorter than a cold start of about {cold} s, so replicas would be added while one is still starting. Set scaleOutCooldownMinutes to at least {minutes}, or 0"
+        )
     if plan.capacity.startup_timeout_seconds < cold:
         faster = "; fastBoot: true starts faster" if settings.fast_boot is FastBoot.OFF else ""
         found.append(

@@ -77,7 +77,11 @@ class CapacityPlan:
     scale_down_seconds: int
     expected_cold_start_seconds: int
     startup_timeout_seconds: int
+    scale_out_cooldown_seconds: int
+    target_demand_per_replica: int
     root_volume_gib: int
+    root_volume_throughput_mib_per_second: int
+    root_volume_iops: int
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def test_dev_is_the_cheapest_a10g_and_sleeps() -> None:
     dev = plan()
     assert dev.capacity.instance_types[0].name == "g5.xlarge"
     assert dev.memory.fits
-    assert dev.cost.usd_per_hour_active == pytest.approx(1.006 + dev.cost.usd_per_hour_idle, abs=0.02)
+    assert dev.cost.usd_per_hour_active == pytest.approx(1.006 + dev.cost.usd_per_hour_idle, abs=0.04)  # and its disk
     assert dev.cost.usd_per_hour_idle < 0.15
 
 

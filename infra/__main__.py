@@ -1,0 +1,52 @@
+"""The Pulumi program: settings -> plan -> target -> outputs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pulumi
+
+# Pulumi runs this folder as a script; what it imports is the package that the folder is.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from infra.deploy_error import DeployError
+from infra.planning import PlanError, make_plan
+from infra.planning.deployment import deployment_refusals
+from infra.settings import Target
+from infra.settings_problems import SettingsError
+from infra.stack_config import read_settings
+
+
+def main() -> None:
+    """Declare the stack.
+
+    Raises:
+        pulumi.RunError: it cannot work; the message says why and what to set.
+    """
+    try:
+        settings = read_settings()
+        plan = make_plan(settings, region=_region())
+        if reasons := deployment_refusals(settings, plan, pulumi.get_stack(), plan.cost.region):
+            raise PlanError(reasons)
+        for warning in plan.warnings:
+            pulumi.log.warn(warning)
+        if settings.target is Target.KUBERNETES:
+            from infra.kubernetes import deploy
+        else:
+            from infra.aws import deploy
+        outputs = deploy(settings, plan)
+    except (SettingsError, PlanError, DeployError) as error:
+        raise pulumi.RunError(str(error)) from None
+    for name, value in outputs.items():
+        pulumi.export(name, value)
+
+
+def _region() -> str:
+    """The AWS region, for the bill's heading; the provider itself insists on one where it is needed."""
+    known = (pulumi.Config("aws").get("region"), os.environ.get("AWS_REGION"), os.environ.get("AWS_DEFAULT_REGION"))
+    return next(filter(None, known), "us-east-1")
+
+
+main()

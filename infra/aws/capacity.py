@@ -1,0 +1,221 @@
+"""GPU instances: an Auto Scaling group behind an ECS capacity provider."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_aws as aws
+
+from infra.aws.context import Context
+from infra.aws.iam import allow, document
+from infra.aws.instance_boot import AGENT_ACTIONS_ON_CLUSTER, AGENT_ACTIONS_ON_INSTANCES, user_data
+from infra.planning.plan import CapacityPlan
+from infra.settings import Capacity as Purchase
+
+# Amazon Linux 2023 with NVIDIA's driver and container runtime.
+AMI_PARAMETER = "/aws/service/ecs/optimized-ami/amazon-linux-2023/gpu/recommended/image_id"
+ROOT_DEVICE = "/dev/xvda"
+
+
+@dataclass(frozen=True)
+class CapacityArgs:
+    """Which instances, how many, and how they are bought.
+
+    Attributes:
+        context: place, names and tags.
+        plan: instance types in order, counts, root volume.
+        purchase: on demand, spot or a reservation.
+        reservation_id: the capacity reservation, where purchase is reservation.
+        subnet_ids: private subnets in zones that offer the types.
+        security_group_id: of the instances.
+        role: what the ECS agent on them may do.
+    """
+
+    context: Context
+    plan: CapacityPlan
+    purchase: Purchase
+    reservation_id: str
+    subnet_ids: pulumi.Input[Sequence[str]]
+    security_group_id: pulumi.Input[str]
+    role: aws.iam.Role
+
+
+class Capacity(pulumi.ComponentResource):
+    """The cluster and its GPU instances.
+
+    Attributes:
+        cluster: the ECS cluster.
+        group: the Auto Scaling group.
+        provider: the capacity provider in front of it.
+        ready: what must exist before a service can use the provider.
+    """
+
+    def __init__(self, name: str, args: CapacityArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        if (args.purchase is Purchase.RESERVATION) != bool(args.reservation_id):
+            raise ValueError("purchase and reservation_id: one without the other")
+        super().__init__("vllm:aws:Capacity", name, None, opts)
+        self._name, self._args = name, args
+        self._child = pulumi.ResourceOptions(parent=self)
+        self.cluster = aws.ecs.Cluster(
+            name,
+            settings=[aws.ecs.ClusterSettingArgs(name="containerInsights", value="disabled")],
+            tags=self._tags(),
+            opts=self._child,
+        )
+        template = self._launch_template()
+        self.group = self._group(template)
+        self.provider = aws.ecs.CapacityProvider(
+            name,
+            auto_scaling_group_provider=aws.ecs.CapacityProviderAutoScalingGroupProviderArgs(
+                auto_scaling_group_arn=self.group.arn,
+                managed_draining="ENABLED",
+                managed_termination_protection="ENABLED" if self._protected else "DISABLED",
+                managed_scaling=aws.ecs.CapacityProviderAutoScalingGroupProviderManagedScalingArgs(
+                    status="ENABLED",
+                    target_capacity=100,
+                    minimum_scaling_step_size=1,
+                    maximum_scaling_step_size=1,  # from zero it would start two for one task
+                    # Until then a new instance does not count as idle.
+                    instance_warmup_period=args.plan.expected_cold_start_seconds,
+                ),
+            ),
+            tags=self._tags(),
+            opts=self._child,
+        )
+        self.ready = aws.ecs.ClusterCapacityProviders(
+            name,
+            cluster_name=self.cluster.name,
+            capacity_providers=[self.provider.name, "FARGATE"],
+            opts=self._child,
+        )
+        self.register_outputs({"clusterName": self.cluster.name, "groupName": self.group.name})
+
+    @property
+    def _protected(self) -> bool:
+        """Whether busy instances are protected from being ended in place of idle ones.
+
+        Only where some always run: a stack that goes to zero has no wrong one to end, and ECS takes its time to lift the
+        protection of an instance that nobody uses.
+        """
+        return self._args.plan.max_replicas > self._args.plan.min_replicas > 0
+
+    def _tags(self) -> dict[str, str]:
+        return self._args.context.tags("capacity", self._name)
+
+    def _launch_template(self) -> aws.ec2.LaunchTemplate:
+        args, plan = self._args, self._args.plan
+        instances = pulumi.Output.concat(args.context.arn("ecs", "container-instance/"), self.cluster.name, "/*")
+        aws.iam.RolePolicy(
+            f"{self._name}-agent",
+            role=args.role.id,
+            policy=document(
+                [
+                    allow("FindEndpoint", ["ecs:DiscoverPollEndpoint"], ["*"]),
+                    allow("JoinCluster", AGENT_ACTIONS_ON_CLUSTER, [self.cluster.arn]),
+                    allow("RunTasks", AGENT_ACTIONS_ON_INSTANCES, [instances]),
+                ]
+            ),
+            opts=self._child,
+        )
+        profile = aws.iam.InstanceProfile(self._name, role=args.role.name, tags=self._tags(), opts=self._child)
+        reserved = aws.ec2.LaunchTemplateCapacityReservationSpecificationArgs(
+            capacity_reservation_target=aws.ec2.LaunchTemplateCapacityReservationSpecificationCapacityReservationTargetArgs(
+                capacity_reservation_id=args.reservation_id
+            )
+        )
+        return aws.ec2.LaunchTemplate(
+            self._name,
+            image_id=aws.ssm.get_parameter_output(
+                name=AMI_PARAMETER, opts=pulumi.InvokeOutputOptions(parent=self)
+            ).insecure_value,
+            instance_type=plan.instance_types[0].name,
+            ebs_optimized="true",
+            update_default_version=True,
+            iam_instance_profile=aws.ec2.LaunchTemplateIamInstanceProfileArgs(arn=profile.arn),
+            vpc_security_group_ids=[args.security_group_id],
+            metadata_options=aws.ec2.LaunchTemplateMetadataOptionsArgs(
+                http_endpoint="enabled", http_tokens="required", http_put_response_hop_limit=1
+            ),
+            block_device_mappings=[
+                aws.ec2.LaunchTemplateBlockDeviceMappingArgs(
+                    device_name=ROOT_DEVICE,
+                    ebs=aws.ec2.LaunchTemplateBlockDeviceMappingEbsArgs(
+                        volume_type="gp3",
+                        volume_size=plan.root_volume_gib,
+                        throughput=plan.root_volume_throughput_mib_per_second,
+                        iops=plan.root_volume_iops,
+                        encrypted="true",
+                        delete_on_termination="true",
+                    ),
+                )
+            ],
+            capacity_reservation_specification=reserved if args.reservation_id else None,
+            user_data=self.cluster.name.apply(user_data),
+            # What the group launches takes its tags from here; the provider's default tags do not reach it.
+            tag_specifications=[
+                aws.ec2.LaunchTemplateTagSpecificationArgs(resource_type=kind, tags=self._tags())
+                for kind in ("instance", "volume", "network-interface")
+            ],
+            tags=self._tags(),
+            opts=self._child,
+        )
+
+    def _group(self, template: aws.ec2.LaunchTemplate) -> aws.autoscaling.Group:
+        args, plan = self._args, self._args.plan
+        one_type = bool(args.reservation_id) or (len(plan.instance_types) == 1 and args.purchase is Purchase.ON_DEMAND)
+        return aws.autoscaling.Group(
+            self._name,
+            # The floor is the service's: what it asks for, the group starts. So that zero can be said here at any time.
+            min_size=0,
+            max_size=plan.max_replicas,
+            vpc_zone_identifiers=args.subnet_ids,
+            launch_template=aws.autoscaling.GroupLaunchTemplateArgs(
+                id=template.id, version=template.latest_version.apply(str)
+            )
+            if one_type
+            else None,
+            mixed_instances_policy=None if one_type else self._mixed(template),
+            protect_from_scale_in=self._protected,
+            capacity_rebalance=args.purchase is Purchase.SPOT,
+            # Moving a busy GPU to another zone for balance's sake costs a cold start and gains nothing.
+            suspended_processes=["AZRebalance"],
+            termination_policies=["OldestLaunchTemplate", "Default"],
+            health_check_type="EC2",
+            enabled_metrics=[
+                aws.autoscaling.Metric.GROUP_DESIRED_CAPACITY,
+                aws.autoscaling.Metric.GROUP_IN_SERVICE_INSTANCES,
+            ],
+            metrics_granularity=aws.autoscaling.MetricsGranularity.ONE_MINUTE,
+            # A GPU may be hours away; what is deployed is right all the same, and the group goes on trying.
+            wait_for_capacity_timeout="0",
+            force_delete=True,  # or destroy would wait for instances that still work
+            tags=[
+                aws.autoscaling.GroupTagArgs(key=key, value=value, propagate_at_launch=True)
+                for key, value in {**self._tags(), "AmazonECSManaged": ""}.items()
+            ],
+            # The waker and the alarms move it.
+            opts=pulumi.ResourceOptions(parent=self, ignore_changes=["desiredCapacity"]),
+        )
+
+    def _mixed(self, template: aws.ec2.LaunchTemplate) -> aws.autoscaling.GroupMixedInstancesPolicyArgs:
+        """Several types, the first preferred; Spot takes whichever pool is least likely to be taken back."""
+        spot = self._args.purchase is Purchase.SPOT
+        return aws.autoscaling.GroupMixedInstancesPolicyArgs(
+            instances_distribution=aws.autoscaling.GroupMixedInstancesPolicyInstancesDistributionArgs(
+                on_demand_base_capacity=0,
+                on_demand_percentage_above_base_capacity=0 if spot else 100,
+                on_demand_allocation_strategy="prioritized",
+                spot_allocation_strategy="capacity-optimized-prioritized",
+            ),
+            launch_template=aws.autoscaling.GroupMixedInstancesPolicyLaunchTemplateArgs(
+                launch_template_specification=aws.autoscaling.GroupMixedInstancesPolicyLaunchTemplateLaunchTemplateSpecificationArgs(
+                    launch_template_id=template.id, version=template.latest_version.apply(str)
+                ),
+                overrides=[
+                    aws.autoscaling.GroupMixedInstancesPolicyLaunchTemplateOverrideArgs(instance_type=kind.name)
+                    for kind in self._args.plan.instance_types
+                ],
+            ),
+        )

@@ -1,0 +1,60 @@
+"""Where a stack lives in AWS, and what its resources are called and tagged."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+from infra.settings import PROJECT
+
+LONGEST_PREFIX = 20  # an ALB's name has 32 characters at most: prefix + "-int" + Pulumi's random suffix of 8
+
+
+@dataclass(frozen=True)
+class Context:
+    """One stack's place and names.
+
+    Attributes:
+        stack: the Pulumi stack's name.
+        region: for example us-east-1.
+        account_id: twelve digits.
+        partition: aws, aws-us-gov or aws-cn.
+        owner: person or team for the Owner tag, or empty.
+    """
+
+    stack: str
+    region: str
+    account_id: str
+    partition: str
+    owner: str = ""
+
+    @property
+    def prefix(self) -> str:
+        """What every resource's name begins with: ``vllm-<stack>``, shortened and made unique where it is too long."""
+        return bounded(f"vllm-{self.stack}", LONGEST_PREFIX)
+
+    def tags(self, component: str, name: str = "") -> dict[str, str]:
+        """Tags of one resource; ``component`` is the part of the stack that it belongs to."""
+        found = {"Project": PROJECT, "Stack": self.stack, "Component": component, "ManagedBy": "pulumi"}
+        if self.owner:
+            found["Owner"] = self.owner
+        if name:
+            found["Name"] = name
+        return found
+
+    def arn(self, service: str, resource: str) -> str:
+        """The ARN of something in this account and region."""
+        return f"arn:{self.partition}:{service}:{self.region}:{self.account_id}:{resource}"
+
+
+def bounded(text: str, longest: int) -> str:
+    """``text`` as lower-case letters, digits and hyphens, at most ``longest`` characters.
+
+    What does not survive as it is gets a hash of the original at its end, so that two names never become one.
+    """
+    clean = re.sub(r"-+", "-", re.sub(r"[^a-z0-9]", "-", text.lower())).strip("-")
+    if clean == text and len(clean) <= longest:
+        return clean
+    digest = hashlib.sha256(text.encode()).hexdigest()[:5]
+    return f"{clean[: longest - 6].rstrip('-')}-{digest}"

@@ -1,0 +1,231 @@
+"""The ECS target: one component after the other, each given what those before it made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pulumi
+import pulumi_aws as aws
+
+from infra.aws.capacity import Capacity, CapacityArgs
+from infra.aws.context import Context
+from infra.aws.domain import Certificate, CertificateArgs, DomainRecord, DomainRecordArgs, find_hosted_zone
+from infra.aws.engine import Engine, EngineArgs
+from infra.aws.gateway import Gateway, GatewayArgs
+from infra.aws.gateway_image import GatewayImage, GatewayImageArgs
+from infra.aws.load_balancer import LoadBalancer, LoadBalancerArgs, listener_ports
+from infra.aws.lookups import ask, find_network, zones_by_offer
+from infra.aws.network import SERVING_ZONES, Network, NetworkArgs
+from infra.aws.observability import Observability, ObservabilityArgs
+from infra.aws.outputs import stack_outputs
+from infra.aws.roles import Roles, RolesArgs
+from infra.aws.scaling import Scaling, ScalingArgs
+from infra.aws.secrets import Secrets, SecretsArgs
+from infra.aws.security_groups import SecurityGroups, SecurityGroupsArgs
+from infra.aws.weights import Weights, WeightsArgs
+from infra.deploy_error import DeployError
+from infra.planning.plan import ServingPlan
+from infra.preflight import vcpu_quota
+from infra.settings import Settings
+
+
+def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]]:
+    """Declare the stack on ECS.
+
+    Args:
+        settings: what only a rendering needs to know: network, names, secrets, safeguards.
+        plan: everything that was decided.
+
+    Returns:
+        The stack's outputs, by name.
+
+    Raises:
+        DeployError: the account cannot hold it.
+    """
+    context = find_context(settings)
+    _check_quota(context, settings, plan)
+    prefix = context.prefix
+    network = _network(context, settings, plan)
+    groups = SecurityGroups(
+        f"{prefix}-sg",
+        SecurityGroupsArgs(
+            context=context,
+            vpc_id=network.vpc_id,
+            listener_ports=listener_ports(settings.endpoint_port, settings.https),
+            client_cidrs=_client_cidrs(settings, network),
+            gateway_port=plan.gateway.port,
+            engine_port=plan.engine.port,
+        ),
+    )
+    logs = Observability(
+        f"{prefix}-logs",
+        ObservabilityArgs(context=context, retention_days=settings.log_retention_days, keep=settings.protect),
+    )
+    roles = Roles(f"{prefix}-role", RolesArgs(context=context))
+    secrets = Secrets(f"{prefix}-secret", _secrets_args(context, settings))
+    weights = Weights(
+        f"{prefix}-weights",
+        WeightsArgs(
+            context=context,
+            subnet_ids=network.private_subnet_ids,
+            security_group_id=groups.weights.id,
+            reader=roles.engine_task,
+            throughput=settings.weights_throughput,
+            keep=settings.protect,
+        ),
+    )
+    capacity = Capacity(
+        f"{prefix}-gpu",
+        CapacityArgs(
+            context=context,
+            plan=plan.capacity,
+            purchase=settings.capacity,
+            reservation_id=settings.capacity_reservation_id,
+            subnet_ids=network.gpu_subnet_ids,
+            security_group_id=groups.instance.id,
+            role=roles.instance,
+        ),
+    )
+    engine = Engine(
+        f"{prefix}-engine",
+        EngineArgs(
+            context=context,
+            plan=plan,
+            capacity=capacity,
+            weights=weights,
+            roles=roles,
+            vpc_id=network.vpc_id,
+            subnet_ids=network.gpu_subnet_ids,
+            security_group_id=groups.engine.id,
+            log_group=logs.engine,
+            hub_token_arn=secrets.hub_token_arn,
+        ),
+    )
+    balancer = _load_balancer(context, settings, plan, network, groups)
+    image = None if plan.gateway.image else GatewayImage(f"{prefix}-image", GatewayImageArgs(context, settings.protect))
+    gateway = Gateway(
+        f"{prefix}-gateway",
+        GatewayArgs(
+            context=context,
+            plan=plan.gateway,
+            capacity=capacity,
+            engine=engine,
+            image=image,
+            load_balancer=balancer,
+            roles=roles,
+            subnet_ids=network.private_subnet_ids[:SERVING_ZONES],
+            security_group_id=groups.gateway.id,
+            log_group=logs.gateway,
+            api_keys_arn=secrets.api_keys_arn,
+        ),
+    )
+    Scaling(
+        f"{prefix}-scaling",
+        ScalingArgs(
+            context=context,
+            plan=plan,
+            cluster=capacity.cluster,
+            service=engine.service,
+            group=capacity.group,
+            metrics_stack=gateway.metrics_stack,
+        ),
+    )
+    return stack_outputs(
+        settings, plan, context, balancer=balancer, capacity=capacity, engine=engine, gateway=gateway,
+        secrets=secrets, weights=weights, logs=logs, image=image,
+    )  # fmt: skip
+
+
+def find_context(settings: Settings) -> Context:
+    """Where the stack is deployed.
+
+    Raises:
+        DeployError: there are no credentials, or no region.
+    """
+    return Context(
+        stack=pulumi.get_stack(),
+        region=ask("the region", lambda: aws.get_region().region),
+        account_id=ask("the account", lambda: aws.get_caller_identity().account_id),
+        partition=ask("the partition", lambda: aws.get_partition().partition),
+        owner=settings.owner,
+    )
+
+
+def _check_quota(context: Context, settings: Settings, plan: ServingPlan) -> None:
+    findings = vcpu_quota(settings, plan, context.region)
+    for warning in findings.warnings:
+        pulumi.log.warn(warning)
+    if findings.refusals:
+        raise DeployError("\n".join(findings.refusals))
+
+
+def _network(context: Context, settings: Settings, plan: ServingPlan) -> Network:
+    kinds = plan.capacity.instance_types
+    offering, others = zones_by_offer(kinds, context.region)
+    existing = None
+    if settings.vpc_id:
+        existing = find_network(
+            settings.vpc_id, settings.subnet_ids, settings.load_balancer_subnet_ids, offering, kinds
+        )
+    return Network(
+        f"{context.prefix}-network",
+        NetworkArgs(
+            context=context,
+            zones=(*offering, *others),
+            gpu_zones=offering,
+            nat_gateways=settings.nat_gateways,
+            existing=existing,
+        ),
+    )
+
+
+def _client_cidrs(settings: Settings, network: Network) -> dict[str, pulumi.Input[str]]:
+    """Who may reach the load balancer: those named, else the network itself, else, over HTTPS, everybody."""
+    if settings.allowed_cidrs:
+        return {cidr: cidr for cidr in settings.allowed_cidrs}
+    return {"network": network.vpc_cidr} if settings.internal else {"internet": "0.0.0.0/0"}
+
+
+def _secrets_args(context: Context, settings: Settings) -> SecretsArgs:
+    keys = {name: key.get_secret_value() for name, key in settings.api_keys.items()}
+    token = settings.hf_token.get_secret_value()
+    return SecretsArgs(
+        context=context,
+        api_keys=pulumi.Output.secret(keys) if keys else None,
+        hub_token=pulumi.Output.secret(token) if token else None,
+        keep=settings.protect,
+    )
+
+
+def _load_balancer(
+    context: Context, settings: Settings, plan: ServingPlan, network: Network, groups: SecurityGroups
+) -> LoadBalancer:
+    zone_id = find_hosted_zone(settings.domain, settings.hosted_zone) if settings.domain else ""
+    certificate: pulumi.Input[str] | None = settings.certificate_arn or None
+    if settings.domain and not certificate:
+        certificate = Certificate(
+            f"{context.prefix}-certificate", CertificateArgs(context, settings.domain, zone_id)
+        ).arn
+    # In a network that is made, an internal load balancer belongs beside the gateways, not in a public subnet.
+    subnets = network.public_subnet_ids
+    if settings.internal and not settings.vpc_id:
+        subnets = network.private_subnet_ids[:SERVING_ZONES]
+    balancer = LoadBalancer(
+        f"{context.prefix}-balancer",
+        LoadBalancerArgs(
+            context=context,
+            vpc_id=network.vpc_id,
+            subnet_ids=subnets,
+            security_group_id=groups.load_balancer.id,
+            internal=settings.internal,
+            port=settings.endpoint_port,
+            certificate_arn=certificate,
+            target_port=plan.gateway.port,
+            idle_timeout_seconds=plan.gateway.idle_timeout_seconds,
+            protect=settings.protect,
+        ),
+    )
+    if zone_id:
+        record = DomainRecordArgs(settings.domain, zone_id, balancer.resource)
+        DomainRecord(f"{context.prefix}-domain", record)
+    return balancer

@@ -1,0 +1,245 @@
+"""The engine: vLLM as an ECS service on the GPU instances, found by the gateway through Cloud Map."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+import pulumi_aws as aws
+
+from infra.aws.capacity import Capacity
+from infra.aws.context import Context
+from infra.aws.iam import allow, document
+from infra.aws.registry import pull, repository_arn
+from infra.aws.roles import Roles
+from infra.aws.weights import Weights
+from infra.planning.engine import CACHE_PATH, WEIGHTS_PATH
+from infra.planning.plan import ServingPlan
+
+CONTAINER = "engine"
+# ECS ends a container after `retries` failed checks, ten at most, and ignores those of the first 300 s at most.
+START_PERIOD_SECONDS, RETRIES, LONGEST_INTERVAL_SECONDS = 300, 10, 300
+# The vLLM image has python3 and no curl; localhost may be ::1, where vLLM does not listen.
+HEALTH_CHECK = "import urllib.request as r; r.urlopen('http://127.0.0.1:{port}/health', timeout=8)"
+
+
+@dataclass(frozen=True)
+class EngineArgs:
+    """What the service needs.
+
+    Attributes:
+        context: place, names and tags.
+        plan: everything that was decided.
+        capacity: the cluster and its instances.
+        weights: the file system.
+        roles: the engine's two are used.
+        vpc_id: where its name is known.
+        subnet_ids: private subnets in zones that offer the GPU.
+        security_group_id: of the tasks.
+        log_group: where vLLM's output goes.
+        hub_token_arn: secret with the Hugging Face token, or None.
+    """
+
+    context: Context
+    plan: ServingPlan
+    capacity: Capacity
+    weights: Weights
+    roles: Roles
+    vpc_id: pulumi.Input[str]
+    subnet_ids: pulumi.Input[Sequence[str]]
+    security_group_id: pulumi.Input[str]
+    log_group: aws.cloudwatch.LogGroup
+    hub_token_arn: pulumi.Output[str] | None
+
+
+class Engine(pulumi.ComponentResource):
+    """Task definition, service and name of the engine.
+
+    Attributes:
+        service: the ECS service; how many tasks it runs is the waker's and the alarms' business.
+        address: ``name:port`` under which its replicas are found.
+    """
+
+    def __init__(self, name: str, args: EngineArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("vllm:aws:Engine", name, None, opts)
+        self._name, self._args = name, args
+        self._child = pulumi.ResourceOptions(parent=self)
+        plan = args.plan
+        namespace = aws.servicediscovery.PrivateDnsNamespace(
+            name,
+            name=f"{args.context.prefix}.internal",
+            vpc=args.vpc_id,
+            description="Addresses of the engine's replicas",
+            tags=self._tags(),
+            opts=self._child,
+        )
+        registry = aws.servicediscovery.Service(
+            name,
+            name=CONTAINER,
+            dns_config=aws.servicediscovery.ServiceDnsConfigArgs(
+                namespace_id=namespace.id,
+                routing_policy="MULTIVALUE",
+                dns_records=[aws.servicediscovery.ServiceDnsConfigDnsRecordArgs(type="A", ttl=5)],
+            ),
+            force_destroy=True,
+            tags=self._tags(),
+            opts=self._child,
+        )
+        self.address = pulumi.Output.concat(registry.name, ".", namespace.name, f":{plan.engine.port}")
+        execution = self._execution_policy()
+        self.service = aws.ecs.Service(
+            name,
+            cluster=args.capacity.cluster.arn,
+            task_definition=self._task_definition().arn,
+            desired_count=plan.capacity.min_replicas,
+            capacity_provider_strategies=[
+                aws.ecs.ServiceCapacityProviderStrategyArgs(capacity_provider=args.capacity.provider.name, weight=1)
+            ],
+            placement_constraints=[aws.ecs.ServicePlacementConstraintArgs(type="distinctInstance")],
+            ordered_placement_strategies=[
+                aws.ecs.ServiceOrderedPlacementStrategyArgs(type="spread", field="attribute:ecs.availability-zone")
+            ],
+            network_configuration=aws.ecs.ServiceNetworkConfigurationArgs(
+                subnets=args.subnet_ids, security_groups=[args.security_group_id], assign_public_ip=False
+            ),
+            service_registries=aws.ecs.ServiceServiceRegistriesArgs(registry_arn=registry.arn),
+            deployment_minimum_healthy_percent=minimum_healthy_percent(plan.capacity.min_replicas),
+            deployment_maximum_percent=100,
+            deployment_circuit_breaker=aws.ecs.ServiceDeploymentCircuitBreakerArgs(enable=True, rollback=True),
+            availability_zone_rebalancing="DISABLED",  # needs a spare GPU
+            propagate_tags="SERVICE",
+            force_delete=True,
+            tags=self._tags(),
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                depends_on=[args.capacity.ready, *args.weights.ready, execution],
+                # The waker and the alarms say how many. Where tasks go is said once: changing it would move them all.
+                ignore_changes=["desiredCount", "orderedPlacementStrategies", "placementConstraints"],
+            ),
+        )
+        self.register_outputs({"serviceName": self.service.name, "address": self.address})
+
+    def _tags(self) -> dict[str, str]:
+        return self._args.context.tags("engine", self._name)
+
+    def _execution_policy(self) -> aws.iam.RolePolicy:
+        args = self._args
+        streams = pulumi.Output.concat(args.log_group.arn, ":*")
+        statements = [
+            allow("WriteLogs", ["logs:CreateLogStream", "logs:PutLogEvents"], [streams]),
+            *pull(repository_arn(args.plan.engine.image, args.context.partition)),
+        ]
+        if args.hub_token_arn is not None:
+            statements.append(allow("ReadHubToken", ["secretsmanager:GetSecretValue"], [args.hub_token_arn]))
+        return aws.iam.RolePolicy(
+            f"{self._name}-execution",
+            role=args.roles.engine_execution.id,
+            policy=document(statements),
+            opts=self._child,
+        )
+
+    def _task_definition(self) -> aws.ecs.TaskDefinition:
+        args = self._args
+        mounts = {"models": (args.weights.models, WEIGHTS_PATH), "compiled": (args.weights.compiled, CACHE_PATH)}
+        return aws.ecs.TaskDefinition(
+            self._name,
+            family=self._name,
+            requires_compatibilities=["EC2"],
+            network_mode="awsvpc",
+            execution_role_arn=args.roles.engine_execution.arn,
+            task_role_arn=args.roles.engine_task.arn,
+            volumes=[
+                aws.ecs.TaskDefinitionVolumeArgs(
+                    name=volume,
+                    efs_volume_configuration=aws.ecs.TaskDefinitionVolumeEfsVolumeConfigurationArgs(
+                        file_system_id=args.weights.file_system.id,
+                        transit_encryption="ENABLED",
+                        authorization_config=aws.ecs.TaskDefinitionVolumeEfsVolumeConfigurationAuthorizationConfigArgs(
+                            access_point_id=point.id, iam="ENABLED"
+                        ),
+                    ),
+                )
+                for volume, (point, _) in mounts.items()
+            ],
+            container_definitions=pulumi.Output.json_dumps(
+                [self._container({volume: path for volume, (_, path) in mounts.items()})]
+            ),
+            tags=self._tags(),
+            opts=self._child,
+        )
+
+    def _container(self, mounts: dict[str, str]) -> dict[str, Any]:
+        args, plan, engine = self._args, self._args.plan, self._args.plan.engine
+        definition: dict[str, Any] = {
+            "name": CONTAINER,
+            "image": engine.image,
+            "essential": True,
+            "command": [plan.model, "--host", "0.0.0.0", "--port", str(engine.port), *engine.args],  # noqa: S104
+            "environment": environment(engine.environment),
+            "portMappings": [{"containerPort": engine.port, "hostPort": engine.port, "protocol": "tcp"}],
+            "memory": engine.memory_mib,
+            "resourceRequirements": [{"type": "GPU", "value": str(plan.capacity.gpu_count)}],
+            "linuxParameters": {"sharedMemorySize": engine.shared_memory_mib, "initProcessEnabled": True},
+            "dockerSecurityOptions": ["no-new-privileges"],
+            "privileged": False,
+            "ulimits": [
+                {"name": "memlock", "softLimit": -1, "hardLimit": -1},  # pinned buffers between GPUs
+                {"name": "nofile", "softLimit": 65536, "hardLimit": 65536},
+            ],
+            "mountPoints": [
+                {"sourceVolume": volume, "containerPath": path, "readOnly": False} for volume, path in mounts.items()
+            ],
+            "stopTimeout": engine.stop_timeout_seconds,
+            "healthCheck": health_check(engine.port, plan.capacity.startup_timeout_seconds),
+            "logConfiguration": log_configuration(args.log_group, args.context.region),
+        }
+        if args.hub_token_arn is not None:
+            definition["secrets"] = [{"name": "HF_TOKEN", "valueFrom": args.hub_token_arn}]
+        return definition
+
+
+def environment(variables: dict[str, str] | Any) -> list[dict[str, Any]]:
+    """Variables as ECS wants them, in order of name, so that their order never makes a new revision."""
+    return [{"name": name, "value": variables[name]} for name in sorted(variables)]
+
+
+def log_configuration(group: aws.cloudwatch.LogGroup, region: str) -> dict[str, Any]:
+    """Output to a log group; under pressure lines are dropped rather than the container stopped."""
+    return {
+        "logDriver": "awslogs",
+        "options": {
+            "awslogs-group": group.name,
+            "awslogs-region": region,
+            "awslogs-stream-prefix": "task",
+            "mode": "non-blocking",
+            "max-buffer-size": "8m",
+        },
+    }
+
+
+def health_check(port: int, startup_timeout_seconds: int) -> dict[str, Any]:
+    """A check that lets a cold start take its time: ten failures, spread over what ``startPeriod`` does not cover.
+
+    The price is that a hung engine is replaced that slowly too. The gateway notices it within seconds and sends
+    nothing there; an engine that dies ends its task at once.
+    """
+    interval = math.ceil((startup_timeout_seconds - START_PERIOD_SECONDS) / RETRIES)
+    return {
+        "command": ["CMD", "python3", "-c", HEALTH_CHECK.format(port=port)],
+        "startPeriod": START_PERIOD_SECONDS,
+        "interval": min(max(interval, 15), LONGEST_INTERVAL_SECONDS),
+        "timeout": 10,
+        "retries": RETRIES,
+    }
+
+
+def minimum_healthy_percent(min_replicas: int) -> int:
+    """How much of the service stays up while it is deployed, without ever needing a spare GPU.
+
+    With two replicas and more, half of them; ECS rounds up, so with one it must be allowed to stop that one first.
+    Requests are held by the gateway meanwhile.
+    """
+    return 50 if min_replicas > 1 else 0

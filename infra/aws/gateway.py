@@ -1,0 +1,196 @@
+"""The gateway: the front door, on Fargate, always on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+import pulumi_aws as aws
+
+from infra.aws.capacity import Capacity
+from infra.aws.context import Context
+from infra.aws.engine import Engine, environment, log_configuration
+from infra.aws.gateway_image import GatewayImage
+from infra.aws.iam import allow, document
+from infra.aws.load_balancer import LoadBalancer
+from infra.aws.observability import METRICS_NAMESPACE
+from infra.aws.registry import pull, repository_arn
+from infra.aws.roles import Roles
+from infra.planning.plan import GatewayPlan
+
+CONTAINER = "gateway"
+USER = "65532:65532"  # nobody in particular; the image needs no user of its own
+HEALTH_CHECK = "import urllib.request as r; r.urlopen('http://127.0.0.1:{port}/health', timeout=4)"
+HEALTH_CHECK_GRACE_PERIOD_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class GatewayArgs:
+    """What the service needs.
+
+    Attributes:
+        context: place, names and tags.
+        plan: size, count, ports and the environment that is the same everywhere.
+        capacity: the cluster, and the group that it wakes.
+        engine: the service that it wakes, and where its replicas are found.
+        image: the built image; None where ``plan.image`` names one.
+        load_balancer: where it registers.
+        roles: the gateway's two are used.
+        subnet_ids: private subnets.
+        security_group_id: of the tasks.
+        log_group: for log lines, and the metrics in them.
+        api_keys_arn: secret with the API keys.
+    """
+
+    context: Context
+    plan: GatewayPlan
+    capacity: Capacity
+    engine: Engine
+    image: GatewayImage | None
+    load_balancer: LoadBalancer
+    roles: Roles
+    subnet_ids: Sequence[pulumi.Input[str]]
+    security_group_id: pulumi.Input[str]
+    log_group: aws.cloudwatch.LogGroup
+    api_keys_arn: pulumi.Input[str]
+
+
+class Gateway(pulumi.ComponentResource):
+    """Task definition and service of the gateway.
+
+    Attributes:
+        service: the ECS service.
+        metrics_stack: value of the dimension Stack of the gateway's metrics.
+    """
+
+    def __init__(self, name: str, args: GatewayArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        if (args.image is None) != bool(args.plan.image):
+            raise ValueError("image and plan.image: exactly one of them says which image runs")
+        super().__init__("vllm:aws:Gateway", name, None, opts)
+        self._name, self._args = name, args
+        self._child = pulumi.ResourceOptions(parent=self)
+        # The cluster's name is unique in the account, which two people's stacks called dev are not.
+        self.metrics_stack = args.capacity.cluster.name
+        policies = [self._task_policy(), self._execution_policy()]
+        self.service = aws.ecs.Service(
+            name,
+            cluster=args.capacity.cluster.arn,
+            task_definition=self._task_definition().arn,
+            desired_count=args.plan.count,
+            capacity_provider_strategies=[
+                aws.ecs.ServiceCapacityProviderStrategyArgs(capacity_provider="FARGATE", weight=1)
+            ],
+            network_configuration=aws.ecs.ServiceNetworkConfigurationArgs(
+                subnets=list(args.subnet_ids), security_groups=[args.security_group_id], assign_public_ip=False
+            ),
+            load_balancers=[
+                aws.ecs.ServiceLoadBalancerArgs(
+                    target_group_arn=args.load_balancer.target_group.arn,
+                    container_name=CONTAINER,
+                    container_port=args.plan.port,
+                )
+            ],
+            health_check_grace_period_seconds=HEALTH_CHECK_GRACE_PERIOD_SECONDS,
+            deployment_minimum_healthy_percent=100,
+            deployment_maximum_percent=200,
+            deployment_circuit_breaker=aws.ecs.ServiceDeploymentCircuitBreakerArgs(enable=True, rollback=True),
+            availability_zone_rebalancing="ENABLED",
+            propagate_tags="SERVICE",
+            tags=self._tags(),
+            opts=pulumi.ResourceOptions(
+                parent=self, depends_on=[args.load_balancer.ready, args.capacity.ready, *policies]
+            ),
+        )
+        self.register_outputs({"serviceName": self.service.name})
+
+    def _tags(self) -> dict[str, str]:
+        return self._args.context.tags("gateway", self._name)
+
+    def _task_policy(self) -> aws.iam.RolePolicy:
+        """It reads its keys, and wakes: one service and one group, nothing else."""
+        args = self._args
+        statements = [
+            allow("ReadApiKeys", ["secretsmanager:GetSecretValue"], [args.api_keys_arn]),
+            allow("WakeService", ["ecs:DescribeServices", "ecs:UpdateService"], [args.engine.service.id]),
+            allow("WakeInstances", ["autoscaling:SetDesiredCapacity"], [args.capacity.group.arn]),
+            allow("SeeInstances", ["autoscaling:DescribeAutoScalingGroups"], ["*"]),
+        ]
+        return aws.iam.RolePolicy(
+            f"{self._name}-task", role=args.roles.gateway_task.id, policy=document(statements), opts=self._child
+        )
+
+    def _execution_policy(self) -> aws.iam.RolePolicy:
+        args = self._args
+        streams = pulumi.Output.concat(args.log_group.arn, ":*")
+        repository = (
+            args.image.repository.arn if args.image else repository_arn(args.plan.image, args.context.partition)
+        )
+        statements = [
+            allow("WriteLogs", ["logs:CreateLogStream", "logs:PutLogEvents"], [streams]),
+            *pull(repository),
+        ]
+        return aws.iam.RolePolicy(
+            f"{self._name}-execution",
+            role=args.roles.gateway_execution.id,
+            policy=document(statements),
+            opts=self._child,
+        )
+
+    def _task_definition(self) -> aws.ecs.TaskDefinition:
+        args = self._args
+        return aws.ecs.TaskDefinition(
+            self._name,
+            family=self._name,
+            requires_compatibilities=["FARGATE"],
+            network_mode="awsvpc",
+            cpu=str(args.plan.cpu_units),
+            memory=str(args.plan.memory_mib),
+            runtime_platform=aws.ecs.TaskDefinitionRuntimePlatformArgs(
+                operating_system_family="LINUX", cpu_architecture="X86_64"
+            ),
+            execution_role_arn=args.roles.gateway_execution.arn,
+            task_role_arn=args.roles.gateway_task.arn,
+            container_definitions=pulumi.Output.json_dumps([self._container()]),
+            tags=self._tags(),
+            opts=self._child,
+        )
+
+    def _container(self) -> dict[str, Any]:
+        args, plan = self._args, self._args.plan
+        return {
+            "name": CONTAINER,
+            "image": args.image.reference if args.image else plan.image,
+            "essential": True,
+            "user": USER,
+            "readonlyRootFilesystem": True,
+            "privileged": False,
+            "linuxParameters": {"initProcessEnabled": True, "capabilities": {"drop": ["ALL"]}},
+            "environment": environment(self._environment()),
+            "portMappings": [{"containerPort": plan.port, "hostPort": plan.port, "protocol": "tcp"}],
+            "stopTimeout": plan.stop_timeout_seconds,
+            "healthCheck": {
+                "command": ["CMD", "python3", "-c", HEALTH_CHECK.format(port=plan.port)],
+                "startPeriod": 30,
+                "interval": 15,
+                "timeout": 5,
+                "retries": 3,
+            },
+            "logConfiguration": log_configuration(args.log_group, args.context.region),
+        }
+
+    def _environment(self) -> dict[str, pulumi.Input[str]]:
+        args = self._args
+        wakes = pulumi.Output.concat(
+            "ecs:", args.capacity.cluster.name, "/", args.engine.service.name, "/", args.capacity.group.name
+        )
+        return {
+            **args.plan.environment,
+            "AWS_REGION": args.context.region,
+            "GATEWAY_CAPACITY": wakes,
+            "GATEWAY_DISCOVERY": pulumi.Output.concat("dns:", args.engine.address),
+            "GATEWAY_EMF_NAMESPACE": METRICS_NAMESPACE,
+            "GATEWAY_KEYS": pulumi.Output.concat("secretsmanager:", args.api_keys_arn),
+            "GATEWAY_STACK": self.metrics_stack,
+        }

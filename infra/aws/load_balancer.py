@@ -1,0 +1,133 @@
+"""The load balancer: the only thing that clients reach."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_aws as aws
+
+from infra.aws.context import Context
+
+HTTP_PORT = 80
+READY_PATH = "/health/ready"
+# TLS 1.3, and 1.2 with forward secrecy and AEAD alone.
+TLS_POLICY = "ELBSecurityPolicy-TLS13-1-2-Res-2021-06"
+# A gateway that stops takes no new request and finishes what runs: first so long, then what its own drain allows.
+DEREGISTRATION_DELAY_SECONDS = 300
+
+
+@dataclass(frozen=True)
+class LoadBalancerArgs:
+    """What is listened to, and where it goes.
+
+    Attributes:
+        context: place, names and tags.
+        vpc_id: of the targets.
+        subnet_ids: at least two, in different zones.
+        security_group_id: of the load balancer.
+        internal: whether it is reachable from inside the network alone.
+        port: of the endpoint.
+        certificate_arn: for HTTPS; None: HTTP.
+        target_port: the gateway's.
+        idle_timeout_seconds: longer than a request may be held without a byte.
+        protect: whether AWS refuses to delete it.
+    """
+
+    context: Context
+    vpc_id: pulumi.Input[str]
+    subnet_ids: Sequence[pulumi.Input[str]]
+    security_group_id: pulumi.Input[str]
+    internal: bool
+    port: int
+    certificate_arn: pulumi.Input[str] | None
+    target_port: int
+    idle_timeout_seconds: int
+    protect: bool
+
+
+def listener_ports(port: int, https: bool) -> tuple[int, ...]:
+    """The ports that are open to clients: the endpoint's, and HTTP's to redirect from where there is HTTPS."""
+    return (port, HTTP_PORT) if https and port != HTTP_PORT else (port,)
+
+
+class LoadBalancer(pulumi.ComponentResource):
+    """An application load balancer with one target group.
+
+    Attributes:
+        resource: the load balancer.
+        target_group: where gateways register.
+        ready: the listener, without which the target group belongs to no load balancer.
+        dns_name: AWS's name for it.
+    """
+
+    def __init__(self, name: str, args: LoadBalancerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("vllm:aws:LoadBalancer", name, None, opts)
+        child = pulumi.ResourceOptions(parent=self)
+        # Going public replaces the load balancer, and a target group belongs to one only: both take a new name.
+        exposed = f"{args.context.prefix}-{'int' if args.internal else 'pub'}"
+        tags = args.context.tags("load-balancer", exposed)
+        self.resource = aws.lb.LoadBalancer(
+            exposed,
+            load_balancer_type="application",
+            internal=args.internal,
+            subnets=list(args.subnet_ids),
+            security_groups=[args.security_group_id],
+            idle_timeout=args.idle_timeout_seconds,
+            drop_invalid_header_fields=True,
+            desync_mitigation_mode="strictest",
+            enable_http2=True,
+            enable_deletion_protection=args.protect,
+            tags=tags,
+            opts=child,
+        )
+        self.target_group = aws.lb.TargetGroup(
+            exposed,
+            vpc_id=args.vpc_id,
+            target_type="ip",
+            protocol="HTTP",
+            port=args.target_port,
+            deregistration_delay=DEREGISTRATION_DELAY_SECONDS,
+            # Streams last from a second to an hour: counting those that run is fairer than taking turns.
+            load_balancing_algorithm_type="least_outstanding_requests",
+            health_check=aws.lb.TargetGroupHealthCheckArgs(
+                path=READY_PATH, matcher="200", interval=10, timeout=5, healthy_threshold=2, unhealthy_threshold=3
+            ),
+            tags=tags,
+            opts=child,
+        )
+        forward = aws.lb.ListenerDefaultActionArgs(type="forward", target_group_arn=self.target_group.arn)
+        https = args.certificate_arn is not None
+        self.ready = aws.lb.Listener(
+            exposed,
+            load_balancer_arn=self.resource.arn,
+            port=args.port,
+            protocol="HTTPS" if https else "HTTP",
+            ssl_policy=TLS_POLICY if https else None,
+            certificate_arn=args.certificate_arn,
+            default_actions=[forward],
+            routing_http_response_server_enabled=False,
+            routing_http_response_strict_transport_security_header_value="max-age=31536000" if https else None,
+            tags=tags,
+            opts=child,
+        )
+        if HTTP_PORT in listener_ports(args.port, https)[1:]:
+            aws.lb.Listener(
+                f"{exposed}-redirect",
+                load_balancer_arn=self.resource.arn,
+                port=HTTP_PORT,
+                protocol="HTTP",
+                default_actions=[
+                    aws.lb.ListenerDefaultActionArgs(
+                        type="redirect",
+                        redirect=aws.lb.ListenerDefaultActionRedirectArgs(
+                            protocol="HTTPS", port=str(args.port), status_code="HTTP_301"
+                        ),
+                    )
+                ],
+                tags=tags,
+                opts=child,
+            )
+        self.dns_name = self.resource.dns_name
+        self.register_outputs({"dnsName": self.dns_name})

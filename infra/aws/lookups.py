@@ -1,0 +1,116 @@
+"""What the account is asked before anything is made. Each question that fails becomes one line, never a traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import pulumi_aws as aws
+
+from infra.deploy_error import DeployError
+from infra.planning.catalog.gpus import InstanceType
+from infra.preflight import not_offered, offered_zones
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ExistingNetwork:
+    """A VPC that was there before the stack, and the subnets of it that the stack may use."""
+
+    vpc_id: str
+    cidr_block: str
+    private_subnet_ids: tuple[str, ...]
+    gpu_subnet_ids: tuple[str, ...]
+    load_balancer_subnet_ids: tuple[str, ...]
+
+
+def ask(what: str, question: Callable[[], T]) -> T:
+    """The answer of a lookup.
+
+    Raises:
+        DeployError: AWS refused or knows no such thing, with its own words.
+    """
+    try:
+        return question()
+    except Exception as error:  # the SDK raises plain Exception for whatever a lookup ends in
+        reason = " ".join(str(error).split())
+        raise DeployError(f"{what} could not be looked up: {reason[-300:]}") from None
+
+
+def zones_by_offer(kinds: tuple[InstanceType, ...], region: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The region's ordinary zones: (those where one of the types is offered, the others), each in order of name.
+
+    Raises:
+        DeployError: none of the types is offered anywhere in the region.
+    """
+    # Local and Wavelength Zones have to be opted into, and have neither NAT gateways nor EFS.
+    ordinary = aws.GetAvailabilityZonesFilterArgs(name="opt-in-status", values=["opt-in-not-required"])
+    available = ask(
+        f"the availability zones of {region}",
+        lambda: aws.get_availability_zones(state="available", filters=[ordinary]).names,
+    )
+    names = [kind.name for kind in kinds]
+    wanted = aws.ec2.GetInstanceTypeOfferingsFilterArgs(name="instance-type", values=names)
+    offers = ask(
+        f"the zones that offer {', '.join(names)}",
+        lambda: aws.ec2.get_instance_type_offerings(location_type="availability-zone", filters=[wanted]),
+    )
+    pairs = zip(offers.instance_types, offers.locations, strict=True)
+    offering = offered_zones(kinds, [(name, zone) for name, zone in pairs if zone in available])
+    if not offering:
+        raise DeployError(not_offered(kinds, region))
+    return offering, tuple(sorted(set(available) - set(offering)))
+
+
+def find_network(
+    vpc_id: str,
+    subnet_ids: Sequence[str],
+    load_balancer_subnet_ids: Sequence[str],
+    zones: Sequence[str],
+    kinds: Sequence[InstanceType],
+) -> ExistingNetwork:
+    """The network that a stack's settings name.
+
+    Args:
+        vpc_id: the VPC.
+        subnet_ids: its private subnets that the stack may use.
+        load_balancer_subnet_ids: its public ones for the load balancer; empty: the private ones.
+        zones: where the instance types are offered.
+        kinds: the instance types, for the message.
+
+    Raises:
+        DeployError: the VPC or a subnet does not exist, or no subnet lies in one of ``zones``.
+    """
+    vpc = ask(
+        f"vpcId: {vpc_id}",
+        lambda: aws.ec2.get_vpc(filters=[aws.ec2.GetVpcFilterArgs(name="vpc-id", values=[vpc_id])]),
+    )
+
+    def subnets(key: str, wanted: Sequence[str], in_zones: Sequence[str] = ()) -> tuple[str, ...]:
+        filters = [
+            aws.ec2.GetSubnetsFilterArgs(name="vpc-id", values=[vpc.id]),
+            aws.ec2.GetSubnetsFilterArgs(name="subnet-id", values=list(wanted)),
+        ]
+        if in_zones:
+            filters.append(aws.ec2.GetSubnetsFilterArgs(name="availability-zone", values=list(in_zones)))
+        found = ask(f"{key} in {vpc_id}", lambda: aws.ec2.get_subnets(filters=filters).ids)
+        return tuple(sorted(found))
+
+    private = subnets("subnetIds", subnet_ids)
+    public = subnets("loadBalancerSubnetIds", load_balancer_subnet_ids) if load_balancer_subnet_ids else private
+    for key, wanted, found in (
+        ("subnetIds", subnet_ids, private),
+        ("loadBalancerSubnetIds", load_balancer_subnet_ids, public),
+    ):
+        if len(found) < len(set(wanted)):
+            missing = sorted(set(wanted) - set(found))
+            raise DeployError(f"{key}: {', '.join(missing)} not found in {vpc_id}. Set subnets of that VPC")
+    gpu = subnets("subnetIds", subnet_ids, zones)
+    if not gpu:
+        raise DeployError(
+            f"subnetIds: none lies in a zone that offers {', '.join(kind.name for kind in kinds)}; they are offered in "
+            f"{', '.join(zones)}. Add a subnet of one of these zones, or set gpu to another class"
+        )
+    return ExistingNetwork(vpc.id, vpc.cidr_block, private, gpu, public)

@@ -1,0 +1,179 @@
+"""The network of a stack: made, or the existing one that the settings name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_aws as aws
+
+from infra.aws.context import Context
+from infra.aws.lookups import ExistingNetwork
+from infra.settings import NatGateways
+
+VPC_CIDR = "10.64.0.0/16"
+SERVING_ZONES = 2  # what a load balancer needs; gateways and NAT gateways are spread over the same
+GPU_ZONES = 3  # a third zone costs nothing and is one more place to find a GPU
+
+
+@dataclass(frozen=True)
+class NetworkArgs:
+    """How the network is made.
+
+    Attributes:
+        context: place, names and tags.
+        zones: availability zones to use, at least two, those that offer the GPU first.
+        gpu_zones: the zones among them that offer the GPU.
+        nat_gateways: how private subnets reach the internet.
+        existing: a network that is there already; then nothing is made and zones do not matter.
+    """
+
+    context: Context
+    zones: Sequence[str]
+    gpu_zones: Sequence[str]
+    nat_gateways: NatGateways
+    existing: ExistingNetwork | None = None
+
+
+class Network(pulumi.ComponentResource):
+    """A VPC with public subnets for load balancer and NAT alone, and private ones for everything else.
+
+    Attributes:
+        vpc_id: the VPC.
+        vpc_cidr: its addresses.
+        private_subnet_ids: where gateways, engine and mount targets are, one a zone.
+        gpu_subnet_ids: those of them in zones that offer the GPU.
+        public_subnet_ids: where a load balancer faces the internet.
+    """
+
+    vpc_id: pulumi.Input[str]
+    vpc_cidr: pulumi.Input[str]
+    private_subnet_ids: Sequence[pulumi.Input[str]]
+    gpu_subnet_ids: pulumi.Input[Sequence[str]]
+    public_subnet_ids: Sequence[pulumi.Input[str]]
+
+    def __init__(self, name: str, args: NetworkArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        if not args.existing and len(args.zones) < SERVING_ZONES:
+            raise ValueError(f"a network needs {SERVING_ZONES} zones, got {list(args.zones)}")
+        super().__init__("vllm:aws:Network", name, None, opts)
+        self._name, self._args = name, args
+        self._child = pulumi.ResourceOptions(parent=self)
+        if args.existing:
+            self.vpc_id, self.vpc_cidr = args.existing.vpc_id, args.existing.cidr_block
+            self.private_subnet_ids = args.existing.private_subnet_ids
+            self.gpu_subnet_ids = args.existing.gpu_subnet_ids
+            self.public_subnet_ids = args.existing.load_balancer_subnet_ids
+        else:
+            self._make()
+        self.register_outputs({"vpcId": self.vpc_id})
+
+    def _make(self) -> None:
+        args, name = self._args, self._name
+        vpc = aws.ec2.Vpc(
+            name,
+            cidr_block=VPC_CIDR,
+            enable_dns_support=True,
+            enable_dns_hostnames=True,  # Cloud Map's private names and EFS's mount names need it
+            tags=self._tags(),
+            opts=self._child,
+        )
+        self.vpc_id, self.vpc_cidr = vpc.id, vpc.cidr_block
+        # Every VPC has one; whatever is started without a group of its own lands in it and must reach nothing.
+        aws.ec2.DefaultSecurityGroup(
+            f"{name}-default", vpc_id=vpc.id, ingress=[], egress=[], tags=self._tags("default"), opts=self._child
+        )
+        internet = aws.ec2.InternetGateway(f"{name}-internet", vpc_id=vpc.id, tags=self._tags(), opts=self._child)
+        public = [
+            self._subnet(vpc, f"public-{i}", zone, f"10.64.{i}.0/24")
+            for i, zone in enumerate(args.zones[:SERVING_ZONES])
+        ]
+        self.public_subnet_ids = [subnet.id for subnet in public]
+        table = aws.ec2.RouteTable(f"{name}-public", vpc_id=vpc.id, tags=self._tags("public"), opts=self._child)
+        aws.ec2.Route(
+            f"{name}-public",
+            route_table_id=table.id,
+            destination_cidr_block="0.0.0.0/0",
+            gateway_id=internet.id,
+            opts=self._child,
+        )
+        self._associate("public", table, public)
+        nats = self._nat_gateways(public, internet)
+        private = [
+            self._subnet(vpc, f"private-{i}", zone, f"10.64.{(i + 1) * 16}.0/20")
+            for i, zone in enumerate(args.zones[:GPU_ZONES])
+        ]
+        self.private_subnet_ids = [subnet.id for subnet in private]
+        self.gpu_subnet_ids = self._offering(private)
+        tables = [self._private_table(vpc, i, subnet, nats) for i, subnet in enumerate(private)]
+        # Free, and keeps image layers (ECR stores them in S3) off the NAT gateway's bill.
+        aws.ec2.VpcEndpoint(
+            f"{name}-s3",
+            vpc_id=vpc.id,
+            service_name=f"com.amazonaws.{args.context.region}.s3",
+            vpc_endpoint_type="Gateway",
+            route_table_ids=[found.id for found in tables],
+            tags=self._tags("s3"),
+            opts=self._child,
+        )
+
+    def _tags(self, suffix: str = "") -> dict[str, str]:
+        return self._args.context.tags("network", f"{self._name}-{suffix}" if suffix else self._name)
+
+    def _subnet(self, vpc: aws.ec2.Vpc, suffix: str, zone: str, cidr_block: str) -> aws.ec2.Subnet:
+        return aws.ec2.Subnet(
+            f"{self._name}-{suffix}",
+            vpc_id=vpc.id,
+            cidr_block=cidr_block,
+            availability_zone=zone,
+            map_public_ip_on_launch=False,
+            tags=self._tags(suffix),
+            # AWS may offer the GPU in one more zone tomorrow; that must not replace the subnets of a running stack.
+            opts=pulumi.ResourceOptions(parent=self, ignore_changes=["availabilityZone"]),
+        )
+
+    def _associate(self, suffix: str, table: aws.ec2.RouteTable, subnets: Sequence[aws.ec2.Subnet]) -> None:
+        for i, subnet in enumerate(subnets):
+            aws.ec2.RouteTableAssociation(
+                f"{self._name}-{suffix}-{i}", route_table_id=table.id, subnet_id=subnet.id, opts=self._child
+            )
+
+    def _nat_gateways(
+        self, public: Sequence[aws.ec2.Subnet], internet: aws.ec2.InternetGateway
+    ) -> list[aws.ec2.NatGateway]:
+        count = {NatGateways.NONE: 0, NatGateways.SINGLE: 1, NatGateways.PER_ZONE: SERVING_ZONES}
+        found = []
+        for i, subnet in enumerate(public[: count[self._args.nat_gateways]]):
+            address = aws.ec2.Eip(f"{self._name}-nat-{i}", domain="vpc", tags=self._tags(f"nat-{i}"), opts=self._child)
+            found.append(
+                aws.ec2.NatGateway(
+                    f"{self._name}-nat-{i}",
+                    allocation_id=address.id,
+                    subnet_id=subnet.id,
+                    tags=self._tags(f"nat-{i}"),
+                    opts=pulumi.ResourceOptions(parent=self, depends_on=[internet]),
+                )
+            )
+        return found
+
+    def _private_table(
+        self, vpc: aws.ec2.Vpc, i: int, subnet: aws.ec2.Subnet, nats: Sequence[aws.ec2.NatGateway]
+    ) -> aws.ec2.RouteTable:
+        name = f"{self._name}-private-{i}"
+        table = aws.ec2.RouteTable(name, vpc_id=vpc.id, tags=self._tags(f"private-{i}"), opts=self._child)
+        aws.ec2.RouteTableAssociation(name, route_table_id=table.id, subnet_id=subnet.id, opts=self._child)
+        if nats:
+            aws.ec2.Route(
+                name,
+                route_table_id=table.id,
+                destination_cidr_block="0.0.0.0/0",
+                nat_gateway_id=nats[i % len(nats)].id,
+                opts=self._child,
+            )
+        return table
+
+    def _offering(self, private: Sequence[aws.ec2.Subnet]) -> pulumi.Output[Sequence[str]]:
+        """Those in a zone that offers the GPU, by the zone where a subnet really is."""
+        offering = set(self._args.gpu_zones)
+        pairs = pulumi.Output.all(*[pulumi.Output.all(subnet.id, subnet.availability_zone) for subnet in private])
+        return pairs.apply(lambda found: [subnet_id for subnet_id, zone in found if zone in offering])

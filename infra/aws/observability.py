@@ -1,0 +1,40 @@
+"""Where logs go, and with them the gateway's metrics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_aws as aws
+
+from infra.aws.context import Context
+
+METRICS_NAMESPACE = "VllmEndpoint"
+
+
+@dataclass(frozen=True)
+class ObservabilityArgs:
+    """How logs are kept: for how many days, and whether beyond the stack's end."""
+
+    context: Context
+    retention_days: int
+    keep: bool
+
+
+class Observability(pulumi.ComponentResource):
+    """A log group a container. The gateway's log lines hold its metrics too (CloudWatch's embedded metric format)."""
+
+    def __init__(self, name: str, args: ObservabilityArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("vllm:aws:Observability", name, None, opts)
+
+        def group(component: str) -> aws.cloudwatch.LogGroup:
+            return aws.cloudwatch.LogGroup(
+                f"{name}-{component}",
+                retention_in_days=args.retention_days,
+                tags=args.context.tags(component, f"{name}-{component}"),
+                opts=pulumi.ResourceOptions(parent=self, retain_on_delete=args.keep),
+            )
+
+        self.engine = group("engine")
+        self.gateway = group("gateway")
+        self.register_outputs({})

@@ -1,0 +1,107 @@
+"""What ``pulumi stack output`` tells: where the endpoint is, what runs behind it, what it costs. No secrets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pulumi
+
+from infra.aws.capacity import Capacity
+from infra.aws.context import Context
+from infra.aws.engine import Engine
+from infra.aws.gateway import Gateway
+from infra.aws.gateway_image import GatewayImage
+from infra.aws.load_balancer import LoadBalancer
+from infra.aws.observability import Observability
+from infra.aws.secrets import Secrets
+from infra.aws.weights import Weights
+from infra.planning.plan import CostPlan, ServingPlan
+from infra.settings import Settings
+
+
+def stack_outputs(
+    settings: Settings,
+    plan: ServingPlan,
+    context: Context,
+    *,
+    balancer: LoadBalancer,
+    capacity: Capacity,
+    engine: Engine,
+    gateway: Gateway,
+    secrets: Secrets,
+    weights: Weights,
+    logs: Observability,
+    image: GatewayImage | None,
+) -> dict[str, pulumi.Input[Any]]:
+    """The outputs by name."""
+    endpoint = endpoint_url(settings, balancer.dns_name)
+    kept: dict[str, pulumi.Input[str]] = {
+        "weights": weights.file_system.id,
+        "engineLogs": logs.engine.name,
+        "gatewayLogs": logs.gateway.name,
+    }
+    if image:
+        kept["images"] = image.repository.name
+    found: dict[str, pulumi.Input[Any]] = {
+        "endpoint": endpoint,
+        "openaiBaseUrl": pulumi.Output.concat(endpoint, "/v1"),
+        "model": plan.served_model_name,
+        "region": context.region,
+        "gpu": settings.gpu.value,
+        "gpuCount": plan.capacity.gpu_count,
+        "instanceType": plan.capacity.instance_types[0].name,
+        "apiKeySecretArn": secrets.api_keys_arn,
+        "showApiKeys": pulumi.Output.concat(
+            "aws secretsmanager get-secret-value --query SecretString --output text --region ",
+            context.region,
+            " --secret-id ",
+            secrets.api_keys_arn,
+        ),
+        "clusterName": capacity.cluster.name,
+        "engineServiceName": engine.service.name,
+        "gatewayServiceName": gateway.service.name,
+        "autoScalingGroupName": capacity.group.name,
+        "weightsFileSystemId": weights.file_system.id,
+        "logGroups": {"engine": logs.engine.name, "gateway": logs.gateway.name},
+        "keptAtDestroy": kept if settings.protect else {},
+        **cost_outputs(plan.cost),
+    }
+    if settings.internal:
+        found["howToOpen"] = how_to_open(settings)
+    return found
+
+
+def endpoint_url(settings: Settings, dns_name: pulumi.Output[str]) -> pulumi.Output[str]:
+    """The base URL, without /v1: the domain's, or the load balancer's own name."""
+    scheme, usual = ("https", 443) if settings.https else ("http", 80)
+    host = pulumi.Output.from_input(settings.domain) if settings.domain else dns_name
+    port = "" if settings.endpoint_port == usual else f":{settings.endpoint_port}"
+    return pulumi.Output.concat(scheme, "://", host, port)
+
+
+def how_to_open(settings: Settings) -> str:
+    """The one line that makes an internal load balancer reachable from outside."""
+    if settings.vpc_id:
+        return "The load balancer is internal: set loadBalancerSubnetIds to two public subnets of the VPC, and allowedCidrs or domain"
+    return (
+        "The load balancer is internal. HTTPS for everybody: pulumi config set domain llm.example.com; "
+        "HTTP from named networks: pulumi config set --path 'allowedCidrs[0]' 203.0.113.7/32; then pulumi up"
+    )
+
+
+def cost_outputs(cost: CostPlan) -> dict[str, Any]:
+    """The bill at list price, of an hour and of a month."""
+    return {
+        "usdPerHourActive": cost.usd_per_hour_active,
+        "usdPerHourIdle": cost.usd_per_hour_idle,
+        "usdPerMonth": {f"{hours}HoursADay": cost.usd_per_month(hours) for hours in (1, 8, 24)},
+        "costItems": [
+            {
+                "name": item.name,
+                "usdPerHourIdle": round(item.usd_per_hour_idle, 5),
+                "usdPerHourActive": round(item.usd_per_hour_active, 5),
+            }
+            for item in cost.items
+        ],
+        "pricedOn": cost.priced_on,
+    }

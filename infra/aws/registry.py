@@ -1,0 +1,31 @@
+"""Rights to pull an image, where it lies in ECR."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import pulumi
+
+from infra.aws.iam import Statement, allow
+
+PULL_ACTIONS = ("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer")
+_ECR = re.compile(r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(\.cn)?/(?P<name>[^:@]+)")
+
+
+def repository_arn(image: str, partition: str) -> str | None:
+    """The ARN of the private ECR repository that ``image`` names, or None where it lies elsewhere."""
+    found = _ECR.match(image)
+    if not found:
+        return None
+    return f"arn:{partition}:ecr:{found['region']}:{found['account']}:repository/{found['name']}"
+
+
+def pull(repository: pulumi.Input[str] | None) -> Sequence[Statement]:
+    """What an execution role needs to pull from ``repository``; nothing where the image lies outside ECR."""
+    if repository is None:
+        return []
+    return [
+        allow("LogInToRegistry", ["ecr:GetAuthorizationToken"], ["*"]),
+        allow("PullImage", PULL_ACTIONS, [repository]),
+    ]

@@ -1,0 +1,42 @@
+"""The roles of a stack: who may act, and as what. What each may do is attached where the resource is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_aws as aws
+
+from infra.aws.context import Context
+from infra.aws.iam import trust, trust_tasks
+
+
+@dataclass(frozen=True)
+class RolesArgs:
+    """What the roles need."""
+
+    context: Context
+
+
+class Roles(pulumi.ComponentResource):
+    """Five roles. A task role is the container's own; an execution role is ECS's, to start that container."""
+
+    def __init__(self, name: str, args: RolesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("vllm:aws:Roles", name, None, opts)
+        tasks = trust_tasks(args.context)
+
+        def role(suffix: str, description: str, assume_role_policy: str, component: str) -> aws.iam.Role:
+            return aws.iam.Role(
+                f"{name}-{suffix}",
+                description=description,
+                assume_role_policy=assume_role_policy,
+                tags=args.context.tags(component),
+                opts=pulumi.ResourceOptions(parent=self),
+            )
+
+        self.engine_task = role("engine-task", "The vLLM container: reads and fills the weight cache", tasks, "engine")
+        self.engine_execution = role("engine-exec", "Starts the vLLM container: image, logs, secret", tasks, "engine")
+        self.gateway_task = role("gateway-task", "The gateway: reads API keys, wakes the engine", tasks, "gateway")
+        self.gateway_execution = role("gateway-exec", "Starts the gateway: image, logs", tasks, "gateway")
+        self.instance = role("instance", "GPU instances: the ECS agent", trust("ec2"), "capacity")
+        self.register_outputs({})

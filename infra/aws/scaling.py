@@ -1,0 +1,248 @@
+"""How many replicas run: from minReplicas up on demand, and back down when nobody asks.
+
+The gateway wakes the first replica itself (a service and a group, at once). What is here acts on its metrics.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_aws as aws
+from pulumi_aws.appautoscaling import (
+    PolicyTargetTrackingScalingPolicyConfigurationArgs as TrackingArgs,
+)
+from pulumi_aws.appautoscaling import (
+    PolicyTargetTrackingScalingPolicyConfigurationCustomizedMetricSpecificationArgs as TrackedMetricsArgs,
+)
+from pulumi_aws.appautoscaling import (
+    PolicyTargetTrackingScalingPolicyConfigurationCustomizedMetricSpecificationMetricArgs as TrackedMetricArgs,
+)
+from pulumi_aws.appautoscaling import (
+    PolicyTargetTrackingScalingPolicyConfigurationCustomizedMetricSpecificationMetricMetricStatArgs as StatisticArgs,
+)
+from pulumi_aws.appautoscaling import (
+    PolicyTargetTrackingScalingPolicyConfigurationCustomizedMetricSpecificationMetricMetricStatMetricArgs as MetricArgs,
+)
+from pulumi_aws.appautoscaling import (
+    PolicyTargetTrackingScalingPolicyConfigurationCustomizedMetricSpecificationMetricMetricStatMetricDimensionArgs as DimensionArgs,
+)
+
+from infra.aws.context import Context
+from infra.aws.observability import METRICS_NAMESPACE
+from infra.planning.plan import ServingPlan
+
+PERIOD_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class ScalingArgs:
+    """What is scaled, and by which numbers.
+
+    Attributes:
+        context: place, names and tags.
+        plan: replicas, idle time, demand per replica, cooldown.
+        cluster: of the engine's service.
+        service: the engine's service.
+        group: the Auto Scaling group of its instances.
+        metrics_stack: value of the metrics' dimension Stack.
+    """
+
+    context: Context
+    plan: ServingPlan
+    cluster: aws.ecs.Cluster
+    service: aws.ecs.Service
+    group: aws.autoscaling.Group
+    metrics_stack: pulumi.Input[str]
+
+
+class Scaling(pulumi.ComponentResource):
+    """The scalable target, target tracking above one replica, and the alarms that stop what nobody uses.
+
+    Attributes:
+        alarms: the alarms, by what they tell.
+    """
+
+    def __init__(self, name: str, args: ScalingArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("vllm:aws:Scaling", name, None, opts)
+        self._name, self._args = name, args
+        self._child = pulumi.ResourceOptions(parent=self)
+        capacity = args.plan.capacity
+        self.alarms: dict[str, aws.cloudwatch.MetricAlarm] = {}
+        target = aws.appautoscaling.Target(
+            name,
+            service_namespace="ecs",
+            scalable_dimension="ecs:service:DesiredCount",
+            resource_id=pulumi.Output.concat("service/", args.cluster.name, "/", args.service.name),
+            min_capacity=capacity.min_replicas,
+            max_capacity=capacity.max_replicas,
+            tags=args.context.tags("scaling", name),
+            opts=self._child,
+        )
+        if capacity.max_replicas > max(1, capacity.min_replicas):
+            self._follow_demand(target)
+        if capacity.max_replicas > capacity.min_replicas:
+            self._stop_when_idle(target)
+        self.register_outputs({})
+
+    def _metric(self, query_id: str, name: str, statistic: str) -> aws.cloudwatch.MetricAlarmMetricQueryArgs:
+        """One of the gateway's metrics. Each gateway reports for itself."""
+        return aws.cloudwatch.MetricAlarmMetricQueryArgs(
+            id=query_id,
+            return_data=False,
+            metric=aws.cloudwatch.MetricAlarmMetricQueryMetricArgs(
+                namespace=METRICS_NAMESPACE,
+                metric_name=name,
+                stat=statistic,
+                period=PERIOD_SECONDS,
+                dimensions={"Stack": self._args.metrics_stack},
+            ),
+        )
+
+    def _tracked(self, query_id: str, name: str, statistic: str) -> TrackedMetricArgs:
+        return TrackedMetricArgs(
+            id=query_id,
+            return_data=False,
+            metric_stat=StatisticArgs(
+                stat=statistic,
+                metric=MetricArgs(
+                    namespace=METRICS_NAMESPACE,
+                    metric_name=name,
+                    dimensions=[DimensionArgs(name="Stack", value=self._args.metrics_stack)],
+                ),
+            ),
+        )
+
+    def _follow_demand(self, target: aws.appautoscaling.Target) -> None:
+        """Target tracking on requests running and held, per replica that is ready."""
+        args, capacity = self._args, self._args.plan.capacity
+        aws.appautoscaling.Policy(
+            f"{self._name}-demand",
+            policy_type="TargetTrackingScaling",
+            service_namespace=target.service_namespace,
+            scalable_dimension=target.scalable_dimension,
+            resource_id=target.resource_id,
+            target_tracking_scaling_policy_configuration=TrackingArgs(
+                target_value=capacity.target_demand_per_replica,
+                scale_out_cooldown=capacity.scale_out_cooldown_seconds,
+                scale_in_cooldown=capacity.scale_down_seconds,
+                customized_metric_specification=TrackedMetricsArgs(
+                    metrics=[
+                        self._tracked("demand", "Demand", "Average"),
+                        self._tracked("ready", "ReplicasReady", "Maximum"),
+                        TrackedMetricArgs(
+                            id="per_replica",
+                            label="Requests running and held, per ready replica",
+                            # The average is over the gateways, which share the requests between them.
+                            expression=f"demand * {args.plan.gateway.count} / ready",
+                            return_data=True,
+                        ),
+                    ]
+                ),
+            ),
+            opts=self._child,
+        )
+
+    def _stop_when_idle(self, target: aws.appautoscaling.Target) -> None:
+        """Both alarms set service and group to minReplicas at once; either alone would leave the other's bill."""
+        capacity = self._args.plan.capacity
+        actions = [self._shrink_service(target), self._shrink_group()]
+        self._alarm(
+            "idle",
+            "No request ran or was held, and replicas were ready, for scaleDownMinutes: the engine is stopped",
+            "idle",
+            "IF(demand <= 0 AND ready > 0 AND instances > {least}, 1, 0)",
+            capacity.scale_down_seconds,
+            actions,
+        )
+        self._alarm(
+            "stuck",
+            "GPU instances ran longer than a cold start may take, nobody asks, and no replica is ready: they are stopped",
+            "stuck",
+            "IF(demand <= 0 AND ready <= 0 AND instances > {least}, 1, 0)",
+            max(capacity.startup_timeout_seconds, capacity.scale_down_seconds),
+            actions,
+        )
+
+    def _alarm(
+        self,
+        suffix: str,
+        description: str,
+        label: str,
+        expression: str,
+        seconds: int,
+        actions: list[pulumi.Output[str]],
+    ) -> None:
+        args = self._args
+        name = f"{self._name}-{suffix}"
+        self.alarms[suffix] = aws.cloudwatch.MetricAlarm(
+            name,
+            alarm_description=description,
+            comparison_operator="GreaterThanOrEqualToThreshold",
+            threshold=1,
+            evaluation_periods=seconds // PERIOD_SECONDS,
+            datapoints_to_alarm=seconds // PERIOD_SECONDS,
+            # A gateway that says nothing may be serving: silence never stops an engine.
+            treat_missing_data="notBreaching",
+            metric_queries=[
+                self._metric("demand", "Demand", "Maximum"),
+                self._metric("ready", "ReplicasReady", "Maximum"),
+                aws.cloudwatch.MetricAlarmMetricQueryArgs(
+                    id="instances",
+                    return_data=False,
+                    metric=aws.cloudwatch.MetricAlarmMetricQueryMetricArgs(
+                        namespace="AWS/AutoScaling",
+                        metric_name="GroupDesiredCapacity",
+                        stat="Maximum",
+                        period=PERIOD_SECONDS,
+                        dimensions={"AutoScalingGroupName": args.group.name},
+                    ),
+                ),
+                aws.cloudwatch.MetricAlarmMetricQueryArgs(
+                    id=suffix,
+                    label=label,
+                    expression=expression.format(least=args.plan.capacity.min_replicas),
+                    return_data=True,
+                ),
+            ],
+            alarm_actions=actions,
+            tags=args.context.tags("scaling", name),
+            opts=self._child,
+        )
+
+    def _shrink_service(self, target: aws.appautoscaling.Target) -> pulumi.Output[str]:
+        step = aws.appautoscaling.PolicyStepScalingPolicyConfigurationStepAdjustmentArgs(
+            metric_interval_lower_bound="0", scaling_adjustment=self._args.plan.capacity.min_replicas
+        )
+        policy = aws.appautoscaling.Policy(
+            f"{self._name}-service-down",
+            policy_type="StepScaling",
+            service_namespace=target.service_namespace,
+            scalable_dimension=target.scalable_dimension,
+            resource_id=target.resource_id,
+            step_scaling_policy_configuration=aws.appautoscaling.PolicyStepScalingPolicyConfigurationArgs(
+                adjustment_type="ExactCapacity",
+                metric_aggregation_type="Maximum",
+                cooldown=PERIOD_SECONDS,
+                step_adjustments=[step],
+            ),
+            opts=self._child,
+        )
+        return policy.arn
+
+    def _shrink_group(self) -> pulumi.Output[str]:
+        policy = aws.autoscaling.Policy(
+            f"{self._name}-instances-down",
+            autoscaling_group_name=self._args.group.name,
+            policy_type="StepScaling",
+            adjustment_type="ExactCapacity",
+            metric_aggregation_type="Maximum",
+            step_adjustments=[
+                aws.autoscaling.PolicyStepAdjustmentArgs(
+                    metric_interval_lower_bound="0", scaling_adjustment=self._args.plan.capacity.min_replicas
+                )
+            ],
+            # An operator who pauses it at night, or adds a forecast, is not overruled by the next deploy.
+            opts=pulumi.ResourceOptions(parent=self, ignore_changes=["enabled", "predictiveScalingConfiguration"]),
+        )
+        return policy.arn

@@ -1,0 +1,76 @@
+"""API keys and the model hub's token, each a secret of its own in Secrets Manager."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_aws as aws
+import pulumi_random as random
+
+from infra.aws.context import Context
+
+KEY_CHARACTERS = 43  # letters and digits: 256 bits
+RECOVERY_DAYS = 7
+
+
+@dataclass(frozen=True)
+class SecretsArgs:
+    """What is kept.
+
+    Attributes:
+        context: place, names and tags.
+        api_keys: name -> key, a Pulumi secret; None: one key, called ``default``, is generated.
+        hub_token: the Hugging Face token, a Pulumi secret; None: no secret is made for it.
+        keep: whether a deleted secret can be brought back for some days.
+    """
+
+    context: Context
+    api_keys: pulumi.Output[Mapping[str, str]] | None
+    hub_token: pulumi.Output[str] | None
+    keep: bool
+
+
+class Secrets(pulumi.ComponentResource):
+    """The stack's secrets.
+
+    Attributes:
+        api_keys_arn: secret with a JSON object {name: key}, as the gateway reads it.
+        hub_token_arn: secret with the token as plain text, or None.
+    """
+
+    def __init__(self, name: str, args: SecretsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("vllm:aws:Secrets", name, None, opts)
+        self._name, self._args = name, args
+        keys = args.api_keys if args.api_keys is not None else self._generated()
+        self.api_keys_arn = self._secret(
+            "api-keys", "API keys that the gateway accepts: {name: key}", keys.apply(json.dumps)
+        )
+        self.hub_token_arn = (
+            self._secret("hub-token", "Hugging Face token for gated models", args.hub_token)
+            if args.hub_token is not None
+            else None
+        )
+        self.register_outputs({"apiKeysArn": self.api_keys_arn})
+
+    def _generated(self) -> pulumi.Output[Mapping[str, str]]:
+        password = random.RandomPassword(
+            f"{self._name}-api-key", length=KEY_CHARACTERS, special=False, opts=pulumi.ResourceOptions(parent=self)
+        )
+        return password.result.apply(lambda text: {"default": f"sk-{text}"})
+
+    def _secret(self, suffix: str, description: str, text: pulumi.Output[str]) -> pulumi.Output[str]:
+        name, child = f"{self._name}-{suffix}", pulumi.ResourceOptions(parent=self)
+        secret = aws.secretsmanager.Secret(
+            name,
+            description=description,
+            recovery_window_in_days=RECOVERY_DAYS if self._args.keep else 0,
+            tags=self._args.context.tags("secrets", name),
+            opts=child,
+        )
+        hidden: pulumi.Output[str] = pulumi.Output.secret(text)
+        version = aws.secretsmanager.SecretVersion(name, secret_id=secret.id, secret_string=hidden, opts=child)
+        # Whoever is given the ARN waits for the value too: a task that starts before it has one does not start.
+        return pulumi.Output.all(secret.arn, version.id).apply(lambda pair: str(pair[0]))

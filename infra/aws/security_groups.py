@@ -1,0 +1,126 @@
+"""Who may talk to whom: load balancer -> gateway -> engine -> weights, and nothing else inward."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_aws as aws
+
+from infra.aws.context import Context
+
+HTTPS_PORT = 443
+NFS_PORT = 2049
+
+
+@dataclass(frozen=True)
+class SecurityGroupsArgs:
+    """What is open.
+
+    Attributes:
+        context: place, names and tags.
+        vpc_id: the VPC.
+        listener_ports: ports on which the load balancer listens.
+        client_cidrs: networks that may reach them, each under a name that stays when others come and go.
+        gateway_port: where the gateway listens.
+        engine_port: where vLLM listens.
+    """
+
+    context: Context
+    vpc_id: pulumi.Input[str]
+    listener_ports: Sequence[int]
+    client_cidrs: Mapping[str, pulumi.Input[str]]
+    gateway_port: int
+    engine_port: int
+
+
+class SecurityGroups(pulumi.ComponentResource):
+    """Five groups that name each other, so that no rule but the load balancer's names an address to let in.
+
+    ``instance`` is of the GPU instances themselves. The engine's task has a network interface of its own, through which
+    the ECS agent also mounts EFS, so that the instance's group needs neither port 8000 nor NFS.
+    """
+
+    def __init__(self, name: str, args: SecurityGroupsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        if not args.client_cidrs:
+            raise ValueError("client_cidrs: a load balancer that nobody may reach")
+        super().__init__("vllm:aws:SecurityGroups", name, None, opts)
+        self._name, self._args = name, args
+        self.load_balancer = self._group("load-balancer", "What clients reach", "load-balancer")
+        self.gateway = self._group("gateway", "Reached from the load balancer alone", "gateway")
+        self.engine = self._group("engine", "Reached from the gateway alone", "engine")
+        self.instance = self._group("instance", "Reached by nobody", "capacity")
+        self.weights = self._group("weights", "Reached from the engine alone", "weights")
+        for port in args.listener_ports:
+            for label, cidr in args.client_cidrs.items():
+                self._let_in_clients(port, label, cidr)
+        self._connect("clients", self.load_balancer, self.gateway, args.gateway_port)
+        self._connect("requests", self.gateway, self.engine, args.engine_port)
+        self._connect("nfs", self.engine, self.weights, NFS_PORT)
+        for group, suffix, why in (
+            (self.gateway, "gateway", "AWS APIs, container image"),
+            (self.engine, "engine", "Model hub"),
+            (self.instance, "instance", "AWS APIs, container image"),
+        ):
+            aws.vpc.SecurityGroupEgressRule(
+                f"{name}-{suffix}-https",
+                security_group_id=group.id,
+                description=why,
+                ip_protocol="tcp",
+                from_port=HTTPS_PORT,
+                to_port=HTTPS_PORT,
+                cidr_ipv4="0.0.0.0/0",
+                tags=args.context.tags("network"),
+                opts=pulumi.ResourceOptions(parent=self),
+            )
+        self.register_outputs({})
+
+    def _group(self, suffix: str, description: str, component: str) -> aws.ec2.SecurityGroup:
+        name = f"{self._name}-{suffix}"
+        return aws.ec2.SecurityGroup(
+            name,
+            description=description,
+            vpc_id=self._args.vpc_id,
+            tags=self._args.context.tags(component, name),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+
+    def _let_in_clients(self, port: int, label: str, cidr: pulumi.Input[str]) -> None:
+        v6 = isinstance(cidr, str) and ":" in cidr
+        aws.vpc.SecurityGroupIngressRule(
+            f"{self._name}-clients-{port}-{label}",
+            security_group_id=self.load_balancer.id,
+            description="Clients",
+            ip_protocol="tcp",
+            from_port=port,
+            to_port=port,
+            cidr_ipv4=None if v6 else cidr,
+            cidr_ipv6=cidr if v6 else None,
+            tags=self._args.context.tags("load-balancer"),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+
+    def _connect(self, suffix: str, source: aws.ec2.SecurityGroup, target: aws.ec2.SecurityGroup, port: int) -> None:
+        """Lets ``source`` reach ``target`` on one port: a rule at each end."""
+        tags, child = self._args.context.tags("network"), pulumi.ResourceOptions(parent=self)
+        aws.vpc.SecurityGroupEgressRule(
+            f"{self._name}-{suffix}-out",
+            security_group_id=source.id,
+            referenced_security_group_id=target.id,
+            ip_protocol="tcp",
+            from_port=port,
+            to_port=port,
+            tags=tags,
+            opts=child,
+        )
+        aws.vpc.SecurityGroupIngressRule(
+            f"{self._name}-{suffix}-in",
+            security_group_id=target.id,
+            referenced_security_group_id=source.id,
+            ip_protocol="tcp",
+            from_port=port,
+            to_port=port,
+            tags=tags,
+            opts=child,
+        )

@@ -1,0 +1,122 @@
+"""Where weights and compiled kernels stay between two starts of the engine: EFS, for the engine alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+import pulumi_aws as aws
+
+from infra.aws.context import Context
+from infra.aws.iam import allow, document
+from infra.settings import WeightsThroughput
+
+# EFS takes every access through an access point as this user, so that root in the container is nobody special here.
+OWNER_ID = 1000
+ACTIONS = ("elasticfilesystem:ClientMount", "elasticfilesystem:ClientWrite")
+
+
+@dataclass(frozen=True)
+class WeightsArgs:
+    """What the file system needs.
+
+    Attributes:
+        context: place, names and tags.
+        subnet_ids: a mount target is made in each, so one a zone.
+        security_group_id: of the mount targets.
+        reader: the role of the engine's tasks; nobody else may mount.
+        throughput: elastic reads faster and bills each GB read; bursting reads for nothing.
+        keep: whether it stays when the stack is destroyed.
+    """
+
+    context: Context
+    subnet_ids: Sequence[pulumi.Input[str]]
+    security_group_id: pulumi.Input[str]
+    reader: aws.iam.Role
+    throughput: WeightsThroughput
+    keep: bool
+
+
+class Weights(pulumi.ComponentResource):
+    """An encrypted file system with two access points.
+
+    Attributes:
+        file_system: the file system.
+        models: access point of the models' files.
+        compiled: access point of vLLM's compile caches.
+        ready: what must exist before anything can mount.
+    """
+
+    def __init__(self, name: str, args: WeightsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("vllm:aws:Weights", name, None, opts)
+        self._name, self._args = name, args
+        child = pulumi.ResourceOptions(parent=self)
+        self.file_system = aws.efs.FileSystem(
+            name,
+            encrypted=True,
+            throughput_mode=args.throughput.value,
+            lifecycle_policies=[
+                # Weights that nobody loads for a month cost a twentieth; the first load brings them back.
+                aws.efs.FileSystemLifecyclePolicyArgs(transition_to_ia="AFTER_30_DAYS"),
+                aws.efs.FileSystemLifecyclePolicyArgs(transition_to_primary_storage_class="AFTER_1_ACCESS"),
+            ],
+            tags=args.context.tags("weights", name),
+            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=args.keep),
+        )
+        self.models = self._access_point("models")
+        self.compiled = self._access_point("compiled")
+        targets = [
+            aws.efs.MountTarget(
+                f"{name}-{i}",
+                file_system_id=self.file_system.id,
+                subnet_id=subnet_id,
+                security_groups=[args.security_group_id],
+                opts=child,
+            )
+            for i, subnet_id in enumerate(args.subnet_ids)
+        ]
+        condition: dict[str, dict[str, Any]] = {
+            "Bool": {"aws:SecureTransport": "true"},
+            "StringEquals": {"elasticfilesystem:AccessPointArn": [self.models.arn, self.compiled.arn]},
+        }
+        mount = allow("MountThroughAccessPoints", ACTIONS, [self.file_system.arn], condition)
+        grant = aws.iam.RolePolicy(f"{name}-mount", role=args.reader.id, policy=document([mount]), opts=child)
+        policy = aws.efs.FileSystemPolicy(
+            name,
+            file_system_id=self.file_system.id,
+            # With any policy, EFS refuses whoever it does not name, those without an identity included.
+            policy=document(
+                [
+                    {**mount, "Principal": {"AWS": args.reader.arn}},
+                    {
+                        "Sid": "NoPlainText",
+                        "Effect": "Deny",
+                        "Principal": {"AWS": "*"},
+                        "Action": "*",
+                        "Resource": self.file_system.arn,
+                        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+                    },
+                ]
+            ),
+            opts=child,
+        )
+        self.ready: list[pulumi.Resource] = [*targets, grant, policy]
+        self.register_outputs({"fileSystemId": self.file_system.id})
+
+    def _access_point(self, folder: str) -> aws.efs.AccessPoint:
+        name = f"{self._name}-{folder}"
+        return aws.efs.AccessPoint(
+            name,
+            file_system_id=self.file_system.id,
+            posix_user=aws.efs.AccessPointPosixUserArgs(uid=OWNER_ID, gid=OWNER_ID),
+            root_directory=aws.efs.AccessPointRootDirectoryArgs(
+                path=f"/{folder}",
+                creation_info=aws.efs.AccessPointRootDirectoryCreationInfoArgs(
+                    owner_uid=OWNER_ID, owner_gid=OWNER_ID, permissions="0750"
+                ),
+            ),
+            tags=self._args.context.tags("weights", name),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
