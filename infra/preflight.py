@@ -32,7 +32,13 @@ class Findings:
     warnings: tuple[str, ...] = ()
 
 
-def vcpu_quota(settings: Settings, plan: ServingPlan, region: str, client: Callable[[], Any] | None = None) -> Findings:
+def vcpu_quota(
+    settings: Settings,
+    plan: ServingPlan,
+    region: str,
+    client: Callable[[], Any] | None = None,
+    profile: str | None = None,
+) -> Findings:
     """Whether the account's quota allows the GPU instances of a plan.
 
     Args:
@@ -40,6 +46,7 @@ def vcpu_quota(settings: Settings, plan: ServingPlan, region: str, client: Calla
         plan: its plan.
         region: the stack's region.
         client: makes a Service Quotas client; by default from the credentials at hand.
+        profile: the AWS profile that the stack is deployed with; None: the default one.
     """
     if settings.capacity is Capacity.RESERVATION:
         return Findings()
@@ -47,7 +54,7 @@ def vcpu_quota(settings: Settings, plan: ServingPlan, region: str, client: Calla
     family = kind.name[0]
     code = QUOTA_CODES[settings.capacity, family]
     try:
-        quotas = (client or (lambda: _client("service-quotas", region)))()
+        quotas = (client or (lambda: _client("service-quotas", region, profile)))()
         allowed = float(quotas.get_service_quota(ServiceCode="ec2", QuotaCode=code)["Quota"]["Value"])
     except (BotoCoreError, ClientError) as error:
         return Findings(warnings=(f"the vCPU quota of {kind.name} in {region} was not checked: {_reason(error)}",))
@@ -90,8 +97,8 @@ def not_offered(kinds: tuple[InstanceType, ...], region: str) -> str:
     return f"gpu: no zone of {region} offers {names}. Set aws:region to one that does, or another gpu"
 
 
-def _client(service: str, region: str) -> Any:
-    session = boto3.Session(region_name=region)
+def _client(service: str, region: str, profile: str | None) -> Any:
+    session = boto3.Session(region_name=region, profile_name=profile)
     return session.client(service, config=_CONFIG)  # type: ignore[call-overload]
 
 

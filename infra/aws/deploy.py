@@ -152,7 +152,7 @@ def find_context(settings: Settings) -> Context:
 
 
 def _check_quota(context: Context, settings: Settings, plan: ServingPlan) -> None:
-    findings = vcpu_quota(settings, plan, context.region)
+    findings = vcpu_quota(settings, plan, context.region, None, pulumi.Config("aws").get("profile"))
     for warning in findings.warnings:
         pulumi.log.warn(warning)
     if findings.refusals:
