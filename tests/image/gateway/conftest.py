@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
@@ -21,6 +22,8 @@ from image.gateway.telling import Telling
 from tests.image.gateway.fake_engine import MODEL, Behaviour, FakeEngine
 
 KEY = "sk-test-Zx9"
+# Nothing here speaks TLS; a context for each client would cost more than the test.
+TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def pytest_asyncio_loop_factories(
@@ -79,7 +82,7 @@ class Gateway:
         self.metrics_port = service.sockets[1].getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.client = httpx2.AsyncClient(
-            base_url=self.url, headers={"authorization": f"Bearer {KEY}"}, timeout=20, trust_env=False
+            base_url=self.url, headers={"authorization": f"Bearer {KEY}"}, timeout=20, trust_env=False, verify=TLS
         )
         self._log = log
 

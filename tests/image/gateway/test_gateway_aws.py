@@ -76,7 +76,7 @@ class Stack:
         self.autoscaling.set_desired_capacity(AutoScalingGroupName="gpus", DesiredCapacity=instances)
 
 
-@pytest.mark.parametrize("before", [(0, 0), (1, 0), (0, 1), (2, 3), (0, 2)])
+@pytest.mark.parametrize("before", [(0, 0), (1, 0), (2, 3)])
 async def test_a_wake_raises_from_zero_to_one_and_never_lowers(
     aws: boto3.session.Session, before: tuple[int, int]
 ) -> None:

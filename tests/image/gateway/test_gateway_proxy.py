@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from tests.image.gateway import fake_engine
-from tests.image.gateway.conftest import StartEngine, StartGateway, until
+from tests.image.gateway.conftest import TLS, StartEngine, StartGateway, until
 from tests.image.gateway.fake_engine import COMPLETION, EVENTS, MODEL
 
 
@@ -244,7 +244,7 @@ async def test_a_client_that_leaves_stops_the_engine_at_once(
 ) -> None:
     engine = await start_engine(fake_engine.stream_for_ever if streaming else fake_engine.say_nothing)
     gateway = await start_gateway(engine)
-    async with httpx2.AsyncClient(headers=gateway.client.headers, trust_env=False) as client:
+    async with httpx2.AsyncClient(headers=gateway.client.headers, trust_env=False, verify=TLS) as client:
         body = {"model": MODEL, "messages": [], "stream": streaming}
         request = asyncio.create_task(client.post(f"{gateway.url}/v1/chat/completions", json=body))
         await engine.reached.wait()

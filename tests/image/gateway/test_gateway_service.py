@@ -17,7 +17,7 @@ import httpx2
 import pytest
 
 from tests.image.gateway import fake_engine
-from tests.image.gateway.conftest import KEY, StartEngine, StartGateway, until
+from tests.image.gateway.conftest import KEY, TLS, StartEngine, StartGateway, until
 from tests.image.gateway.fake_engine import EVENTS, MODEL, FakeEngine
 
 ROOT = Path(__file__).parents[3]
@@ -75,7 +75,11 @@ class Process:
         self.process = process
         self.port = port
         self.client = httpx2.AsyncClient(
-            base_url=f"http://127.0.0.1:{port}", headers={"authorization": f"Bearer {KEY}"}, timeout=20, trust_env=False
+            base_url=f"http://127.0.0.1:{port}",
+            headers={"authorization": f"Bearer {KEY}"},
+            timeout=20,
+            trust_env=False,
+            verify=TLS,
         )
 
     async def line(self, event: str) -> dict[str, object]:

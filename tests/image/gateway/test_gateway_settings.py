@@ -26,7 +26,7 @@ def test_two_variables_are_enough() -> None:
     assert settings.discovery == FixedDiscovery((("127.0.0.1", 8000),))
     assert settings.capacity == FixedCapacity()
     assert settings.keys == NoKeys()
-    assert (settings.host, settings.port, settings.metrics_port) == ("0.0.0.0", 8080, 9090)  # noqa: S104
+    assert (settings.host, settings.port, settings.metrics_port) == ("0.0.0.0", 8080, 9090)
     assert (settings.concurrency_per_replica, settings.max_queued_requests) == (16, 256)
     assert (settings.max_queued_bytes, settings.max_body_bytes) == (67108864, 20971520)
     assert (settings.hold_timeout_seconds, settings.hold_timeout_nonstream_seconds) == (900, 840)
