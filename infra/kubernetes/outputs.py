@@ -28,8 +28,6 @@ def stack_outputs(
     """The outputs by name; those that the AWS rendering has, too, mean the same there."""
     endpoint = _endpoint(settings, namespace, gateway)
     entry = "{.data." + API_KEYS_FILE.replace(".", "\\.") + "}"
-    # One replica runs all the time, whatever minReplicas says.
-    idle = plan.cost.usd_per_hour_idle if plan.capacity.min_replicas else plan.cost.usd_per_hour_active
     found: dict[str, pulumi.Input[Any]] = {
         "endpoint": endpoint,
         "openaiBaseUrl": pulumi.Output.concat(endpoint, "/v1"),
@@ -45,7 +43,7 @@ def stack_outputs(
         "gatewayServiceName": gateway.service_name,
         "keptAtDestroy": {"namespace": namespace, "weights": weights.claim_name} if settings.protect else {},
         "usdPerHourActive": plan.cost.usd_per_hour_active,
-        "usdPerHourIdle": idle,
+        "usdPerHourIdle": plan.cost.usd_per_hour_idle,
     }
     if how := _how_to_open(settings):
         found["howToOpen"] = how

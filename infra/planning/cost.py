@@ -32,6 +32,8 @@ def cost_plan(
     unit = table["usd"]
     instance = capacity.instance_types[0]
     idle, active = settings.min_replicas, max(1, settings.min_replicas)
+    if settings.target is Target.KUBERNETES:
+        idle = active  # one replica always runs there
     gpu = CostItem(f"GPU instances {instance.name}", idle * instance.usd_per_hour, active * instance.usd_per_hour)
     if settings.target is Target.KUBERNETES:
         # The cluster, its nodes and its load balancer are the user's; only the GPU share can be priced.

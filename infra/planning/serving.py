@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from infra.planning.alternatives import memory_fit, suggest
 from infra.planning.catalog.gpus import GpuSpec, InstanceType, gpu_specs, instance_types
@@ -23,7 +24,9 @@ from infra.settings import FastBoot, Settings, Target, WeightsThroughput
 
 GATEWAY_PORT = 8080
 METRICS_PORT = 9090
-DRAIN_TIMEOUT_SECONDS = 100  # below Fargate's longest stopTimeout, 120 s
+# Requests are still taken while a load balancer or a DNS cache learns that the gateway leaves; then those that run have
+# their time. Both together are below Fargate's longest stopTimeout, 120 s.
+DRAIN_DELAY_SECONDS, DRAIN_TIMEOUT_SECONDS = 15, 95
 ALB_LONGEST_IDLE_TIMEOUT_SECONDS = 4000
 IMAGE_GIB = 12  # the upstream image, unpacked
 # What a cold start is made of. Instance and pull are estimates; the engine's start is measured on an H200 (46 s with
@@ -71,7 +74,7 @@ def make_plan(settings: Settings, *, region: str = "us-east-1", fetch: FetchConf
         raise PlanError([_does_not_fit(settings, memory, gpu, suggest(settings, architecture))])
     capacity = _capacity_plan(settings, kinds, gpu, checkpoint_gib)
     engine = engine_plan(settings, architecture, memory, min(kinds, key=lambda kind: kind.memory_gib))
-    gateway = _gateway_plan(settings, capacity, engine.image)
+    gateway = _gateway_plan(settings, capacity, engine.image, memory.max_model_len)
     return ServingPlan(
         model=settings.model,
         model_revision=settings.model_revision,
@@ -126,19 +129,21 @@ def _capacity_plan(
     )
 
 
-def _gateway_plan(settings: Settings, capacity: CapacityPlan, engine_image: str) -> GatewayPlan:
+def _gateway_plan(settings: Settings, capacity: CapacityPlan, engine_image: str, max_model_len: int) -> GatewayPlan:
     hold = capacity.startup_timeout_seconds
     # A held non-stream sends nothing, so the load balancer must wait for the whole hold and the answer after it.
     idle_timeout = min(ALB_LONGEST_IDLE_TIMEOUT_SECONDS, hold + 300)
-    info = {
+    info: dict[str, Any] = {
         "model": settings.name,
         "hubId": settings.model,
         "revision": settings.model_revision or "main",
         "gpu": settings.gpu.value,
         "gpuCount": settings.gpu_count,
         "engineImage": engine_image,
-        "instanceTypes": [kind.name for kind in capacity.instance_types],
+        "maxModelLen": max_model_len,
     }
+    if settings.target is Target.ECS:
+        info["instanceTypes"] = [kind.name for kind in capacity.instance_types]
     return GatewayPlan(
         image=settings.gateway_image,
         count=settings.gateway_count,
@@ -153,6 +158,7 @@ def _gateway_plan(settings: Settings, capacity: CapacityPlan, engine_image: str)
             "GATEWAY_CONCURRENCY_PER_REPLICA": str(settings.concurrency_per_replica),
             "GATEWAY_HOLD_TIMEOUT_SECONDS": str(hold),
             "GATEWAY_HOLD_TIMEOUT_NONSTREAM_SECONDS": str(hold),
+            "GATEWAY_DRAIN_DELAY_SECONDS": str(DRAIN_DELAY_SECONDS),
             "GATEWAY_DRAIN_TIMEOUT_SECONDS": str(DRAIN_TIMEOUT_SECONDS),
             "GATEWAY_KEEP_ALIVE_SECONDS": str(idle_timeout + 60),
             "GATEWAY_INFO": json.dumps(info, sort_keys=True),

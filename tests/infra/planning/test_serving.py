@@ -105,7 +105,8 @@ def test_timeouts_nest() -> None:
     hold = int(chosen.gateway.environment["GATEWAY_HOLD_TIMEOUT_NONSTREAM_SECONDS"])
     assert chosen.capacity.expected_cold_start_seconds < chosen.capacity.startup_timeout_seconds == hold
     assert hold < chosen.gateway.idle_timeout_seconds < int(chosen.gateway.environment["GATEWAY_KEEP_ALIVE_SECONDS"])
-    assert chosen.gateway.drain_timeout_seconds < chosen.gateway.stop_timeout_seconds <= 120
+    drain = chosen.gateway.drain_timeout_seconds + int(chosen.gateway.environment["GATEWAY_DRAIN_DELAY_SECONDS"])
+    assert drain + 5 <= chosen.gateway.stop_timeout_seconds <= 120
     assert chosen.engine.shutdown_timeout_seconds + 15 <= chosen.engine.stop_timeout_seconds <= 120
 
 
@@ -188,6 +189,12 @@ def test_slow_reads_may_be_chosen() -> None:
 
 def test_all_refusals_come_together() -> None:
     assert len(reasons(kvCacheDtype="fp8", imageLimit=1, maxModelLen=300_000)) == 3
+
+
+def test_a_cluster_is_billed_for_the_replica_that_always_runs() -> None:
+    chosen = plan(target="kubernetes")
+    assert chosen.cost.usd_per_hour_idle == chosen.cost.usd_per_hour_active == 1.006
+    assert "instanceTypes" not in json.loads(chosen.gateway.environment["GATEWAY_INFO"])
 
 
 def test_an_instance_that_bills_for_idle_gpus_is_named() -> None:
