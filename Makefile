@@ -11,6 +11,18 @@ help:            ## this list
 	.venv/bin/python -m pip install -q --disable-pip-version-check -r requirements/dev.txt
 	@touch $@
 
+# Machine, model and weights in, an endpoint on 127.0.0.1 out: STACK, MODEL, PORT, WEIGHTS (auto, real, stand-in),
+# SCALE_DOWN_MINUTES, SET="key=value ...".
+LOCAL = $(PYTHON) -m image.local --stack '$(STACK)' $(if $(MODEL),--model '$(MODEL)') $(if $(PORT),--port '$(PORT)') \
+	$(if $(WEIGHTS),--weights '$(WEIGHTS)') $(if $(SCALE_DOWN_MINUTES),--scale-down-minutes '$(SCALE_DOWN_MINUTES)') \
+	$(foreach pair,$(SET),--set '$(pair)')
+
+local:  ## STACK on this machine: real vLLM behind the gateway, with no account and no GPU
+	@exec $(LOCAL)
+
+local-check:  ## the same, then smoke tests and a short benchmark, then stop
+	@exec $(LOCAL) --check
+
 test: .venv/ready  ## every offline test
 	.venv/bin/python -m pytest -n 2
 

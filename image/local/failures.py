@@ -1,0 +1,74 @@
+"""Why something died: one line for people, taken from the log that holds the rest."""
+
+from __future__ import annotations
+
+import re
+import signal
+from pathlib import Path
+
+LONGEST_REASON = 300
+# vLLM's lines begin "(EngineCore pid=12) ERROR 11-21 01:57:49 [core.py:133] "; a traceback's last line "ValueError: ...".
+_PREFIX = re.compile(r"^(\([^)]*pid=\d+\)\s*)?((ERROR|WARNING|INFO)\s+\S+\s+\S+\s+\[[^\]]*\]\s*)?")
+_EXCEPTION = re.compile(r"^(?:[\w.]*\.)?(\w*(?:Error|Exception|Interrupt|Exit)): (.+)$")
+_USAGE = re.compile(r"^(?:\S+: error|gateway): (.+)$")
+# What vLLM says of a death elsewhere, and what follows from one.
+_CONSEQUENCE = re.compile(
+    r"engine core initialization failed|enginecore failed|engine process|worker ?proc|cancelled|enginedead|"
+    r"resource_tracker|see root cause|failed core proc|died unexpectedly",
+    re.IGNORECASE,
+)
+_KNOWN = (
+    (r"No space left on device|Disk quota exceeded", "the disk is full"),
+    (r"Could not find a version that satisfies the requirement (\S+)", "pip finds no {} for this Python and machine"),
+    (r"Temporary failure in name resolution|NewConnectionError|Max retries exceeded|Network is unreachable",
+     "the package index cannot be reached"),
+    (r"address already in use", "its port is in use"),
+    (r"CUDA out of memory|OutOfMemoryError", "the GPU's memory is full: something else uses it, or set MODEL smaller"),
+    (r"Cannot allocate memory|MemoryError|std::bad_alloc", "this machine's memory is full"),
+    (r"InvalidCxxCompiler|No working C\+\+ compiler|C\+\+ compiler.*not found", "there is no C++ compiler. Install g++"),
+)  # fmt: skip
+
+
+class LocalError(Exception):
+    """`make local` cannot go on; the message is one line, ``log`` the file that holds more."""
+
+    def __init__(self, reason: str, log: Path | None = None) -> None:
+        self.log = log
+        super().__init__(f"{reason}{f'. The log: {log}' if log else ''}")
+
+
+def reason(output: str, exit_code: int | None) -> str:
+    """The line of a dead command's output that says why it died.
+
+    Args:
+        output: what it wrote.
+        exit_code: its exit code, above 128 where a signal ended it; None: it was ended for taking too long.
+    """
+    for pattern, words in _KNOWN:
+        if match := re.search(pattern, output, re.IGNORECASE):
+            return words.format(*match.groups())
+    causes: list[str] = []
+    errors: list[str] = []
+    for raw in output.splitlines():
+        line = _PREFIX.sub("", raw).strip()
+        if match := _EXCEPTION.match(line):
+            (errors if _CONSEQUENCE.search(line) else causes).append(match[2] if match[1] == "Error" else line)
+        elif match := _USAGE.match(line):
+            causes.append(match[1])
+        elif line.startswith("FAILED "):  # pytest's summary
+            causes.append(line.removeprefix("FAILED "))
+        elif line.lower().startswith("error: "):
+            causes.append(line[len("error: ") :])
+    if causes:
+        return _short(causes[-1])
+    if exit_code is None:
+        return "it took too long"
+    if exit_code == 128 + signal.SIGKILL:
+        return "it was killed (SIGKILL): by hand, or by the kernel for want of memory"
+    if exit_code > 128 and exit_code - 128 in signal.valid_signals():
+        return f"it was ended by {signal.Signals(exit_code - 128).name}"
+    return _short(errors[-1]) if errors else f"it ended with exit code {exit_code} and said nothing"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}..."

@@ -1,0 +1,125 @@
+"""The gateway as a process on this machine, with the plan's settings where they fit."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from image.local import folders
+from image.local.failures import LocalError, reason
+from image.local.machine import Machine
+from image.local.processes import Child
+from image.local.progress import Progress
+from infra.planning.plan import ServingPlan
+
+DRAIN_SECONDS = 30
+READY_SECONDS = 30.0
+FIRST_TOKEN_SECONDS = 300.0
+
+
+def make_key() -> str:
+    """The API key of this clone: made once, readable by its owner only; curl's headers beside it."""
+    if not folders.API_KEY.exists():
+        _write_private(folders.API_KEY, f"sk-{secrets.token_urlsafe(24)}\n")
+    key = folders.API_KEY.read_text().strip()
+    _write_private(folders.CURL_HEADERS, f"Authorization: Bearer {key}\nContent-Type: application/json\n")
+    return key
+
+
+def _write_private(path: Path, text: str) -> None:
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+
+
+def information(plan: ServingPlan, machine: Machine, engine_version: str, stand_in_because: str) -> dict[str, Any]:
+    """What /info tells: the plan's, corrected by what really runs here."""
+    planned: dict[str, Any] = json.loads(plan.gateway.environment["GATEWAY_INFO"])
+    for name in ("engineImage", "instanceTypes"):
+        planned.pop(name, None)
+    told = {
+        **planned,
+        "gpu": machine.gpu_names[0] if machine.has_gpu else None,
+        "gpuCount": len(machine.gpu_names),
+        "runsOn": str(machine),
+        "engineVersion": engine_version,
+        "standIn": bool(stand_in_because),
+    }
+    return told | ({"standInBecause": stand_in_because} if stand_in_because else {})
+
+
+def environment(
+    plan: ServingPlan, port: int, metrics_port: int, engine_url: str, info: Mapping[str, Any]
+) -> dict[str, str]:
+    """The gateway's environment: the plan's, on this machine's addresses."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
+    return {
+        **inherited,
+        **plan.gateway.environment,
+        "GATEWAY_HOST": "127.0.0.1",
+        "GATEWAY_PORT": str(port),
+        "GATEWAY_METRICS_PORT": str(metrics_port),
+        "GATEWAY_DISCOVERY": f"fixed:{engine_url}",
+        "GATEWAY_CAPACITY": "fixed",
+        "GATEWAY_KEYS": f"file:{folders.API_KEY}",
+        "GATEWAY_DRAIN_TIMEOUT_SECONDS": str(DRAIN_SECONDS),
+        "GATEWAY_INFO": json.dumps(info),
+    }
+
+
+def start(python: Path, variables: Mapping[str, str], port: int, progress: Progress) -> Child:
+    """Start the gateway and wait until it is ready to take requests.
+
+    Raises:
+        LocalError: it ended, or is not ready in time.
+    """
+    log = folders.LOGS / "gateway.log"
+    log.unlink(missing_ok=True)
+    child = Child("gateway", [python, "-m", "image.gateway"], log, variables, folders.ROOT)
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline:
+        if (code := child.wait(0.1, progress.tick)) is not None:
+            raise LocalError(f"the gateway ended: {reason(child.output(), code)}", log)
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=5):
+                return child
+        except OSError:
+            continue
+    child.stop(2)
+    raise LocalError("the gateway is not ready", log)
+
+
+def first_token(base_url: str, model: str, key: str) -> str:
+    """Ask for a short streamed answer through the gateway; returns its first piece of text as soon as it comes.
+
+    Raises:
+        LocalError: no text came.
+    """
+    body = {"model": model, "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 16, "stream": True}
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    request = urllib.request.Request(f"{base_url}/chat/completions", json.dumps(body).encode(), headers)  # noqa: S310
+    try:
+        with urllib.request.urlopen(request, timeout=FIRST_TOKEN_SECONDS) as answer:  # noqa: S310 - loopback
+            for text in _texts(answer):
+                return text
+    except (OSError, ValueError) as error:
+        raise LocalError(f"the first request failed: {error}", folders.LOGS / "gateway.log") from None
+    raise LocalError("the first request was answered without a word", folders.LOGS / "engine.log")
+
+
+def _texts(lines: Iterator[bytes]) -> Iterator[str]:
+    for line in lines:
+        if line.startswith(b"data: {"):
+            event = json.loads(line[len(b"data: ") :])
+            if "error" in event:
+                raise ValueError(event["error"].get("message", "an error without a message"))
+            for choice in event.get("choices", []):
+                delta = choice.get("delta", {})
+                if text := delta.get("content") or delta.get("reasoning") or delta.get("reasoning_content"):
+                    yield text

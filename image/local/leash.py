@@ -1,0 +1,112 @@
+"""Runs one command and makes sure that nothing of it outlives the process that asked for it.
+
+Usage: leash.py PIPE_FD COMMAND [ARGUMENT ...]
+
+The other end of the pipe is held by the runner. `T` on the pipe passes SIGTERM to the command; `K`, or the pipe's end
+(the runner is gone, even by SIGKILL), ends every process that came from the command, wherever it moved itself: the
+leash is the reaper of all its descendants (Linux), so those whose parents died come to it. A command that ends by
+itself has its leftovers ended, too. The exit code is the command's, or 128 plus the signal that ended it.
+
+A file of its own, standard library only, because it runs before anything is installed.
+"""
+
+import contextlib
+import ctypes
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+SECONDS_TO_END_AFTER_RUNNER = 3.0
+SECONDS_TO_END_BY_ITSELF = 2.0
+SECONDS_TO_KILL = 10.0
+
+
+def main(pipe: int, command: list[str]) -> int:
+    """Run the command until it, or the runner, ends."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGCHLD):
+        signal.signal(number, lambda *_: None)  # a handler, not SIG_IGN, which the command would inherit
+    wake_reader, wake_writer = os.pipe()
+    os.set_blocking(wake_writer, False)
+    os.set_blocking(wake_reader, False)
+    signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+    try:
+        # preexec_fn is safe here: this process has one thread.
+        child = subprocess.Popen(command, process_group=0, preexec_fn=_die_with_parent)
+    except OSError as error:
+        print(f"error: {command[0]} could not be started: {error.strerror}", file=sys.stderr)
+        return 127
+    deadline: float | None = None  # set once nobody is left to say K
+    while child.poll() is None:
+        timeout = None if deadline is None else deadline - time.monotonic()
+        if timeout is not None and timeout <= 0:
+            break
+        ready, _, _ = select.select([wake_reader] if deadline else [pipe, wake_reader], [], [], timeout)
+        signals = os.read(wake_reader, 4096) if wake_reader in ready else b""
+        order = os.read(pipe, 1) if pipe in ready else None
+        if order == b"K":
+            break
+        if order == b"T":
+            child.terminate()
+        elif order == b"" or signal.SIGTERM in signals:
+            child.terminate()
+            deadline = time.monotonic() + SECONDS_TO_END_AFTER_RUNNER
+    child.kill()
+    code = child.wait()
+    end_descendants()
+    return 128 - code if code < 0 else code
+
+
+def end_descendants() -> None:
+    """Kill and reap every process that descends from this one."""
+    started = time.monotonic()
+    while (seconds := time.monotonic() - started) < SECONDS_TO_KILL and (found := descendants(os.getpid())):
+        for pid in found:
+            # Python's resource tracker ends once its users have, and removes the shared memory they left behind.
+            if seconds > SECONDS_TO_END_BY_ITSELF or b"resource_tracker" not in _command_line(pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        time.sleep(0.01)
+
+
+def descendants(ancestor: int) -> list[int]:
+    """Process ids below ``ancestor``, from /proc; zombies are not counted."""
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            state, parent = entry.read_text().rpartition(")")[2].split()[:2]
+            if state != "Z":
+                parents[int(entry.parent.name)] = int(parent)
+    found: set[int] = {ancestor}
+    while True:
+        more = {pid for pid, parent in parents.items() if parent in found} - found
+        if not more:
+            return sorted(found - {ancestor})
+        found |= more
+
+
+def _command_line(pid: int) -> bytes:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
+
+
+def _die_with_parent() -> None:
+    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _prctl(option: int, value: int) -> None:
+    ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]), sys.argv[2:]))

@@ -1,0 +1,97 @@
+"""Says which phase a start is in, and for how long: one line that updates on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from typing import TextIO
+
+HEARTBEAT_SECONDS = 15.0
+REFRESH_SECONDS = 0.2
+
+
+class Progress:
+    """Phases one after another, each timed.
+
+    Args:
+        stream: where lines go.
+        started: when it all began, on ``clock``; a second stage passes the first one's.
+        clock: seconds.
+    """
+
+    def __init__(
+        self, stream: TextIO = sys.stdout, started: float | None = None, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._terminal = stream.isatty()
+        self.started = clock() if started is None else started
+        self.seconds: dict[str, float] = {}
+        self._phase = ""
+        self._detail = ""
+        self._phase_started = self._last_shown = 0.0
+
+    def phase(self, name: str, detail: str = "") -> None:
+        """Begin a phase; the one before ends. A phase that is current already goes on."""
+        if name == self._phase:
+            self.detail(detail)
+            return
+        self.end()
+        self._phase, self._detail = name, detail
+        self._phase_started = self._clock()
+        self._show()
+
+    def detail(self, text: str) -> None:
+        """What the phase is doing now; shown when it is next due."""
+        self._detail = text or self._detail
+        self.tick()
+
+    def tick(self) -> None:
+        """Show the phase again if that is due; called often by whoever waits."""
+        due = REFRESH_SECONDS if self._terminal else HEARTBEAT_SECONDS
+        if self._phase and self._clock() - self._last_shown >= due:
+            self._show()
+
+    def end(self, detail: str = "") -> None:
+        """End the phase."""
+        if self._phase:
+            seconds = self._clock() - self._phase_started
+            self.seconds[self._phase] = self.seconds.get(self._phase, 0.0) + seconds
+            self._write(f"{self._stamp()} {self._phase:<8} done in {seconds:.0f} s{detail and ': ' + detail}")
+            self._phase = ""
+
+    def fail(self, reason: str) -> None:
+        """End the phase with the reason why it died."""
+        where = f"{self._phase}: " if self._phase else ""
+        self._phase = ""
+        self._write(f"error: {where}{reason}")
+
+    def say(self, text: str) -> None:
+        """A line that stays, whatever the phase."""
+        self._write(text)
+
+    def elapsed(self) -> float:
+        """Seconds since it all began."""
+        return self._clock() - self.started
+
+    def _stamp(self) -> str:
+        minutes, seconds = divmod(int(self.elapsed()), 60)
+        return f"[{minutes}:{seconds:02d}]"
+
+    def _show(self) -> None:
+        self._last_shown = self._clock()
+        seconds = self._clock() - self._phase_started
+        counting = f" ({seconds:.0f} s)" if seconds >= 1 else ""
+        line = f"{self._stamp()} {self._phase:<8} {self._detail}{counting}"
+        if self._terminal:
+            width = shutil.get_terminal_size().columns - 1
+            self._stream.write(f"\r\x1b[K{line[:width]}")
+            self._stream.flush()
+        else:
+            self._write(line)
+
+    def _write(self, line: str) -> None:
+        self._stream.write(f"\r\x1b[K{line}\n" if self._terminal else f"{line}\n")
+        self._stream.flush()

@@ -1,0 +1,78 @@
+"""The stand-in: the same bytes each time, and a model, a tokenizer and a template that hold together."""
+
+import hashlib
+import json
+import math
+import struct
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from image.local.stand_in import WORDS, byte_pair_vocabulary, files, make_stand_in
+
+# Changes when the model does: then every place that caches by it, and this line, must follow.
+WEIGHTS_SHA256 = "c7ff38f28c71191e2bb688d90b8ae4ec575df6f8484962a94aa54ade7f8ac1ed"
+
+
+def read(name: str) -> Any:
+    return json.loads(dict(files())[name])
+
+
+def test_it_is_the_same_each_time() -> None:
+    assert dict(files()) == dict(files())
+    assert hashlib.sha256(dict(files())["model.safetensors"]).hexdigest() == WEIGHTS_SHA256
+
+
+def test_it_is_made_once_and_whole(tmp_path: Path) -> None:
+    folder = make_stand_in(tmp_path / "models")
+    times = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
+    assert set(times) == {
+        "config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
+    }  # fmt: skip
+    assert make_stand_in(tmp_path / "models") == folder
+    assert {file.name: file.stat().st_mtime_ns for file in folder.iterdir()} == times
+    assert [entry.name for entry in (tmp_path / "models").iterdir()] == [folder.name]
+
+
+def test_the_weights_are_what_the_configuration_says() -> None:
+    config, data = read("config.json"), dict(files())["model.safetensors"]
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + length])
+    end = 0
+    for tensor in header.values():
+        start, end_of_tensor = tensor["data_offsets"]
+        assert start == end
+        assert end_of_tensor - start == 2 * math.prod(tensor["shape"])
+        end = end_of_tensor
+    assert 8 + length + end == len(data)
+    hidden, heads = config["hidden_size"], config["num_attention_heads"] * config["head_dim"]
+    assert header["model.embed_tokens.weight"]["shape"] == [config["vocab_size"], hidden]
+    assert header["lm_head.weight"]["shape"] == [config["vocab_size"], hidden]
+    assert header["model.layers.1.self_attn.q_proj.weight"]["shape"] == [heads, hidden]
+    assert f"model.layers.{config['num_hidden_layers']}.input_layernorm.weight" not in header
+
+
+def test_the_tokenizer_knows_every_byte_and_reaches_every_word() -> None:
+    vocabulary, merges, words = byte_pair_vocabulary()
+    assert sorted(vocabulary.values()) == list(range(len(vocabulary)))
+    assert len([token for token in vocabulary if len(token) == 1]) == 256
+    assert all(left + right in vocabulary for left, right in merges)
+    spelt = {number: token for token, number in vocabulary.items()}
+    assert [spelt[word].replace("Ġ", " ") for word in words] == [f" {word}" for word in WORDS.split()]
+    ends = [token["id"] for token in read("tokenizer.json")["added_tokens"]]
+    assert ends == [len(vocabulary), len(vocabulary) + 1, len(vocabulary) + 2]
+    assert read("config.json")["eos_token_id"] in ends
+
+
+def test_the_chat_template_is_chatml() -> None:
+    template = jinja2.Environment(autoescape=False).from_string(read("tokenizer_config.json")["chat_template"])  # noqa: S701
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
+        {"role": "assistant", "content": None},
+    ]
+    assert template.render(messages=messages, add_generation_prompt=True) == (
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
+        "<|im_start|>assistant\n<|im_end|>\n<|im_start|>assistant\n"
+    )
