@@ -1,0 +1,59 @@
+"""Names and policies."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infra.aws.context import LONGEST_PREFIX, Context, bounded
+from infra.aws.iam import allow, trust_tasks
+from tests.infra.program import Program, run_program
+
+CONTEXT = Context("dev", "us-east-1", "123456789012", "aws")
+
+
+@pytest.fixture
+def dev() -> Program:
+    return run_program("dev")
+
+
+@given(st.text("abcXYZ019-_.", min_size=1, max_size=60), st.text("abcXYZ019-_.", min_size=1, max_size=60))
+def test_a_name_is_bounded_plain_and_of_one_stack_only(first: str, second: str) -> None:
+    for text in (first, second):
+        name = bounded(f"vllm-{text}", LONGEST_PREFIX)
+        assert len(name) <= LONGEST_PREFIX
+        assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
+        assert not name.endswith("-")
+    if first != second:
+        assert bounded(first, 20) != bounded(second, 20)
+
+
+def test_a_short_name_stays() -> None:
+    assert CONTEXT.prefix == "vllm-dev"
+
+
+def test_a_wildcard_action_is_refused() -> None:
+    for action in ("ecs:*", "*", "ecs:Describe*", "DescribeServices"):
+        with pytest.raises(ValueError, match="not one exact action"):
+            allow("X", [action], ["arn:aws:ecs:::x"])
+
+
+def test_every_resource_needs_a_reason() -> None:
+    with pytest.raises(ValueError, match="without a reason"):
+        allow("X", ["ecs:UpdateService"], ["*"])
+    assert allow("X", ["ecr:GetAuthorizationToken"], ["*"])["Resource"] == ["*"]
+
+
+def test_roles_are_taken_on_for_this_account_alone(dev: Program) -> None:
+    (statement,) = json.loads(trust_tasks(CONTEXT))["Statement"]
+    assert statement["Principal"] == {"Service": "ecs-tasks.amazonaws.com"}
+    assert statement["Condition"] == {
+        "StringEquals": {"aws:SourceAccount": "123456789012"},
+        "ArnLike": {"aws:SourceArn": "arn:aws:ecs:us-east-1:123456789012:*"},
+    }
+    services = {r.name: r.document("assumeRolePolicy")["Statement"][0] for r in dev.all("Role")}
+    instance = services.pop("vllm-dev-role-instance")
+    assert instance["Principal"] == {"Service": "ec2.amazonaws.com"}
+    assert len(services) == 4
+    assert all(s == statement for s in services.values())

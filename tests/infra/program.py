@@ -1,0 +1,295 @@
+"""Runs the whole Pulumi program under mocks and keeps everything that it registers."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import functools
+import json
+import logging
+import runpy
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pulumi
+import yaml
+from google.protobuf import json_format, struct_pb2  # type: ignore[import-untyped]
+from pulumi.runtime import mocks
+from pulumi.runtime.proto import resource_pb2
+from pulumi.runtime.stack import Stack
+
+from infra.preflight import Findings
+from infra.settings import PROJECT, SECRET_FIELDS
+
+ROOT = Path(__file__).parents[2]
+REGION, ACCOUNT = "us-east-1", "123456789012"
+SIGNATURE, SECRET = "4dabf18193072939515e22adb298388d", "1b47061264138c4ac30d75fd1eb44270"  # of Pulumi's protocol
+ZONES = ("us-east-1a", "us-east-1b", "us-east-1c", "us-east-1d")
+OFFERING = ("us-east-1b", "us-east-1d")
+"""Zones of the imagined region that offer whatever GPU is asked for."""
+
+
+@dataclass(frozen=True)
+class Registered:
+    """One resource as it was registered. ``inputs`` has Pulumi's own names; secrets in it are revealed."""
+
+    type: str
+    name: str
+    urn: str
+    parent: str
+    inputs: dict[str, Any]
+    secret_inputs: tuple[str, ...]
+    depends_on: tuple[str, ...]
+    ignore_changes: tuple[str, ...]
+    retained: bool
+
+    def tags(self) -> dict[str, str]:
+        """Its tags, whichever way the type spells them."""
+        tags = self.inputs.get("tags") or {}
+        return tags if isinstance(tags, dict) else {tag["key"]: tag["value"] for tag in tags}
+
+    def document(self, key: str = "policy") -> Any:
+        """An input that is JSON."""
+        return json.loads(self.inputs[key])
+
+    def container(self) -> dict[str, Any]:
+        """The only container of a task definition."""
+        (container,) = self.document("containerDefinitions")
+        return dict(container)
+
+    def environment(self) -> dict[str, str]:
+        """That container's environment."""
+        return {pair["name"]: pair["value"] for pair in self.container()["environment"]}
+
+
+@dataclass
+class Program:
+    """What one run registered, exported and warned of."""
+
+    resources: list[Registered] = field(default_factory=list)
+    outputs: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    invoked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    def all(self, kind: str) -> list[Registered]:
+        """Every resource of a type, named as in ``aws:ecs/service:Service`` or by its last part."""
+        custom = [r for r in self.resources if not r.type.startswith("vllm:")]
+        return [r for r in custom if kind in (r.type, r.type.rpartition(":")[2])]
+
+    def one(self, kind: str, name: str = "") -> Registered:
+        """The only resource of a type, or the only one whose name ends so."""
+        (found,) = [r for r in self.all(kind) if r.name.endswith(name)]
+        return found
+
+    def kinds(self) -> dict[str, int]:
+        """How many of each type."""
+        counts: dict[str, int] = {}
+        for resource in self.resources:
+            counts[resource.type] = counts.get(resource.type, 0) + 1
+        return counts
+
+
+def run_program(stack: str = "dev", *, preview: bool = False, **values: Any) -> Program:
+    """The program's run for a stack file with some values changed; the same run is made once only.
+
+    Raises:
+        pulumi.RunError: as a user would get it.
+    """
+    return _run(stack, preview, json.dumps(values, sort_keys=True))
+
+
+@functools.cache
+def _run(stack: str, preview: bool, values: str) -> Program:
+    program = Program()
+    config = _config(stack, json.loads(values))
+
+    def run() -> None:
+        asyncio.set_event_loop(asyncio.new_event_loop())
+        logger = logging.Logger("program")
+        logger.addHandler(_Warnings(program))
+        monitor = _Recorder(program, preview)
+        mocks.set_mocks(monitor.mocks, PROJECT, stack, preview=preview, logger=logger, monitor=monitor)
+        secrets = [f"{PROJECT}:{'apiKeys' if name == 'api_keys' else 'hfToken'}" for name in SECRET_FIELDS]
+        pulumi.runtime.set_all_config(config, secrets)
+        pulumi.runtime.test(_program(program))()  # type: ignore[no-untyped-call]
+
+    # In a thread of its own Pulumi neither takes nor replaces the event loop of the thread that runs the tests.
+    with (
+        warnings.catch_warnings(),
+        _closing_event_loops(),
+        concurrent.futures.ThreadPoolExecutor(1) as thread,
+    ):
+        # The SDK warns of its own renamed classes when it is imported.
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module="pulumi_aws")
+        thread.submit(run).result()
+    return program
+
+
+def _program(program: Program) -> Any:
+    def run() -> pulumi.Output[None]:
+        stack = pulumi.runtime.get_root_resource()
+        assert isinstance(stack, Stack)
+        with mock.patch("infra.aws.deploy.vcpu_quota", return_value=Findings()):
+            runpy.run_path(str(ROOT / "infra"), run_name="__main__")
+        return pulumi.Output.all(**stack.outputs).apply(program.outputs.update)
+
+    return run
+
+
+def _config(stack: str, values: dict[str, Any]) -> dict[str, str]:
+    """Configuration as the engine hands it over: defaults, stack file, overrides, all as text."""
+    declared = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"]
+    config: dict[str, Any] = {f"{PROJECT}:{key}": entry["default"] for key, entry in declared.items()}
+    path = ROOT / f"Pulumi.{stack}.yaml"
+    if path.is_file():
+        config |= yaml.safe_load(path.read_text())["config"]
+    config |= {key if ":" in key else f"{PROJECT}:{key}": value for key, value in values.items()}
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in config.items()}
+
+
+class _Recorder(mocks.MockMonitor):
+    """Stands in for the engine: keeps the whole request, for options never reach a mock."""
+
+    def __init__(self, program: Program, preview: bool) -> None:
+        super().__init__(_Lookups(program))
+        self._program, self._preview = program, preview
+
+    def RegisterResource(self, request: Any) -> Any:  # noqa: N802 - gRPC's name
+        urn = self.make_urn(request.parent, request.type, request.name)
+        if request.type == "pulumi:pulumi:Stack":
+            return resource_pb2.RegisterResourceResponse(urn=urn)
+        marked = json_format.MessageToDict(request.object)
+        secrets: list[str] = []
+        inputs = _reveal(marked, "", secrets)
+        self._program.resources.append(
+            Registered(
+                type=request.type,
+                name=request.name,
+                urn=urn,
+                parent=request.parent,
+                inputs=inputs,
+                secret_inputs=tuple(secrets),
+                depends_on=tuple(request.dependencies),
+                ignore_changes=tuple(request.ignoreChanges),
+                retained=bool(request.retainOnDelete),
+            )
+        )
+        state = struct_pb2.Struct()
+        computed = {} if self._preview or not request.custom else _computed(request.type, request.name, inputs)
+        json_format.ParseDict(computed | marked, state)
+        identifier = "" if self._preview or not request.custom else _identifier(request.type, request.name)
+        return resource_pb2.RegisterResourceResponse(urn=urn, id=identifier, object=state)
+
+
+ID_IS_ARN = {"Service:ecs", "LoadBalancer", "TargetGroup", "Listener", "Secret", "Topic"}
+
+
+def arn(kind: str, name: str) -> str:
+    """The ARN that an imagined resource gets."""
+    _, module, last = kind.split(":")
+    return f"arn:aws:{module.partition('/')[0]}:{REGION}:{ACCOUNT}:{last}/{name}"
+
+
+def _identifier(kind: str, name: str) -> str:
+    _, module, last = kind.split(":")
+    by_arn = last in ID_IS_ARN or f"{last}:{module.partition('/')[0]}" in ID_IS_ARN
+    return arn(kind, name) if by_arn else f"{name}-id"
+
+
+def _computed(kind: str, name: str, inputs: dict[str, Any]) -> dict[str, Any]:
+    """What AWS would add. What is not here and not among the inputs is None, as for a typo."""
+    last = kind.rpartition(":")[2]
+    found: dict[str, Any] = {"arn": arn(kind, name), "name": f"{name}-1a2b3c4"}
+    more: dict[str, dict[str, Any]] = {
+        "Repository": {"repositoryUrl": f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/{name}", "registryId": ACCOUNT},
+        "Image": {"digest": "sha256:" + "0" * 64},
+        "LaunchTemplate": {"latestVersion": 7},
+        "LoadBalancer": {"dnsName": "lb.example.amazonaws.com", "zoneId": "Z35SXDOTRQ7X7K"},
+        "RandomPassword": {"result": "r" * int(inputs.get("length", 0))},
+        "Certificate": {
+            "domainValidationOptions": [
+                {"resourceRecordName": "_proof", "resourceRecordType": "CNAME", "resourceRecordValue": "_value"}
+            ]
+        },
+        "Record": {"fqdn": "record.example.com"},
+    }
+    return found | more.get(last, {})
+
+
+def _reveal(value: Any, path: str, secrets: list[str]) -> Any:
+    if isinstance(value, dict):
+        if value.get(SIGNATURE) == SECRET:
+            secrets.append(path)
+            return _reveal(value["value"], path, secrets)
+        return {key: _reveal(item, f"{path}.{key}" if path else key, secrets) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_reveal(item, f"{path}[{i}]", secrets) for i, item in enumerate(value)]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+class _Lookups(mocks.Mocks):
+    """Answers what the program asks about the account."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+
+    def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict[str, Any]]:
+        raise AssertionError("the recorder answers")
+
+    def call(self, args: mocks.MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]] | None]:
+        self._program.invoked.append((args.token, args.args))
+        name = args.token.rpartition(":")[2]
+        filters = {item["name"]: item["values"] for item in args.args.get("filters") or []}
+        zones = set(filters.get("availability-zone", ZONES))
+        answers: dict[str, Any] = {
+            "getRegion": {"region": REGION, "id": REGION},
+            "getCallerIdentity": {"accountId": ACCOUNT},
+            "getPartition": {"partition": "aws"},
+            "getAvailabilityZones": {"names": list(ZONES)},
+            "getInstanceTypeOfferings": {
+                "instanceTypes": [kind for kind in filters.get("instance-type", ()) for _ in OFFERING],
+                "locations": list(OFFERING) * len(filters.get("instance-type", ())),
+            },
+            "getParameter": {"insecureValue": "ami-0123456789abcdef0", "value": "ami-0123456789abcdef0"},
+            "getAuthorizationToken": {"userName": "AWS", "password": "token"},
+            "getZone": {"zoneId": "Z0123456789"},
+            "getVpc": {"id": "vpc-1", "cidrBlock": "172.31.0.0/16"},
+            # subnet-b lies in us-east-1b and so on; subnet-x does not exist.
+            "getSubnets": {
+                "ids": [i for i in filters.get("subnet-id", ()) if f"us-east-1{i.rpartition('-')[2]}" in zones]
+            },
+        }
+        return answers[name], []
+
+
+class _Warnings(logging.Handler):
+    def __init__(self, program: Program) -> None:
+        super().__init__(logging.WARNING)
+        self._program = program
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._program.warnings.append(record.getMessage())
+
+
+@contextlib.contextmanager
+def _closing_event_loops() -> Iterator[None]:
+    """Pulumi makes an event loop in each thread that has none and closes not one; an unclosed one is a warning."""
+    made: list[asyncio.AbstractEventLoop] = []
+    make = asyncio.new_event_loop
+
+    def new_event_loop() -> asyncio.AbstractEventLoop:
+        made.append(make())
+        return made[-1]
+
+    with mock.patch.object(asyncio, "new_event_loop", new_event_loop):
+        try:
+            yield
+        finally:
+            for loop in made:
+                loop.run_until_complete(loop.shutdown_default_executor())
+                loop.close()
