@@ -68,6 +68,7 @@ def environment(
         "GATEWAY_DISCOVERY": f"fixed:{engine_url}",
         "GATEWAY_CAPACITY": "fixed",
         "GATEWAY_KEYS": f"file:{folders.API_KEY}",
+        "GATEWAY_DRAIN_DELAY_SECONDS": "0",  # there is no load balancer that would have to notice
         "GATEWAY_DRAIN_TIMEOUT_SECONDS": str(DRAIN_SECONDS),
         "GATEWAY_INFO": json.dumps(info),
     }
