@@ -91,8 +91,13 @@ def _key_pairs(value: object) -> object:
     return pairs
 
 
+def _stripped(value: object) -> object:
+    # A token piped from a file ends in a newline, which no header may hold.
+    return value.strip() if isinstance(value, str) else value
+
+
 Keys = Annotated[dict[str, SecretStr], BeforeValidator(_key_pairs)]
-Text = Annotated[str, BeforeValidator(lambda value: value.strip() if isinstance(value, str) else value)]
+Text = Annotated[str, BeforeValidator(_stripped)]
 Cidr = Annotated[str, Field(pattern=r"^(\d{1,3}\.){3}\d{1,3}/\d{1,2}$|^[0-9a-fA-F:]+/\d{1,3}$")]
 LogRetentionDays = Annotated[
     Literal[1, 3, 5, 7, 14, 30, 60, 90, 120, 180, 365, 400, 731, 1827], BeforeValidator(_digits)
@@ -223,7 +228,9 @@ class Settings(BaseModel):
         default_factory=dict,
         description="API keys that are accepted: name=key pairs or one bare key, separated by commas; empty: one is generated.",
     )
-    hf_token: SecretStr = Field(SecretStr(""), description="Hugging Face token, for gated models.")
+    hf_token: Annotated[SecretStr, BeforeValidator(_stripped)] = Field(
+        SecretStr(""), description="Hugging Face token, for gated models."
+    )
     certificate_arn: Text = Field(
         "", pattern=r"^$|^arn:aws[a-z-]*:acm:", description="ACM certificate for HTTPS, in the stack's region."
     )

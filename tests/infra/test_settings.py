@@ -112,6 +112,11 @@ def test_api_keys_are_named_or_default() -> None:
     assert list(parse_settings({"apiKeys": "sk-lonely"}).api_keys) == ["default"]
 
 
+def test_a_token_from_a_file_loses_its_newline_and_a_blank_one_is_none() -> None:
+    assert parse_settings({"hfToken": "hf_1\n"}).hf_token.get_secret_value() == "hf_1"
+    assert parse_settings({"hfToken": " "}).hf_token.get_secret_value() == ""
+
+
 def test_text_from_pulumi_means_the_same_as_yaml() -> None:
     as_text = parse_settings(
         {"gpuCount": "2", "enablePrefixCaching": "false", "fastBoot": "true", "gpuMemoryUtilization": "0.9"}
