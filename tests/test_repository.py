@@ -1,12 +1,17 @@
 """What holds for the repository as a whole."""
 
 import ast
+import os
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
+
+from infra.planning import make_plan
+from infra.planning.__main__ import as_table
+from infra.stack_files import load_stack
 
 ROOT = Path(__file__).parents[1]
 TEST_FOLDERS = ("tests", "smoke_tests")
@@ -96,7 +101,7 @@ def test_no_path_of_a_machine_and_no_lock_file_with_addresses() -> None:
             text = path.read_text()
         except UnicodeDecodeError:
             continue
-        found = re.search(r"(?<![\w.])/(?:work|farm|home|root|Users)/\w+", text)
+        found = re.search(r"(?<![\w.])/(?:work|farm|root|Users|home/(?!vllm\b))/?\w+/", text)
         assert not found, f"{path.relative_to(ROOT)}: {found and found.group()}"
 
 
@@ -121,6 +126,30 @@ def test_readme_has_a_row_for_every_setting_of_the_seeds() -> None:
     )
     for name in names.split():
         assert f"`{name}`" in table, name
+
+
+def readme_with_plans(readme: str) -> str:
+    """The README with the plan of dev and the cost table as the code prints them now."""
+    plans = {stack: make_plan(load_stack(stack)) for stack in ("dev", "prod")}
+    command = "$ .venv/bin/python -m infra.planning dev\n"
+    before, after = readme.split(command)
+    readme = f"{before}{command}{as_table(plans['dev'], 'dev')}\n\n{after.partition(chr(10) * 2)[2]}"
+    for stack, plan in plans.items():
+        cost = plan.cost
+        months = " | ".join(f"${cost.usd_per_month(hours):,.0f}/month" for hours in (1, 8, 24))
+        row = f"| ${cost.usd_per_hour_idle:.3f}/h | ${cost.usd_per_hour_active:.3f}/h | {months} |"
+        lines = readme.split("\n")
+        readme = "\n".join(
+            f"{line[: line.index(')') + 1]} {row}" if line.startswith(f"| {stack} (") else line for line in lines
+        )
+    return readme
+
+
+def test_the_readme_shows_plans_and_prices_as_they_are() -> None:
+    path = ROOT / "README.md"
+    if os.environ.get("UPDATE_DOCS"):
+        path.write_text(readme_with_plans(path.read_text()))
+    assert path.read_text() == readme_with_plans(path.read_text())
 
 
 def test_every_setting_named_in_the_readme_exists() -> None:
