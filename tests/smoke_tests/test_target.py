@@ -160,7 +160,7 @@ def test_a_key_in_a_cluster_is_the_users_to_fetch(pulumi: Any) -> None:
     pulumi(
         '{"endpoint": "http://gateway.vllm", "apiKeySecretName": "api-keys", "showApiKeys": "kubectl -n vllm get secret"}'
     )
-    with pytest.raises(TargetError, match="save it with: kubectl -n vllm get secret > api-keys.json"):
+    with pytest.raises(TargetError, match=r"save it with: kubectl -n vllm get secret > api-keys\.json"):
         target_from_options(options("--stack", "dev"))
 
 
