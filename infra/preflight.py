@@ -48,7 +48,7 @@ def vcpu_quota(
         client: makes a Service Quotas client; by default from the credentials at hand.
         profile: the AWS profile that the stack is deployed with; None: the default one.
     """
-    if settings.capacity is Capacity.RESERVATION:
+    if settings.capacity.reserved:
         return Findings()
     kind = plan.capacity.instance_types[0]
     family = kind.name[0]

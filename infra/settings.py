@@ -41,6 +41,12 @@ class Capacity(StrEnum):
     ON_DEMAND = "on-demand"
     SPOT = "spot"
     RESERVATION = "reservation"
+    CAPACITY_BLOCK = "capacity-block"
+
+    @property
+    def reserved(self) -> bool:
+        """Whether it takes a capacity reservation's id."""
+        return self in (Capacity.RESERVATION, Capacity.CAPACITY_BLOCK)
 
 
 class FastBoot(StrEnum):
@@ -57,6 +63,14 @@ class NatGateways(StrEnum):
     NONE = "none"
     SINGLE = "single"
     PER_ZONE = "per-zone"
+
+
+class FlowLogs(StrEnum):
+    """Which connections of a network that is made are logged."""
+
+    NONE = "none"
+    REJECT = "reject"
+    ALL = "all"
 
 
 class WeightsThroughput(StrEnum):
@@ -158,6 +172,12 @@ class Settings(BaseModel):
         "", description="Container image of the engine; empty: the upstream vLLM image of the pinned version."
     )
 
+    docker_hub_credentials_arn: Text = Field(
+        "",
+        pattern=r"^$|^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:\d{12}:secret:ecr-pullthroughcache/.+",
+        description="Secret with Docker Hub credentials, its name beginning with ecr-pullthroughcache/; the engine's image then comes through ECR, once, and not to each instance over the NAT gateway.",
+    )
+
     # Where it runs
     target: Target = Field(Target.ECS, description="ecs or kubernetes.")
     gpu: Annotated[Gpu, BeforeValidator(_lower)] = Field(
@@ -169,9 +189,12 @@ class Settings(BaseModel):
     instance_types: tuple[Text, ...] = Field(
         (), description="EC2 instance types in order of preference; empty: chosen from gpu and gpuCount."
     )
-    capacity: Capacity = Field(Capacity.ON_DEMAND, description="on-demand, spot or reservation.")
+    capacity: Capacity = Field(
+        Capacity.ON_DEMAND,
+        description="on-demand, spot, reservation (a capacity reservation that is targeted) or capacity-block.",
+    )
     capacity_reservation_id: Text = Field(
-        "", description="The capacity reservation (cr-...) that capacity: reservation uses."
+        "", description="The capacity reservation (cr-...) that capacity: reservation or capacity-block uses."
     )
     warm_pool: int = Field(
         0, ge=0, le=16, description="Stopped instances kept ready, with the engine's image on disk; on-demand only."
@@ -254,6 +277,14 @@ class Settings(BaseModel):
         description="Say once more that 0.0.0.0/0 or ::/0 in allowedCidrs may use plain HTTP; API keys then cross the internet in the clear.",
     )
 
+    waf_requests_per_five_minutes: int = Field(
+        0,
+        ge=0,
+        le=2_000_000_000,
+        description="Requests that one address may send in five minutes before a web application firewall blocks it, at least 10; 0: no firewall.",
+    )
+    access_logs: bool = Field(False, description="Log every request to the load balancer in an S3 bucket.")
+
     # The network
     vpc_id: Text = Field("", pattern=r"^$|^vpc-", description="Existing VPC; empty: one is made.")
     subnet_ids: tuple[Annotated[str, Field(pattern=r"^subnet-")], ...] = Field(
@@ -265,6 +296,11 @@ class Settings(BaseModel):
     )
     nat_gateways: NatGateways = Field(
         NatGateways.SINGLE, description="NAT gateways of a network that is made: none, single or per-zone."
+    )
+
+    flow_logs: FlowLogs = Field(
+        FlowLogs.REJECT,
+        description="Connections that are logged in a network that is made: none, reject (those refused) or all.",
     )
 
     # Kubernetes
@@ -282,6 +318,11 @@ class Settings(BaseModel):
     )
 
     # Watching
+    kms_key_arn: Text = Field(
+        "",
+        pattern=r"^$|^arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:key/",
+        description="KMS key that weights, disks, secrets, logs and images are encrypted with; empty: AWS's own keys.",
+    )
     log_retention_days: LogRetentionDays = Field(30, description="Days for which logs are kept.")
 
     # Safeguards

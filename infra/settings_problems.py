@@ -11,6 +11,9 @@ from pydantic.alias_generators import to_camel
 
 from infra.settings import SECRET_FIELDS, Capacity, NatGateways, Settings, Target
 
+MOST_REPLICAS_BY_NAME = 8  # Route 53 answers a multi-value name with eight records
+LEAST_WAF_LIMIT = 10
+
 
 class SettingsError(ValueError):
     """The settings of a stack cannot be used; the message lists every problem, a line each."""
@@ -90,23 +93,46 @@ def _contradictions(s: Settings) -> list[tuple[tuple[str, ...], str]]:
             "maxNumBatchedTokens",
             text=f"maxNumSeqs: found {s.max_num_seqs}, more than maxNumBatchedTokens ({s.max_num_batched_tokens}); vLLM refuses that. Set maxNumBatchedTokens to at least {s.max_num_seqs}",
         )
-    if s.capacity is Capacity.RESERVATION and not s.capacity_reservation_id:
+    if s.capacity.reserved and not s.capacity_reservation_id:
         add(
             "capacity",
             "capacityReservationId",
-            text="capacity: found reservation, but no capacityReservationId. Set capacityReservationId to the reservation's cr-... id",
+            text=f"capacity: found {s.capacity}, but no capacityReservationId. Set capacityReservationId to the reservation's cr-... id",
         )
-    if s.capacity_reservation_id and s.capacity is not Capacity.RESERVATION:
+    if s.capacity_reservation_id and not s.capacity.reserved:
         add(
             "capacity",
             "capacityReservationId",
             text=f"capacityReservationId: found {s.capacity_reservation_id}, but capacity is {s.capacity}. Set capacity: reservation, or remove it",
         )
-    if s.warm_pool and s.capacity is Capacity.SPOT:
+    if s.warm_pool and s.capacity is not Capacity.ON_DEMAND:
         add(
             "warmPool",
             "capacity",
-            text=f"warmPool: found {s.warm_pool} with capacity: spot; AWS keeps no warm pool of Spot instances. Set warmPool: 0 or capacity: on-demand",
+            text=f"warmPool: found {s.warm_pool} with capacity: {s.capacity}; AWS keeps warm pools of on-demand instances only. Set warmPool: 0 or capacity: on-demand",
+        )
+    if s.target is Target.ECS and s.max_replicas > MOST_REPLICAS_BY_NAME:
+        add(
+            "maxReplicas",
+            "target",
+            text=f"maxReplicas: found {s.max_replicas}, but a name in Cloud Map answers with {MOST_REPLICAS_BY_NAME} addresses at most. Set maxReplicas to at most {MOST_REPLICAS_BY_NAME}, or a second stack",
+        )
+    if s.docker_hub_credentials_arn and s.engine_image and not s.engine_image.startswith("docker.io/"):
+        add(
+            "dockerHubCredentialsArn",
+            "engineImage",
+            text=f"dockerHubCredentialsArn: found, but engineImage {s.engine_image} is not on Docker Hub. Set engineImage: docker.io/..., or remove dockerHubCredentialsArn",
+        )
+    if 0 < s.waf_requests_per_five_minutes < LEAST_WAF_LIMIT:
+        add(
+            "wafRequestsPerFiveMinutes",
+            text=f"wafRequestsPerFiveMinutes: found {s.waf_requests_per_five_minutes}, but AWS counts from {LEAST_WAF_LIMIT}. Set at least {LEAST_WAF_LIMIT}, or 0",
+        )
+    if s.hosted_zone and not (s.domain == s.hosted_zone or s.domain.endswith(f".{s.hosted_zone}")):
+        add(
+            "hostedZone",
+            "domain",
+            text=f"hostedZone: found {s.hosted_zone}, which does not hold the domain {s.domain or '(none)'}. Set the zone that domain ends with, or remove hostedZone",
         )
     if s.vpc_id and len(s.subnet_ids) < 2:
         add(

@@ -9,8 +9,15 @@ import pulumi
 import pulumi_aws as aws
 
 from infra.aws.context import Context
+from infra.aws.engine_image import EngineImage
 from infra.aws.iam import allow, document
-from infra.aws.instance_boot import AGENT_ACTIONS_ON_CLUSTER, AGENT_ACTIONS_ON_INSTANCES, user_data
+from infra.aws.instance_boot import (
+    AGENT_ACTIONS_ON_CLUSTER,
+    AGENT_ACTIONS_ON_INSTANCES,
+    WARM_HOOK,
+    WARM_HOOK_TIMEOUT_SECONDS,
+    user_data,
+)
 from infra.planning.plan import CapacityPlan
 from infra.settings import Capacity as Purchase
 
@@ -27,19 +34,25 @@ class CapacityArgs:
         context: place, names and tags.
         plan: instance types in order, counts, root volume.
         purchase: on demand, spot or a reservation.
-        reservation_id: the capacity reservation, where purchase is reservation.
+        reservation_id: the capacity reservation, where purchase is one.
+        warm_pool: instances kept stopped, with the image on disk.
+        image: the engine's image.
         subnet_ids: private subnets in zones that offer the types.
         security_group_id: of the instances.
         role: what the ECS agent on them may do.
+        kms_key_arn: key of their disks; empty: AWS's own.
     """
 
     context: Context
     plan: CapacityPlan
     purchase: Purchase
     reservation_id: str
+    warm_pool: int
+    image: EngineImage
     subnet_ids: pulumi.Input[Sequence[str]]
     security_group_id: pulumi.Input[str]
     role: aws.iam.Role
+    kms_key_arn: str
 
 
 class Capacity(pulumi.ComponentResource):
@@ -53,8 +66,10 @@ class Capacity(pulumi.ComponentResource):
     """
 
     def __init__(self, name: str, args: CapacityArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        if (args.purchase is Purchase.RESERVATION) != bool(args.reservation_id):
+        if args.purchase.reserved != bool(args.reservation_id):
             raise ValueError("purchase and reservation_id: one without the other")
+        if args.warm_pool and args.purchase is not Purchase.ON_DEMAND:
+            raise ValueError("warm_pool: of on-demand instances only")
         super().__init__("vllm:aws:Capacity", name, None, opts)
         self._name, self._args = name, args
         self._child = pulumi.ResourceOptions(parent=self)
@@ -65,7 +80,9 @@ class Capacity(pulumi.ComponentResource):
             opts=self._child,
         )
         template = self._launch_template()
-        self.group = self._group(template)
+        self.group = self._group(template, self._agent_policy())
+        if args.warm_pool:
+            self._warm()
         self.provider = aws.ecs.CapacityProvider(
             name,
             auto_scaling_group_provider=aws.ecs.CapacityProviderAutoScalingGroupProviderArgs(
@@ -106,25 +123,14 @@ class Capacity(pulumi.ComponentResource):
 
     def _launch_template(self) -> aws.ec2.LaunchTemplate:
         args, plan = self._args, self._args.plan
-        instances = pulumi.Output.concat(args.context.arn("ecs", "container-instance/"), self.cluster.name, "/*")
-        aws.iam.RolePolicy(
-            f"{self._name}-agent",
-            role=args.role.id,
-            policy=document(
-                [
-                    allow("FindEndpoint", ["ecs:DiscoverPollEndpoint"], ["*"]),
-                    allow("JoinCluster", AGENT_ACTIONS_ON_CLUSTER, [self.cluster.arn]),
-                    allow("RunTasks", AGENT_ACTIONS_ON_INSTANCES, [instances]),
-                ]
-            ),
-            opts=self._child,
-        )
         profile = aws.iam.InstanceProfile(self._name, role=args.role.name, tags=self._tags(), opts=self._child)
         reserved = aws.ec2.LaunchTemplateCapacityReservationSpecificationArgs(
             capacity_reservation_target=aws.ec2.LaunchTemplateCapacityReservationSpecificationCapacityReservationTargetArgs(
                 capacity_reservation_id=args.reservation_id
             )
         )
+        block = aws.ec2.LaunchTemplateInstanceMarketOptionsArgs(market_type="capacity-block")
+        warm_image = args.image.reference if args.warm_pool else ""
         return aws.ec2.LaunchTemplate(
             self._name,
             image_id=aws.ssm.get_parameter_output(
@@ -147,12 +153,16 @@ class Capacity(pulumi.ComponentResource):
                         throughput=plan.root_volume_throughput_mib_per_second,
                         iops=plan.root_volume_iops,
                         encrypted="true",
+                        kms_key_id=args.kms_key_arn or None,
                         delete_on_termination="true",
                     ),
                 )
             ],
             capacity_reservation_specification=reserved if args.reservation_id else None,
-            user_data=self.cluster.name.apply(user_data),
+            instance_market_options=block if args.purchase is Purchase.CAPACITY_BLOCK else None,
+            user_data=pulumi.Output.all(self.cluster.name, warm_image).apply(
+                lambda pair: user_data(str(pair[0]), args.context.region, str(pair[1]))
+            ),
             # What the group launches takes its tags from here; the provider's default tags do not reach it.
             tag_specifications=[
                 aws.ec2.LaunchTemplateTagSpecificationArgs(resource_type=kind, tags=self._tags())
@@ -162,11 +172,15 @@ class Capacity(pulumi.ComponentResource):
             opts=self._child,
         )
 
-    def _group(self, template: aws.ec2.LaunchTemplate) -> aws.autoscaling.Group:
+    def _group(self, template: aws.ec2.LaunchTemplate, policy: aws.iam.RolePolicy) -> aws.autoscaling.Group:
         args, plan = self._args, self._args.plan
-        one_type = bool(args.reservation_id) or (len(plan.instance_types) == 1 and args.purchase is Purchase.ON_DEMAND)
+        # A reservation is of one type, and a warm pool excludes a choice of several.
+        one_type = bool(args.reservation_id or args.warm_pool) or (
+            len(plan.instance_types) == 1 and args.purchase is Purchase.ON_DEMAND
+        )
         return aws.autoscaling.Group(
             self._name,
+            name=self.cluster.name,  # known to the instances, which tell the group that they are warm
             # The floor is the service's: what it asks for, the group starts. So that zero can be said here at any time.
             min_size=0,
             max_size=plan.max_replicas,
@@ -190,13 +204,54 @@ class Capacity(pulumi.ComponentResource):
             metrics_granularity=aws.autoscaling.MetricsGranularity.ONE_MINUTE,
             # A GPU may be hours away; what is deployed is right all the same, and the group goes on trying.
             wait_for_capacity_timeout="0",
+            warm_pool=self._warm_pool() if args.warm_pool else None,
+            force_delete_warm_pool=True,
             force_delete=True,  # or destroy would wait for instances that still work
             tags=[
                 aws.autoscaling.GroupTagArgs(key=key, value=value, propagate_at_launch=True)
                 for key, value in {**self._tags(), "AmazonECSManaged": ""}.items()
             ],
             # The waker and the alarms move it.
-            opts=pulumi.ResourceOptions(parent=self, ignore_changes=["desiredCapacity"]),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[policy], ignore_changes=["desiredCapacity"]),
+        )
+
+    def _warm_pool(self) -> aws.autoscaling.GroupWarmPoolArgs:
+        """So many stopped instances, however many run."""
+        return aws.autoscaling.GroupWarmPoolArgs(
+            pool_state="Stopped",
+            min_size=self._args.warm_pool,
+            max_group_prepared_capacity=self._args.warm_pool,
+            instance_reuse_policy=aws.autoscaling.GroupWarmPoolInstanceReusePolicyArgs(reuse_on_scale_in=False),
+        )
+
+    def _agent_policy(self) -> aws.iam.RolePolicy:
+        """What every instance may do: be one of this cluster."""
+        instances = pulumi.Output.concat(self._args.context.arn("ecs", "container-instance/"), self.cluster.name, "/*")
+        statements = [
+            allow("FindEndpoint", ["ecs:DiscoverPollEndpoint"], ["*"]),
+            allow("JoinCluster", AGENT_ACTIONS_ON_CLUSTER, [self.cluster.arn]),
+            allow("RunTasks", AGENT_ACTIONS_ON_INSTANCES, [instances]),
+        ]
+        return aws.iam.RolePolicy(
+            f"{self._name}-agent", role=self._args.role.id, policy=document(statements), opts=self._child
+        )
+
+    def _warm(self) -> None:
+        """An instance goes into the pool once it says that the image is on its disk."""
+        args = self._args
+        statements = [
+            allow("SayWarm", ["autoscaling:CompleteLifecycleAction"], [self.group.arn]),
+            *args.image.pull_statements,
+        ]
+        aws.iam.RolePolicy(f"{self._name}-warm", role=args.role.id, policy=document(statements), opts=self._child)
+        aws.autoscaling.LifecycleHook(
+            f"{self._name}-warm",
+            name=WARM_HOOK,
+            autoscaling_group_name=self.group.name,
+            lifecycle_transition="autoscaling:EC2_INSTANCE_LAUNCHING",
+            heartbeat_timeout=WARM_HOOK_TIMEOUT_SECONDS,
+            default_result="CONTINUE",  # without the image on disk it still serves, only later
+            opts=self._child,
         )
 
     def _mixed(self, template: aws.ec2.LaunchTemplate) -> aws.autoscaling.GroupMixedInstancesPolicyArgs:

@@ -11,6 +11,7 @@ from infra.aws.capacity import Capacity, CapacityArgs
 from infra.aws.context import Context
 from infra.aws.domain import Certificate, CertificateArgs, DomainRecord, DomainRecordArgs, find_hosted_zone
 from infra.aws.engine import Engine, EngineArgs
+from infra.aws.engine_image import EngineImage, EngineImageArgs
 from infra.aws.gateway import Gateway, GatewayArgs
 from infra.aws.gateway_image import GatewayImage, GatewayImageArgs
 from infra.aws.load_balancer import LoadBalancer, LoadBalancerArgs, listener_ports
@@ -59,7 +60,12 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
     )
     logs = Observability(
         f"{prefix}-logs",
-        ObservabilityArgs(context=context, retention_days=settings.log_retention_days, keep=settings.protect),
+        ObservabilityArgs(
+            context=context,
+            retention_days=settings.log_retention_days,
+            kms_key_arn=settings.kms_key_arn,
+            keep=settings.protect,
+        ),
     )
     roles = Roles(f"{prefix}-role", RolesArgs(context=context))
     secrets = Secrets(f"{prefix}-secret", _secrets_args(context, settings))
@@ -71,6 +77,17 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
             security_group_id=groups.weights.id,
             reader=roles.engine_task,
             throughput=settings.weights_throughput,
+            kms_key_arn=settings.kms_key_arn,
+            keep=settings.protect,
+        ),
+    )
+    engine_image = EngineImage(
+        f"{prefix}-engine-image",
+        EngineImageArgs(
+            context=context,
+            image=plan.engine.image,
+            credentials_arn=settings.docker_hub_credentials_arn,
+            kms_key_arn=settings.kms_key_arn,
             keep=settings.protect,
         ),
     )
@@ -81,9 +98,12 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
             plan=plan.capacity,
             purchase=settings.capacity,
             reservation_id=settings.capacity_reservation_id,
+            warm_pool=settings.warm_pool,
+            image=engine_image,
             subnet_ids=network.gpu_subnet_ids,
             security_group_id=groups.instance.id,
             role=roles.instance,
+            kms_key_arn=settings.kms_key_arn,
         ),
     )
     engine = Engine(
@@ -91,6 +111,7 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
         EngineArgs(
             context=context,
             plan=plan,
+            image=engine_image,
             capacity=capacity,
             weights=weights,
             roles=roles,
@@ -99,10 +120,13 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
             security_group_id=groups.engine.id,
             log_group=logs.engine,
             hub_token_arn=secrets.hub_token_arn,
+            kms_key_arn=settings.kms_key_arn,
         ),
     )
     balancer = _load_balancer(context, settings, plan, network, groups)
-    image = None if plan.gateway.image else GatewayImage(f"{prefix}-image", GatewayImageArgs(context, settings.protect))
+    image = None
+    if not plan.gateway.image:
+        image = GatewayImage(f"{prefix}-image", GatewayImageArgs(context, settings.kms_key_arn, settings.protect))
     gateway = Gateway(
         f"{prefix}-gateway",
         GatewayArgs(
@@ -117,6 +141,7 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
             security_group_id=groups.gateway.id,
             log_group=logs.gateway,
             api_keys_arn=secrets.api_keys_arn,
+            kms_key_arn=settings.kms_key_arn,
         ),
     )
     Scaling(
@@ -193,6 +218,7 @@ def _secrets_args(context: Context, settings: Settings) -> SecretsArgs:
         context=context,
         api_keys=pulumi.Output.secret(keys) if keys else None,
         hub_token=pulumi.Output.secret(token) if token else None,
+        kms_key_arn=settings.kms_key_arn,
         keep=settings.protect,
     )
 

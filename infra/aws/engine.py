@@ -12,8 +12,8 @@ import pulumi_aws as aws
 
 from infra.aws.capacity import Capacity
 from infra.aws.context import Context
-from infra.aws.iam import allow, document
-from infra.aws.registry import pull, repository_arn
+from infra.aws.engine_image import EngineImage
+from infra.aws.iam import allow, document, read_secret
 from infra.aws.roles import Roles
 from infra.aws.weights import Weights
 from infra.planning.engine import CACHE_PATH, WEIGHTS_PATH
@@ -33,6 +33,7 @@ class EngineArgs:
     Attributes:
         context: place, names and tags.
         plan: everything that was decided.
+        image: what runs.
         capacity: the cluster and its instances.
         weights: the file system.
         roles: the engine's two are used.
@@ -41,10 +42,12 @@ class EngineArgs:
         security_group_id: of the tasks.
         log_group: where vLLM's output goes.
         hub_token_arn: secret with the Hugging Face token, or None.
+        kms_key_arn: key that the secret is encrypted with; empty: AWS's own.
     """
 
     context: Context
     plan: ServingPlan
+    image: EngineImage
     capacity: Capacity
     weights: Weights
     roles: Roles
@@ -53,6 +56,7 @@ class EngineArgs:
     security_group_id: pulumi.Input[str]
     log_group: aws.cloudwatch.LogGroup
     hub_token_arn: pulumi.Output[str] | None
+    kms_key_arn: str
 
 
 class Engine(pulumi.ComponentResource):
@@ -130,10 +134,10 @@ class Engine(pulumi.ComponentResource):
         streams = pulumi.Output.concat(args.log_group.arn, ":*")
         statements = [
             allow("WriteLogs", ["logs:CreateLogStream", "logs:PutLogEvents"], [streams]),
-            *pull(repository_arn(args.plan.engine.image, args.context.partition)),
+            *args.image.pull_statements,
         ]
         if args.hub_token_arn is not None:
-            statements.append(allow("ReadHubToken", ["secretsmanager:GetSecretValue"], [args.hub_token_arn]))
+            statements += read_secret("ReadHubToken", args.hub_token_arn, args.kms_key_arn)
         return aws.iam.RolePolicy(
             f"{self._name}-execution",
             role=args.roles.engine_execution.id,
@@ -175,7 +179,7 @@ class Engine(pulumi.ComponentResource):
         args, plan, engine = self._args, self._args.plan, self._args.plan.engine
         definition: dict[str, Any] = {
             "name": CONTAINER,
-            "image": engine.image,
+            "image": args.image.reference,
             "essential": True,
             "command": [plan.model, "--host", "0.0.0.0", "--port", str(engine.port), *engine.args],  # noqa: S104
             "environment": environment(engine.environment),

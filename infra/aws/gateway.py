@@ -13,7 +13,7 @@ from infra.aws.capacity import Capacity
 from infra.aws.context import Context
 from infra.aws.engine import Engine, environment, log_configuration
 from infra.aws.gateway_image import GatewayImage
-from infra.aws.iam import allow, document
+from infra.aws.iam import allow, document, read_secret
 from infra.aws.load_balancer import LoadBalancer
 from infra.aws.observability import METRICS_NAMESPACE
 from infra.aws.registry import pull, repository_arn
@@ -42,6 +42,7 @@ class GatewayArgs:
         security_group_id: of the tasks.
         log_group: for log lines, and the metrics in them.
         api_keys_arn: secret with the API keys.
+        kms_key_arn: key that the secret is encrypted with; empty: AWS's own.
     """
 
     context: Context
@@ -55,6 +56,7 @@ class GatewayArgs:
     security_group_id: pulumi.Input[str]
     log_group: aws.cloudwatch.LogGroup
     api_keys_arn: pulumi.Input[str]
+    kms_key_arn: str
 
 
 class Gateway(pulumi.ComponentResource):
@@ -112,7 +114,7 @@ class Gateway(pulumi.ComponentResource):
         """It reads its keys, and wakes: one service and one group, nothing else."""
         args = self._args
         statements = [
-            allow("ReadApiKeys", ["secretsmanager:GetSecretValue"], [args.api_keys_arn]),
+            *read_secret("ReadApiKeys", args.api_keys_arn, args.kms_key_arn),
             allow("WakeService", ["ecs:DescribeServices", "ecs:UpdateService"], [args.engine.service.id]),
             allow("WakeInstances", ["autoscaling:SetDesiredCapacity"], [args.capacity.group.arn]),
             allow("SeeInstances", ["autoscaling:DescribeAutoScalingGroups"], ["*"]),

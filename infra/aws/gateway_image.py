@@ -11,6 +11,7 @@ import pulumi_aws as aws
 import pulumi_docker_build as docker_build
 
 from infra.aws.context import Context
+from infra.aws.registry import encryption
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = "image/gateway.Dockerfile"
@@ -19,9 +20,16 @@ KEPT_IMAGES = 5
 
 @dataclass(frozen=True)
 class GatewayImageArgs:
-    """Names and tags, and whether images stay when the stack is destroyed."""
+    """How images are kept.
+
+    Attributes:
+        context: place, names and tags.
+        kms_key_arn: key of the repository; empty: AWS's own.
+        keep: whether images stay when the stack is destroyed.
+    """
 
     context: Context
+    kms_key_arn: str
     keep: bool
 
 
@@ -40,7 +48,7 @@ class GatewayImage(pulumi.ComponentResource):
             name,
             image_tag_mutability="MUTABLE",
             image_scanning_configuration=aws.ecr.RepositoryImageScanningConfigurationArgs(scan_on_push=True),
-            encryption_configurations=[aws.ecr.RepositoryEncryptionConfigurationArgs(encryption_type="AES256")],
+            encryption_configurations=encryption(args.kms_key_arn),
             force_delete=not args.keep,
             tags=args.context.tags("gateway", name),
             opts=pulumi.ResourceOptions(parent=self, retain_on_delete=args.keep),

@@ -43,6 +43,14 @@ def allow(
     return statement
 
 
+def read_secret(sid: str, secret_arn: pulumi.Input[str], kms_key_arn: str) -> list[Statement]:
+    """What it takes to read one secret: the secret, and the key it is encrypted with where that is one's own."""
+    found = [allow(sid, ["secretsmanager:GetSecretValue"], [secret_arn])]
+    if kms_key_arn:
+        found.append(allow(f"{sid}Key", ["kms:Decrypt"], [kms_key_arn]))
+    return found
+
+
 def document(statements: Sequence[Statement]) -> pulumi.Output[str]:
     """The policy's JSON."""
     return pulumi.Output.json_dumps({"Version": "2012-10-17", "Statement": list(statements)})

@@ -26,11 +26,48 @@ AGENT_SETTINGS = {
     "ECS_DISABLE_PRIVILEGED": "true",
     "ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION": "10m",
 }
+WARM_HOOK = "image-on-disk"
+WARM_HOOK_TIMEOUT_SECONDS = 1200  # pulling and unpacking the image, and as much again
+
+# Runs at each boot: on the way into the pool it pulls the image, on the way out it finds it there.
+_WARM = """\
+cat > /var/lib/cloud/scripts/per-boot/warm.sh <<'END'
+#!/bin/bash
+set -uo pipefail
+command -v aws > /dev/null || dnf install -y -q awscli-2
+metadata() {{
+  local token
+  token=$(curl -sf -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' http://169.254.169.254/latest/api/token)
+  curl -sf -H "X-aws-ec2-metadata-token: $token" "http://169.254.169.254/latest/meta-data/$1"
+}}
+systemctl start docker
+registry='{registry}'
+if [ -n "$registry" ]; then
+  aws ecr get-login-password --region {region} | docker login --username AWS --password-stdin "$registry"
+fi
+docker image inspect '{image}' > /dev/null 2>&1 || docker pull -q '{image}'
+aws autoscaling complete-lifecycle-action --region {region} --auto-scaling-group-name '{group}' \\
+  --lifecycle-hook-name {hook} --lifecycle-action-result CONTINUE --instance-id "$(metadata instance-id)"
+END
+chmod 755 /var/lib/cloud/scripts/per-boot/warm.sh
+/var/lib/cloud/scripts/per-boot/warm.sh
+"""
 
 
-def user_data(cluster_name: str) -> str:
-    """The boot script, base64 as a launch template wants it."""
+def user_data(cluster_name: str, region: str, warm_image: str) -> str:
+    """The boot script, base64 as a launch template wants it.
+
+    Args:
+        cluster_name: of the ECS cluster; the Auto Scaling group has the same name.
+        region: of both.
+        warm_image: image to pull before the instance is stopped in a warm pool; empty: there is no warm pool.
+    """
     settings = {"ECS_CLUSTER": cluster_name, **AGENT_SETTINGS}
+    if warm_image:
+        settings["ECS_WARM_POOLS_CHECK"] = "true"  # a stopped instance must not look like a lost one
     lines = "\n".join(f"{name}={value}" for name, value in settings.items())
     script = f"#!/bin/bash\nset -euo pipefail\ncat >> /etc/ecs/ecs.config <<'END'\n{lines}\nEND\n"
+    if warm_image:
+        registry = warm_image.partition("/")[0] if ".dkr.ecr." in warm_image else ""
+        script += _WARM.format(image=warm_image, registry=registry, region=region, group=cluster_name, hook=WARM_HOOK)
     return base64.b64encode(script.encode()).decode()

@@ -14,10 +14,18 @@ METRICS_NAMESPACE = "VllmEndpoint"
 
 @dataclass(frozen=True)
 class ObservabilityArgs:
-    """How logs are kept: for how many days, and whether beyond the stack's end."""
+    """How logs are kept.
+
+    Attributes:
+        context: place, names and tags.
+        retention_days: for how long.
+        kms_key_arn: key that they are encrypted with; empty: AWS's own. Its policy must let CloudWatch Logs use it.
+        keep: whether they stay when the stack is destroyed.
+    """
 
     context: Context
     retention_days: int
+    kms_key_arn: str
     keep: bool
 
 
@@ -31,6 +39,7 @@ class Observability(pulumi.ComponentResource):
             return aws.cloudwatch.LogGroup(
                 f"{name}-{component}",
                 retention_in_days=args.retention_days,
+                kms_key_id=args.kms_key_arn or None,
                 tags=args.context.tags(component, f"{name}-{component}"),
                 opts=pulumi.ResourceOptions(parent=self, retain_on_delete=args.keep),
             )

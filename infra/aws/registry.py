@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 import pulumi
+import pulumi_aws as aws
 
 from infra.aws.iam import Statement, allow
 
@@ -29,3 +30,10 @@ def pull(repository: pulumi.Input[str] | None) -> Sequence[Statement]:
         allow("LogInToRegistry", ["ecr:GetAuthorizationToken"], ["*"]),
         allow("PullImage", PULL_ACTIONS, [repository]),
     ]
+
+
+def encryption(kms_key_arn: str) -> list[aws.ecr.RepositoryEncryptionConfigurationArgs]:
+    """How a repository encrypts its images: with a key of one's own, or with AWS's."""
+    if kms_key_arn:
+        return [aws.ecr.RepositoryEncryptionConfigurationArgs(encryption_type="KMS", kms_key=kms_key_arn)]
+    return [aws.ecr.RepositoryEncryptionConfigurationArgs(encryption_type="AES256")]

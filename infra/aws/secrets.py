@@ -24,12 +24,14 @@ class SecretsArgs:
         context: place, names and tags.
         api_keys: name -> key, a Pulumi secret; None: one key, called ``default``, is generated.
         hub_token: the Hugging Face token, a Pulumi secret; None: no secret is made for it.
+        kms_key_arn: key that they are encrypted with; empty: AWS's own.
         keep: whether a deleted secret can be brought back for some days.
     """
 
     context: Context
     api_keys: pulumi.Output[Mapping[str, str]] | None
     hub_token: pulumi.Output[str] | None
+    kms_key_arn: str
     keep: bool
 
 
@@ -66,6 +68,7 @@ class Secrets(pulumi.ComponentResource):
         secret = aws.secretsmanager.Secret(
             name,
             description=description,
+            kms_key_id=self._args.kms_key_arn or None,
             recovery_window_in_days=RECOVERY_DAYS if self._args.keep else 0,
             tags=self._args.context.tags("secrets", name),
             opts=child,

@@ -28,6 +28,7 @@ class WeightsArgs:
         security_group_id: of the mount targets.
         reader: the role of the engine's tasks; nobody else may mount.
         throughput: elastic reads faster and bills each GB read; bursting reads for nothing.
+        kms_key_arn: key that it is encrypted with; empty: AWS's own.
         keep: whether it stays when the stack is destroyed.
     """
 
@@ -36,6 +37,7 @@ class WeightsArgs:
     security_group_id: pulumi.Input[str]
     reader: aws.iam.Role
     throughput: WeightsThroughput
+    kms_key_arn: str
     keep: bool
 
 
@@ -56,6 +58,7 @@ class Weights(pulumi.ComponentResource):
         self.file_system = aws.efs.FileSystem(
             name,
             encrypted=True,
+            kms_key_id=args.kms_key_arn or None,
             throughput_mode=args.throughput.value,
             lifecycle_policies=[
                 # Weights that nobody loads for a month cost a twentieth; the first load brings them back.

@@ -18,9 +18,10 @@ UPSTREAM_IMAGE = f"docker.io/vllm/vllm-openai:v{VLLM_VERSION}"
 ENGINE_PORT = 8000
 WEIGHTS_PATH = "/weights"
 CACHE_PATH = "/cache"
-# ECS ends a container stopTimeout after SIGTERM (120 s at most); vLLM needs about 7 s after its last request.
-SHUTDOWN_TIMEOUT_SECONDS = 90
-STOP_TIMEOUT_SECONDS = 120
+# A replica that is told to stop takes no more requests and finishes those that run: the longest answers take minutes.
+# vLLM exits about 7 s after the last; only Fargate limits a container's stop to 120 s, and the engine is not there.
+SHUTDOWN_TIMEOUT_SECONDS = 600
+STOP_TIMEOUT_SECONDS = 630
 DEFAULT_DRAFT_TOKENS = 4
 
 

@@ -44,6 +44,10 @@ TEXTS: dict[str, st.SearchStrategy[Any]] = {
     "kubernetes_ingress_class": st.sampled_from(["nginx"]),
     "kubernetes_storage_class": st.sampled_from(["efs"]),
     "alarm_email": st.sampled_from(["ops@example.com", "ops"]),
+    "docker_hub_credentials_arn": st.sampled_from(
+        ["arn:aws:secretsmanager:us-east-1:123456789012:secret:ecr-pullthroughcache/hub-AbCdEf", "hub"]
+    ),
+    "kms_key_arn": st.sampled_from(["arn:aws:kms:us-east-1:123456789012:key/1234abcd", "alias/ours"]),
     "owner": st.sampled_from(["ml", "x" * 200, "équipe"]),
     "fast_boot": st.sampled_from([True, "false", "eager", "maybe"]),
 }  # fmt: skip

@@ -20,7 +20,7 @@ INTERNET = ("0.0.0.0/0", "::/0")
 UNTAGGABLE = {"aws:appautoscaling/policy:Policy"}  # AWS knows no tags of it, the SDK has the word all the same
 TAGS = {"Project", "Stack", "Component", "ManagedBy"}
 SECRET_NAME = re.compile(r"(?i)(token|secret|password|api_?key)")
-LONGEST_STOP_SECONDS = 120
+LONGEST_STOP_SECONDS = {"gateway": 120, "engine": 900}  # Fargate allows no more; an instance does
 GATEWAY_SOURCES = "\n".join(path.read_text() for path in sorted((ROOT / "image/gateway").glob("*.py")))
 
 
@@ -170,7 +170,7 @@ def _immodest(container: dict[str, Any]) -> Iterator[str]:
     logs = container.get("logConfiguration", {})
     if logs.get("logDriver") != "awslogs" or not logs["options"].get("awslogs-group"):
         yield "logs nowhere"
-    if not 0 < container.get("stopTimeout", 0) <= LONGEST_STOP_SECONDS:
+    if not 0 < container.get("stopTimeout", 0) <= LONGEST_STOP_SECONDS[container["name"]]:
         yield f"stopTimeout {container.get('stopTimeout')}"
     for variable in container.get("environment", []):
         reference = str(variable["value"]).startswith(("secretsmanager:arn:", "{"))

@@ -1,6 +1,7 @@
 """GPU instances: what they are, how they boot, how they come and go."""
 
 import base64
+import subprocess
 from typing import Any
 
 import pytest
@@ -135,10 +136,65 @@ def test_a_reservation_is_targeted() -> None:
     assert "mixedInstancesPolicy" not in program.one("Group").inputs
 
 
+def test_a_capacity_block_is_a_reservation_of_its_own_kind() -> None:
+    program = run_program("prod", capacity="capacity-block", capacityReservationId="cr-1")
+    template = program.one("LaunchTemplate").inputs
+    assert template["instanceMarketOptions"] == {"marketType": "capacity-block"}
+    target = template["capacityReservationSpecification"]["capacityReservationTarget"]
+    assert target == {"capacityReservationId": "cr-1"}
+    assert "mixedInstancesPolicy" not in program.one("Group").inputs
+    assert "instanceMarketOptions" not in run_program("prod").one("LaunchTemplate").inputs
+
+
+def boot_script(program: Program) -> str:
+    return base64.b64decode(program.one("LaunchTemplate").inputs["userData"]).decode()
+
+
+def test_a_warm_pool_holds_so_many_stopped_instances_of_one_type_with_the_image() -> None:
+    program = run_program("dev", warmPool=2, maxReplicas=4)
+    group = program.one("Group").inputs
+    assert group["warmPool"] == {
+        "poolState": "Stopped",
+        "minSize": 2,
+        "maxGroupPreparedCapacity": 2,
+        "instanceReusePolicy": {"reuseOnScaleIn": False},
+    }
+    assert group["forceDeleteWarmPool"] is True
+    assert group["launchTemplate"]["id"] == "vllm-dev-gpu-id"
+    assert "mixedInstancesPolicy" not in group
+    hook = program.one("LifecycleHook").inputs
+    assert hook["lifecycleTransition"] == "autoscaling:EC2_INSTANCE_LAUNCHING"
+    assert hook["autoscalingGroupName"] == group["name"] == "vllm-dev-gpu-1a2b3c4"
+    script = boot_script(program)
+    assert "ECS_WARM_POOLS_CHECK=true" in script.splitlines()
+    assert f"docker pull -q '{make_plan(load_stack('dev')).engine.image}'" in script
+    assert f"--auto-scaling-group-name '{group['name']}'" in script
+    assert f"--lifecycle-hook-name {hook['name']} " in script
+    assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
+    (statement,) = program.one("RolePolicy", "-warm").document()["Statement"]
+    assert statement["Action"] == ["autoscaling:CompleteLifecycleAction"]
+    assert statement["Resource"] == [arn("aws:autoscaling/group:Group", "vllm-dev-gpu")]
+
+
+def test_without_a_warm_pool_an_instance_says_nothing_to_the_group(dev: Program) -> None:
+    assert "warmPool" not in dev.one("Group").inputs
+    assert dev.all("LifecycleHook") == []
+    assert "lifecycle" not in boot_script(dev)
+
+
+def test_a_warm_pool_logs_in_where_the_image_is_private() -> None:
+    registry = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
+    program = run_program("dev", warmPool=1, engineImage=f"{registry}/team/vllm:v1")
+    assert f"registry='{registry}'" in boot_script(program)
+    allowed = {s["Sid"] for s in program.one("RolePolicy", "-warm").document()["Statement"]}
+    assert allowed == {"SayWarm", "LogInToRegistry", "PullImage"}
+
+
 def test_the_group_can_always_be_set_to_zero_and_is_not_set_by_a_deploy() -> None:
     for stack, most in (("dev", 1), ("prod", 2)):
         group = run_program(stack).one("Group")
         assert (group.inputs["minSize"], group.inputs["maxSize"]) == (0, most)
+        assert group.inputs["name"] == f"vllm-{stack}-gpu-1a2b3c4"
         assert "desiredCapacity" not in group.inputs
         assert group.ignore_changes == ("desiredCapacity",)
         assert group.inputs["waitForCapacityTimeout"] == "0"
@@ -183,6 +239,8 @@ def test_the_cluster_has_gpus_and_fargate(dev: Program) -> None:
 def test_a_reservation_without_its_id_is_a_mistake_of_the_caller() -> None:
     context = Context("dev", "us-east-1", "123456789012", "aws")
     plan = make_plan(load_stack("dev")).capacity
-    args: Any = {"subnet_ids": [], "security_group_id": "sg-1", "role": None}
+    args: Any = {"image": None, "subnet_ids": [], "security_group_id": "sg-1", "role": None, "kms_key_arn": ""}
     with pytest.raises(ValueError, match="one without the other"):
-        Capacity("c", CapacityArgs(context, plan, Purchase.RESERVATION, "", **args))
+        Capacity("c", CapacityArgs(context, plan, Purchase.RESERVATION, "", 0, **args))
+    with pytest.raises(ValueError, match="on-demand instances only"):
+        Capacity("c", CapacityArgs(context, plan, Purchase.SPOT, "", 1, **args))

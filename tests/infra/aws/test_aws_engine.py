@@ -9,6 +9,7 @@ import pytest
 
 from infra.aws.engine import health_check, minimum_healthy_percent
 from infra.planning import make_plan
+from infra.planning.engine import VLLM_VERSION
 from infra.stack_files import load_stack
 from tests.infra.program import Program, arn, run_program
 
@@ -184,6 +185,26 @@ def test_the_health_check_tells_an_engine_that_answers_from_one_that_does_not() 
             server.shutdown()
             thread.join()
     assert subprocess.run(run, check=False, stderr=subprocess.DEVNULL).returncode != 0
+
+
+def test_with_credentials_the_image_comes_through_the_stacks_own_repository() -> None:
+    secret = "arn:aws:secretsmanager:us-east-1:123456789012:secret:ecr-pullthroughcache/hub-AbCdEf"
+    program = run_program("dev", dockerHubCredentialsArn=secret)
+    rule = program.one("PullThroughCacheRule").inputs
+    assert rule == {
+        "ecrRepositoryPrefix": "vllm-dev",
+        "upstreamRegistryUrl": "registry-1.docker.io",
+        "credentialArn": secret,
+    }
+    repository = program.one("Repository", "engine-image")
+    assert repository.inputs["name"] == "vllm-dev/vllm/vllm-openai"
+    assert repository.inputs["forceDelete"] is True
+    image = program.one("TaskDefinition", "engine").container()["image"]
+    assert image == f"123456789012.dkr.ecr.us-east-1.amazonaws.com/vllm-dev-engine-image:v{VLLM_VERSION}"
+    statements = {s["Sid"]: s for s in program.one("RolePolicy", "engine-execution").document()["Statement"]}
+    assert statements["FillCache"]["Action"] == ["ecr:BatchImportUpstreamImage"]
+    for sid in ("PullImage", "FillCache"):
+        assert statements[sid]["Resource"] == [arn("aws:ecr/repository:Repository", "vllm-dev-engine-image")]
 
 
 def test_an_engine_image_in_ecr_may_be_pulled() -> None:

@@ -96,7 +96,7 @@ BAD: list[tuple[str, tuple[str, str], Change]] = [
     ("modest_containers", ENGINE, container(put(True, "privileged"))),
     ("modest_containers", ENGINE, container(put([], "dockerSecurityOptions"))),
     ("modest_containers", ENGINE, container(put({"logDriver": "json-file"}, "logConfiguration"))),
-    ("modest_containers", ENGINE, container(put(900, "stopTimeout"))),
+    ("modest_containers", ENGINE, container(put(3600, "stopTimeout"))),
     ("modest_containers", ENGINE, put("host", "networkMode")),
     ("modest_containers", GATEWAY, container(put({"name": "GATEWAY_API_KEY", "value": "sk-1"}, "environment", 0))),
     ("kept_logs", ("LogGroup", "engine"), put(0, "retentionInDays")),

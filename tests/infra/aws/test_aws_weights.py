@@ -112,6 +112,19 @@ def test_without_a_hub_token_there_is_no_secret_for_it(dev: Program) -> None:
     assert len(dev.all("Secret")) == 1
 
 
+def test_a_key_of_ones_own_encrypts_everything_that_is_stored() -> None:
+    key = "arn:aws:kms:us-east-1:123456789012:key/1"
+    program = run_program("dev", kmsKeyArn=key, hfToken="hf_1")
+    assert program.one("FileSystem").inputs["kmsKeyId"] == key
+    assert [g.inputs["kmsKeyId"] for g in program.all("LogGroup")] == [key] * len(program.all("LogGroup"))
+    assert [s.inputs["kmsKeyId"] for s in program.all("Secret")] == [key, key]
+    assert program.one("LaunchTemplate").inputs["blockDeviceMappings"][0]["ebs"]["kmsKeyId"] == key
+    assert program.one("Repository").inputs["encryptionConfigurations"] == [{"encryptionType": "KMS", "kmsKey": key}]
+    for policy in ("gateway-task", "engine-execution"):
+        statements = program.one("RolePolicy", policy).document()["Statement"]
+        assert [s["Resource"] for s in statements if s["Action"] == ["kms:Decrypt"]] == [[key]]
+
+
 def test_logs_are_kept_for_as_long_as_set() -> None:
     groups = run_program("dev", logRetentionDays=90).all("LogGroup")
     assert [group.inputs["retentionInDays"] for group in groups] == [90, 90]

@@ -1,0 +1,88 @@
+"""The engine's image through ECR: pulled from Docker Hub once, and from then on inside the region."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_aws as aws
+
+from infra.aws.context import Context
+from infra.aws.iam import Statement, allow
+from infra.aws.registry import encryption, pull, repository_arn
+
+DOCKER_HUB = "docker.io/"
+UPSTREAM_REGISTRY = "registry-1.docker.io"
+
+
+@dataclass(frozen=True)
+class EngineImageArgs:
+    """Which image, and how it comes.
+
+    Attributes:
+        context: place, names and tags.
+        image: the image as the plan names it.
+        credentials_arn: secret with Docker Hub credentials; empty: instances pull the image from where it is.
+        kms_key_arn: key of the repository; empty: AWS's own.
+        keep: whether pulled images stay when the stack is destroyed.
+    """
+
+    context: Context
+    image: str
+    credentials_arn: str
+    kms_key_arn: str
+    keep: bool
+
+
+class EngineImage(pulumi.ComponentResource):
+    """A pull-through cache, where credentials for one are given.
+
+    Attributes:
+        reference: the image that tasks name.
+        repository: the ECR repository that it comes through, or None.
+        pull_statements: what an execution role needs to pull it.
+    """
+
+    def __init__(self, name: str, args: EngineImageArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        if args.credentials_arn and not args.image.startswith(DOCKER_HUB):
+            raise ValueError(f"credentials_arn: {args.image} is not on Docker Hub")
+        super().__init__("vllm:aws:EngineImage", name, None, opts)
+        self.reference: pulumi.Output[str] = pulumi.Output.from_input(args.image)
+        self.repository: aws.ecr.Repository | None = None
+        self.pull_statements: list[Statement] = list(pull(repository_arn(args.image, args.context.partition)))
+        if args.credentials_arn:
+            self._cache(name, args)
+        self.register_outputs({"reference": self.reference})
+
+    def _cache(self, name: str, args: EngineImageArgs) -> None:
+        path, separator, tag = _split(args.image.removeprefix(DOCKER_HUB))
+        rule = aws.ecr.PullThroughCacheRule(
+            name,
+            ecr_repository_prefix=args.context.prefix,
+            upstream_registry_url=UPSTREAM_REGISTRY,
+            credential_arn=args.credentials_arn,
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        # ECR would make the repository at the first pull, and nobody would delete it.
+        self.repository = aws.ecr.Repository(
+            name,
+            name=pulumi.Output.concat(rule.ecr_repository_prefix, "/", path),
+            image_tag_mutability="MUTABLE",
+            image_scanning_configuration=aws.ecr.RepositoryImageScanningConfigurationArgs(scan_on_push=True),
+            encryption_configurations=encryption(args.kms_key_arn),
+            force_delete=not args.keep,
+            tags=args.context.tags("engine", name),
+            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=args.keep),
+        )
+        self.reference = pulumi.Output.concat(self.repository.repository_url, separator, tag)
+        self.pull_statements = [
+            *pull(self.repository.arn),
+            allow("FillCache", ["ecr:BatchImportUpstreamImage"], [self.repository.arn]),
+        ]
+
+
+def _split(image: str) -> tuple[str, str, str]:
+    """Path, ``:`` or ``@``, and tag or digest of an image without its registry."""
+    separator = "@" if "@" in image else ":"
+    path, _, tag = image.partition(separator)
+    return path, separator, tag or "latest"
