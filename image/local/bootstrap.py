@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
         progress.fail(str(error))
         return 1
     except Stopped as stopped:
-        progress.fail("stopped; nothing is left running")
+        progress.say("stopped; nothing is left running")
         return exit_code_of(stopped)
     return _go_on_in(python, progress, arguments)
 
@@ -52,7 +53,8 @@ def _prepare(options: Options, progress: Progress) -> Path:
     if found:
         raise LocalError("\nerror: ".join(found))
     temporary = folders.temporary_folder()
-    temporary.mkdir(exist_ok=True)
+    shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed
+    temporary.mkdir(mode=0o700)
     os.environ["TMPDIR"] = str(temporary)
     install(wanted, progress)
     progress.end()

@@ -71,4 +71,4 @@ def reason(output: str, exit_code: int | None) -> str:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}..."
+    return text.rstrip(".") if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}..."

@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Container
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
@@ -35,7 +36,7 @@ def main(pipe: int, command: list[str]) -> int:
     os.set_blocking(wake_writer, False)
     os.set_blocking(wake_reader, False)
     signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
-    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+    become_reaper()
     try:
         # preexec_fn is safe here: this process has one thread.
         child = subprocess.Popen(command, process_group=0, preexec_fn=_die_with_parent)
@@ -63,28 +64,32 @@ def main(pipe: int, command: list[str]) -> int:
     return 128 - code if code < 0 else code
 
 
-def end_descendants() -> None:
-    """Kill and reap every process that descends from this one."""
+def become_reaper() -> None:
+    """Have processes below this one whose parent dies become children of this one (Linux)."""
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def end_descendants(but: Container[int] = ()) -> None:
+    """Kill and reap every process that descends from this one, except the children ``but`` and what is below them."""
     started = time.monotonic()
-    while (seconds := time.monotonic() - started) < SECONDS_TO_KILL and (found := descendants(os.getpid())):
+    while (seconds := time.monotonic() - started) < SECONDS_TO_KILL and (found := descendants(os.getpid(), but)):
         for pid in found:
             # Python's resource tracker ends once its users have, and removes the shared memory they left behind.
             if seconds > SECONDS_TO_END_BY_ITSELF or b"resource_tracker" not in _command_line(pid):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
         time.sleep(0.01)
 
 
-def descendants(ancestor: int) -> list[int]:
-    """Process ids below ``ancestor``, from /proc; zombies are not counted."""
+def descendants(ancestor: int, but: Container[int] = ()) -> list[int]:
+    """Process ids below ``ancestor``, from /proc, without ``but`` and what is below them; zombies are not counted."""
     parents: dict[int, int] = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, IndexError, ValueError):
             state, parent = entry.read_text().rpartition(")")[2].split()[:2]
-            if state != "Z":
+            if state != "Z" and int(entry.parent.name) not in but:
                 parents[int(entry.parent.name)] = int(parent)
     found: set[int] = {ancestor}
     while True:

@@ -17,7 +17,7 @@ INSTALL_GIB = {"cpu": 4.0, "gpu": 18.0}
 INSTALLED_GIB = 0.5
 # Measured: vLLM's three processes hold 2.7 GiB with the stand-in model, gateway and runner 0.2.
 MEMORY_GIB = 3.5
-SHARED_MEMORY_GIB = 0.25  # vLLM's processes talk through /dev/shm
+SHARED_MEMORY_GIB = 0.5  # vLLM allots 0.4 GiB there, for its processes to talk through
 
 
 def problems(machine: Machine, port: int, free_gib: float, installed: bool) -> list[str]:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from image.local.leash import become_reaper, end_descendants
+
 LEASH = Path(__file__).with_name("leash.py")
 POLL_SECONDS = 0.1
 _RUNNING: list[Child] = []
@@ -42,6 +44,7 @@ class Child:
         self.name = name
         self.log = log
         log.parent.mkdir(parents=True, exist_ok=True)
+        become_reaper()
         reader, self._writer = os.pipe()
         self.mark = f"{os.getpid()}-{len(_MARKS)}"
         leash = [sys.executable, "-I", "-S", str(LEASH), str(reader), *(str(part) for part in command)]
@@ -67,12 +70,14 @@ class Child:
         return self._process.pid
 
     def poll(self) -> int | None:
-        """The exit code, or None while it runs."""
+        """The exit code, 128 plus the signal where one ended it, or None while it runs."""
         code = self._process.poll()
         if code is not None and self in _RUNNING:
             _RUNNING.remove(self)
             os.close(self._writer)
-        return code
+            if code < 0:  # somebody killed the leash itself, and what it held came to this process
+                end_descendants(but=[child.pid for child in _RUNNING])
+        return 128 - code if code is not None and code < 0 else code
 
     def terminate(self) -> None:
         """Ask the command to end (SIGTERM)."""
@@ -87,8 +92,9 @@ class Child:
         self.terminate()
         if (code := self.wait(grace_seconds, tick)) is None:
             self.kill()
-            code = self._process.wait()
-            self.poll()
+            self._process.wait()
+            code = self.poll()
+        assert code is not None
         return code
 
     def wait(self, seconds: float, tick: Callable[[], None] = lambda: None) -> int | None:
