@@ -1,6 +1,13 @@
 """What holds for every test: no credentials of the person who runs them, and no way to ask an instance for some."""
 
+import hypothesis
 import pytest
+
+# The same examples in every run, and no verdict on how fast a busy machine makes them.
+hypothesis.settings.register_profile(
+    "repository", derandomize=True, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("repository")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -79,9 +79,12 @@ def test_every_image_has_a_version_and_no_privilege_and_every_mounted_file_exist
 
 
 def test_both_engine_and_gateway_may_drain() -> None:
-    assert "--shutdown-timeout=90" in SERVICES["engine"]["command"]
-    for name in ("engine", "gateway"):
-        assert int(SERVICES[name]["stop_grace_period"].removesuffix("s")) >= 105
+    plan = make_plan(load_stack("dev"))
+    for name, seconds in (
+        ("engine", plan.engine.stop_timeout_seconds),
+        ("gateway", plan.gateway.stop_timeout_seconds),
+    ):
+        assert SERVICES[name]["stop_grace_period"] == f"{seconds}s"
 
 
 def test_the_head_of_the_file_names_every_variable() -> None:

@@ -36,7 +36,7 @@ def test_dev_on_a_cpu_keeps_what_fits_and_tells_what_does_not() -> None:
     assert command.notes == (
         "dropped --gpu-memory-utilization 0.92: there is no GPU",
         "added --enforce-eager: a model this small starts sooner and runs no slower without compiling",
-        "changed --shutdown-timeout 30 (was 90): nobody here waits longer",
+        "changed --shutdown-timeout 30 (was 600): nobody here waits longer",
     )
     assert command.environment["VLLM_CPU_KVCACHE_SPACE"] == "1"
 
