@@ -5,69 +5,91 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Collection
+from time import monotonic
 
 from image.gateway import errors
 from image.gateway.fleet import Replica
+from image.gateway.routing import choose
 from image.gateway.settings import Settings
 
 _RETRY_COLD_SECONDS = 30
 _RETRY_BUSY_SECONDS = 2
+# Where keys share a gateway, one may wait at 8 times the places that it leaves free: a ninth stays for who comes later.
+_MOST_OF_WHAT_IS_LEFT = 8
 
 
 class Ticket:
     """A place in the queue. `slot` becomes the replica that has a slot for its holder."""
 
-    __slots__ = ("excluded", "size_bytes", "slot")
+    __slots__ = ("affinity", "excluded", "key", "size_bytes", "slot")
 
-    def __init__(self, slot: asyncio.Future[Replica], size_bytes: int, excluded: Collection[Replica]) -> None:
+    def __init__(
+        self, slot: asyncio.Future[Replica], key: str, size_bytes: int, affinity: bytes, excluded: Collection[Replica]
+    ) -> None:
         self.slot = slot
+        self.key = key
         self.size_bytes = size_bytes
+        self.affinity = affinity
         self.excluded = excluded
 
 
 class Admission:
-    """At most so many requests in flight per ready replica; the others in one queue, first come, first served.
+    """At most so many requests in flight per ready replica; the others in one queue.
+
+    Within a key: first come, first served. Between keys: a free slot goes to the key that has the fewest running.
 
     A request *runs* when it has a slot; it is *held* when it waits and no replica is ready, *queued* when it waits for
     a slot on one that is.
     """
 
-    def __init__(self, settings: Settings, rotation: Callable[[], list[Replica]], cold: Callable[[], None]) -> None:
-        """`cold` is called when a request waits and no replica is ready."""
-        self._limit = settings.concurrency_per_replica
+    def __init__(
+        self,
+        settings: Settings,
+        rotation: Callable[[], list[Replica]],
+        cold: Callable[[], None],
+        names: Callable[[], int] = lambda: 1,
+    ) -> None:
+        """`cold` is called when a request waits and no replica is ready; `names`: how many keys share the gateway."""
+        self._limit = settings.concurrency_share
         self._max_waiting = settings.max_queued_requests
         self._max_bytes = settings.max_queued_bytes
         self._rotation = rotation
         self._cold = cold
-        self._queue: deque[Ticket] = deque()
+        self._names = names
+        self._queues: dict[str, deque[Ticket]] = {}
+        self._running_of: dict[str, int] = {}
+        self._served: dict[str, int] = {}
+        self._serving = 0
+        self._idle_since = monotonic()
         self._bytes = 0
         self._peak = 0
         self.running = 0
-
-    @property
-    def waiting(self) -> int:
-        """How many wait, held or queued."""
-        return len(self._queue)
+        self.waiting = 0
 
     @property
     def held(self) -> int:
         """How many wait while no replica is ready."""
-        return 0 if self._rotation() else len(self._queue)
+        return 0 if self._rotation() else self.waiting
 
     @property
     def queued(self) -> int:
         """How many wait for a slot on a ready replica."""
-        return len(self._queue) if self._rotation() else 0
+        return self.waiting if self._rotation() else 0
 
     @property
-    def bytes(self) -> int:
+    def waiting_bytes(self) -> int:
         """Bytes of body in memory, of requests that wait or are still being received."""
         return self._bytes
 
     @property
     def demand(self) -> int:
         """Running and waiting requests together."""
-        return self.running + len(self._queue)
+        return self.running + self.waiting
+
+    @property
+    def idle_seconds(self) -> float:
+        """For how long nothing has run or waited."""
+        return 0.0 if self.demand else monotonic() - self._idle_since
 
     def take_peak(self) -> int:
         """The highest demand since the last call."""
@@ -84,25 +106,38 @@ class Admission:
         """The bytes are kept no longer."""
         self._bytes -= size_bytes
 
-    def try_take(self, excluded: Collection[Replica] = ()) -> Replica | None:
+    def try_take(self, key: str = "", affinity: bytes = b"", excluded: Collection[Replica] = ()) -> Replica | None:
         """A slot at once, if there is one and nobody waits for it; `release` it when done."""
-        if self._queue:
+        if self.waiting:
             return None
-        return self._pick(excluded)
+        return self._pick(key, affinity, excluded)
 
-    def enqueue(self, size_bytes: int, excluded: Collection[Replica] = (), *, again: bool = False) -> Ticket:
+    def enqueue(
+        self,
+        size_bytes: int,
+        key: str = "",
+        affinity: bytes = b"",
+        excluded: Collection[Replica] = (),
+        *,
+        again: bool = False,
+    ) -> Ticket:
         """A place in the queue; raises the 429 when it is full. `again`: it had a slot once, and keeps its turn."""
-        if len(self._queue) >= self._max_waiting and not again:
-            raise self._full("queue_full")
+        queue = self._queues.get(key)
         if not again:
+            left = self._max_waiting - self.waiting
+            if left <= 0 or (queue and len(queue) >= _MOST_OF_WHAT_IS_LEFT * left and self._names() > 1):
+                raise self._full("queue_full")
             self.reserve(size_bytes)
         else:
             self._bytes += size_bytes
-        ticket = Ticket(asyncio.get_running_loop().create_future(), size_bytes, excluded)
+        if queue is None:
+            queue = self._queues[key] = deque()
+        ticket = Ticket(asyncio.get_running_loop().create_future(), key, size_bytes, affinity, excluded)
         if again:
-            self._queue.appendleft(ticket)
+            queue.appendleft(ticket)
         else:
-            self._queue.append(ticket)
+            queue.append(ticket)
+        self.waiting += 1
         self._note_peak()
         if not self._rotation():
             self._cold()
@@ -111,58 +146,77 @@ class Admission:
 
     def leave(self, ticket: Ticket) -> None:
         """Give up the place, or the slot it has turned into."""
-        if ticket in self._queue:
-            self._queue.remove(ticket)
-            self._bytes -= ticket.size_bytes
+        if ticket in self._queues.get(ticket.key, ()):
+            self._remove(ticket)
         elif ticket.slot.done() and not ticket.slot.cancelled():
-            self.release(ticket.slot.result())
+            self.release(ticket.slot.result(), ticket.key)
 
-    def release(self, replica: Replica) -> None:
+    def release(self, replica: Replica, key: str = "") -> None:
         """A slot is free again."""
         replica.outstanding -= 1
         self.running -= 1
-        if self._queue:
+        running = self._running_of[key] - 1
+        if running:
+            self._running_of[key] = running
+        else:
+            del self._running_of[key]
+        if self.waiting:
             self.dispatch()
+        elif not self.running:
+            self._idle_since = monotonic()
 
     def dispatch(self) -> None:
         """Hand out the slots that are free, in turn. Called too when the rotation has changed."""
-        if not self._queue:
+        if not self.waiting:
             return
         if not self._rotation():
             self._cold()
             return
-        skipped: list[Ticket] = []
-        while self._queue:
-            ticket = self._queue.popleft()
-            if ticket.slot.cancelled():  # its holder is about to leave
-                self._bytes -= ticket.size_bytes
-                continue
-            replica = self._pick(ticket.excluded)
-            if replica is None:
-                skipped.append(ticket)
+        passed_over: set[str] = set()
+        while keys := self._queues.keys() - passed_over:
+            key = min(keys, key=self._share) if len(keys) > 1 else keys.pop()
+            for ticket in list(self._queues[key]) if self._queues[key][0].excluded else [self._queues[key][0]]:
+                if ticket.slot.cancelled():  # its holder is about to leave
+                    self._remove(ticket)
+                    break
+                replica = self._pick(key, ticket.affinity, ticket.excluded)
+                if replica is not None:
+                    self._remove(ticket)
+                    ticket.slot.set_result(replica)
+                    break
                 if not ticket.excluded:
-                    break  # no slot for anybody
-                continue
-            self._bytes -= ticket.size_bytes
-            ticket.slot.set_result(replica)
-        self._queue.extendleft(reversed(skipped))
+                    return  # no slot for anybody
+            else:
+                passed_over.add(key)
 
-    def _pick(self, excluded: Collection[Replica]) -> Replica | None:
-        """The ready replica with the fewest requests in flight, its slot taken."""
-        best: Replica | None = None
-        for replica in self._rotation():
-            if replica.outstanding < self._limit and (best is None or replica.outstanding < best.outstanding):
-                if excluded and replica in excluded:
-                    continue
-                best = replica
-        if best is not None:
-            best.outstanding += 1
+    def _share(self, key: str) -> tuple[int, int]:
+        """Whose turn it is: who has the fewest running, then who was served longest ago."""
+        return self._running_of.get(key, 0), self._served.get(key, 0)
+
+    def _remove(self, ticket: Ticket) -> None:
+        queue = self._queues[ticket.key]
+        queue.remove(ticket)
+        if not queue:
+            del self._queues[ticket.key]
+        self.waiting -= 1
+        self._bytes -= ticket.size_bytes
+        if not self.demand:
+            self._idle_since = monotonic()
+
+    def _pick(self, key: str, affinity: bytes, excluded: Collection[Replica]) -> Replica | None:
+        """A ready replica, its slot taken."""
+        replica = choose(self._rotation(), self._limit, affinity, excluded)
+        if replica is not None:
+            replica.outstanding += 1
             self.running += 1
+            self._running_of[key] = self._running_of.get(key, 0) + 1
+            self._serving += 1
+            self._served[key] = self._serving
             self._note_peak()
-        return best
+        return replica
 
     def _note_peak(self) -> None:
-        self._peak = max(self._peak, self.running + len(self._queue))
+        self._peak = max(self._peak, self.running + self.waiting)
 
     def _full(self, reason: str) -> errors.ApiError:
         return errors.queue_full(reason, _RETRY_BUSY_SECONDS if self._rotation() else _RETRY_COLD_SECONDS)

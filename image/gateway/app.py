@@ -15,6 +15,7 @@ from image.gateway.errors import ApiError
 from image.gateway.exchange import CLIENT_LEFT_STATUS, Exchange, Receive, Scope, Send
 from image.gateway.fleet import Fleet
 from image.gateway.keys import KeyRing
+from image.gateway.limits import Limiter
 from image.gateway.proxy import Proxy
 from image.gateway.routes import UPSTREAM, Route
 from image.gateway.settings import Settings
@@ -47,6 +48,7 @@ class App:
         self._telling = telling
         self._capacity_kind = capacity_kind
         self._proxy = Proxy(settings, fleet, admission, waker, telling)
+        self._limiter = Limiter(settings.count)
         self._started = time.time()
         self._own: dict[str, Callable[[Exchange], Any]] = {
             "/health": self._health,
@@ -133,21 +135,31 @@ class App:
             raise self._draining_error()
         if exchange.headers.get(b"content-encoding", b"identity").lower() != b"identity":
             raise errors.bad_body("A compressed body is not read.", status=415, reason="content_encoding")
+        self._limiter.enter(exchange.key)
+        try:
+            await self._forward_counted(exchange, route)
+        finally:
+            self._limiter.leave(exchange.key, exchange.tokens)
+
+    async def _forward_counted(self, exchange: Exchange, route: Route) -> None:
         exchange.body = await body.receive(exchange, self._settings, self._admission)
-        facts = body.read(exchange.body, route.body, exchange.headers.get(b"content-type", b""))
+        facts = body.read(exchange.body, route, exchange.headers.get(b"content-type", b""), self._settings)
         exchange.model = self._settings.model
         exchange.stream = facts.stream and route.streams
         exchange.modalities = facts.modalities
         if facts.model is not None and facts.model != self._settings.model:
             exchange.model = facts.model[:128]
             raise errors.unknown_model(facts.model)
+        exchange.affinity = facts.affinity
+        if facts.addition:
+            exchange.body = exchange.body.rstrip()[:-1] + facts.addition
         await self._proxy.forward(exchange)
 
     def _authenticate(self, exchange: Exchange) -> None:
-        name = self._ring.name_of(exchange.headers.get(b"authorization"))
-        if name is None:
+        key = self._ring.find(exchange.headers.get(b"authorization"))
+        if key is None:
             raise errors.bad_key()
-        exchange.key = name
+        exchange.key = key
 
     # Draining
 
@@ -190,9 +202,11 @@ class App:
                     "state": "draining" if self.draining else state,
                     "replicas": {"ready": len(fleet.rotation), "known": fleet.known},
                     "requests": {"running": admission.running, "held": admission.held, "queued": admission.queued},
+                    "idle_seconds": round(admission.idle_seconds, 1),
                     "concurrency_per_replica": self._settings.concurrency_per_replica,
                     "capacity": self._capacity_kind,
                     "wake_error": self._waker.last_error,
+                    "cold_start": self._waker.last_cold_start,
                     "engine_version": fleet.engine_version or self._settings.info.get("engine_version"),
                     "gateway_version": __version__,
                     "uptime_seconds": round(time.time() - self._started),

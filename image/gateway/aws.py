@@ -30,6 +30,24 @@ def describe(error: Exception) -> str:
     return str(error)
 
 
+def plain_launch_failure(message: str) -> str:
+    """Why the group could start no instance, in words for a client. The message is a scaling activity's."""
+    for mark, reason in (
+        ("InsufficientInstanceCapacity", "the cloud provider has no such machine free"),
+        ("do not have sufficient", "the cloud provider has no such machine free"),
+        ("no Spot capacity", "the cloud provider has no such machine free"),
+        ("ReservationCapacityExceeded", "the reserved machines are all in use"),
+        ("VcpuLimitExceeded", "a quota of the account is used up"),
+        ("vCPU capacity", "a quota of the account is used up"),
+        ("LimitExceeded", "a quota of the account is used up"),
+        ("Exceeded", "a quota of the account is used up"),
+        ("UnauthorizedOperation", "the gateway is not allowed to start it"),
+    ):
+        if mark in message:
+            return reason
+    return "the cloud provider could not start a machine"
+
+
 def plain_reason(error: Exception) -> str:
     """What went wrong, in words for a client: none of the account's names."""
     code = error.response.get("Error", {}).get("Code", "") if isinstance(error, ClientError) else ""

@@ -15,7 +15,8 @@ from typing import Any
 from image.gateway import errors
 from image.gateway.admission import Admission
 from image.gateway.exchange import Exchange
-from image.gateway.routes import BodyKind
+from image.gateway.routes import BodyKind, Route
+from image.gateway.routing import affinity_of
 from image.gateway.settings import Settings
 
 
@@ -26,6 +27,9 @@ class BodyFacts:
     model: str | None
     stream: bool
     modalities: list[str] = field(default_factory=list)
+    affinity: bytes = b""
+    addition: bytes = b""
+    """What takes the place of the body's last brace, where the gateway has to add a field."""
 
 
 async def receive(exchange: Exchange, settings: Settings, admission: Admission) -> bytes:
@@ -66,12 +70,12 @@ async def _receive_rest(exchange: Exchange, first: bytes, limit: int, admission:
     return b"".join(parts)
 
 
-def read(body: bytes, kind: BodyKind, content_type: bytes) -> BodyFacts:
+def read(body: bytes, route: Route, content_type: bytes, settings: Settings) -> BodyFacts:
     """What is in a body; raises the 400 or 415 when it is not what its path takes."""
     media_type = content_type.partition(b";")[0].strip().lower()
-    if media_type != kind.value.encode():
-        raise errors.bad_body(f"The Content-Type must be {kind.value}.", status=415, reason="content_type")
-    return _read_json(body) if kind is BodyKind.JSON else _read_form(body, content_type)
+    if media_type != route.body.value.encode():
+        raise errors.bad_body(f"The Content-Type must be {route.body.value}.", status=415, reason="content_type")
+    return _read_json(body, route, settings) if route.body is BodyKind.JSON else _read_form(body, content_type)
 
 
 def _no_constant(name: str) -> None:
@@ -87,7 +91,7 @@ _MOST_VALUES = 1_000_000
 _COUNTED_FROM_BYTES = 1 << 20
 
 
-def _read_json(body: bytes) -> BodyFacts:
+def _read_json(body: bytes, route: Route, settings: Settings) -> BodyFacts:
     if len(body) > _COUNTED_FROM_BYTES and sum(map(body.count, (b",", b"[", b"{"))) > _MOST_VALUES:
         raise errors.bad_body(f"The body holds more than {_MOST_VALUES} values.", status=413, reason="body_too_large")
     try:
@@ -95,18 +99,46 @@ def _read_json(body: bytes) -> BodyFacts:
     except UnicodeDecodeError:
         raise errors.bad_body("The body is not UTF-8.") from None
     except RecursionError:
-        raise errors.bad_body("The body is nested too deeply.") from None
+        raise _too_deep(settings) from None
     except ValueError as error:
         raise errors.bad_body(f"The body is not JSON: {error}.") from None
     if not isinstance(document, dict):
         raise errors.bad_body("The body is not a JSON object.")
+    if body.count(b"[") + body.count(b"{") > settings.max_json_depth:
+        _check_depth(document, settings)
     model = document.get("model")
     if model is not None and not isinstance(model, str):
         raise errors.bad_body("'model' is not a string.", param="model")
     stream = document.get("stream")
     if stream is not None and not isinstance(stream, bool):
         raise errors.bad_body("'stream' is neither true nor false.", param="stream")
-    return BodyFacts(model, bool(stream), _modalities(document))
+    addition = _cap_tokens(document, route, settings.max_tokens) if settings.max_tokens else b""
+    return BodyFacts(model, bool(stream), _modalities(document), affinity_of(document), addition)
+
+
+def _check_depth(document: Any, settings: Settings) -> None:
+    level = [document]
+    for _ in range(settings.max_json_depth):
+        values = (value for node in level for value in (node.values() if isinstance(node, dict) else node))
+        level = [value for value in values if isinstance(value, dict | list)]
+        if not level:
+            return
+    raise _too_deep(settings)
+
+
+def _too_deep(settings: Settings) -> errors.ApiError:
+    return errors.bad_body(f"The body is nested too deeply: over {settings.max_json_depth} levels.")
+
+
+def _cap_tokens(document: dict[str, Any], route: Route, cap: int) -> bytes:
+    """What to add to the body so that its answer keeps the cap; raises the 400 when it asks for more."""
+    asked = {name: document[name] for name in route.max_tokens if document.get(name) is not None}
+    for name, value in asked.items():
+        if isinstance(value, int | float) and value > cap:
+            raise errors.bad_body(f"'{name}' is {value}; at most {cap} are allowed here.", param=name)
+    if asked or not route.max_tokens:
+        return b""
+    return b'%b"%b":%d}' % (b"," if document else b"", route.max_tokens[0].encode(), cap)
 
 
 # The `type` of a content part, in /v1/chat/completions and /v1/responses, and vLLM's own for video and audio.

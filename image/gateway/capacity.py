@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from image.gateway.settings import CapacitySetting, EcsCapacity, FixedCapacity
+from image.gateway.seams import CapacitySetting, EcsCapacity, FixedCapacity, KubernetesCapacity, LocalCapacity
 
-if TYPE_CHECKING:
-    from mypy_boto3_autoscaling import AutoScalingClient
-    from mypy_boto3_ecs import ECSClient
+NOT_THERE = "what runs the engine is not there"
+NO_ANSWER = "the platform did not answer as it should"
+NOT_ALLOWED = "the gateway is not allowed to start it"
+KEEPS_FAILING = "it fails while it starts"
 
 
 class CapacityError(Exception):
@@ -21,12 +21,20 @@ class CapacityError(Exception):
 
 
 class Capacity(Protocol):
-    """Starts a first replica."""
+    """Starts a first replica, and says what it knows of its coming."""
 
     kind: str
 
     async def wake(self) -> None:
         """See to it that at least one replica is wanted. Harmless when one is already; raises CapacityError."""
+
+    async def check(self, since: float) -> None:
+        """Raise CapacityError when what was wanted since then (a time.time()) cannot come, or not for now."""
+
+    async def phase_ends(self, since: float) -> dict[str, float]:
+        """When the phases of a cold start that began then ended, as time.time(), of those the platform tells; names of
+        `ledger.PHASES`. Raises CapacityError.
+        """
 
 
 class Fixed:
@@ -37,58 +45,28 @@ class Fixed:
     async def wake(self) -> None:
         """Do nothing."""
 
+    async def check(self, since: float) -> None:
+        """Know nothing."""
 
-class Ecs:
-    """An ECS service on an auto scaling group.
-
-    Sets the service's desired count *and* the group's desired capacity, each from zero to one and never otherwise: left to
-    itself, ECS's managed scaling waits a minute and then starts two instances.
-    Needs ecs:DescribeServices, ecs:UpdateService, autoscaling:DescribeAutoScalingGroups, autoscaling:SetDesiredCapacity.
-    """
-
-    kind = "ecs"
-
-    def __init__(self, setting: EcsCapacity) -> None:
-        self._setting = setting
-        self._clients: tuple[ECSClient, AutoScalingClient] | None = None
-
-    async def wake(self) -> None:
-        """Service and group from zero to one."""
-        from image.gateway import aws  # here, so that only a gateway that needs boto3 pays its memory
-
-        try:
-            await asyncio.to_thread(self._wake)
-        except aws.ERRORS as error:
-            raise CapacityError(aws.plain_reason(error), aws.describe(error)) from error
-
-    def _wake(self) -> None:
-        from image.gateway import aws
-
-        if self._clients is None:
-            session = aws.session()
-            self._clients = (
-                session.client("ecs", config=aws.CONFIG),
-                session.client("autoscaling", config=aws.CONFIG),
-            )
-        ecs, autoscaling = self._clients
-        cluster, service, group = self._setting.cluster, self._setting.service, self._setting.auto_scaling_group
-
-        # The instance takes longest: first.
-        groups = autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[group])["AutoScalingGroups"]
-        if not groups:
-            raise CapacityError(_NOT_THERE, f"no auto scaling group {group}")
-        if groups[0]["DesiredCapacity"] == 0:
-            autoscaling.set_desired_capacity(AutoScalingGroupName=group, DesiredCapacity=1, HonorCooldown=False)
-        services = ecs.describe_services(cluster=cluster, services=[service])["services"]
-        if not services:
-            raise CapacityError(_NOT_THERE, f"no service {service} in cluster {cluster}")
-        if services[0]["desiredCount"] == 0:
-            ecs.update_service(cluster=cluster, service=service, desiredCount=1)
-
-
-_NOT_THERE = "what runs the engine is not there"
+    async def phase_ends(self, since: float) -> dict[str, float]:
+        """Know nothing."""
+        return {}
 
 
 def capacity_of(setting: CapacitySetting) -> Capacity:
-    """The capacity a setting names."""
-    return Fixed() if isinstance(setting, FixedCapacity) else Ecs(setting)
+    """The capacity a setting names. Imported here, so that a gateway pays only for its own: boto3 is 25 MiB."""
+    match setting:
+        case FixedCapacity():
+            return Fixed()
+        case EcsCapacity():
+            from image.gateway.capacity_ecs import Ecs
+
+            return Ecs(setting)
+        case KubernetesCapacity():
+            from image.gateway.capacity_kubernetes import Kubernetes
+
+            return Kubernetes(setting)
+        case LocalCapacity():
+            from image.gateway.capacity_local import Local
+
+            return Local(setting)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import http
+import ipaddress
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +13,21 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from image.gateway import errors
 from image.gateway.exchange import Exchange
-from image.gateway.settings import Settings
+from image.gateway.settings import Network, Settings
+
+# Requests sent before the answers to those before them; each costs some kilobytes.
+_MOST_PIPELINED = 16
+
+
+@functools.cache
+def _trusted_by(networks: tuple[Network, ...]) -> Callable[[str], bool]:
+    """Whether an address is in one of the networks."""
+
+    @functools.lru_cache(4096)
+    def trusted(address: str) -> bool:
+        return any(ipaddress.ip_address(address) in network for network in networks)
+
+    return trusted
 
 
 class EdgeProtocol(HttpToolsProtocol):
@@ -27,6 +43,21 @@ class EdgeProtocol(HttpToolsProtocol):
         self._head_timer: asyncio.TimerHandle | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
         self.exchange: Exchange | None = None
+        self._trusted = _trusted_by(settings.trusted_proxies)
+
+    def client_of(self, headers: dict[bytes, bytes]) -> str:
+        """The client's address: the peer's, or what proxies that are trusted say of theirs."""
+        address = self.client[0] if self.client else ""
+        forwarded = headers.get(b"x-forwarded-for")
+        if forwarded is not None:
+            for part in reversed(forwarded.decode("latin-1").split(",")):
+                if not self._trusted(address):
+                    break
+                try:
+                    address = str(ipaddress.ip_address(part.strip()))
+                except ValueError:
+                    break
+        return address
 
     # A request's head
 
@@ -46,6 +77,8 @@ class EdgeProtocol(HttpToolsProtocol):
         """A head is whole."""
         self._in_head = False
         self._stop_head_timer()
+        if len(self.pipeline) >= _MOST_PIPELINED:
+            raise ValueError("too many requests at once")  # answered as all that is not HTTP
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:

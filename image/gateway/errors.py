@@ -91,6 +91,18 @@ def queue_full(reason: str, retry_after_seconds: int) -> ApiError:
     )
 
 
+def key_limit(reason: str, limit: str, retry_after_seconds: int) -> ApiError:
+    """The key has used what it may: requests at once, or requests or tokens in a minute."""
+    return ApiError(
+        429,
+        f"This key's limit of {limit} is reached; try again in {retry_after_seconds} s.",
+        reason=f"key_{reason}",
+        kind="rate_limit_error",
+        code="rate_limit_exceeded",
+        retry_after_seconds=retry_after_seconds,
+    )
+
+
 def unavailable(message: str, reason: str, retry_after_seconds: int) -> ApiError:
     """Nothing can answer now; a later try may succeed."""
     return ApiError(

@@ -10,6 +10,7 @@ from time import monotonic
 from typing import Any
 
 from image.gateway.errors import ApiError
+from image.gateway.limits import Key
 
 Message = dict[str, Any]
 Scope = dict[str, Any]
@@ -18,6 +19,8 @@ Send = Callable[[Message], Awaitable[None]]
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _EVENT_STREAM = b"text/event-stream; charset=utf-8"
+
+_NOBODY = Key("")
 
 # nginx's number for a client that left; no answer of it ever goes out.
 CLIENT_LEFT_STATUS = 499
@@ -34,15 +37,18 @@ class Exchange:
         "_task",
         "_timer",
         "aborted",
+        "affinity",
         "answered",
         "body",
         "bytes_in",
         "bytes_out",
+        "client",
         "client_left",
         "closing",
         "dispatched",
         "error",
         "events",
+        "events_out",
         "finished",
         "first_byte",
         "headers",
@@ -82,10 +88,12 @@ class Exchange:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.label = "other"  # the path, where it is one of ours: a metric's label
-        self.key = ""
+        self.client: str = scope["gateway.connection"].client_of(self.headers)
+        self.key = _NOBODY
         self.model: str | None = None
         self.stream = False
         self.modalities: list[str] = []
+        self.affinity = b""
         self.body = b""  # kept until the answer begins: until then it may have to be sent again
         self.bytes_in = self.bytes_out = 0
 
@@ -95,6 +103,7 @@ class Exchange:
         self.retries = 0
         self.tokens_in: int | None = None
         self.tokens_out: int | None = None
+        self.events_out = 0  # counted where the key has a limit of tokens
 
         self.status = 0
         self.error: str | None = None
@@ -104,6 +113,16 @@ class Exchange:
         self.events = False  # ... of an event stream, so that an error goes out as an event
         self.finished = False
         self.closing = False  # the client's connection shall not be used again
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in and out, for the key's limit. Where the answer does not say: a quarter of the body's bytes, and one
+        an event.
+        """
+        if not self.dispatched:
+            return 0
+        used_in = self.bytes_in // 4 if self.tokens_in is None else self.tokens_in
+        return used_in + (self.events_out if self.tokens_out is None else self.tokens_out)
 
     # Early ends
 

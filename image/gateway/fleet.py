@@ -13,10 +13,11 @@ from image.gateway.upstream import Pool, UpstreamError
 
 # An engine under a heavy load may be slow to say that it is well; one that refuses or resets is not.
 _SLOW_PROBES_ALLOWED = 2
+_LONGEST_EJECTION_SECONDS = 300.0
 
 
 class Replica:
-    """One engine server. In rotation while `ready` and not `leaving`."""
+    """One engine server. In rotation while `ready` and neither `leaving` nor `ejected`."""
 
     def __init__(self, address: Address, connect_timeout_seconds: float) -> None:
         self.name = f"{address[0]}:{address[1]}"
@@ -24,6 +25,11 @@ class Replica:
         self.ready = False
         self.leaving = False
         self.outstanding = 0
+        self.hash_key = self.name.encode()[-64:]
+        self.failures = 0  # of requests, one after another
+        self.ejections = 0
+        self.ejected = False
+        self.on_trial = False
         self.version: str | None = None
         self.slow_probes = 0
         self.probe_soon = asyncio.Event()
@@ -69,6 +75,40 @@ class Fleet:
         """A request found the replica gone: out of rotation until it answers a probe, which is sent now."""
         self._set_ready(replica, False, "a request failed")
         replica.probe_soon.set()
+
+    def succeeded(self, replica: Replica) -> None:
+        """A request to it was answered."""
+        replica.failures = 0
+        if replica.on_trial:
+            replica.on_trial = False
+            replica.ejections = 0
+            self._telling.event("replica_recovered", replica=replica.name)
+            self._changed()
+
+    def failed(self, replica: Replica) -> None:
+        """A request to it came to nothing, or to a 5xx. Too many in a row, or one on trial, and it is ejected."""
+        replica.failures += 1
+        if replica.ejected or not (replica.on_trial or replica.failures >= self._settings.eject_after_failures):
+            return
+        # A sick engine is better than none: never more than half of those that answer their probes.
+        ready = [r for r in self._known.values() if r.ready or r is replica]
+        if 2 * (1 + sum(r.ejected for r in ready)) > len(ready):
+            replica.on_trial = False
+            return
+        seconds = min(self._settings.eject_seconds * 2**replica.ejections, _LONGEST_EJECTION_SECONDS)
+        replica.ejections += 1
+        replica.ejected, replica.on_trial = True, False
+        self._telling.metrics.ejections.inc()
+        self._telling.event(
+            "replica_ejected", level="error", replica=replica.name, failures=replica.failures, seconds=seconds
+        )
+        asyncio.get_running_loop().call_later(seconds, self._try_again, replica)
+        self._rebuild()
+
+    def _try_again(self, replica: Replica) -> None:
+        """Half-open: one request at a time, until one is answered."""
+        replica.ejected, replica.on_trial = False, True
+        self._rebuild()
 
     async def _reconcile(self, group: asyncio.TaskGroup) -> None:
         try:
@@ -153,7 +193,11 @@ class Fleet:
         if replica.ready == ready:
             return
         replica.ready = ready
-        # A new list, so that whoever walks the old one is not disturbed.
-        self.rotation = [r for r in self._known.values() if r.ready]
         self._telling.event("replica_ready" if ready else "replica_not_ready", replica=replica.name, reason=reason)
+        self._rebuild()
+
+    def _rebuild(self) -> None:
+        # A new list, so that whoever walks the old one is not disturbed.
+        ready = [r for r in self._known.values() if r.ready]
+        self.rotation = [r for r in ready if not r.ejected] or ready
         self._changed()

@@ -9,6 +9,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Any, Protocol
 
+from image.gateway.limits import Key, Limits
 from image.gateway.settings import FileKeys, InlineKeys, KeysSetting, NoKeys, SecretsManagerKeys
 from image.gateway.telling import Telling
 
@@ -16,14 +17,20 @@ if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
 _NAMED = re.compile(r"([A-Za-z0-9_.-]{1,64})=(.*[^=].*)")
+_EVERYBODY = Key("")
 
 
 class KeysError(Exception):
     """Keys cannot be had; the message names the source and never holds a key."""
 
 
-def parse_document(document: str) -> dict[str, str]:
-    """Key -> its name. A document is a JSON object {name: key}, or lines of `name=key` or a bare key ("default").
+class _Pairs(list[tuple[str, Any]]):
+    """A JSON object as its pairs: a name may stand twice, and a list is no object."""
+
+
+def parse_document(document: str) -> dict[str, Key]:
+    """Each key's text -> whose it is. A document is a JSON object {name: key}, or lines of `name=key` or a bare key
+    ("default"). In JSON a value may be {"key": key, "limits": {...}} too; see `limits.Limits`.
 
     A name may stand more than once, so that the old key is good until clients have the new one. What is left of a
     bare key's last "=" is never its name: base64 ends in "=". Raises KeysError.
@@ -31,7 +38,7 @@ def parse_document(document: str) -> dict[str, str]:
     pairs: list[tuple[str, Any]]
     if document.lstrip().startswith("{"):
         try:
-            pairs = json.loads(document, object_pairs_hook=list)
+            pairs = json.loads(document, object_pairs_hook=_Pairs)
         except ValueError:
             # Python's message would quote nothing, but its cause holds the document: `from None`.
             raise KeysError("the keys document begins as JSON but is not; set {name: key} or lines") from None
@@ -42,15 +49,26 @@ def parse_document(document: str) -> dict[str, str]:
             if line and not line.startswith("#"):
                 named = _NAMED.fullmatch(line)
                 pairs.append((named[1], named[2].strip()) if named else ("default", line))
-    keys: dict[str, str] = {}
-    for name, key in pairs:
-        if not isinstance(key, str) or not re.fullmatch(r"[\x21-\x7e]{1,512}", key):
+    keys: dict[str, Key] = {}
+    for name, value in pairs:
+        text, limits = _with_limits(name, value) if isinstance(value, _Pairs) else (value, None)
+        if not isinstance(text, str) or not re.fullmatch(r"[\x21-\x7e]{1,512}", text):
             raise KeysError(f"the key named {name!r} is not 1 to 512 printable ASCII characters without spaces")
-        if keys.setdefault(key, name) != name:
-            raise KeysError(f"{name!r} and {keys[key]!r} are the same key; give each name its own")
+        if keys.setdefault(text, Key(name, limits)).name != name:
+            raise KeysError(f"{name!r} and {keys[text].name!r} are the same key; give each name its own")
     if not keys:
         raise KeysError("the keys document holds no key; set `none` to let everybody in")
     return keys
+
+
+def _with_limits(name: str, pairs: _Pairs) -> tuple[Any, Limits]:
+    value = dict(pairs)
+    if value.keys() - {"key", "limits"} or not isinstance(value.get("limits", _Pairs()), _Pairs):
+        raise KeysError(f'{name!r} is not of the form {{"key": ..., "limits": {{"concurrency": ...}}}}')
+    try:
+        return value.get("key"), Limits.parse(dict(value.get("limits", ())))
+    except ValueError as error:
+        raise KeysError(f"the limits of {name!r}: {error}") from None
 
 
 class KeyRing:
@@ -62,23 +80,28 @@ class KeyRing:
 
     def __init__(self) -> None:
         self._secret = os.urandom(32)
-        self._names: dict[bytes, str] | None = {}
+        self._keys: dict[bytes, Key] | None = {}
+
+    @property
+    def names(self) -> int:
+        """How many names share this gateway; 1 when no key is asked for."""
+        return 1 if self._keys is None else len({key.name for key in self._keys.values()})
 
     def allow_everybody(self) -> None:
         """From now on no key is asked for."""
-        self._names = None
+        self._keys = None
 
-    def replace(self, keys: dict[str, str]) -> None:
-        """From now on these keys (key -> name) are good, and no others."""
-        self._names = {self._digest(key.encode()): name for key, name in keys.items()}
+    def replace(self, keys: dict[str, Key]) -> None:
+        """From now on these keys are good, and no others."""
+        self._keys = {self._digest(text.encode()): key for text, key in keys.items()}
 
-    def name_of(self, authorization: bytes | None) -> str | None:
-        """The name of the key in an Authorization header; "" when no key is asked for; None: not let in."""
-        if self._names is None:
-            return ""
+    def find(self, authorization: bytes | None) -> Key | None:
+        """Whose key is in an Authorization header; nameless when no key is asked for; None: not let in."""
+        if self._keys is None:
+            return _EVERYBODY
         if authorization is None or authorization[:7].lower() != b"bearer ":
             return None
-        return self._names.get(self._digest(authorization[7:].strip()))
+        return self._keys.get(self._digest(authorization[7:].strip()))
 
     def _digest(self, key: bytes) -> bytes:
         return hashlib.blake2b(key, key=self._secret, digest_size=32).digest()

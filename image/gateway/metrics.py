@@ -33,8 +33,12 @@ class Metrics:
         self.cancellations = self._counter("cancellations", "Left by the client before the end.", "stage")
         self.retries = self._counter("retries", "Requests sent to another replica after a first one failed.")
         self.upstream_errors = self._counter("upstream_errors", "Failures of replicas.", "kind")
+        self.ejections = self._counter("ejections", "Replicas left out because request after request to them failed.")
         self.wakes = self._counter("wakes", "Calls that start capacity.", "outcome")
         self.cold_start_seconds = self._histogram("cold_start_seconds", "From a wake to the first ready replica.")
+        self.cold_start_phase_seconds = self._histogram(
+            "cold_start_phase_seconds", "Of a cold start's phases; joined by + where nobody tells them apart.", "phase"
+        )
         self.key_reload_failures = self._counter("key_reload_failures", "Key sources that could not be read again.")
 
     def watch(self, name: str, text: str, value: Callable[[], float]) -> None:

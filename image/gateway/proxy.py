@@ -38,7 +38,13 @@ _NOT_UPSTREAM = _HOP_BY_HOP | {
     b"content-length",
     b"cookie",
     b"expect",
+    b"forwarded",
     b"host",
+    b"x-forwarded-for",
+    b"x-forwarded-host",
+    b"x-forwarded-port",
+    b"x-forwarded-proto",
+    b"x-real-ip",
     b"x-request-id",
 }
 _NOT_DOWNSTREAM = _HOP_BY_HOP | {b"date", b"server", b"x-request-id"}
@@ -67,7 +73,8 @@ class Proxy:
         """Answer an exchange from a replica; raises ApiError."""
         used: list[Replica] = []
         while True:
-            replica = self._admission.try_take(used) or await self._wait(exchange, used)
+            key = exchange.key.name
+            replica = self._admission.try_take(key, exchange.affinity, used) or await self._wait(exchange, used)
             exchange.replica = replica.name
             try:
                 connection = await self._ask(exchange, replica, used)
@@ -75,12 +82,20 @@ class Proxy:
                     await self._relay(exchange, connection)
                 finally:
                     replica.pool.release(connection)
+                if connection.status < 500:
+                    self._fleet.succeeded(replica)
+                else:
+                    self._fleet.failed(replica)
                 return
             except UpstreamError as error:
                 self._note_failure(replica, error)
                 self._after_failure(exchange, error, used)
+            except asyncio.CancelledError:
+                if exchange.aborted is not None and exchange.aborted.status == 504:
+                    self._fleet.failed(replica)
+                raise
             finally:
-                self._admission.release(replica)
+                self._admission.release(replica, key)
 
     # Waiting
 
@@ -92,7 +107,9 @@ class Proxy:
         # From its arrival on, however often it comes back here.
         passed = monotonic() - exchange.started
         exchange.deadline(max(seconds - passed, 0), self._held_too_long)
-        ticket = self._admission.enqueue(len(exchange.body), used, again=exchange.dispatched > 0)
+        ticket = self._admission.enqueue(
+            len(exchange.body), exchange.key.name, exchange.affinity, used, again=exchange.dispatched > 0
+        )
         try:
             if exchange.stream:
                 await self._comment_until(exchange, ticket)
@@ -126,16 +143,30 @@ class Proxy:
         exchange.deadline(self._settings.request_timeout_seconds, self._timed_out)
         if not exchange.dispatched:
             exchange.dispatched = monotonic()
-        connection = replica.pool.take() or await replica.pool.connect()
-        exchange.stage = "asked"
-        used.append(replica)
+        while True:
+            idle = replica.pool.take()
+            connection = idle or await replica.pool.connect()
+            exchange.stage = "asked"
+            try:
+                await self._send(exchange, replica, connection)
+            except UpstreamError as error:
+                if idle is not None and error.kind == "reset" and connection.unheard():
+                    # The replica closed it while it lay idle, and the request crossed that on its way.
+                    exchange.retries += 1
+                    self._telling.metrics.retries.inc()
+                    continue
+                used.append(replica)
+                raise
+            used.append(replica)
+            return connection
+
+    async def _send(self, exchange: Exchange, replica: Replica, connection: Connection) -> None:
         try:
             connection.send(self._head(exchange, replica), exchange.body)
             await connection.head()
         except BaseException:
             connection.close()
             raise
-        return connection
 
     def _head(self, exchange: Exchange, replica: Replica) -> bytes:
         scope = exchange.scope
@@ -143,8 +174,14 @@ class Proxy:
         # The path as this gateway has it in its list, never as the client spelt it.
         target = exchange.label.encode() + (b"?" + query if query else b"")
         lines = [
-            b"POST %b HTTP/1.1\r\nhost: %b\r\ncontent-length: %d\r\nx-request-id: %b"
-            % (target, replica.pool.host_header, len(exchange.body), exchange.request_id.encode())
+            b"POST %b HTTP/1.1\r\nhost: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\nx-forwarded-for: %b"
+            % (
+                target,
+                replica.pool.host_header,
+                len(exchange.body),
+                exchange.request_id.encode(),
+                exchange.client.encode(),
+            )
         ]
         dropped = _NOT_UPSTREAM
         if b"connection" in exchange.headers:
@@ -158,6 +195,7 @@ class Proxy:
     def _note_failure(self, replica: Replica, error: UpstreamError) -> None:
         self._telling.metrics.upstream_errors.labels(error.kind).inc()
         self._telling.event("upstream_error", level="error", replica=replica.name, kind=error.kind, error=str(error))
+        self._fleet.failed(replica)
         if error.kind != "protocol":
             self._fleet.suspect(replica)
 
@@ -207,8 +245,11 @@ class Proxy:
         # The last three reads, for the usage block: cheaper than looking into each.
         before = last = b""
         older = kept = b""
+        counts = exchange.key.limits is not None
         while True:
             data = await connection.read()
+            if counts:
+                exchange.events_out += data.count(b"data:")
             if not exchange.first_byte:
                 exchange.note_first_byte()
             older, before, last = before, last, data

@@ -23,6 +23,8 @@ class Route:
     body: BodyKind = BodyKind.JSON
     streams: bool = True
     """Whether `"stream": true` in the body makes its answer an event stream."""
+    max_tokens: tuple[str, ...] = ()
+    """The body's fields that bound the answer's tokens."""
 
 
 # Not here: GET and cancel of /v1/responses/{id}, whose answers live in one replica's memory, where no other finds them;
@@ -30,9 +32,9 @@ class Route:
 UPSTREAM = {
     route.path: route
     for route in (
-        Route("/v1/chat/completions"),
-        Route("/v1/completions"),
-        Route("/v1/responses"),
+        Route("/v1/chat/completions", max_tokens=("max_tokens", "max_completion_tokens")),
+        Route("/v1/completions", max_tokens=("max_tokens",)),
+        Route("/v1/responses", max_tokens=("max_output_tokens",)),
         Route("/v1/embeddings", streams=False),
         Route("/v1/rerank", streams=False),
         Route("/v1/score", streams=False),

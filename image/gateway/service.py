@@ -64,7 +64,7 @@ class Service:
             ready=lambda: bool(self.fleet.rotation),
             waiting=lambda: self.admission.waiting > 0,
         )
-        self.admission = Admission(settings, lambda: self.fleet.rotation, self.waker.need)
+        self.admission = Admission(settings, lambda: self.fleet.rotation, self.waker.need, lambda: self._ring.names)
         self.app = App(settings, self._ring, self.fleet, self.admission, self.waker, self.telling, capacity.kind)
         self._demand = DemandReport(settings, self.admission, self.fleet, self.telling)
         self._stop = asyncio.Event()
@@ -148,7 +148,8 @@ class Service:
         watch("requests_held", "Requests that wait while no replica is ready.", lambda: admission.held)
         watch("requests_queued", "Requests that wait for a slot on a ready replica.", lambda: admission.queued)
         watch("demand", "Running, held and queued requests together.", lambda: admission.demand)
-        watch("waiting_bytes", "Bytes of body that wait or are being received.", lambda: admission.bytes)
+        watch("waiting_bytes", "Bytes of body that wait or are being received.", lambda: admission.waiting_bytes)
+        watch("idle_seconds", "How long nothing has run or waited.", lambda: admission.idle_seconds)
         watch("replicas_known", "Replicas that discovery knows.", lambda: fleet.known)
         watch("replicas_ready", "Replicas that requests may go to.", lambda: len(fleet.rotation))
         watch("draining", "1 while the gateway drains.", lambda: self.app.draining)

@@ -6,17 +6,52 @@ import difflib
 import ipaddress
 import json
 import re
-import urllib.parse
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
-Address = tuple[str, int]
-"""Host (a name or an IP) and port of one engine replica."""
+from image.gateway import seams
+from image.gateway.seams import (
+    Address,
+    CapacitySetting,
+    DiscoverySetting,
+    DnsDiscovery,
+    EcsCapacity,
+    FileKeys,
+    FixedCapacity,
+    FixedDiscovery,
+    InlineKeys,
+    KeysSetting,
+    KubernetesCapacity,
+    LocalCapacity,
+    NoKeys,
+    SecretsManagerKeys,
+)
+
+__all__ = [
+    "Address",
+    "CapacitySetting",
+    "DiscoverySetting",
+    "DnsDiscovery",
+    "EcsCapacity",
+    "FileKeys",
+    "FixedCapacity",
+    "FixedDiscovery",
+    "InlineKeys",
+    "KeysSetting",
+    "KubernetesCapacity",
+    "LocalCapacity",
+    "NoKeys",
+    "SecretsManagerKeys",
+    "Settings",
+    "SettingsError",
+]
 
 # Kubernetes sets GATEWAY_PORT=tcp://... in every pod of a namespace that has a Service called "gateway".
 _SERVICE_LINK = "; Kubernetes made this from a Service called gateway: set enableServiceLinks: false in the pod"
+
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class SettingsError(ValueError):
@@ -25,66 +60,6 @@ class SettingsError(ValueError):
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
         super().__init__("\n".join(problems))
-
-
-@dataclass(frozen=True, slots=True)
-class FixedDiscovery:
-    """Replicas at addresses that never change."""
-
-    addresses: tuple[Address, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class DnsDiscovery:
-    """Replicas at every A record of a name, all on one port."""
-
-    host: str
-    port: int
-
-
-@dataclass(frozen=True, slots=True)
-class FixedCapacity:
-    """Somebody else decides how many replicas run."""
-
-
-@dataclass(frozen=True, slots=True)
-class EcsCapacity:
-    """Replicas are tasks of an ECS service on instances of an auto scaling group."""
-
-    cluster: str
-    service: str
-    auto_scaling_group: str
-
-
-@dataclass(frozen=True, slots=True)
-class NoKeys:
-    """Every request is let in."""
-
-
-@dataclass(frozen=True, slots=True)
-class InlineKeys:
-    """A keys document that was in an environment variable."""
-
-    document: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class FileKeys:
-    """A keys document in a file, read again when it changes."""
-
-    path: Path
-
-
-@dataclass(frozen=True, slots=True)
-class SecretsManagerKeys:
-    """A keys document in AWS Secrets Manager, read again every minute."""
-
-    secret_id: str
-
-
-DiscoverySetting = FixedDiscovery | DnsDiscovery
-CapacitySetting = FixedCapacity | EcsCapacity
-KeysSetting = NoKeys | InlineKeys | FileKeys | SecretsManagerKeys
 
 
 def _text(value: str) -> str:
@@ -121,48 +96,11 @@ def _json_object(value: str) -> dict[str, Any]:
     return document
 
 
-def _address(url: str) -> Address:
-    parts = urllib.parse.urlsplit(url.strip())
-    if parts.scheme != "http" or not parts.hostname or parts.path.strip("/") or parts.query or parts.username:
-        raise ValueError(f"{url!r} is not of the form http://HOST:PORT")
-    return parts.hostname, parts.port or 80
-
-
-def _discovery(value: str) -> DiscoverySetting:
-    kind, _, rest = value.partition(":")
-    if kind == "fixed" and rest:
-        return FixedDiscovery(tuple(dict.fromkeys(_address(url) for url in rest.split(","))))
-    host, _, port = rest.rpartition(":")
-    if kind == "dns" and host and port.isdigit() and 0 < int(port) < 65536:
-        return DnsDiscovery(host, int(port))
-    raise ValueError(f"{value!r} is neither fixed:http://HOST:PORT[,http://HOST:PORT...] nor dns:NAME:PORT")
-
-
-def _capacity(value: str) -> CapacitySetting:
-    kind, _, rest = value.partition(":")
-    if value == "fixed":
-        return FixedCapacity()
-    # An auto scaling group's name may hold slashes; a cluster's and a service's may not.
-    names = rest.split("/", 2)
-    if kind == "ecs" and len(names) == 3 and all(names):
-        return EcsCapacity(*names)
-    raise ValueError(f"{value!r} is neither fixed nor ecs:CLUSTER/SERVICE/AUTO_SCALING_GROUP")
-
-
-def _keys(value: str, environment: Mapping[str, str]) -> KeysSetting:
-    kind, _, rest = value.partition(":")
-    if value == "none":
-        return NoKeys()
-    if kind == "env" and rest:
-        if not environment.get(rest):
-            raise ValueError(f"names the variable {rest}, which is not set or empty")
-        return InlineKeys(environment[rest])
-    if kind == "file" and rest:
-        return FileKeys(Path(rest))
-    if kind == "secretsmanager" and rest:
-        return SecretsManagerKeys(rest)
-    # Never the value itself: a person may have put the key where its source belongs.
-    raise ValueError("is none of: none, env:VARIABLE, file:/PATH, secretsmanager:ARN")
+def _networks(value: str) -> tuple[Network, ...]:
+    try:
+        return tuple(ipaddress.ip_network(part.strip()) for part in value.split(","))
+    except ValueError as error:
+        raise ValueError(f"{value!r} is not networks like 10.0.0.0/16,fd00::/8 ({error})") from None
 
 
 def _host(value: str) -> str:
@@ -182,10 +120,11 @@ class Settings:
 
     model: str = _setting(_text)
     """Name the model is served under; always listed in /v1/models, and the only one a body may name."""
-    discovery: DiscoverySetting = _setting(_discovery)  # noqa: RUF009 - a dataclass field
+    discovery: DiscoverySetting = _setting(seams.discovery)  # noqa: RUF009 - a dataclass field
     """Where replicas are found: `fixed:http://HOST:PORT,...` or `dns:NAME:PORT`."""
-    capacity: CapacitySetting = _setting(_capacity, FixedCapacity())  # noqa: RUF009 - a dataclass field
-    """What starts the first replica: `fixed` (nothing) or `ecs:CLUSTER/SERVICE/AUTO_SCALING_GROUP`."""
+    capacity: CapacitySetting = _setting(seams.capacity, FixedCapacity())  # noqa: RUF009 - a dataclass field
+    """What starts the first replica: `fixed` (nothing), `ecs:CLUSTER/SERVICE/AUTO_SCALING_GROUP`,
+    `kubernetes:NAMESPACE/DEPLOYMENT` or `local:http://HOST:PORT`."""
     keys: KeysSetting = _setting(_text, NoKeys())  # noqa: RUF009 - a dataclass field
     """Where API keys come from: `none`, `env:VARIABLE`, `file:/PATH`, `secretsmanager:ARN`; see `keys`."""
     info: dict[str, Any] = field(default_factory=dict, metadata={"parse": _json_object})
@@ -195,14 +134,23 @@ class Settings:
     port: int = _setting(_whole(1, 65535), 8080)
     metrics_port: int = _setting(_whole(1, 65535), 9090)
 
+    count: int = _setting(_whole(1, 1000), 1)
+    """How many gateways share the engine. Each takes its share of what holds for all of them together."""
+    trusted_proxies: tuple[Network, ...] = _setting(_networks, ())
+    """Networks of the load balancers, e.g. `10.0.0.0/16`: whose X-Forwarded-For is believed."""
+
     concurrency_per_replica: int = _setting(_whole(1, 100_000), 16)
-    """Requests in flight to one replica from this gateway; the rest wait here."""
+    """Requests in flight to one replica from all gateways; the rest wait here."""
     max_queued_requests: int = _setting(_whole(0, 1_000_000), 256)
     """Requests waiting, for a free slot or for a cold engine; beyond it, 429."""
     max_queued_bytes: int = _setting(_whole(0, 1 << 40), 64 << 20)
     """Bytes of body held for those that wait and for those still being received; beyond it, 429."""
     max_body_bytes: int = _setting(_whole(1, 1 << 34), 20 << 20)
     """Beyond it, 413."""
+    max_json_depth: int = _setting(_whole(1, 900), 100)
+    """Arrays and objects within one another in a body; beyond it, 400."""
+    max_tokens: int = _setting(_whole(0, 1 << 31), 0)
+    """Most tokens a request may ask for; beyond it, 400. Put into a request that names none. 0: no cap."""
     max_header_bytes: int = _setting(_whole(1024, 1 << 20), 64 << 10)
     """Request line and headers together; beyond it, 431."""
 
@@ -229,6 +177,10 @@ class Settings:
     probe_seconds: float = _setting(_seconds(0.01, 60), 1.0)
     """How often each replica's /health is asked."""
     probe_timeout_seconds: float = _setting(_seconds(0.01, 60), 5.0)
+    eject_after_failures: int = _setting(_whole(1, 1000), 5)
+    """Failed requests in a row after which a replica is left out, well as its /health may be."""
+    eject_seconds: float = _setting(_seconds(0.01, 300), 10.0)
+    """For how long, the first time; twice as long each time after, up to 300."""
     keys_reload_seconds: float = _setting(_seconds(0.01, 3600), 0.0)
     """How often keys are read again; 0, the default: 2 for a file, 60 for Secrets Manager."""
 
@@ -241,6 +193,11 @@ class Settings:
     """When set, demand is also printed as CloudWatch embedded metrics in this namespace."""
     stack: str = _setting(_text, "")
     """Value of the embedded metrics' dimension Stack."""
+
+    @property
+    def concurrency_share(self) -> int:
+        """Requests in flight to one replica from this gateway alone, so that all together keep the limit."""
+        return max(1, self.concurrency_per_replica // self.count)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -256,7 +213,7 @@ class Settings:
                 continue
             try:
                 if setting.name == "keys":
-                    values["keys"] = _keys(value, environment)
+                    values["keys"] = seams.keys(value, environment)
                 else:
                     values[setting.name] = setting.metadata["parse"](value)
             except ValueError as error:

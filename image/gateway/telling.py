@@ -47,9 +47,9 @@ class Telling:
             ttft = e.first_byte - e.started
             metrics.first_token(e.label, ttft)
         if e.tokens_in is not None:
-            metrics.tokens(e.key, "in", e.tokens_in)
+            metrics.tokens(e.key.name, "in", e.tokens_in)
         if e.tokens_out is not None:
-            metrics.tokens(e.key, "out", e.tokens_out)
+            metrics.tokens(e.key.name, "out", e.tokens_out)
             tokens_per_second = round(e.tokens_out / max(total - (queued or 0), 1e-6), 1)
         if not log:
             return
@@ -59,7 +59,8 @@ class Telling:
                 "level": "info" if e.status < 500 else "error",
                 "event": "request",
                 "request_id": e.request_id,
-                "key": e.key or None,
+                "client": e.client,
+                "key": e.key.name or None,
                 "model": e.model,
                 "method": e.method,
                 "path": e.path[:256],

@@ -45,6 +45,7 @@ class Connection(asyncio.Protocol):
         self._paused = False
         self._in_exchange = False
         self._framed = False
+        self._heard = False
         self._head_complete = False
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
@@ -56,7 +57,7 @@ class Connection(asyncio.Protocol):
         """Begin an exchange: write a request."""
         assert self._transport is not None
         self._in_exchange = True
-        self._framed = self._head_complete = self.complete = self.reusable = False
+        self._framed = self._head_complete = self.complete = self.reusable = self._heard = False
         self.headers = []
         if len(body) < _JOIN_BYTES:
             self._transport.write(head + body)
@@ -104,6 +105,10 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
             self._transport = None
 
+    def unheard(self) -> bool:
+        """Whether not a byte has come since the request was sent."""
+        return not self._heard
+
     async def _wait(self) -> None:
         # What came before a failure is handed out first: only who would have to wait is told.
         if self._failure is not None:
@@ -130,6 +135,7 @@ class Connection(asyncio.Protocol):
         if not self._in_exchange:  # an answer nobody asked for
             self.close()
             return
+        self._heard = True
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:

@@ -1,17 +1,20 @@
-"""From zero: one wake at a time, tried again while requests wait, and what became of it."""
+"""From zero: one wake at a time, tried again while requests wait, what keeps it, and what became of it."""
 
 from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
+from typing import Any
 
+from image.gateway import ledger
 from image.gateway.capacity import Capacity, CapacityError
 from image.gateway.telling import Telling
 
 
 class Waker:
-    """Wakes capacity while it is wanted. `last_error` is the reason the last try failed, in words for clients."""
+    """Wakes capacity while it is wanted. `last_error` is the reason that nothing comes, in words for clients."""
 
     def __init__(
         self,
@@ -23,6 +26,8 @@ class Waker:
         first_backoff_seconds: float = 1.0,
         longest_backoff_seconds: float = 60.0,
         again_seconds: float = 60.0,
+        check_seconds: float = 15.0,
+        follow_seconds: float = 1800.0,
     ) -> None:
         self._capacity = capacity
         self._telling = telling
@@ -31,9 +36,13 @@ class Waker:
         self._first_backoff_seconds = first_backoff_seconds
         self._longest_backoff_seconds = longest_backoff_seconds
         self._again_seconds = again_seconds
+        self._check_seconds = check_seconds
+        self._follow_seconds = follow_seconds
         self._task: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self.last_error: str | None = None
+        self.last_cold_start: dict[str, Any] | None = None
+        """The newest cold start's ledger."""
 
     @property
     def waking(self) -> bool:
@@ -60,9 +69,12 @@ class Waker:
         self._task = None
         if not task.cancelled() and (error := task.exception()) is not None:
             self._telling.event("wake_broken", level="error", error=repr(error))
+        elif not task.cancelled() and self._waiting() and not self._ready():
+            self.need()  # lost again while the ledger was written
 
     async def _run(self) -> None:
-        started = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        began, wall_clock = loop.time(), time.time()
         backoff = self._first_backoff_seconds
         self._telling.event("wake", capacity=self._capacity.kind)
         while not self._ready():
@@ -73,23 +85,59 @@ class Waker:
                 self._telling.metrics.wakes.labels("failed").inc()
                 self._telling.event("wake_failed", level="error", error=error.detail, again_in_seconds=backoff)
                 # Several gateways must not come back at the same moment.
-                pause = backoff * random.uniform(0.8, 1.2)  # noqa: S311
+                await self._until_ready(backoff * random.uniform(0.8, 1.2))  # noqa: S311
                 backoff = min(backoff * 2, self._longest_backoff_seconds)
+                followed_until = 0.0
             else:
-                self.last_error = None
                 self._telling.metrics.wakes.labels("ok").inc()
+                backoff = self._first_backoff_seconds
+                followed_until = began + self._follow_seconds
                 # Once more after a while: an idle alarm may have set it to zero at the same moment.
-                pause, backoff = self._again_seconds, self._first_backoff_seconds
-            await self._until_ready(pause)
+                await self._watch(wall_clock)
+            # Whoever waited may be gone, but what was asked for comes: followed for the ledger, and asked for no more.
+            while not self._ready() and not self._waiting() and loop.time() < followed_until:
+                await self._watch(wall_clock)
             if not self._waiting():
                 break
         if self._ready():
-            seconds = asyncio.get_running_loop().time() - started
             self.last_error = None
+            seconds = loop.time() - began
             self._telling.metrics.cold_start_seconds.observe(seconds)
             self._telling.event("wake_over", seconds=round(seconds, 3))
+            await self._write_ledger(wall_clock, wall_clock + seconds)
         else:
             self._telling.event("wake_given_up", reason="nobody waits any more")
+
+    async def _watch(self, since: float) -> None:
+        """Wait for a ready replica, and learn meanwhile what keeps it."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._again_seconds
+        while not self._ready() and (left := until - loop.time()) > 0:
+            await self._until_ready(min(self._check_seconds, left))
+            if self._ready():
+                return
+            try:
+                await self._capacity.check(since)
+            except CapacityError as error:
+                if self.last_error != str(error):
+                    self._telling.metrics.wakes.labels("blocked").inc()
+                    self._telling.event("wake_blocked", level="error", error=error.detail)
+                self.last_error = str(error)
+            else:
+                self.last_error = None
+
+    async def _write_ledger(self, began: float, ready: float) -> None:
+        try:
+            ends = await self._capacity.phase_ends(began)
+        except CapacityError as error:
+            self._telling.event("phases_unknown", level="error", error=error.detail)
+            ends = {}
+        found = ledger.entries(began, ready, ends, self._capacity.kind)
+        for entry in found:
+            self._telling.metrics.cold_start_phase_seconds.labels(entry.phase).observe(entry.seconds)
+        phases = ledger.as_json(found)
+        self.last_cold_start = {"began": round(began, 3), "seconds": round(ready - began, 3), "phases": phases}
+        self._telling.event("cold_start", **self.last_cold_start)
 
     async def _until_ready(self, seconds: float) -> None:
         """Wait so long at most for a ready replica."""

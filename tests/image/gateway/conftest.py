@@ -16,6 +16,7 @@ import uvloop
 
 from image.gateway.capacity import Capacity, CapacityError
 from image.gateway.discovery import Discovery
+from image.gateway.keys import KeyRing
 from image.gateway.service import Service
 from image.gateway.settings import Address, FixedDiscovery, InlineKeys, Settings
 from image.gateway.telling import Telling
@@ -59,6 +60,8 @@ class Cloud:
         self.engines = engines
         self.wakes = 0
         self.failures: list[CapacityError] = []
+        self.trouble: CapacityError | None = None
+        self.phases: dict[str, float] = {}
         self.here: frozenset[Address] = frozenset()
 
     async def addresses(self) -> frozenset[Address]:
@@ -68,6 +71,13 @@ class Cloud:
         self.wakes += 1
         if self.failures:
             raise self.failures.pop(0)
+
+    async def check(self, since: float) -> None:
+        if self.trouble is not None:
+            raise self.trouble
+
+    async def phase_ends(self, since: float) -> dict[str, float]:
+        return {phase: since + seconds for phase, seconds in self.phases.items()}
 
     def arrive(self) -> None:
         self.here = frozenset(("127.0.0.1", engine.port) for engine in self.engines)
@@ -122,6 +132,12 @@ async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - what changes is the gateway's, and tells nobody
             await asyncio.sleep(0.002)
+
+
+def name_of(ring: KeyRing, authorization: bytes | None) -> str | None:
+    """The name of the key in an Authorization header; None when it is not let in."""
+    key = ring.find(authorization)
+    return None if key is None else key.name
 
 
 class StartGateway(Protocol):

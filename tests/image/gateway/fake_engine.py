@@ -86,6 +86,7 @@ class FakeEngine:
         self.go_on = asyncio.Event()  # what a behaviour waits for
         self.reached = asyncio.Event()  # what a behaviour tells
         self.abandoned = asyncio.Event()  # the gateway closed a connection in the middle
+        self.answered: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -106,6 +107,12 @@ class FakeEngine:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def abandoned_after(self, request: asyncio.Task[Any]) -> None:
+        """Have the client of a request leave it in the middle."""
+        await self.reached.wait()
+        request.cancel()
+        await asyncio.wait_for(self.abandoned.wait(), 1)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -228,6 +235,16 @@ async def flood(request: Request, line: Line) -> None:
 async def reset(request: Request, line: Line) -> None:
     line.reset()
     await line.gone()
+
+
+async def close_when_asked_again(request: Request, line: Line) -> None:
+    """As a server whose idle timeout runs out just when a request comes: the second one on a connection is dropped."""
+    if line.writer in line.engine.answered:
+        line.reset()
+        await line.gone()
+    else:
+        line.engine.answered.add(line.writer)
+        await answer(request, line)
 
 
 async def reset_within_a_stream(request: Request, line: Line) -> None:

@@ -24,14 +24,14 @@ async def test_a_ticket_that_may_not_use_a_replica_does_not_hold_up_those_behind
     rotation = [first, second]
     admission = Admission(SETTINGS, lambda: rotation, lambda: None)
     held = [admission.try_take() for _ in range(4)]
-    picky, other = admission.enqueue(1, [first], again=True), admission.enqueue(1)
+    picky, other = admission.enqueue(1, excluded=[first], again=True), admission.enqueue(1)
     admission.release(first)
     assert not picky.slot.done()
     assert other.slot.result() is first
     admission.release(second)
     assert picky.slot.result() is second
     assert held.count(first) == held.count(second) == 2
-    assert (admission.running, admission.waiting, admission.bytes) == (4, 0, 0)
+    assert (admission.running, admission.waiting, admission.waiting_bytes) == (4, 0, 0)
 
 
 async def test_a_new_request_does_not_overtake_those_that_wait() -> None:
@@ -57,7 +57,7 @@ async def test_a_slot_given_to_one_who_leaves_is_given_on() -> None:
 
     admission = Admission(SETTINGS, lambda: rotation, note_cold)
     tickets = [admission.enqueue(10) for _ in range(4)]
-    assert (admission.held, admission.queued, admission.bytes, cold) == (4, 0, 40, 8)
+    assert (admission.held, admission.queued, admission.waiting_bytes, cold) == (4, 0, 40, 8)
     tickets[0].slot.cancel()  # its task was cancelled while it waited
     rotation.append(only)
     admission.dispatch()
@@ -65,7 +65,7 @@ async def test_a_slot_given_to_one_who_leaves_is_given_on() -> None:
     admission.leave(tickets[0])
     admission.leave(tickets[1])  # had a slot already
     assert tickets[3].slot.result() is only
-    assert (admission.running, only.outstanding, admission.bytes) == (2, 2, 0)
+    assert (admission.running, only.outstanding, admission.waiting_bytes) == (2, 2, 0)
 
 
 async def test_bounds() -> None:
@@ -105,12 +105,12 @@ async def test_whatever_happens_the_books_balance() -> None:
         match dice.randrange(6):
             case 0 | 1:
                 excluded = dice.sample(all_replicas, dice.randrange(2))
-                taken = admission.try_take(excluded)
+                taken = admission.try_take(excluded=excluded)
                 if taken is not None:
                     assert taken not in excluded
                     running.append(taken)
                 elif admission.waiting < SETTINGS.max_queued_requests:
-                    tickets.append(admission.enqueue(5, excluded, again=bool(excluded)))
+                    tickets.append(admission.enqueue(5, excluded=excluded, again=bool(excluded)))
             case 2 | 3 if running:
                 admission.release(running.pop(dice.randrange(len(running))))
             case 4 if tickets:
@@ -125,10 +125,10 @@ async def test_whatever_happens_the_books_balance() -> None:
         running += [ticket.slot.result() for ticket in tickets if ticket.slot.done()]
         tickets = [ticket for ticket in tickets if not ticket.slot.done()]
         assert admission.running == len(running) == sum(r.outstanding for r in all_replicas)
-        assert admission.bytes == 5 * admission.waiting == 5 * len(tickets)
+        assert admission.waiting_bytes == 5 * admission.waiting == 5 * len(tickets)
     for ticket in tickets:
         admission.leave(ticket)
     for taken in running:
         admission.release(taken)
-    assert (admission.demand, admission.bytes) == (0, 0)
+    assert (admission.demand, admission.waiting_bytes) == (0, 0)
     await asyncio.sleep(0)

@@ -175,7 +175,7 @@ async def test_a_body_beyond_the_cap(start_engine: StartEngine, start_gateway: S
     assert response.status_code == 413
     assert (await gateway.chat(pad=pad[:150_000])).status_code == 200
     assert len(engine.requests) == 1
-    assert gateway.service.admission.bytes == 0
+    assert gateway.service.admission.waiting_bytes == 0
     assert await gateway.metric('gateway_refusals_total{reason="body_too_large"}') == 2
 
 

@@ -13,8 +13,10 @@ from moto.server import ThreadedMotoServer
 
 from image.gateway import aws as gateway_aws
 from image.gateway import keys
-from image.gateway.capacity import CapacityError, Ecs
+from image.gateway.capacity import CapacityError
+from image.gateway.capacity_ecs import Ecs
 from image.gateway.settings import EcsCapacity, SecretsManagerKeys
+from tests.image.gateway.conftest import name_of
 
 
 @pytest.fixture(scope="module")
@@ -132,12 +134,12 @@ async def test_keys_come_from_a_secret_and_are_rotated(aws: boto3.session.Sessio
     assert source is not None
     ring = keys.KeyRing()
     await keys.load(ring, source)
-    assert ring.name_of(b"Bearer sk-1") == "alice"
+    assert name_of(ring, b"Bearer sk-1") == "alice"
     assert await source.read() is None, "not changed"
     secrets.put_secret_value(SecretId=arn, SecretString="sk-2")
     ring.replace(keys.parse_document(await source.read() or ""))
-    assert ring.name_of(b"Bearer sk-1") is None
-    assert ring.name_of(b"Bearer sk-2") == "default"
+    assert name_of(ring, b"Bearer sk-1") is None
+    assert name_of(ring, b"Bearer sk-2") == "default"
     secrets.put_secret_value(SecretId=arn, SecretBinary=b"sk-3")
     with pytest.raises(keys.KeysError, match="holds no text"):
         await source.read()

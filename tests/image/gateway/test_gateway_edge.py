@@ -81,7 +81,7 @@ async def test_a_body_that_drips_is_a_408(start_engine: StartEngine, start_gatew
         await asyncio.wait_for(reader.read(), 5)
         writer.close()
     assert engine.requests == []
-    assert gateway.service.admission.bytes == 0
+    assert gateway.service.admission.waiting_bytes == 0
 
 
 async def test_bodies_being_received_are_bounded_together(
@@ -98,7 +98,7 @@ async def test_bodies_being_received_are_bounded_together(
     assert b" 429 " in await reader.readuntil(b"\r\n\r\n")
     for writer in writers:
         writer.close()
-    await until(lambda: gateway.service.admission.bytes == 0)
+    await until(lambda: gateway.service.admission.waiting_bytes == 0)
 
 
 async def test_garbage_behind_a_request_does_not_get_into_its_answer(
@@ -116,6 +116,41 @@ async def test_garbage_behind_a_request_does_not_get_into_its_answer(
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert b"400" not in answer
     await until(lambda: gateway.service.admission.running == 0)
+
+
+async def test_pipelined_requests_are_answered_in_turn(start_engine: StartEngine, start_gateway: StartGateway) -> None:
+    engine = await start_engine(fake_engine.drip)
+    gateway = await start_gateway(engine)
+    body = json.dumps({"model": MODEL, "stream": True}).encode()
+    chat = f"POST /v1/completions HTTP/1.1\r\n{AUTHORIZED}content-length: {len(body)}\r\n\r\n".encode() + body
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    writer.write(chat + b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n" + chat + b"GET /nowhere HTTP/1.1\r\nhost: x\r\n\r\n")
+    for expected in (b" 200 ", b" 200 ", b" 200 ", b" 404 "):
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert expected in head
+        if b"chunked" in head:
+            await reader.readuntil(b"0\r\n\r\n")
+        else:
+            await reader.readuntil(b"}\n" if expected == b" 404" else b"}")
+            if expected == b" 404 ":
+                break
+    writer.close()
+    assert len(engine.requests) == 2
+
+
+async def test_more_pipelined_requests_than_anybody_needs(
+    start_engine: StartEngine, start_gateway: StartGateway
+) -> None:
+    engine = await start_engine(fake_engine.say_nothing)
+    gateway = await start_gateway(engine)
+    body = json.dumps({"model": MODEL}).encode()
+    chat = f"POST /v1/completions HTTP/1.1\r\n{AUTHORIZED}content-length: {len(body)}\r\n\r\n".encode() + body
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    writer.write(chat * 100)
+    assert b" 400 " in await asyncio.wait_for(reader.read(), 5)
+    writer.close()
+    await until(lambda: not gateway.service.app.active)
+    assert len(engine.requests) <= 1
 
 
 async def test_an_upgrade_is_not_taken_up(start_engine: StartEngine, start_gateway: StartGateway) -> None:

@@ -29,14 +29,14 @@ async def test_twenty_requests_to_a_cold_engine_wake_it_once_and_are_answered(
     assert info["state"] == "waking"
     assert info["requests"] == {"running": 0, "held": 20, "queued": 0}
     assert await gateway.metric("gateway_demand") == 20
-    assert gateway.service.admission.bytes > 0
+    assert gateway.service.admission.waiting_bytes > 0
     cloud.arrive()
     responses = await asyncio.gather(*requests)
     assert {response.status_code for response in responses} == {200}
     assert responses[1].content == b"".join(EVENTS)
     assert cloud.wakes == 1
     assert cloud.engines[0].most_running <= 4
-    assert gateway.service.admission.bytes == 0
+    assert gateway.service.admission.waiting_bytes == 0
     assert await gateway.metric("gateway_cold_start_seconds_count") == 1
     assert await gateway.metric('gateway_wakes_total{outcome="ok"}') == 1
     assert len(gateway.log("wake")) == 1
@@ -148,7 +148,7 @@ async def test_the_queue_is_bounded_in_count_and_in_bytes(start_gateway: StartGa
     assert gateway.log()[-1]["error"] == "queue_full"
     assert (await gateway.client.get("/health")).status_code == 200
     assert {(await request).status_code for request in waiting} == {503}
-    assert gateway.service.admission.bytes == 0
+    assert gateway.service.admission.waiting_bytes == 0
 
 
 async def test_those_that_wait_go_first_come_first_served(
@@ -177,7 +177,7 @@ async def test_a_client_that_leaves_while_it_waits_frees_its_place(start_gateway
     for request in requests:
         request.cancel()
     await held(gateway, 0)
-    assert gateway.service.admission.bytes == 0
+    assert gateway.service.admission.waiting_bytes == 0
     await until(lambda: len(gateway.log()) == 5)
     assert await gateway.metric('gateway_cancellations_total{stage="waiting"}') == 5
 

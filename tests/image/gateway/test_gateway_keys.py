@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from image.gateway import keys
+from image.gateway.limits import Key, Limits
 from image.gateway.settings import FileKeys, InlineKeys
 from image.gateway.telling import Telling
-from tests.image.gateway.conftest import until
+from tests.image.gateway.conftest import name_of, until
 
 
 @pytest.mark.parametrize(
@@ -25,7 +26,7 @@ from tests.image.gateway.conftest import until
     ],
 )
 def test_documents(document: str, expected: dict[str, str]) -> None:
-    assert keys.parse_document(document) == expected
+    assert {text: key.name for text, key in keys.parse_document(document).items()} == expected
 
 
 @pytest.mark.parametrize(
@@ -36,6 +37,11 @@ def test_documents(document: str, expected: dict[str, str]) -> None:
         ("{}", "no key"),
         ('{"alice": "sk-hidden"', "begins as JSON"),
         ('{"alice": ["sk-hidden"]}', "'alice'"),
+        ('{"alice": {"key": "sk-hidden", "limit": {}}}', "not of the form"),
+        ('{"alice": {"key": "sk-hidden", "limits": [1]}}', "not of the form"),
+        ('{"alice": {"key": "sk-hidden", "limits": {"rpm": 1}}}', "'rpm' is not a limit; set concurrency"),
+        ('{"alice": {"key": "sk-hidden", "limits": {"concurrency": 0}}}', "concurrency is 0"),
+        ('{"alice": {"limits": {"concurrency": 1}}}', "'alice'"),
         ('{"alice": ""}', "'alice'"),
         ("alice=sk-hidden with spaces", "'alice'"),
         ("alice=sk-hidden\nbob=sk-hidden", "same key"),
@@ -48,13 +54,21 @@ def test_bad_documents_are_refused_without_a_word_of_a_key(document: str, says: 
     assert raised.value.__cause__ is None
 
 
+def test_a_key_may_have_limits() -> None:
+    document = (
+        '{"alice": {"key": "sk-1", "limits": {"concurrency": 2, "tokens_per_minute": 900}}, "bob": {"key": "sk-2"}}'
+    )
+    found = keys.parse_document(document)
+    assert found == {"sk-1": Key("alice", Limits(2, None, 900)), "sk-2": Key("bob", Limits())}
+
+
 def test_a_ring_before_its_first_document_lets_nobody_in() -> None:
     ring = keys.KeyRing()
-    assert ring.name_of(b"Bearer ") is None
-    assert ring.name_of(None) is None
-    ring.replace({"sk-1": "alice"})
-    assert ring.name_of(b"Bearer sk-1") == "alice"
-    assert ring.name_of(b"Bearer sk-2") is None
+    assert name_of(ring, b"Bearer ") is None
+    assert name_of(ring, None) is None
+    ring.replace({"sk-1": Key("alice")})
+    assert name_of(ring, b"Bearer sk-1") == "alice"
+    assert name_of(ring, b"Bearer sk-2") is None
 
 
 async def test_a_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
@@ -69,16 +83,16 @@ async def test_a_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
     task = asyncio.create_task(keys.keep_fresh(ring, source, 0.01, telling))
 
     path.write_text("alice=sk-1\nbob=sk-22")
-    await until(lambda: ring.name_of(b"Bearer sk-22") == "bob")
+    await until(lambda: name_of(ring, b"Bearer sk-22") == "bob")
     path.write_text("")  # half written: everybody stays
     await until(lambda: telling.metrics.key_reload_failures._value.get() >= 1)
-    assert ring.name_of(b"Bearer sk-1") == "alice"
+    assert name_of(ring, b"Bearer sk-1") == "alice"
     path.unlink()
     await until(lambda: telling.metrics.key_reload_failures._value.get() >= 3)
-    assert ring.name_of(b"Bearer sk-1") == "alice"
+    assert name_of(ring, b"Bearer sk-1") == "alice"
     path.write_text("bob=sk-22")
-    await until(lambda: ring.name_of(b"Bearer sk-1") is None)
-    assert ring.name_of(b"Bearer sk-22") == "bob"
+    await until(lambda: name_of(ring, b"Bearer sk-1") is None)
+    assert name_of(ring, b"Bearer sk-22") == "bob"
 
     task.cancel()
     telling.flush()
@@ -97,4 +111,4 @@ async def test_sources_that_cannot_be_read_to_begin_with(tmp_path: Path) -> None
     with pytest.raises(keys.KeysError, match="UTF-8"):
         await keys.load(ring, keys.source_of(FileKeys(tmp_path / "binary")))
     await keys.load(ring, keys.source_of(InlineKeys("sk-1")))
-    assert ring.name_of(b"Bearer sk-1") == "default"
+    assert name_of(ring, b"Bearer sk-1") == "default"

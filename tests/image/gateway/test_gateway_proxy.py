@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
 
 import httpx2
@@ -66,6 +67,9 @@ async def test_headers_of_one_hop_stay_there(start_engine: StartEngine, start_ga
             "x-request-id": "abc-123",
             "traceparent": trace,
             "x-other": "kept",
+            "x-forwarded-for": "6.6.6.6",
+            "forwarded": "for=6.6.6.6",
+            "x-real-ip": "6.6.6.6",
         }
     )
     received = engine.requests[0].headers
@@ -75,7 +79,28 @@ async def test_headers_of_one_hop_stay_there(start_engine: StartEngine, start_ga
     assert received["host"] == f"127.0.0.1:{engine.port}"
     hidden = {"connection", "x-private", "te", "proxy-authorization", "accept-encoding", "authorization"}
     assert not hidden & received.keys()
+    assert received["x-forwarded-for"] == "127.0.0.1"
+    assert not {"forwarded", "x-real-ip"} & received.keys()
     assert "server" not in response.headers
+
+
+async def test_only_a_trusted_proxy_says_who_the_client_is(
+    start_engine: StartEngine, start_gateway: StartGateway
+) -> None:
+    engine = await start_engine()
+    networks = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("10.0.0.0/8"))
+    for trusted, said, client in (
+        ((), "1.2.3.4", "127.0.0.1"),
+        (networks, "1.2.3.4", "1.2.3.4"),
+        (networks, "6.6.6.6, 1.2.3.4, 10.1.1.1", "1.2.3.4"),
+        (networks, "10.1.1.1", "10.1.1.1"),
+        (networks, "nonsense", "127.0.0.1"),
+        (networks, "2001:db8::1", "2001:db8::1"),
+    ):
+        gateway = await start_gateway(engine, trusted_proxies=trusted)
+        await gateway.chat(headers={"x-forwarded-for": said})
+        assert engine.requests[-1].headers["x-forwarded-for"] == client
+        assert gateway.log()[0]["client"] == client
 
 
 async def test_a_bad_request_id_is_replaced(start_engine: StartEngine, start_gateway: StartGateway) -> None:
@@ -146,7 +171,7 @@ async def test_a_large_body_arrives_whole(start_engine: StartEngine, start_gatew
         response = await gateway.chat(messages=[{"role": "user", "content": content}])
         assert response.status_code == 200
         assert engine.requests[-1].json["messages"][0]["content"] == content
-    assert gateway.service.admission.bytes == 0
+    assert gateway.service.admission.waiting_bytes == 0
 
 
 # Faults: each has a defined answer, and the gateway lives
@@ -224,6 +249,18 @@ async def test_a_request_one_replica_dropped_is_answered_by_another(
     gateway = await start_gateway(*engines, probe_seconds=60)
     assert [(await gateway.chat()).status_code for _ in range(3)] == [200] * 3
     assert len(engines[0].requests) <= 1, "it is out of rotation until it answers a probe"
+
+
+async def test_a_request_that_crosses_the_close_of_an_idle_connection_is_sent_again(
+    start_engine: StartEngine, start_gateway: StartGateway
+) -> None:
+    engine = await start_engine(fake_engine.close_when_asked_again)
+    gateway = await start_gateway(engine, probe_seconds=60)
+    assert [(await gateway.chat()).status_code for _ in range(5)] == [200] * 5
+    assert await gateway.metric("gateway_retries_total") == 4
+    assert await gateway.metric("gateway_replicas_ready") == 1
+    engine.behaviour = fake_engine.reset
+    assert (await gateway.chat()).status_code == 502, "on a fresh connection it is the request's own doing"
 
 
 async def test_an_engine_that_never_answers_is_a_504(start_engine: StartEngine, start_gateway: StartGateway) -> None:

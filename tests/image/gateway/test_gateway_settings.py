@@ -11,11 +11,15 @@ from image.gateway.settings import (
     FixedCapacity,
     FixedDiscovery,
     InlineKeys,
+    KubernetesCapacity,
+    LocalCapacity,
     NoKeys,
     SecretsManagerKeys,
     Settings,
     SettingsError,
 )
+from infra.planning import make_plan
+from infra.stack_files import load_stack
 
 LEAST = {"GATEWAY_MODEL": "org/model", "GATEWAY_DISCOVERY": "fixed:http://127.0.0.1:8000"}
 
@@ -55,6 +59,44 @@ def test_every_kind_of_seam() -> None:
     arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:keys-AbCdEf"
     assert Settings.from_environment({**LEAST, "GATEWAY_KEYS": f"secretsmanager:{arn}"}).keys == SecretsManagerKeys(arn)
     assert Settings.from_environment({**LEAST, "GATEWAY_KEYS": "file:/run/keys"}).keys == FileKeys(Path("/run/keys"))
+
+
+def test_the_other_capacities_and_networks() -> None:
+    settings = Settings.from_environment(
+        {**LEAST, "GATEWAY_CAPACITY": "kubernetes:vllm/engine", "GATEWAY_TRUSTED_PROXIES": "10.0.0.0/16, fd00::/8"}
+    )
+    assert settings.capacity == KubernetesCapacity("vllm", "engine")
+    assert [str(network) for network in settings.trusted_proxies] == ["10.0.0.0/16", "fd00::/8"]
+    local = Settings.from_environment({**LEAST, "GATEWAY_CAPACITY": "local:http://127.0.0.1:8999"})
+    assert local.capacity == LocalCapacity(("127.0.0.1", 8999))
+
+
+@pytest.mark.parametrize(("concurrency", "count", "share"), [(16, 1, 16), (16, 2, 8), (16, 3, 5), (2, 3, 1)])
+def test_gateways_share_a_replicas_slots(concurrency: int, count: int, share: int) -> None:
+    variables = {"GATEWAY_CONCURRENCY_PER_REPLICA": str(concurrency), "GATEWAY_COUNT": str(count)}
+    assert Settings.from_environment({**LEAST, **variables}).concurrency_share == share
+
+
+@pytest.mark.parametrize("stack", ["dev", "prod"])
+def test_what_the_plan_and_its_rendering_set_is_what_the_gateway_takes(stack: str) -> None:
+    plan = make_plan(load_stack(stack)).gateway
+    settings = Settings.from_environment(
+        {
+            **plan.environment,
+            # What only the AWS rendering knows.
+            "AWS_REGION": "eu-west-1",
+            "GATEWAY_CAPACITY": "ecs:cluster/service/group",
+            "GATEWAY_DISCOVERY": "dns:engine.stack.local:8000",
+            "GATEWAY_EMF_NAMESPACE": "VllmEndpoint",
+            "GATEWAY_KEYS": "secretsmanager:arn:aws:secretsmanager:eu-west-1:123456789012:secret:keys-AbCdEf",
+            "GATEWAY_STACK": "organization/stack",
+        }
+    )
+    assert settings.port == plan.port
+    assert settings.metrics_port == plan.metrics_port
+    assert settings.drain_timeout_seconds == plan.drain_timeout_seconds
+    assert plan.drain_timeout_seconds < plan.stop_timeout_seconds
+    assert settings.keep_alive_seconds > plan.idle_timeout_seconds > settings.hold_timeout_nonstream_seconds
 
 
 def test_all_problems_at_once() -> None:
@@ -98,6 +140,9 @@ def test_all_problems_at_once() -> None:
         ("GATEWAY_DISCOVERY", "fixed:http://user@host:8000", "http://HOST:PORT"),
         ("GATEWAY_DISCOVERY", "dns:host:0", "dns:NAME:PORT"),
         ("GATEWAY_KEYS", "env:NO_SUCH_VARIABLE", "NO_SUCH_VARIABLE"),
+        ("GATEWAY_CAPACITY", "kubernetes:Engine", "kubernetes:NAMESPACE/DEPLOYMENT"),
+        ("GATEWAY_CAPACITY", "local:127.0.0.1:8999", "http://HOST:PORT"),
+        ("GATEWAY_TRUSTED_PROXIES", "10.0.0.1/16", "networks like 10.0.0.0/16"),
         ("GATEWAY_METRICS_PORT", "8080", "two different ports"),
         ("GATEWAY_CONCURRENCY_PER_REPLICA", "0", "from 1"),
         ("GATEWAY_REQUEST_TIMEOUT_SECONDS", "nan", "number of seconds"),

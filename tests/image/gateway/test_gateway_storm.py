@@ -69,7 +69,7 @@ async def test_whatever_clients_and_engines_do_nothing_is_left_behind(
     await asyncio.gather(*(client() for _ in range(CLIENTS)))
     admission = gateway.service.admission
     await until(lambda: not gateway.service.app.active)
-    assert (admission.running, admission.waiting, admission.bytes) == (0, 0, 0)
+    assert (admission.running, admission.waiting, admission.waiting_bytes) == (0, 0, 0)
     assert all(replica.outstanding == 0 for replica in gateway.service.fleet._known.values())
     await until(lambda: sum(engine.running for engine in engines) == 0)
     await until(lambda: descriptors() <= before + 3 * 2)  # a kept connection a replica, and its other end

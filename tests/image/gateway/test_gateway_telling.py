@@ -23,7 +23,7 @@ async def test_one_line_a_request(start_engine: StartEngine, start_gateway: Star
     await until(lambda: len(gateway.log()) == 3)
     plain, stream, refused = gateway.log()
     assert plain.keys() == {
-        "time", "level", "event", "request_id", "key", "model", "method", "path", "status", "stream", "modalities",
+        "time", "level", "event", "request_id", "client", "key", "model", "method", "path", "status", "stream", "modalities",
         "duration_ms", "queue_ms", "ttft_ms", "tokens_in", "tokens_out", "tokens_per_second", "bytes_in", "bytes_out",
         "replica", "retries", "error",
     }  # fmt: skip

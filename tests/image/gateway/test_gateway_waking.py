@@ -23,6 +23,7 @@ class Told:
         self.failures = failures
         self.calls = 0
         self.at_once = 0
+        self.trouble = ""
 
     async def wake(self) -> None:
         self.calls += 1
@@ -32,6 +33,13 @@ class Told:
         self.at_once -= 1
         if self.calls <= self.failures:
             raise CapacityError("no luck", "detail")
+
+    async def check(self, since: float) -> None:
+        if self.trouble:
+            raise CapacityError(self.trouble, "detail")
+
+    async def phase_ends(self, since: float) -> dict[str, float]:
+        return {}
 
 
 class Scene:
@@ -48,6 +56,8 @@ class Scene:
             first_backoff_seconds=0.01,
             longest_backoff_seconds=0.02,
             again_seconds=again_seconds,
+            check_seconds=0.005,
+            follow_seconds=0.1,
         )
 
     def told(self) -> str:
@@ -100,6 +110,37 @@ async def test_it_is_asked_again_when_nothing_comes_of_it(log: Path) -> None:
     scene.waker.need()
     await until(lambda: capacity.calls >= 3)
     await scene.waker.stop()
+
+
+async def test_what_keeps_it_is_said_as_long_as_it_does(log: Path) -> None:
+    capacity = Told()
+    scene = Scene(capacity, log)
+    scene.waker.need()
+    capacity.trouble = "no such machine free"
+    await until(lambda: scene.waker.last_error == "no such machine free")
+    capacity.trouble = ""
+    await until(lambda: scene.waker.last_error is None)
+    scene.become_ready()
+    await until(lambda: not scene.waker.waking)
+    assert scene.told().count("wake_blocked") == 1
+
+
+async def test_what_nobody_waits_for_any_more_is_followed_but_not_asked_for_again(log: Path) -> None:
+    capacity = Told()
+    scene = Scene(capacity, log, again_seconds=0.01)
+    scene.waker.need()
+    await until(lambda: capacity.calls == 1)
+    scene.waiting = False
+    calls = capacity.calls
+    await asyncio.sleep(0.03)
+    assert scene.waker.waking
+    scene.become_ready()
+    await until(lambda: not scene.waker.waking)
+    assert capacity.calls <= calls + 1
+    assert scene.waker.last_cold_start is not None
+    scene.ready = False
+    scene.waker.need()  # and nothing comes: not for ever
+    await until(lambda: not scene.waker.waking)
 
 
 async def test_it_is_given_up_when_nobody_waits_any_more(log: Path) -> None:

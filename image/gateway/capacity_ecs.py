@@ -1,0 +1,111 @@
+"""Capacity that is an ECS service on an auto scaling group."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING, TypeVar
+
+from image.gateway import aws
+from image.gateway.capacity import KEEPS_FAILING, NOT_THERE, CapacityError
+from image.gateway.seams import EcsCapacity
+
+if TYPE_CHECKING:
+    from mypy_boto3_autoscaling import AutoScalingClient
+    from mypy_boto3_ecs import ECSClient
+
+_Result = TypeVar("_Result")
+
+
+class Ecs:
+    """An ECS service on an auto scaling group.
+
+    Sets the service's desired count *and* the group's desired capacity, each from zero to one and never otherwise: left to
+    itself, ECS's managed scaling waits a minute and then starts two instances.
+    Needs ecs:DescribeServices, ecs:UpdateService, autoscaling:DescribeAutoScalingGroups, autoscaling:SetDesiredCapacity;
+    to say why nothing comes, autoscaling:DescribeScalingActivities, and for that and the ledger ecs:ListTasks and
+    ecs:DescribeTasks.
+    """
+
+    kind = "ecs"
+
+    def __init__(self, setting: EcsCapacity) -> None:
+        self._setting = setting
+        self._clients: tuple[ECSClient, AutoScalingClient] | None = None
+
+    async def wake(self) -> None:
+        """Service and group from zero to one."""
+        await self._in_thread(self._wake)
+
+    async def check(self, since: float) -> None:
+        """Raise what the group's scaling activities and the service's stopped tasks say."""
+        await self._in_thread(lambda: self._check(since))
+
+    async def phase_ends(self, since: float) -> dict[str, float]:
+        """Instance and image, from the first task that was started since: ECS pulls once an instance has taken it."""
+        return await self._in_thread(lambda: self._phase_ends(since))
+
+    async def _in_thread(self, call: Callable[[], _Result]) -> _Result:
+        try:
+            return await asyncio.to_thread(call)
+        except aws.ERRORS as error:
+            raise CapacityError(aws.plain_reason(error), aws.describe(error)) from error
+
+    def _ask(self) -> tuple[ECSClient, AutoScalingClient]:
+        if self._clients is None:
+            session = aws.session()
+            self._clients = (
+                session.client("ecs", config=aws.CONFIG),
+                session.client("autoscaling", config=aws.CONFIG),
+            )
+        return self._clients
+
+    def _wake(self) -> None:
+        ecs, autoscaling = self._ask()
+        cluster, service, group = self._setting.cluster, self._setting.service, self._setting.auto_scaling_group
+
+        # The instance takes longest: first.
+        groups = autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[group])["AutoScalingGroups"]
+        if not groups:
+            raise CapacityError(NOT_THERE, f"no auto scaling group {group}")
+        if groups[0]["DesiredCapacity"] == 0:
+            autoscaling.set_desired_capacity(AutoScalingGroupName=group, DesiredCapacity=1, HonorCooldown=False)
+        services = ecs.describe_services(cluster=cluster, services=[service])["services"]
+        if not services:
+            raise CapacityError(NOT_THERE, f"no service {service} in cluster {cluster}")
+        if services[0]["desiredCount"] == 0:
+            ecs.update_service(cluster=cluster, service=service, desiredCount=1)
+
+    def _check(self, since: float) -> None:
+        _, autoscaling = self._ask()
+        group = self._setting.auto_scaling_group
+        activities = autoscaling.describe_scaling_activities(AutoScalingGroupName=group, MaxRecords=10)["Activities"]
+        for activity in activities:  # the newest first
+            if activity["StatusCode"] == "Successful" or activity["StartTime"].timestamp() < since:
+                break
+            if activity["StatusCode"] in ("Failed", "Cancelled"):
+                message = activity.get("StatusMessage", "")
+                raise CapacityError(aws.plain_launch_failure(message), f"scaling activity: {message}")
+        stopped = [task for task in self._tasks("STOPPED") if _time(task.get("createdAt")) >= since]
+        if stopped:
+            newest = max(stopped, key=lambda task: _time(task.get("createdAt")))
+            raise CapacityError(KEEPS_FAILING, f"{len(stopped)} tasks stopped: {newest.get('stoppedReason', '')}")
+
+    def _phase_ends(self, since: float) -> dict[str, float]:
+        started = [task for task in self._tasks("RUNNING") if _time(task.get("createdAt")) >= since]
+        if not started:
+            return {}
+        first = min(started, key=lambda task: _time(task.get("createdAt")))
+        ends = {"instance": _time(first.get("pullStartedAt")), "image": _time(first.get("startedAt"))}
+        return {phase: end for phase, end in ends.items() if end}
+
+    def _tasks(self, status: str) -> list[dict[str, object]]:
+        ecs, _ = self._ask()
+        cluster = self._setting.cluster
+        arns = ecs.list_tasks(cluster=cluster, serviceName=self._setting.service, desiredStatus=status)["taskArns"]  # type: ignore[arg-type]
+        return [dict(task) for task in ecs.describe_tasks(cluster=cluster, tasks=arns)["tasks"]] if arns else []
+
+
+def _time(moment: object) -> float:
+    return moment.timestamp() if isinstance(moment, datetime) else 0.0

@@ -1,0 +1,39 @@
+"""Capacity that is a process of this machine: its runner is asked to start it. The protocol is in docs/gateway.md."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from image.gateway import plain_http
+from image.gateway.capacity import NO_ANSWER, CapacityError
+from image.gateway.seams import LocalCapacity
+
+
+class Local:
+    """A runner on loopback that answers POST /wake and GET /state."""
+
+    kind = "local"
+
+    def __init__(self, setting: LocalCapacity) -> None:
+        self._runner = setting.runner
+
+    async def wake(self) -> None:
+        """Ask for the engine's process."""
+        await self._ask("POST", "/wake")
+
+    async def check(self, since: float) -> None:
+        """Raise what the runner says is wrong."""
+        if error := (await self._ask("GET", "/state")).get("error"):
+            raise CapacityError(str(error), f"runner: {error}")
+
+    async def phase_ends(self, since: float) -> dict[str, float]:
+        """What the runner has read in the engine's log."""
+        told = (await self._ask("GET", "/state")).get("phases", {})
+        return {phase: end for phase, end in told.items() if isinstance(end, int | float) and end >= since}
+
+    async def _ask(self, method: str, path: str) -> dict[str, Any]:
+        status, answer = await plain_http.ask(self._runner, method, path)
+        said = answer if isinstance(answer, dict) else {}
+        if status not in (200, 202):
+            raise CapacityError(str(said.get("error", NO_ANSWER)), f"runner: {method} {path}: {status} {said}")
+        return said

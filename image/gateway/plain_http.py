@@ -1,0 +1,49 @@
+"""One JSON request at a time to a server of the platform's, in a thread: asked a few times a minute at most."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import ssl
+from collections.abc import Mapping
+from typing import Any
+
+from image.gateway.capacity import NO_ANSWER, CapacityError
+from image.gateway.seams import Address
+
+_TIMEOUT_SECONDS = 15
+_LONGEST_ANSWER_BYTES = 4 << 20
+
+
+async def ask(
+    address: Address,
+    method: str,
+    path: str,
+    body: Any = None,
+    headers: Mapping[str, str] | None = None,
+    tls: ssl.SSLContext | None = None,
+) -> tuple[int, Any]:
+    """Status and JSON document (None where there is none) of an answer; raises CapacityError when none comes."""
+    return await asyncio.to_thread(_ask, address, method, path, body, headers or {}, tls)
+
+
+def _ask(
+    address: Address, method: str, path: str, body: Any, headers: Mapping[str, str], tls: ssl.SSLContext | None
+) -> tuple[int, Any]:
+    connection = (
+        http.client.HTTPConnection(*address, timeout=_TIMEOUT_SECONDS)
+        if tls is None
+        else http.client.HTTPSConnection(*address, timeout=_TIMEOUT_SECONDS, context=tls)
+    )
+    try:
+        data = None if body is None else json.dumps(body).encode()
+        connection.request(method, path, data, {"content-type": "application/json", **headers})
+        response = connection.getresponse()
+        text = response.read(_LONGEST_ANSWER_BYTES)
+        return response.status, json.loads(text) if text.strip() else None
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        where = f"{address[0]}:{address[1]}{path.partition('?')[0]}"
+        raise CapacityError(NO_ANSWER, f"{method} {where}: {error or type(error).__name__}") from None
+    finally:
+        connection.close()

@@ -1,0 +1,74 @@
+"""Which replica a request goes to: where its conversation's beginning may still be in the prefix cache, within bounds.
+
+Consistent hashing with bounded loads (Mirrokni, Thorup, Zadimoghaddam, 2016): a conversation goes to the first replica
+of its own order that has at most 1.25 times the average load. The order comes from rendezvous hashing: every gateway
+finds the same one, and a replica that comes or goes moves only the conversations that are its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from image.gateway.fleet import Replica
+
+_MOST_OF_AVERAGE_LOAD = 1.25
+_PREFIX_CHARACTERS = 2048
+
+
+def affinity_of(document: dict[str, Any]) -> bytes:
+    """A conversation's beginning: all messages to the first that is the user's, or the prompt's; b"" without any."""
+    parts: list[str] = []
+    for name in ("instructions", "prompt"):
+        _add_text(parts, document.get(name))
+    turns = document.get("messages") or document.get("input")
+    if isinstance(turns, list):
+        for turn in turns:
+            if isinstance(turn, dict):
+                _add_text(parts, turn.get("content"))
+                if turn.get("role") == "user":
+                    break
+    else:
+        _add_text(parts, turns)
+    return "\0".join(parts).encode("utf-8", "replace") if parts else b""
+
+
+def _add_text(parts: list[str], content: Any) -> None:
+    if isinstance(content, str):
+        parts.append(content[:_PREFIX_CHARACTERS])
+    elif isinstance(content, list):
+        for part in content[:8]:
+            if isinstance(part, dict):
+                # A part is {"type": "text", "text": ...} or {"type": "image_url", "image_url": {"url": ...}}.
+                values = [value for value in part.values() if isinstance(value, dict)]
+                for value in (part, *values):
+                    parts += [text[:_PREFIX_CHARACTERS] for text in value.values() if isinstance(text, str)]
+
+
+def choose(rotation: list[Replica], limit: int, affinity: bytes, excluded: Collection[Replica]) -> Replica | None:
+    """A replica with a free slot, or None. `limit`: requests in flight to one."""
+    free = [
+        replica
+        for replica in rotation
+        if replica.outstanding < (1 if replica.on_trial else limit) and not (excluded and replica in excluded)
+    ]
+    if len(free) < 2:
+        return free[0] if free else None
+    for replica in free:
+        if replica.on_trial:
+            return replica  # one request shows whether it has recovered
+    least = min(free, key=_outstanding)
+    if not affinity:
+        return least
+    bound = math.ceil(_MOST_OF_AVERAGE_LOAD * (sum(map(_outstanding, rotation)) + 1) / len(rotation))
+    within = [replica for replica in free if replica.outstanding < bound]
+    return max(
+        within, key=lambda replica: blake2b(affinity, key=replica.hash_key, digest_size=8).digest(), default=least
+    )
+
+
+def _outstanding(replica: Replica) -> int:
+    return replica.outstanding

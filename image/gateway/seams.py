@@ -1,0 +1,143 @@
+"""The three seams as settings: where replicas are found, what starts the first one, where keys come from."""
+
+from __future__ import annotations
+
+import re
+import urllib.parse
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+Address = tuple[str, int]
+"""Host (a name or an IP) and port of one engine replica."""
+
+_KUBERNETES = re.compile(r"([a-z0-9-]{1,63})/([a-z0-9.-]{1,253})")
+
+
+@dataclass(frozen=True, slots=True)
+class FixedDiscovery:
+    """Replicas at addresses that never change."""
+
+    addresses: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DnsDiscovery:
+    """Replicas at every A record of a name, all on one port."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class FixedCapacity:
+    """Somebody else decides how many replicas run."""
+
+
+@dataclass(frozen=True, slots=True)
+class EcsCapacity:
+    """Replicas are tasks of an ECS service on instances of an auto scaling group."""
+
+    cluster: str
+    service: str
+    auto_scaling_group: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoKeys:
+    """Every request is let in."""
+
+
+@dataclass(frozen=True, slots=True)
+class InlineKeys:
+    """A keys document that was in an environment variable."""
+
+    document: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class FileKeys:
+    """A keys document in a file, read again when it changes."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class SecretsManagerKeys:
+    """A keys document in AWS Secrets Manager, read again every minute."""
+
+    secret_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class KubernetesCapacity:
+    """Replicas are the pods of a Deployment, scaled by the API server."""
+
+    namespace: str
+    deployment: str
+
+
+@dataclass(frozen=True, slots=True)
+class LocalCapacity:
+    """The replica is a process of this machine, which its runner starts; see docs/gateway.md."""
+
+    runner: Address
+
+
+DiscoverySetting = FixedDiscovery | DnsDiscovery
+CapacitySetting = FixedCapacity | EcsCapacity | KubernetesCapacity | LocalCapacity
+KeysSetting = NoKeys | InlineKeys | FileKeys | SecretsManagerKeys
+
+
+def _address(url: str) -> Address:
+    parts = urllib.parse.urlsplit(url.strip())
+    if parts.scheme != "http" or not parts.hostname or parts.path.strip("/") or parts.query or parts.username:
+        raise ValueError(f"{url!r} is not of the form http://HOST:PORT")
+    return parts.hostname, parts.port or 80
+
+
+def discovery(value: str) -> DiscoverySetting:
+    """`fixed:http://HOST:PORT,...` or `dns:NAME:PORT`; raises ValueError."""
+    kind, _, rest = value.partition(":")
+    if kind == "fixed" and rest:
+        return FixedDiscovery(tuple(dict.fromkeys(_address(url) for url in rest.split(","))))
+    host, _, port = rest.rpartition(":")
+    if kind == "dns" and host and port.isdigit() and 0 < int(port) < 65536:
+        return DnsDiscovery(host, int(port))
+    raise ValueError(f"{value!r} is neither fixed:http://HOST:PORT[,http://HOST:PORT...] nor dns:NAME:PORT")
+
+
+def capacity(value: str) -> CapacitySetting:
+    """`fixed`, `ecs:...`, `kubernetes:...` or `local:...`; raises ValueError."""
+    kind, _, rest = value.partition(":")
+    if value == "fixed":
+        return FixedCapacity()
+    # An auto scaling group's name may hold slashes; a cluster's and a service's may not.
+    names = rest.split("/", 2)
+    if kind == "ecs" and len(names) == 3 and all(names):
+        return EcsCapacity(*names)
+    if kind == "kubernetes" and (match := _KUBERNETES.fullmatch(rest)):
+        return KubernetesCapacity(match[1], match[2])
+    if kind == "local" and rest:
+        return LocalCapacity(_address(rest))
+    raise ValueError(
+        f"{value!r} is neither fixed, ecs:CLUSTER/SERVICE/AUTO_SCALING_GROUP, kubernetes:NAMESPACE/DEPLOYMENT nor "
+        "local:http://HOST:PORT"
+    )
+
+
+def keys(value: str, environment: Mapping[str, str]) -> KeysSetting:
+    """`none`, `env:VARIABLE`, `file:/PATH` or `secretsmanager:ARN`; raises ValueError, without the value."""
+    kind, _, rest = value.partition(":")
+    if value == "none":
+        return NoKeys()
+    if kind == "env" and rest:
+        if not environment.get(rest):
+            raise ValueError(f"names the variable {rest}, which is not set or empty")
+        return InlineKeys(environment[rest])
+    if kind == "file" and rest:
+        return FileKeys(Path(rest))
+    if kind == "secretsmanager" and rest:
+        return SecretsManagerKeys(rest)
+    # Never the value itself: a person may have put the key where its source belongs.
+    raise ValueError("is none of: none, env:VARIABLE, file:/PATH, secretsmanager:ARN")
