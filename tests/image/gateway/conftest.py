@@ -62,6 +62,8 @@ class Cloud:
         self.failures: list[CapacityError] = []
         self.trouble: CapacityError | None = None
         self.phases: dict[str, float] = {}
+        self.unknown_phases: CapacityError | None = None
+        self.woken: Callable[[], None] = lambda: None
         self.here: frozenset[Address] = frozenset()
 
     async def addresses(self) -> frozenset[Address]:
@@ -71,12 +73,15 @@ class Cloud:
         self.wakes += 1
         if self.failures:
             raise self.failures.pop(0)
+        self.woken()
 
     async def check(self, since: float) -> None:
         if self.trouble is not None:
             raise self.trouble
 
     async def phase_ends(self, since: float) -> dict[str, float]:
+        if self.unknown_phases is not None:
+            raise self.unknown_phases
         return {phase: since + seconds for phase, seconds in self.phases.items()}
 
     def arrive(self) -> None:
