@@ -15,9 +15,16 @@ from image.gateway.keys import KeysError
 from image.gateway.service import ListenError, Service
 from image.gateway.settings import Settings, SettingsError
 
+_OTLP_ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+
 
 async def _serve(settings: Settings) -> None:
-    service = Service(settings)
+    tracer = None
+    if any(os.environ.get(variable) for variable in _OTLP_ENDPOINTS):
+        from image.gateway import tracing  # here, so that only a gateway that traces pays the library's memory
+
+        tracer = tracing.otlp(os.environ)
+    service = Service(settings, tracer=tracer)
     service.stop_on_signals()
     await service.run()
 

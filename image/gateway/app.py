@@ -7,7 +7,7 @@ import json
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from image.gateway import __version__, body, errors
 from image.gateway.admission import Admission
@@ -21,6 +21,9 @@ from image.gateway.routes import UPSTREAM, Route
 from image.gateway.settings import Settings
 from image.gateway.telling import Telling
 from image.gateway.waking import Waker
+
+if TYPE_CHECKING:
+    from image.gateway.tracing import Tracer
 
 _OWN_PATHS = ("/health", "/health/ready", "/info", "/v1/models")
 _NOT_LOGGED = ("/health", "/health/ready")  # a load balancer asks every few seconds
@@ -39,6 +42,7 @@ class App:
         waker: Waker,
         telling: Telling,
         capacity_kind: str,
+        tracer: Tracer | None = None,
     ) -> None:
         self._settings = settings
         self._ring = ring
@@ -47,6 +51,7 @@ class App:
         self._waker = waker
         self._telling = telling
         self._capacity_kind = capacity_kind
+        self._tracer = tracer
         self._proxy = Proxy(settings, fleet, admission, waker, telling)
         self._limiter = Limiter(settings.count)
         self._started = time.time()
@@ -84,6 +89,8 @@ class App:
             self.active.discard(exchange)
             if not self.active:
                 self.idle.set()
+            if self._tracer is not None:
+                self._tracer.end(exchange)
             self._telling.request(exchange, log=exchange.label not in _NOT_LOGGED)
 
     async def _answer(self, exchange: Exchange) -> None:
@@ -130,6 +137,8 @@ class App:
     async def _forward(self, exchange: Exchange, route: Route) -> None:
         if exchange.method != "POST":
             raise errors.method_not_allowed(exchange.method, "POST")
+        if self._tracer is not None:
+            self._tracer.begin(exchange)
         self._authenticate(exchange)
         if self.refusing:
             raise self._draining_error()

@@ -7,10 +7,13 @@ import os
 import re
 from collections.abc import Awaitable, Callable
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from image.gateway.errors import ApiError
 from image.gateway.limits import Key
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
 
 Message = dict[str, Any]
 Scope = dict[str, Any]
@@ -65,12 +68,14 @@ class Exchange:
         "request_id",
         "retries",
         "scope",
+        "span",
         "stage",
         "started",
         "status",
         "stream",
         "tokens_in",
         "tokens_out",
+        "trace_headers",
     )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -103,6 +108,8 @@ class Exchange:
         self.retries = 0
         self.tokens_in: int | None = None
         self.tokens_out: int | None = None
+        self.span: Span | None = None
+        self.trace_headers: list[tuple[bytes, bytes]] = []  # what the engine is sent instead of the client's
         self.events_out = 0  # counted where the key has a limit of tokens
 
         self.status = 0

@@ -47,6 +47,7 @@ _NOT_UPSTREAM = _HOP_BY_HOP | {
     b"x-real-ip",
     b"x-request-id",
 }
+_TRACE_HEADERS = frozenset((b"traceparent", b"tracestate"))
 _NOT_DOWNSTREAM = _HOP_BY_HOP | {b"date", b"server", b"x-request-id"}
 
 # An answer that is no stream is sent on when it is whole, up to this size: so a replica that dies in it is a clean 502.
@@ -186,6 +187,9 @@ class Proxy:
         dropped = _NOT_UPSTREAM
         if b"connection" in exchange.headers:
             dropped |= _named_by_connection(scope["headers"])
+        if exchange.trace_headers:
+            dropped |= _TRACE_HEADERS
+            lines += [name + b": " + value for name, value in exchange.trace_headers]
         for name, value in scope["headers"]:
             if name not in dropped:
                 lines.append(name + b": " + value)

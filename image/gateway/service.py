@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Generator
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
@@ -26,6 +26,9 @@ from image.gateway.fleet import Fleet
 from image.gateway.settings import Settings
 from image.gateway.telling import Telling
 from image.gateway.waking import Waker
+
+if TYPE_CHECKING:
+    from image.gateway.tracing import Tracer
 
 _BACKLOG = 2048
 # After everything has been answered or ended: for the last bytes to leave.
@@ -47,6 +50,7 @@ class Service:
         discovery: Discovery | None = None,
         capacity: Capacity | None = None,
         telling: Telling | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         """The seams are made from the settings unless given. Listens at once; raises ListenError."""
         self.settings = settings
@@ -65,7 +69,10 @@ class Service:
             waiting=lambda: self.admission.waiting > 0,
         )
         self.admission = Admission(settings, lambda: self.fleet.rotation, self.waker.need, lambda: self._ring.names)
-        self.app = App(settings, self._ring, self.fleet, self.admission, self.waker, self.telling, capacity.kind)
+        self._tracer = tracer
+        self.app = App(
+            settings, self._ring, self.fleet, self.admission, self.waker, self.telling, capacity.kind, tracer
+        )
         self._demand = DemandReport(settings, self.admission, self.fleet, self.telling)
         self._stop = asyncio.Event()
         self._watch_gauges()
@@ -103,6 +110,8 @@ class Service:
             await self.waker.stop()
             for task in background:
                 task.cancel()
+        if self._tracer is not None:
+            await asyncio.to_thread(self._tracer.stop)
         self.telling.event("stopped")
         self.telling.flush()
 

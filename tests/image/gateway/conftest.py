@@ -8,7 +8,7 @@ import json
 import os
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import httpx2
 import pytest
@@ -21,6 +21,9 @@ from image.gateway.service import Service
 from image.gateway.settings import Address, FixedDiscovery, InlineKeys, Settings
 from image.gateway.telling import Telling
 from tests.image.gateway.fake_engine import MODEL, Behaviour, FakeEngine
+
+if TYPE_CHECKING:
+    from image.gateway.tracing import Tracer
 
 KEY = "sk-test-Zx9"
 # Nothing here speaks TLS; a context for each client would cost more than the test.
@@ -151,6 +154,7 @@ class StartGateway(Protocol):
         *engines: FakeEngine,
         discovery: Discovery | None = None,
         capacity: Capacity | None = None,
+        tracer: Tracer | None = None,
         ready: int | None = None,
         **settings: Any,
     ) -> Awaitable[Gateway]: ...
@@ -165,6 +169,7 @@ async def start_gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterat
         *engines: FakeEngine,
         discovery: Discovery | None = None,
         capacity: Capacity | None = None,
+        tracer: Tracer | None = None,
         ready: int | None = None,
         **settings: Any,
     ) -> Gateway:
@@ -183,7 +188,7 @@ async def start_gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterat
         )
         path = tmp_path_factory.mktemp("gateway") / "log"
         log = os.open(path, os.O_RDWR | os.O_CREAT)
-        service = Service(made, discovery=discovery, capacity=capacity, telling=Telling(log))
+        service = Service(made, discovery=discovery, capacity=capacity, telling=Telling(log), tracer=tracer)
         gateway = Gateway(service, log)
         running.append((gateway, asyncio.create_task(service.run()), log))
         await gateway.ready(len(engines) if ready is None else ready)
