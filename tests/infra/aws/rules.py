@@ -131,6 +131,20 @@ def encrypted(program: Program, _: Settings) -> Iterator[str]:
             yield f"{bucket.urn}: public access is not blocked"
 
 
+def own_key(program: Program, settings: Settings) -> Iterator[str]:
+    """With a key of one's own, everything that is stored is encrypted with that one."""
+    if not settings.kms_key_arn:
+        return
+    used: list[tuple[str, Any]] = []
+    for kind in ("aws:efs/fileSystem:FileSystem", "Secret", "LogGroup"):
+        used += [(r.urn, r.inputs.get("kmsKeyId")) for r in program.all(kind)]
+    for template in program.all("LaunchTemplate"):
+        used += [(template.urn, mapping["ebs"].get("kmsKeyId")) for mapping in template.inputs["blockDeviceMappings"]]
+    for repository in program.all("aws:ecr/repository:Repository"):
+        used += [(repository.urn, repository.inputs["encryptionConfigurations"][0].get("kmsKey"))]
+    yield from (f"{urn}: encrypted with {key}" for urn, key in used if key != settings.kms_key_arn)
+
+
 PUBLIC_ACCESS = ("blockPublicAcls", "blockPublicPolicy", "ignorePublicAcls", "restrictPublicBuckets")
 
 
@@ -266,7 +280,7 @@ def _rule_port(program: Program, suffix: str) -> Any:
 
 
 RULES: tuple[Rule, ...] = (
-    exact_policies, tagged, closed_network, private, encrypted, metadata_guarded, modest_containers, hidden_secrets,
+    exact_policies, tagged, closed_network, private, encrypted, own_key, metadata_guarded, modest_containers, hidden_secrets,
     kept_logs, known_metrics, agreeing_ports,
 )  # fmt: skip
 

@@ -123,8 +123,15 @@ def test_a_secret_outside_secrets_manager_is_told() -> None:
     assert "hidden_secrets: an output holds a secret" in broken(told, settings)
 
 
+def test_anything_stored_with_another_key_than_ones_own_is_told() -> None:
+    settings = SETTINGS.model_copy(update={"kms_key_arn": "arn:aws:kms:us-east-1:123456789012:key/ours"})
+    told = "\n".join(line for line in broken(run_program("dev"), settings) if line.startswith("own_key: "))
+    for kind in ("FileSystem::", "Secret::", "LogGroup::", "LaunchTemplate::", "Repository::"):
+        assert kind in told, kind
+
+
 def test_every_rule_has_a_known_bad_case_and_a_sound_program_breaks_none() -> None:
-    assert {rule.__name__ for rule in RULES} == {rule for rule, _, _ in BAD} | {"hidden_secrets"}
+    assert {rule.__name__ for rule in RULES} == {rule for rule, _, _ in BAD} | {"hidden_secrets", "own_key"}
     assert broken(run_program("dev"), SETTINGS) == []
 
 
