@@ -52,6 +52,7 @@ class Admission:
         """`cold` is called when a request waits and no replica is ready; `names`: how many keys share the gateway."""
         self._limit = settings.concurrency_share
         self._max_waiting = settings.max_queued_requests
+        self._max_per_slot = settings.max_queued_per_slot
         self._max_bytes = settings.max_queued_bytes
         self._rotation = rotation
         self._cold = cold
@@ -126,6 +127,9 @@ class Admission:
         if not again:
             left = self._max_waiting - self.waiting
             if left <= 0 or (queue and len(queue) >= _MOST_OF_WHAT_IS_LEFT * left and self._names() > 1):
+                raise self._full("queue_full")
+            slots = len(self._rotation()) * self._limit
+            if self._max_per_slot and slots and self.waiting >= max(self._max_per_slot * slots, 1):
                 raise self._full("queue_full")
             self.reserve(size_bytes)
         else:

@@ -39,7 +39,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self._settings = settings
         self._refused = refused
         self._in_head = False
-        self._head_bytes = 0
+        self._head_bytes = self._read_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
         self.exchange: Exchange | None = None
@@ -77,8 +77,16 @@ class EdgeProtocol(HttpToolsProtocol):
         """A head is whole."""
         self._in_head = False
         self._stop_head_timer()
+        # What is raised here, uvicorn answers as all that is not HTTP, unless it has been refused before.
+        if self._head_bytes + self._read_bytes > self._settings.max_header_bytes:
+            size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+            if size > self._settings.max_header_bytes:
+                self._refuse_head()
+                raise ValueError("headers too large")
         if len(self.pipeline) >= _MOST_PIPELINED:
-            raise ValueError("too many requests at once")  # answered as all that is not HTTP
+            raise ValueError("too many requests at once")
+        if self.parser.get_http_version() not in ("1.1", "1.0"):
+            raise ValueError("no version, or one that is not spoken")
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -88,11 +96,12 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""
+        self._read_bytes = len(data)
         super().data_received(data)
         if self._in_head:
             self._head_bytes += len(data)
             if self._head_bytes > self._settings.max_header_bytes:
-                self._refuse(431, "The request's headers are too large.", "header_too_large")
+                self._refuse_head()
                 return
         elif self.cycle is not None and not self.cycle.response_complete:
             return
@@ -118,6 +127,9 @@ class EdgeProtocol(HttpToolsProtocol):
             self._refuse(408, "The request's headers did not arrive in time.", "header_timeout")
         else:
             self.transport.close()
+
+    def _refuse_head(self) -> None:
+        self._refuse(431, "The request's headers are too large.", "header_too_large")
 
     def _refuse(self, status: int, message: str, reason: str) -> None:
         if self.transport.is_closing():

@@ -86,6 +86,15 @@ def _seconds(low: float, high: float) -> Callable[[str], float]:
     return parse
 
 
+def _number(low: float, high: float) -> Callable[[str], float]:
+    def parse(value: str) -> float:
+        if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", value) or not low <= float(value) <= high:
+            raise ValueError(f"{value!r} is not a number from {low:g} to {high:g}")
+        return float(value)
+
+    return parse
+
+
 def _json_object(value: str) -> dict[str, Any]:
     try:
         document = json.loads(value)
@@ -143,6 +152,10 @@ class Settings:
     """Requests in flight to one replica from all gateways; the rest wait here."""
     max_queued_requests: int = _setting(_whole(0, 1_000_000), 256)
     """Requests waiting, for a free slot or for a cold engine; beyond it, 429."""
+    max_queued_per_slot: float = _setting(_number(0, 1000), 0.0)
+    """Requests waiting while a replica is ready, as a multiple of the ready replicas' slots; beyond it, 429. A queue of
+    0.5 lets nobody wait for longer than about half an answer. 0: only max_queued_requests.
+    """
     max_queued_bytes: int = _setting(_whole(0, 1 << 40), 64 << 20)
     """Bytes of body held for those that wait and for those still being received; beyond it, 429."""
     max_body_bytes: int = _setting(_whole(1, 1 << 34), 20 << 20)

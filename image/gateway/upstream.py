@@ -18,6 +18,7 @@ from image.gateway.settings import Address
 _IDLE_SECONDS = 3.0
 # Above this much unread, the replica is made to wait.
 _HIGH_WATER_BYTES = 256 << 10
+_LONGEST_HEAD_BYTES = 256 << 10
 # Small bodies ride in the packet of their head.
 _JOIN_BYTES = 64 << 10
 
@@ -46,6 +47,7 @@ class Connection(asyncio.Protocol):
         self._in_exchange = False
         self._framed = False
         self._heard = False
+        self._head_bytes = 0
         self._head_complete = False
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
@@ -58,6 +60,7 @@ class Connection(asyncio.Protocol):
         assert self._transport is not None
         self._in_exchange = True
         self._framed = self._head_complete = self.complete = self.reusable = self._heard = False
+        self._head_bytes = 0
         self.headers = []
         if len(body) < _JOIN_BYTES:
             self._transport.write(head + body)
@@ -136,9 +139,13 @@ class Connection(asyncio.Protocol):
             self.close()
             return
         self._heard = True
+        if not self._head_complete:
+            self._head_bytes += len(data)
         try:
+            if self._head_bytes > _LONGEST_HEAD_BYTES and not self._head_complete:
+                raise httptools.HttpParserError("a head without an end")
             self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._failure = UpstreamError("protocol", f"not HTTP: {error}")
             self.close()
         self._wake()
