@@ -177,8 +177,8 @@ class Admission:
             self._cold()
             return
         passed_over: set[str] = set()
-        while keys := self._queues.keys() - passed_over:
-            key = min(keys, key=self._share) if len(keys) > 1 else keys.pop()
+        while keys := [key for key in self._queues if key not in passed_over]:
+            key = min(keys, key=self._share) if len(keys) > 1 else keys[0]
             for ticket in list(self._queues[key]) if self._queues[key][0].excluded else [self._queues[key][0]]:
                 if ticket.slot.cancelled():  # its holder is about to leave
                     self._remove(ticket)
