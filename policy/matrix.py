@@ -24,12 +24,14 @@ class Entry:
         stack: the stack file that it starts from.
         settings: what it changes, keyed as in a stack file.
         stack_name: the Pulumi stack's name; the stack file's unless the matrix says another.
+        apply: whether an AWS emulator can hold it; else it is planned only.
     """
 
     name: str
     stack: str
     settings: dict[str, Any]
     stack_name: str
+    apply: bool
 
     def values(self) -> dict[str, Any]:
         """Every value of the configuration with its namespace, the stack file's own included."""
@@ -56,6 +58,8 @@ def load_matrix() -> dict[str, Entry]:
     """The configurations by name, in the file's order."""
     found = yaml.safe_load(MATRIX.read_text())
     return {
-        name: Entry(name, entry["stack"], entry["settings"], entry.get("stack_name", entry["stack"]))
+        name: Entry(
+            name, entry["stack"], entry["settings"], entry.get("stack_name", entry["stack"]), entry.get("apply", True)
+        )
         for name, entry in found.items()
     }

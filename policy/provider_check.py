@@ -89,7 +89,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"no such configuration: {', '.join(unknown)}. Set some of: {', '.join(matrix)}")
     failed = 0
     for name in options.names or matrix:
-        sound, line, output = check(options.checker, matrix[name], options.plans, apply=not options.plan_only)
+        sound, line, output = check(
+            options.checker, matrix[name], options.plans, apply=matrix[name].apply and not options.plan_only
+        )
         print(line, flush=True)
         if not sound:
             failed += 1
