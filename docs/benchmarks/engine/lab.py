@@ -12,6 +12,7 @@ import json
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,7 +28,7 @@ HOME = Path.home()
 RESULTS = HOME / "results"
 MODELS = HOME / "models"
 PORT = 8100
-BOOT_LIMIT_SECONDS, BENCH_LIMIT_SECONDS, PROBE_LIMIT_SECONDS = 240, 150, 150
+BOOT_LIMIT_SECONDS, BENCH_LIMIT_SECONDS, PROBE_LIMIT_SECONDS = 300, 150, 150
 # flashinfer's sampler is compiled at first use; the load below samples without top-k and top-p, where it is not used.
 BASE_ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_USE_FLASHINFER_SAMPLER": "0",
@@ -244,6 +245,18 @@ def _bench_job(arguments: dict[str, Any]) -> None:
     main(parser.parse_args(arguments["argv"]))
 
 
+def _many_bench_jobs(arguments: dict[str, Any]) -> None:
+    children = []
+    for argv in arguments["argvs"]:
+        child = os.fork()
+        if child == 0:
+            _bench_job({"argv": argv})
+            os._exit(0)
+        children.append(child)
+    for child in children:
+        os.waitpid(child, 0)
+
+
 def _memory_job(arguments: dict[str, Any]) -> None:
     os.environ.update(arguments["environment"])
     from vllm import LLM
@@ -281,8 +294,25 @@ def _profile_job(arguments: dict[str, Any]) -> None:
 
 
 JOBS: dict[str, Callable[[dict[str, Any]], None]] = {
-    "bench": _bench_job, "memory": _memory_job, "profile": _profile_job,
+    "bench": _bench_job, "benches": _many_bench_jobs, "memory": _memory_job, "profile": _profile_job,
 }  # fmt: skip
+
+
+def _bench_argv(server: Server, concurrency: int, prompts: int, seed: int, name: str) -> list[str]:
+    return [
+        "--backend", "openai", "--base-url", f"http://127.0.0.1:{server.port}", "--endpoint", "/v1/completions",
+        "--model", "m", "--tokenizer", str(MODELS / server.model), "--dataset-name", "random", "--random-input-len", "128",
+        "--random-output-len", "256", "--num-prompts", str(prompts), "--max-concurrency", str(concurrency),
+        "--ignore-eos", "--seed", str(seed), "--percentile-metrics", "ttft,tpot,itl,e2el",
+        "--metric-percentiles", "50,99", "--disable-tqdm", "--save-result", "--result-dir", str(RESULTS / "bench"),
+        "--result-filename", f"{name}.json",
+    ]  # fmt: skip
+
+
+BENCH_FIGURES = (
+    "completed", "failed", "duration", "output_throughput", "mean_ttft_ms", "p50_ttft_ms", "p99_ttft_ms", "mean_tpot_ms",
+    "p50_tpot_ms", "p99_tpot_ms", "mean_itl_ms", "p50_itl_ms", "p99_itl_ms", "p99_e2el_ms",
+)  # fmt: skip
 
 
 def bench(
@@ -292,23 +322,42 @@ def bench(
     prompts = prompts or max(10, concurrency * 5)
     name = f"{server.name}.c{concurrency}{tag}"
     (RESULTS / "bench").mkdir(parents=True, exist_ok=True)
-    argv = [
-        "--backend", "openai", "--base-url", f"http://127.0.0.1:{server.port}", "--endpoint", "/v1/completions",
-        "--model", "m", "--tokenizer", str(MODELS / server.model), "--dataset-name", "random", "--random-input-len", "128",
-        "--random-output-len", "256", "--num-prompts", str(prompts), "--max-concurrency", str(concurrency),
-        "--ignore-eos", "--seed", str(1000 * seed + concurrency), "--percentile-metrics", "ttft,tpot,itl,e2el",
-        "--metric-percentiles", "50,99", "--disable-tqdm", "--save-result", "--result-dir", str(RESULTS / "bench"),
-        "--result-filename", f"{name}.json",
-    ]  # fmt: skip
+    argv = _bench_argv(server, concurrency, prompts, 1000 * seed + concurrency, name)
     status = zygote.run("bench", RESULTS / "bench" / f"{name}.txt", {"argv": argv}, BENCH_LIMIT_SECONDS)
     path = RESULTS / "bench" / f"{name}.json"
     values = json.loads(path.read_text()) if path.exists() else {}
-    keys = (
-        "completed", "failed", "duration", "output_throughput", "mean_ttft_ms", "p50_ttft_ms", "p99_ttft_ms", "mean_tpot_ms",
-        "p50_tpot_ms", "p99_tpot_ms", "mean_itl_ms", "p50_itl_ms", "p99_itl_ms", "p99_e2el_ms",
-    )  # fmt: skip
-    rounded = {key: round(values[key], 3) for key in keys if key in values}
+    rounded = {key: round(values[key], 3) for key in BENCH_FIGURES if key in values}
     record("bench", name=server.name, concurrency=concurrency, prompts=prompts, tag=tag, status=status, **rounded)
+
+
+def bench_by_many(
+    zygote: Zygote, server: Server, concurrency: int, clients: int, *, prompts: int, seed: int = 0, tag: str = ""
+) -> None:
+    """The same load from several client processes, in case one of them is the limit; records the sum of their rates."""
+    names = [f"{server.name}.c{concurrency}of{clients}-{number}{tag}" for number in range(clients)]
+    (RESULTS / "bench").mkdir(parents=True, exist_ok=True)
+    argvs = [
+        _bench_argv(server, concurrency // clients, prompts // clients, 100_000 + 1000 * seed + 10 * concurrency + number, name)
+        for number, name in enumerate(names)
+    ]  # fmt: skip
+    log = RESULTS / "bench" / f"{server.name}.c{concurrency}of{clients}{tag}.txt"
+    status = zygote.run("benches", log, {"argvs": argvs}, BENCH_LIMIT_SECONDS)
+    found = [json.loads(path.read_text()) for name in names if (path := RESULTS / "bench" / f"{name}.json").exists()]
+    record(
+        "benches", name=server.name, concurrency=concurrency, clients=clients, prompts=prompts, tag=tag, status=status,
+        completed=sum(one["completed"] for one in found), durations=[round(one["duration"], 2) for one in found],
+        output_throughput=round(sum(one["output_throughput"] for one in found), 1),
+        mean_tpot_ms=round(sum(one["mean_tpot_ms"] for one in found) / max(1, len(found)), 3),
+        mean_ttft_ms=round(sum(one["mean_ttft_ms"] for one in found) / max(1, len(found)), 3),
+    )  # fmt: skip
+
+
+def make_variant(name: str, base: str, **changes: object) -> None:
+    """Another model beside ``base``: its tokenizer and its config.json with changes."""
+    target = MODELS / name
+    shutil.copytree(MODELS / base, target, dirs_exist_ok=True)
+    config = json.loads((target / "config.json").read_text())
+    (target / "config.json").write_text(json.dumps(config | changes))
 
 
 def memory_probe(
