@@ -1,8 +1,8 @@
 """The policy gate: checkov on Terraform plans and Dockerfiles, hadolint on Dockerfiles, less what waivers.yaml excuses.
 
     .venv-policy/bin/python -m policy.check                     the Dockerfiles
-    .venv-policy/bin/python -m policy.check PLAN.json...        the plans of the committed stacks as well
-    .venv-policy/bin/python -m policy.check --own PLAN.json...  plans of other stacks: a waiver may excuse nothing
+    .venv-policy/bin/python -m policy.check PLAN.json...        and the plans of dev, prod and waf-and-every-log
+    .venv-policy/bin/python -m policy.check --own PLAN.json...  and plans of other stacks: a waiver may excuse nothing
 
 Each run also looks at known_bad/, and fails when a tool no longer sees what is wrong there. No network is used.
 """
@@ -99,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Look, print what is wrong, and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m policy.check", description=__doc__.split("\n", 1)[0])
     parser.add_argument("plans", nargs="*", type=Path, metavar="PLAN.json", help="`terraform show -json` of a plan")
-    parser.add_argument("--own", action="store_true", help="the plans are not those of the committed stacks")
+    parser.add_argument("--own", action="store_true", help="these are other plans than dev, prod and waf-and-every-log")
     options = parser.parse_args(arguments)
     try:
         waivers = load_waivers()

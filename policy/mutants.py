@@ -108,7 +108,7 @@ def killed_by(root: Path, mutant: Mutant | None) -> str:
         return ""
     told = re.search(r"^(?:FAILED|ERROR) (.*?)(?: - .*)?$", done.stdout, re.MULTILINE)
     lines = done.stdout.strip().splitlines() or done.stderr.strip().splitlines() or ["no output"]
-    return told[1].rpartition("tests/infra/")[2] if told else lines[-1][:120]
+    return told[1].rpartition("tests/infra/")[2] if told else lines[0][:120]
 
 
 def main(words: list[str]) -> int:
