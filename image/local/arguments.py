@@ -141,6 +141,7 @@ def _environment(planned: Mapping[str, str], variables: Mapping[str, str]) -> di
         **variables,
         "HF_HOME": str(cache / "huggingface"),
         "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
         "TRANSFORMERS_OFFLINE": "1",
         "XDG_CACHE_HOME": str(cache),
         "XDG_CONFIG_HOME": str(cache / "config"),

@@ -64,7 +64,7 @@ class Progress:
 
     def fail(self, reason: str) -> None:
         """End the phase with the reason why it died."""
-        where = f"{self._phase}: " if self._phase else ""
+        where = f"{self._phase}: " if self._phase and not reason.startswith(f"{self._phase}:") else ""
         self._phase = ""
         self._write(f"error: {where}{reason}")
 

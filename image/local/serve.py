@@ -130,10 +130,11 @@ def _plan(options: Options, progress: Progress) -> ServingPlan:
         overrides["scaleDownMinutes"] = options.scale_down_minutes
 
     def fetch(model: str, revision: str) -> Mapping[str, Any]:
+        here = weights.is_here(model, revision)
         try:
-            return fetch_config(model, revision)
+            return fetch_config(str(weights.folder_of(model, revision)) if here else model, revision)
         except UnknownModelError as error:
-            if Path(model).is_dir() or weights.hub_is_reachable():
+            if here or weights.hub_is_reachable():
                 raise
             progress.say(f"  plan: {error}: planned with the stand-in's figures")
             return weights.read_config(make_stand_in(folders.MODELS))
@@ -154,10 +155,10 @@ def _model(plan: ServingPlan, machine: Machine, options: Options, python: Path, 
     because = "WEIGHTS=stand-in" if options.weights == "stand-in" else None
     if options.weights == "auto":
         because = weights.obstacle(plan, machine)
-    if because is None and not weights.is_here(plan):
+    if because is None and not weights.is_here(plan.model, plan.model_revision):
         because = weights.hub_obstacle(plan.model, plan.model_revision) or weights.fetch(plan, python, progress)
     if because is None:
-        return weights.folder_of(plan), ""
+        return weights.folder_of(plan.model, plan.model_revision), ""
     if options.weights == "real":
         raise LocalError(f"the weights of {plan.model} cannot be had: {because}. Leave out WEIGHTS=real for a stand-in")
     progress.say(stand_in_line(plan.model, because))

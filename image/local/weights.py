@@ -29,17 +29,17 @@ GIB_PER_CPU_CORE = 1.0
 SHARE_OF_GPU_MEMORY = 0.85  # the rest is for activations and a KV cache worth having
 
 
-def folder_of(plan: ServingPlan) -> Path:
-    """Where the model's files are, or would be."""
-    if Path(plan.model).is_dir():
-        return Path(plan.model).resolve()
-    name = "--".join([*plan.model.split("/"), plan.model_revision or "main"])
+def folder_of(model: str, revision: str) -> Path:
+    """Where a model's files are, or would be."""
+    if Path(model).is_dir():
+        return Path(model).resolve()
+    name = "--".join([*model.split("/"), revision or "main"])
     return folders.MODELS / name.replace("/", "-")
 
 
-def is_here(plan: ServingPlan) -> bool:
-    """Whether the model's files are all on this machine."""
-    return Path(plan.model).is_dir() or (folder_of(plan) / COMPLETE).exists()
+def is_here(model: str, revision: str) -> bool:
+    """Whether a model's files are all on this machine."""
+    return Path(model).is_dir() or (folder_of(model, revision) / COMPLETE).exists()
 
 
 def obstacle(plan: ServingPlan, machine: Machine) -> str | None:
@@ -56,7 +56,7 @@ def obstacle(plan: ServingPlan, machine: Machine) -> str | None:
             return f"its {weights:.1f} GiB of weights need more than half of the {machine.memory_gib:.0f} GiB of memory"
         if weights > GIB_PER_CPU_CORE * machine.cpu_cores:
             return f"its {weights:.1f} GiB of weights would answer too slowly on {machine.cpu_cores} CPU cores"
-    if not is_here(plan) and free_gib(folders.STATE) < weights + SPARE_DISK_GIB:
+    if not is_here(plan.model, plan.model_revision) and free_gib(folders.STATE) < weights + SPARE_DISK_GIB:
         return f"its {weights:.1f} GiB of weights do not fit on the disk"
     return None
 
@@ -97,8 +97,8 @@ def hub_obstacle(model: str, revision: str, environment: Mapping[str, str] = os.
 
 
 def fetch(plan: ServingPlan, python: Path, progress: Progress) -> str | None:
-    """Fetch the model's files into `folder_of(plan)`; returns why that failed, or None."""
-    folder = folder_of(plan)
+    """Fetch the model's files into its folder; returns why that failed, or None."""
+    folder = folder_of(plan.model, plan.model_revision)
     before = _size_gib(folder)
     wanted = plan.engine.checkpoint_gib
 
@@ -108,6 +108,7 @@ def fetch(plan: ServingPlan, python: Path, progress: Progress) -> str | None:
     progress.say(f"Fetching {wanted - before:.1f} GiB of weights of {plan.model}; Ctrl-C and WEIGHTS=stand-in skip it")
     command: list[str | Path] = [python, DOWNLOAD, plan.model, plan.model_revision or "main", folder]
     variables = {**os.environ, "HF_HOME": str(folders.CACHE / "huggingface"), "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    variables |= {"HF_HUB_DISABLE_TELEMETRY": "1"}
     code, output = run("download", command, folders.LOGS / "download.log", tick, DOWNLOAD_TIMEOUT_SECONDS, variables)
     if code != 0:
         return f"fetching it failed: {reason(output, code)}"

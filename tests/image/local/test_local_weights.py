@@ -51,11 +51,11 @@ def test_a_full_disk_is_an_obstacle_unless_the_weights_are_there(
     monkeypatch.setattr(weights, "free_gib", lambda path: 5.0)
     monkeypatch.setattr(folders, "MODELS", tmp_path)
     assert weights.obstacle(plan(), BIG) == "its 7.5 GiB of weights do not fit on the disk"
-    folder = weights.folder_of(plan())
+    folder = weights.folder_of(plan().model, "")
     folder.mkdir()
-    assert not weights.is_here(plan())
+    assert not weights.is_here(plan().model, "")
     (folder / weights.COMPLETE).touch()
-    assert weights.is_here(plan())
+    assert weights.is_here(plan().model, "")
     assert weights.obstacle(plan(), BIG) is None
 
 
@@ -99,6 +99,5 @@ def test_no_network() -> None:
 
 
 def test_a_folder_is_used_where_it_is(tmp_path: Path) -> None:
-    here = replace(plan(), model=str(tmp_path))
-    assert weights.is_here(here)
-    assert weights.folder_of(here) == tmp_path
+    assert weights.is_here(str(tmp_path), "")
+    assert weights.folder_of(str(tmp_path), "") == tmp_path
