@@ -164,6 +164,7 @@ class EdgeProtocol(HttpToolsProtocol):
     def _stalled(self) -> None:
         if self.exchange is not None:
             self.exchange.leave("client_stalled")
+            self.cycle.disconnected = True  # else uvicorn would miss the end of the answer
         self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -54,6 +54,8 @@ _NOT_DOWNSTREAM = _HOP_BY_HOP | {b"date", b"server", b"x-request-id"}
 _WHOLE_ANSWER_BYTES = 1 << 20
 # An event cut in two would swallow the error that follows; up to this size it is kept until it is whole.
 _WHOLE_EVENT_BYTES = 256 << 10
+# Of what was read last, for the usage block; no more, for a client that stalls keeps its exchange's memory.
+_TAIL_BYTES = 4096
 _EVENT_ENDS = (b"\n\n", b"\r\n\r\n")
 _COMMENT = b": waiting for the engine\n\n"
 _RETRY_AFTER_HOLD_SECONDS = 30
@@ -256,7 +258,7 @@ class Proxy:
                 exchange.events_out += data.count(b"data:")
             if not exchange.first_byte:
                 exchange.note_first_byte()
-            older, before, last = before, last, data
+            older, before, last = before, last, data if len(data) <= _TAIL_BYTES else data[-_TAIL_BYTES:]
             if kept:
                 data = kept + data
                 kept = b""
@@ -297,7 +299,7 @@ class Proxy:
         await exchange.start(connection.status, headers)
         tail = b""
         while True:
-            tail = data if len(data) > 4096 else tail[-4096:] + data
+            tail = data[-_TAIL_BYTES:] if len(data) > _TAIL_BYTES else tail[-_TAIL_BYTES:] + data
             if connection.drained():
                 break
             await exchange.part(data)

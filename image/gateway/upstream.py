@@ -17,7 +17,7 @@ from image.gateway.settings import Address
 # vLLM (uvicorn) closes a connection idle for 5 s; one that is used a moment before that would be reset.
 _IDLE_SECONDS = 3.0
 # Above this much unread, the replica is made to wait.
-_HIGH_WATER_BYTES = 256 << 10
+_HIGH_WATER_BYTES = 64 << 10
 _LONGEST_HEAD_BYTES = 256 << 10
 # Small bodies ride in the packet of their head.
 _JOIN_BYTES = 64 << 10
@@ -131,7 +131,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The loop has connected."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
-        _notice_dead_hosts(transport.get_extra_info("socket"))
+        _set_options(transport.get_extra_info("socket"))
 
     def data_received(self, data: bytes) -> None:
         """Bytes of an answer."""
@@ -202,9 +202,12 @@ class Connection(asyncio.Protocol):
             self.complete = True
 
 
-def _notice_dead_hosts(sock: Any) -> None:
-    """A host that vanishes (a spot instance) sends no reset: have the kernel ask, and give up after 30 s."""
+def _set_options(sock: Any) -> None:
+    """A host that vanishes (a spot instance) sends no reset: have the kernel ask, and give up after 30 s. And read no
+    more at once than can be sent on: left to itself, a read grows to what the kernel's buffer does.
+    """
     with contextlib.suppress(OSError):  # it may be gone already, which is noticed anyway
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _HIGH_WATER_BYTES)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
             if hasattr(socket, option):
@@ -220,6 +223,7 @@ class Pool:
         self.host_header = f"[{host}]:{port}".encode() if ":" in host else f"{host}:{port}".encode()
         self._connect_timeout_seconds = connect_timeout_seconds
         self._idle: list[Connection] = []
+        self._reaper: asyncio.TimerHandle | None = None
 
     def take(self) -> Connection | None:
         """An idle connection that is still good."""
@@ -248,8 +252,19 @@ class Pool:
         if connection.drained() and connection.reusable and connection.usable():
             connection.rest()
             self._idle.append(connection)
+            if self._reaper is None:
+                self._reaper = asyncio.get_running_loop().call_later(_IDLE_SECONDS, self._reap)
         else:
             connection.close()
+
+    def _reap(self) -> None:
+        """Close what has not been used for long: a burst's connections are not kept for ever."""
+        loop = asyncio.get_running_loop()
+        oldest = loop.time() - _IDLE_SECONDS
+        for connection in [c for c in self._idle if c.idle_since <= oldest]:
+            connection.close()
+        # The one that has been idle for longest is the first.
+        self._reaper = loop.call_at(self._idle[0].idle_since + _IDLE_SECONDS, self._reap) if self._idle else None
 
     def forget(self, connection: Connection) -> None:
         """A connection is gone."""
@@ -258,5 +273,8 @@ class Pool:
 
     def close(self) -> None:
         """Close every idle connection."""
+        if self._reaper is not None:
+            self._reaper.cancel()
+            self._reaper = None
         while self._idle:
             self._idle.pop().close()

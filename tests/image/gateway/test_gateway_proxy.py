@@ -9,6 +9,7 @@ import json
 import httpx2
 import pytest
 
+from image.gateway import upstream
 from tests.image.gateway import fake_engine
 from tests.image.gateway.conftest import TLS, StartEngine, StartGateway, until
 from tests.image.gateway.fake_engine import COMPLETION, EVENTS, MODEL
@@ -124,6 +125,17 @@ async def test_connections_to_a_replica_are_used_again(start_engine: StartEngine
             await response.aread()
     assert len(engine.requests) == 10
     assert engine.connections == 1
+
+
+async def test_connections_that_nobody_uses_are_closed(
+    start_engine: StartEngine, start_gateway: StartGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upstream, "_IDLE_SECONDS", 0.1)
+    engine = await start_engine()
+    gateway = await start_gateway(engine, probe_seconds=60)
+    assert {r.status_code for r in await asyncio.gather(*(gateway.chat() for _ in range(8)))} == {200}
+    await until(lambda: engine.connections == 0)
+    assert (await gateway.chat()).status_code == 200
 
 
 async def test_requests_go_to_the_replica_that_has_fewest(

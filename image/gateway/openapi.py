@@ -1,0 +1,109 @@
+"""`python -m image.gateway.openapi`: the gateway's own contract as an OpenAPI document.
+
+What a body may hold beyond the fields that the gateway reads is the engine's to say, and passes through.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from image.gateway import __version__
+from image.gateway.routes import UPSTREAM, BodyKind, Route
+
+_ERROR = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": ["string", "integer", "null"]},
+            },
+        }
+    },
+}
+_REFUSALS = {
+    400: "The body is not what the path takes, or not HTTP.",
+    401: "No key, or none that is good.",
+    404: "No such path or model.",
+    405: "Not with this method.",
+    408: "The request did not arrive in time.",
+    413: "The body is too large.",
+    415: "The body is of another media type.",
+    429: "Too many wait, or the key's limit is reached; see Retry-After.",
+    431: "The headers are too large.",
+}
+_FAILURES = {
+    502: "The engine failed under the request.",
+    503: "Nothing can answer now; see Retry-After.",
+    504: "The engine did not finish in time.",
+}
+
+
+def document() -> dict[str, Any]:
+    """The OpenAPI 3.1 document."""
+    paths: dict[str, Any] = {route.path: {"post": _operation(route)} for route in UPSTREAM.values()}
+    paths |= {
+        "/health": {"get": _own("Alive.", "status")},
+        "/health/ready": {"get": _own("Not draining.", "status", {503: "Draining."})},
+        "/info": {"get": _own("What runs here, and its state.", "model")},
+        "/v1/models": {"get": _guarded(_own("The one model, cold or not.", "data", {401: _REFUSALS[401]}))},
+    }
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "vLLM endpoint gateway", "version": __version__},
+        "components": {
+            "schemas": {"Error": _ERROR},
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+        },
+        "paths": paths,
+    }
+
+
+def _operation(route: Route) -> dict[str, Any]:
+    fields: dict[str, Any] = {"model": {"type": "string"}}
+    if route.streams:
+        fields["stream"] = {"type": "boolean"}
+    fields |= {name: {"type": "integer", "minimum": 1} for name in route.max_tokens}
+    if route.body is BodyKind.FORM:
+        fields["file"] = {"type": "string", "format": "binary"}
+    content: dict[str, Any] = {"application/json": {"schema": {}}}
+    if route.streams:
+        content["text/event-stream"] = {"schema": {"type": "string"}}
+    return _guarded(
+        {
+            "requestBody": {
+                "required": True,
+                "content": {route.body.value: {"schema": {"type": "object", "properties": fields}}},
+            },
+            "responses": {
+                "200": {"description": "The engine's answer, as it came.", "content": content},
+                **_errors(_REFUSALS | _FAILURES),
+            },
+        }
+    )
+
+
+def _own(description: str, field: str, errors: dict[int, str] | None = None) -> dict[str, Any]:
+    schema = {"type": "object", "required": [field]}
+    more = {str(status): {"description": text} for status, text in (errors or {}).items()}
+    answer = {"description": description, "content": {"application/json": {"schema": schema}}}
+    return {"responses": {"200": answer, **_errors({400: _REFUSALS[400], 431: _REFUSALS[431]}), **more}}
+
+
+def _guarded(operation: dict[str, Any]) -> dict[str, Any]:
+    return operation | {"security": [{"key": []}]}
+
+
+def _errors(statuses: dict[int, str]) -> dict[str, Any]:
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    return {str(status): {"description": text, "content": content} for status, text in statuses.items()}
+
+
+if __name__ == "__main__":
+    print(json.dumps(document(), indent=2))
