@@ -160,7 +160,7 @@ async def test_a_replica_that_keeps_failing_is_ejected_tried_and_taken_back(
     assert gateway.log("replica_recovered")
     assert len(gateway.log("replica_ejected")) >= 3
     assert gateway.log("replica_ejected")[1]["seconds"] == 0.1
-    assert sum(len(engine.requests) for engine in others) > 20
+    assert sum(len(engine.requests) for engine in others) >= 18
 
 
 async def test_an_only_replica_is_never_ejected(start_engine: StartEngine, start_gateway: StartGateway) -> None:

@@ -39,6 +39,7 @@ async def test_whatever_clients_and_engines_do_nothing_is_left_behind(
         hold_timeout_seconds=0.5,
         hold_timeout_nonstream_seconds=0.4,
         request_timeout_seconds=0.5,
+        eject_seconds=0.1,
         sse_comment_seconds=0.02,
         body_timeout_seconds=0.3,
         header_timeout_seconds=0.3,
