@@ -318,6 +318,7 @@ class Settings(BaseModel):
     )
 
     # Watching
+    dashboard: bool = Field(True, description="Make a CloudWatch dashboard; an account's first three are free.")
     kms_key_arn: Text = Field(
         "",
         pattern=r"^$|^arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:key/",

@@ -251,7 +251,8 @@ class Capacity(pulumi.ComponentResource):
             lifecycle_transition="autoscaling:EC2_INSTANCE_LAUNCHING",
             heartbeat_timeout=WARM_HOOK_TIMEOUT_SECONDS,
             default_result="CONTINUE",  # without the image on disk it still serves, only later
-            opts=self._child,
+            # Whoever else wants to be told of it may be.
+            opts=pulumi.ResourceOptions(parent=self, ignore_changes=["notificationTargetArn", "roleArn"]),
         )
 
     def _mixed(self, template: aws.ec2.LaunchTemplate) -> aws.autoscaling.GroupMixedInstancesPolicyArgs:

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 import pulumi
 import pulumi_aws as aws
 
+from infra.aws.access_logs import AccessLogs, AccessLogsArgs
+from infra.aws.alarms import Alarms, AlarmsArgs
+from infra.aws.budget import Budget, BudgetArgs
 from infra.aws.capacity import Capacity, CapacityArgs
 from infra.aws.context import Context
+from infra.aws.dashboard import Dashboard, DashboardArgs
 from infra.aws.domain import Certificate, CertificateArgs, DomainRecord, DomainRecordArgs, find_hosted_zone
 from infra.aws.engine import Engine, EngineArgs
 from infra.aws.engine_image import EngineImage, EngineImageArgs
+from infra.aws.firewall import Firewall, FirewallArgs
+from infra.aws.flow_logs import FlowLogs, FlowLogsArgs
 from infra.aws.gateway import Gateway, GatewayArgs
 from infra.aws.gateway_image import GatewayImage, GatewayImageArgs
 from infra.aws.load_balancer import LoadBalancer, LoadBalancerArgs, listener_ports
 from infra.aws.lookups import ask, find_network, zones_by_offer
+from infra.aws.metrics import StackMetrics
 from infra.aws.network import SERVING_ZONES, Network, NetworkArgs
 from infra.aws.observability import Observability, ObservabilityArgs
 from infra.aws.outputs import stack_outputs
@@ -23,11 +31,13 @@ from infra.aws.roles import Roles, RolesArgs
 from infra.aws.scaling import Scaling, ScalingArgs
 from infra.aws.secrets import Secrets, SecretsArgs
 from infra.aws.security_groups import SecurityGroups, SecurityGroupsArgs
+from infra.aws.time_to_live import TimeToLive, TimeToLiveArgs, end_of_life
 from infra.aws.weights import Weights, WeightsArgs
 from infra.deploy_error import DeployError
 from infra.planning.plan import ServingPlan
 from infra.preflight import vcpu_quota
-from infra.settings import Settings
+from infra.settings import FlowLogs as Traffic
+from infra.settings import Settings, WeightsThroughput
 
 
 def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]]:
@@ -65,8 +75,11 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
             retention_days=settings.log_retention_days,
             kms_key_arn=settings.kms_key_arn,
             keep=settings.protect,
+            network=not settings.vpc_id and settings.flow_logs is not Traffic.NONE,
         ),
     )
+    if logs.network:
+        FlowLogs(f"{prefix}-flow", FlowLogsArgs(context, network.vpc_id, settings.flow_logs, logs.network))
     roles = Roles(f"{prefix}-role", RolesArgs(context=context))
     secrets = Secrets(f"{prefix}-secret", _secrets_args(context, settings))
     weights = Weights(
@@ -155,9 +168,50 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
             metrics_stack=gateway.metrics_stack,
         ),
     )
+    metrics = StackMetrics(
+        stack=gateway.metrics_stack,
+        group=capacity.group.name,
+        load_balancer=balancer.resource.arn_suffix,
+        target_group=balancer.target_group.arn_suffix,
+        file_system=weights.file_system.id,
+    )
+    if settings.alarm_email:
+        Alarms(
+            f"{prefix}-alarm",
+            AlarmsArgs(
+                context=context,
+                plan=plan,
+                metrics=metrics,
+                bursting=settings.weights_throughput is WeightsThroughput.BURSTING,
+                email=settings.alarm_email,
+                kms_key_arn=settings.kms_key_arn,
+            ),
+        )
+    dashboard = None
+    if settings.dashboard:
+        shown = DashboardArgs(context, plan, metrics, gateway_logs=logs.gateway.name, engine_logs=logs.engine.name)
+        dashboard = Dashboard(f"{prefix}-dashboard", shown)
+    ends_at = None
+    if settings.ttl_hours:
+        ends_at = end_of_life(datetime.datetime.now(datetime.UTC), settings.ttl_hours)
+        TimeToLive(f"{prefix}-ttl", TimeToLiveArgs(context, ends_at, capacity.cluster, engine.service, capacity.group))
+    if settings.monthly_budget_usd:
+        Budget(
+            f"{prefix}-budget",
+            BudgetArgs(
+                context=context,
+                usd_per_month=settings.monthly_budget_usd,
+                email=settings.alarm_email,
+                cluster=capacity.cluster,
+                service=engine.service,
+                group=capacity.group,
+                log_retention_days=settings.log_retention_days,
+                kms_key_arn=settings.kms_key_arn,
+            ),
+        )
     return stack_outputs(
         settings, plan, context, balancer=balancer, capacity=capacity, engine=engine, gateway=gateway,
-        secrets=secrets, weights=weights, logs=logs, image=image,
+        secrets=secrets, weights=weights, logs=logs, image=image, ends_at=ends_at, dashboard=dashboard,
     )  # fmt: skip
 
 
@@ -236,6 +290,11 @@ def _load_balancer(
     subnets = network.public_subnet_ids
     if settings.internal and not settings.vpc_id:
         subnets = network.private_subnet_ids[:SERVING_ZONES]
+    access_logs = None
+    if settings.access_logs:
+        access_logs = AccessLogs(
+            f"{context.prefix}-access", AccessLogsArgs(context, settings.log_retention_days, settings.protect)
+        )
     balancer = LoadBalancer(
         f"{context.prefix}-balancer",
         LoadBalancerArgs(
@@ -249,8 +308,12 @@ def _load_balancer(
             target_port=plan.gateway.port,
             idle_timeout_seconds=plan.gateway.idle_timeout_seconds,
             protect=settings.protect,
+            access_logs=access_logs,
         ),
     )
+    if settings.waf_requests_per_five_minutes:
+        firewall = FirewallArgs(context, balancer.resource.arn, settings.waf_requests_per_five_minutes)
+        Firewall(f"{context.prefix}-firewall", firewall)
     if zone_id:
         record = DomainRecordArgs(settings.domain, zone_id, balancer.resource)
         DomainRecord(f"{context.prefix}-domain", record)

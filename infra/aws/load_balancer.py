@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_aws as aws
 
+from infra.aws.access_logs import AccessLogs
 from infra.aws.context import Context
 
 HTTP_PORT = 80
@@ -33,6 +34,7 @@ class LoadBalancerArgs:
         target_port: the gateway's.
         idle_timeout_seconds: longer than a request may be held without a byte.
         protect: whether AWS refuses to delete it.
+        access_logs: where every request is logged, or None.
     """
 
     context: Context
@@ -45,6 +47,7 @@ class LoadBalancerArgs:
     target_port: int
     idle_timeout_seconds: int
     protect: bool
+    access_logs: AccessLogs | None = None
 
 
 def listener_ports(port: int, https: bool) -> tuple[int, ...]:
@@ -67,7 +70,7 @@ class LoadBalancer(pulumi.ComponentResource):
         child = pulumi.ResourceOptions(parent=self)
         # Going public replaces the load balancer, and a target group belongs to one only: both take a new name.
         exposed = f"{args.context.prefix}-{'int' if args.internal else 'pub'}"
-        tags = args.context.tags("load-balancer", exposed)
+        tags, logs = args.context.tags("load-balancer", exposed), args.access_logs
         self.resource = aws.lb.LoadBalancer(
             exposed,
             load_balancer_type="application",
@@ -79,8 +82,9 @@ class LoadBalancer(pulumi.ComponentResource):
             desync_mitigation_mode="strictest",
             enable_http2=True,
             enable_deletion_protection=args.protect,
+            access_logs=aws.lb.LoadBalancerAccessLogsArgs(bucket=logs.bucket.id, enabled=True) if logs else None,
             tags=tags,
-            opts=child,
+            opts=pulumi.ResourceOptions(parent=self, depends_on=logs.ready if logs else None),
         )
         self.target_group = aws.lb.TargetGroup(
             exposed,

@@ -21,16 +21,18 @@ class ObservabilityArgs:
         retention_days: for how long.
         kms_key_arn: key that they are encrypted with; empty: AWS's own. Its policy must let CloudWatch Logs use it.
         keep: whether they stay when the stack is destroyed.
+        network: whether the network logs, too.
     """
 
     context: Context
     retention_days: int
     kms_key_arn: str
     keep: bool
+    network: bool = False
 
 
 class Observability(pulumi.ComponentResource):
-    """A log group a container. The gateway's log lines hold its metrics too (CloudWatch's embedded metric format)."""
+    """A log group a source. The gateway's log lines hold its metrics too (CloudWatch's embedded metric format)."""
 
     def __init__(self, name: str, args: ObservabilityArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("vllm:aws:Observability", name, None, opts)
@@ -46,4 +48,5 @@ class Observability(pulumi.ComponentResource):
 
         self.engine = group("engine")
         self.gateway = group("gateway")
+        self.network = group("network") if args.network else None
         self.register_outputs({})

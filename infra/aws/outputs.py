@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 import pulumi
 
 from infra.aws.capacity import Capacity
 from infra.aws.context import Context
+from infra.aws.dashboard import Dashboard
 from infra.aws.engine import Engine
 from infra.aws.gateway import Gateway
 from infra.aws.gateway_image import GatewayImage
@@ -17,6 +19,12 @@ from infra.aws.secrets import Secrets
 from infra.aws.weights import Weights
 from infra.planning.plan import CostPlan, ServingPlan
 from infra.settings import Settings
+
+# AWS puts a tag on the bill only once somebody who may see the bill has said so, and nothing in a stack can.
+BUDGET_COUNTS = (
+    "what carries the tag Stack, once that is a cost allocation tag: "
+    "aws ce update-cost-allocation-tags-status --cost-allocation-tags-status TagKey=Stack,Status=Active"
+)
 
 
 def stack_outputs(
@@ -32,6 +40,8 @@ def stack_outputs(
     weights: Weights,
     logs: Observability,
     image: GatewayImage | None,
+    ends_at: datetime.datetime | None,
+    dashboard: Dashboard | None,
 ) -> dict[str, pulumi.Input[Any]]:
     """The outputs by name."""
     endpoint = endpoint_url(settings, balancer.dns_name)
@@ -66,6 +76,12 @@ def stack_outputs(
         "keptAtDestroy": kept if settings.protect else {},
         **cost_outputs(plan.cost),
     }
+    if dashboard:
+        found["dashboard"] = dashboard.url
+    if ends_at:
+        found["turnsOffAt"] = f"{ends_at:%Y-%m-%d %H:%M} UTC, and at every hour after; pulumi up moves it"
+    if settings.monthly_budget_usd:
+        found["budgetCounts"] = BUDGET_COUNTS
     if settings.internal:
         found["howToOpen"] = how_to_open(settings)
     return found
@@ -94,6 +110,7 @@ def cost_outputs(cost: CostPlan) -> dict[str, Any]:
     return {
         "usdPerHourActive": cost.usd_per_hour_active,
         "usdPerHourIdle": cost.usd_per_hour_idle,
+        "usdPerColdStart": cost.usd_per_cold_start,
         "usdPerMonth": {f"{hours}HoursADay": cost.usd_per_month(hours) for hours in (1, 8, 24)},
         "costItems": [
             {

@@ -43,6 +43,7 @@ def as_json(plan: ServingPlan) -> dict[str, Any]:
         "shared_memory_mib": plan.engine.shared_memory_mib,
         "usd_per_hour_active": cost.usd_per_hour_active,
         "usd_per_hour_idle": cost.usd_per_hour_idle,
+        "usd_per_cold_start": cost.usd_per_cold_start,
         "usd_per_month": {f"{hours}_hours_a_day": cost.usd_per_month(hours) for hours in (1, 8, 24)},
         "cost_items": [
             {
@@ -78,7 +79,10 @@ def as_table(plan: ServingPlan, stack: str) -> str:
             "KV cache",
             f"{memory.kv_cache_tokens:,} tokens: {memory.max_full_length_sequences:g} sequences of {memory.max_model_len:,} tokens",
         ),
-        ("cold start", f"about {capacity.expected_cold_start_seconds} s (estimate; the deploy measures it)"),
+        (
+            "cold start",
+            f"about {capacity.expected_cold_start_seconds} s and ${cost.usd_per_cold_start:.2f} (estimate; the deploy measures it)",
+        ),
         (
             "cost",
             f"${cost.usd_per_hour_active:.3f} an hour active, ${cost.usd_per_hour_idle:.3f} idle (list price of {cost.priced_on}, us-east-1)",

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from infra.planning.plan import CapacityPlan, CostItem, CostPlan, EnginePlan, GatewayPlan
-from infra.settings import NatGateways, Settings, Target
+from infra.settings import NatGateways, Settings, Target, WeightsThroughput
 
 _DATA = Path(__file__).parent / "catalog" / "prices.json"
 HOURS_PER_MONTH = 730
 ZONES = 2
+IMAGE_DOWNLOAD_GB = 10  # the upstream image as it is pulled, compressed
+GATEWAY_METRICS = 4  # Demand, Running, Held, ReplicasReady
+SCALE_DOWN_ALARM_METRICS, TRACKING_ALARM_METRICS, MAIL_ALARM_METRICS = 6, 4, 14
 
 
 @functools.cache
@@ -37,7 +40,8 @@ def cost_plan(
     gpu = CostItem(f"GPU instances {instance.name}", idle * instance.usd_per_hour, active * instance.usd_per_hour)
     if settings.target is Target.KUBERNETES:
         # The cluster, its nodes and its load balancer are the user's; only the GPU share can be priced.
-        return CostPlan(items=(gpu,), region=region, priced_on=instance.priced_on)
+        cold = capacity.expected_cold_start_seconds / 3600 * instance.usd_per_hour
+        return CostPlan((gpu,), round(cold, 4), region, instance.priced_on)
     throughput = max(0, capacity.root_volume_throughput_mib_per_second - unit["ebs_gp3_mibps_included"])
     disk_month = unit["ebs_gp3_gb_month"] * capacity.root_volume_gib + unit["ebs_gp3_mibps_month"] * throughput
     disk = disk_month / HOURS_PER_MONTH
@@ -51,14 +55,41 @@ def cost_plan(
         _always("load balancer", unit["alb_hour"] + unit["alb_lcu_hour"]),
         _always("weights on EFS", engine.checkpoint_gib * unit["efs_gb_month"] / HOURS_PER_MONTH),
         _always("secrets", 2 * unit["secret_month"] / HOURS_PER_MONTH),
-        _always("alarms", 2 * unit["alarm_month"] / HOURS_PER_MONTH),
+        _always("metrics and alarms", _watching(settings) / HOURS_PER_MONTH),
     ]
+    if settings.waf_requests_per_five_minutes:
+        items.append(_always("web application firewall", unit["waf_month"] / HOURS_PER_MONTH))
     if not settings.internal:
         items.append(_always("public IPv4 addresses", ZONES * unit["public_ipv4_hour"]))
     gateways = {NatGateways.NONE: 0, NatGateways.SINGLE: 1, NatGateways.PER_ZONE: ZONES}[settings.nat_gateways]
     if gateways and not settings.vpc_id:
         items.append(_always("NAT gateways", gateways * (unit["nat_hour"] + unit["public_ipv4_hour"])))
-    return CostPlan(items=tuple(items), region=region, priced_on=instance.priced_on)
+    cold = _cold_start(settings, capacity, engine, gpu_hour=instance.usd_per_hour + disk)
+    return CostPlan(tuple(items), round(cold, 4), region, instance.priced_on)
+
+
+def _cold_start(settings: Settings, capacity: CapacityPlan, engine: EnginePlan, gpu_hour: float) -> float:
+    """Dollars that one cold start costs: the instance until it serves, the image, reading the weights."""
+    unit = prices()["usd"]
+    cost = capacity.expected_cold_start_seconds / 3600 * gpu_hour
+    over_nat = not (settings.vpc_id or settings.warm_pool or settings.docker_hub_credentials_arn)
+    if over_nat and ".dkr.ecr." not in engine.image:
+        cost += IMAGE_DOWNLOAD_GB * unit["nat_gb"]
+    if settings.weights_throughput is WeightsThroughput.ELASTIC:
+        cost += engine.checkpoint_gib * unit["efs_elastic_read_gb"]
+    return cost
+
+
+def _watching(settings: Settings) -> float:
+    """Dollars a month for the gateway's metrics and for alarms, which are billed by the metrics that they read."""
+    unit, read = prices()["usd"], 0
+    if settings.max_replicas > settings.min_replicas:
+        read += SCALE_DOWN_ALARM_METRICS
+    if settings.max_replicas > max(1, settings.min_replicas):
+        read += TRACKING_ALARM_METRICS
+    if settings.alarm_email:
+        read += MAIL_ALARM_METRICS
+    return float(GATEWAY_METRICS * unit["metric_month"] + read * unit["alarm_month"])
 
 
 def _always(name: str, usd_per_hour: float) -> CostItem:

@@ -60,6 +60,7 @@ class GatewayPlan:
     port: int
     metrics_port: int
     environment: Mapping[str, str]
+    max_queued_requests: int
     drain_timeout_seconds: int
     stop_timeout_seconds: int
     idle_timeout_seconds: int
@@ -95,9 +96,13 @@ class CostItem:
 
 @dataclass(frozen=True)
 class CostPlan:
-    """What the stack costs at list price, on demand, before data transfer and tax."""
+    """What the stack costs at list price, on demand, before data transfer and tax.
+
+    ``usd_per_cold_start`` is what one costs before the first token: the instance, and what it reads and downloads.
+    """
 
     items: tuple[CostItem, ...]
+    usd_per_cold_start: float
     region: str
     priced_on: str
 

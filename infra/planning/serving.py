@@ -24,6 +24,7 @@ from infra.settings import FastBoot, Settings, Target, WeightsThroughput
 
 GATEWAY_PORT = 8080
 METRICS_PORT = 9090
+MAX_QUEUED_REQUESTS = 256  # held and queued at one gateway; beyond it, 429
 # Requests are still taken while a load balancer or a DNS cache learns that the gateway leaves; then those that run have
 # their time. Both together are below Fargate's longest stopTimeout, 120 s.
 DRAIN_DELAY_SECONDS, DRAIN_TIMEOUT_SECONDS = 15, 95
@@ -156,6 +157,7 @@ def _gateway_plan(settings: Settings, capacity: CapacityPlan, engine_image: str,
             "GATEWAY_METRICS_PORT": str(METRICS_PORT),
             "GATEWAY_MODEL": settings.name,
             "GATEWAY_CONCURRENCY_PER_REPLICA": str(settings.concurrency_per_replica),
+            "GATEWAY_MAX_QUEUED_REQUESTS": str(MAX_QUEUED_REQUESTS),
             "GATEWAY_HOLD_TIMEOUT_SECONDS": str(hold),
             "GATEWAY_HOLD_TIMEOUT_NONSTREAM_SECONDS": str(hold),
             "GATEWAY_DRAIN_DELAY_SECONDS": str(DRAIN_DELAY_SECONDS),
@@ -163,6 +165,7 @@ def _gateway_plan(settings: Settings, capacity: CapacityPlan, engine_image: str,
             "GATEWAY_KEEP_ALIVE_SECONDS": str(idle_timeout + 60),
             "GATEWAY_INFO": json.dumps(info, sort_keys=True),
         },
+        max_queued_requests=MAX_QUEUED_REQUESTS,
         drain_timeout_seconds=DRAIN_TIMEOUT_SECONDS,
         stop_timeout_seconds=120,
         idle_timeout_seconds=idle_timeout,

@@ -209,7 +209,12 @@ def _computed(kind: str, name: str, inputs: dict[str, Any]) -> dict[str, Any]:
         "Repository": {"repositoryUrl": f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/{name}", "registryId": ACCOUNT},
         "Image": {"digest": "sha256:" + "0" * 64},
         "LaunchTemplate": {"latestVersion": 7},
-        "LoadBalancer": {"dnsName": "lb.example.amazonaws.com", "zoneId": "Z35SXDOTRQ7X7K"},
+        "LoadBalancer": {
+            "dnsName": "lb.example.amazonaws.com",
+            "zoneId": "Z35SXDOTRQ7X7K",
+            "arnSuffix": f"app/{name}/1",
+        },
+        "TargetGroup": {"arnSuffix": f"targetgroup/{name}/1"},
         "RandomPassword": {"result": "r" * int(inputs.get("length", 0))},
         "Certificate": {
             "domainValidationOptions": [

@@ -21,6 +21,7 @@ ANY_RESOURCE: dict[str, str] = {
     "ecr:GetAuthorizationToken": "AWS knows no resource for it",
     "ecs:DiscoverPollEndpoint": "AWS knows no resource for it",
     "autoscaling:DescribeAutoScalingGroups": "AWS knows no resource for it",
+    "logs:DescribeLogGroups": "AWS knows no resource for it",
 }
 """Actions that may be allowed on every resource, each with the reason."""
 

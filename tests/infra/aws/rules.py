@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import inspect
 import json
+import keyword
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -49,7 +50,8 @@ def tagged(program: Program, settings: Settings) -> Iterator[str]:
 
 def _takes_tags(kind: str) -> bool:
     _, module, name = kind.split(":")
-    resource = getattr(getattr(pulumi_aws, module.partition("/")[0]), name)
+    module = module.partition("/")[0]
+    resource = getattr(getattr(pulumi_aws, f"{module}_" if keyword.iskeyword(module) else module), name)
     return "tags" in inspect.signature(resource._internal_init).parameters and kind not in UNTAGGABLE
 
 

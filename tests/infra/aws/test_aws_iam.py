@@ -55,5 +55,7 @@ def test_roles_are_taken_on_for_this_account_alone(dev: Program) -> None:
     services = {r.name: r.document("assumeRolePolicy")["Statement"][0] for r in dev.all("Role")}
     instance = services.pop("vllm-dev-role-instance")
     assert instance["Principal"] == {"Service": "ec2.amazonaws.com"}
+    (flow,) = services.pop("vllm-dev-flow")["Principal"].values()
+    assert flow == "vpc-flow-logs.amazonaws.com"
     assert len(services) == 4
     assert all(s == statement for s in services.values())

@@ -127,4 +127,4 @@ def test_a_key_of_ones_own_encrypts_everything_that_is_stored() -> None:
 
 def test_logs_are_kept_for_as_long_as_set() -> None:
     groups = run_program("dev", logRetentionDays=90).all("LogGroup")
-    assert [group.inputs["retentionInDays"] for group in groups] == [90, 90]
+    assert [group.inputs["retentionInDays"] for group in groups] == [90, 90, 90]

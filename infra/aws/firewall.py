@@ -1,0 +1,101 @@
+"""A web application firewall in front of the load balancer.
+
+It looks at addresses and sizes, never at what a prompt says: rules against injection take questions about SQL for SQL.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_aws as aws
+
+from infra.aws.context import Context
+
+# The gateway takes 20 MiB (21 million bytes, eight digits); what says that it is larger is refused before it is sent.
+LARGEST_BODY = r"^(2[1-9]\d{6}|[3-9]\d{7}|\d{9,})$"
+REPUTATION_LIST = "AWSManagedRulesAmazonIpReputationList"
+
+
+@dataclass(frozen=True)
+class FirewallArgs:
+    """What is blocked.
+
+    Attributes:
+        context: place, names and tags.
+        load_balancer_arn: what it stands in front of.
+        requests_per_five_minutes: of one address; more are blocked until it slows down.
+    """
+
+    context: Context
+    load_balancer_arn: pulumi.Input[str]
+    requests_per_five_minutes: int
+
+
+class Firewall(pulumi.ComponentResource):
+    """Addresses of ill repute, floods and outsized bodies are blocked; everything else goes to the gateway."""
+
+    def __init__(self, name: str, args: FirewallArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("vllm:aws:Firewall", name, None, opts)
+        child = pulumi.ResourceOptions(parent=self)
+        reputation = aws.wafv2.WebAclRuleStatementArgs(
+            managed_rule_group_statement=aws.wafv2.WebAclRuleStatementManagedRuleGroupStatementArgs(
+                vendor_name="AWS", name=REPUTATION_LIST
+            )
+        )
+        flood = aws.wafv2.WebAclRuleStatementArgs(
+            rate_based_statement=aws.wafv2.WebAclRuleStatementRateBasedStatementArgs(
+                limit=args.requests_per_five_minutes, aggregate_key_type="IP", evaluation_window_sec=300
+            )
+        )
+        size = aws.wafv2.WebAclRuleStatementArgs(
+            regex_match_statement=aws.wafv2.WebAclRuleStatementRegexMatchStatementArgs(
+                regex_string=LARGEST_BODY,
+                field_to_match=aws.wafv2.WebAclRuleStatementRegexMatchStatementFieldToMatchArgs(
+                    single_header=aws.wafv2.WebAclRuleStatementRegexMatchStatementFieldToMatchSingleHeaderArgs(
+                        name="content-length"
+                    )
+                ),
+                text_transformations=[
+                    aws.wafv2.WebAclRuleStatementRegexMatchStatementTextTransformationArgs(priority=0, type="NONE")
+                ],
+            )
+        )
+        block = aws.wafv2.WebAclRuleActionArgs(block=aws.wafv2.WebAclRuleActionBlockArgs())
+        acl = aws.wafv2.WebAcl(
+            name,
+            scope="REGIONAL",
+            description="In front of the endpoint's load balancer",
+            default_action=aws.wafv2.WebAclDefaultActionArgs(allow=aws.wafv2.WebAclDefaultActionAllowArgs()),
+            rules=[
+                aws.wafv2.WebAclRuleArgs(
+                    name="reputation",
+                    priority=0,
+                    statement=reputation,
+                    override_action=aws.wafv2.WebAclRuleOverrideActionArgs(
+                        none=aws.wafv2.WebAclRuleOverrideActionNoneArgs()  # type: ignore[no-untyped-call]
+                    ),
+                    visibility_config=_visible(f"{name}-reputation"),
+                ),
+                aws.wafv2.WebAclRuleArgs(
+                    name="flood", priority=1, statement=flood, action=block, visibility_config=_visible(f"{name}-flood")
+                ),
+                aws.wafv2.WebAclRuleArgs(
+                    name="size", priority=2, statement=size, action=block, visibility_config=_visible(f"{name}-size")
+                ),
+            ],
+            visibility_config=aws.wafv2.WebAclVisibilityConfigArgs(
+                cloudwatch_metrics_enabled=True, metric_name=name, sampled_requests_enabled=False
+            ),
+            tags=args.context.tags("load-balancer", name),
+            opts=child,
+        )
+        aws.wafv2.WebAclAssociation(name, resource_arn=args.load_balancer_arn, web_acl_arn=acl.arn, opts=child)
+        self.register_outputs({"arn": acl.arn})
+
+
+def _visible(metric_name: str) -> aws.wafv2.WebAclRuleVisibilityConfigArgs:
+    """A metric a rule; no samples, for a request's headers hold its key."""
+    return aws.wafv2.WebAclRuleVisibilityConfigArgs(
+        cloudwatch_metrics_enabled=True, metric_name=metric_name, sampled_requests_enabled=False
+    )

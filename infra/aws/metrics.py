@@ -1,0 +1,62 @@
+"""The metrics that alarms and the dashboard read, and where AWS keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pulumi
+
+from infra.aws.observability import METRICS_NAMESPACE
+
+Dimensions = Mapping[str, pulumi.Input[str]]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric of one thing, with the statistic it is read by."""
+
+    namespace: str
+    name: str
+    statistic: str
+    dimensions: Dimensions
+
+
+@dataclass(frozen=True)
+class StackMetrics:
+    """What can be measured of one stack.
+
+    Attributes:
+        stack: value of the dimension Stack of the gateway's metrics.
+        group: name of the Auto Scaling group.
+        load_balancer: the load balancer's ``app/...`` suffix.
+        target_group: the target group's ``targetgroup/...`` suffix.
+        file_system: id of the weights' file system.
+    """
+
+    stack: pulumi.Input[str]
+    group: pulumi.Input[str]
+    load_balancer: pulumi.Input[str]
+    target_group: pulumi.Input[str]
+    file_system: pulumi.Input[str]
+
+    def gateway(self, name: str, statistic: str = "Maximum") -> Metric:
+        """Demand, Running, Held or ReplicasReady; each gateway reports its own share of the first three."""
+        return Metric(METRICS_NAMESPACE, name, statistic, {"Stack": self.stack})
+
+    def instances(self, name: str) -> Metric:
+        """A count of the Auto Scaling group, such as GroupDesiredCapacity."""
+        return Metric("AWS/AutoScaling", name, "Maximum", {"AutoScalingGroupName": self.group})
+
+    def balancer(self, name: str, statistic: str = "Sum") -> Metric:
+        """A count of the load balancer, such as RequestCount."""
+        return Metric("AWS/ApplicationELB", name, statistic, {"LoadBalancer": self.load_balancer})
+
+    def targets(self, name: str, statistic: str) -> Metric:
+        """A figure of the gateways as the load balancer sees them, such as HealthyHostCount."""
+        dimensions = {"LoadBalancer": self.load_balancer, "TargetGroup": self.target_group}
+        return Metric("AWS/ApplicationELB", name, statistic, dimensions)
+
+    def weights(self, name: str, statistic: str) -> Metric:
+        """A figure of the file system, such as MeteredIOBytes."""
+        return Metric("AWS/EFS", name, statistic, {"FileSystemId": self.file_system})

@@ -1,0 +1,98 @@
+"""A stack that turns itself off: AWS's own scheduler sets it to zero, with every laptop closed."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_aws as aws
+
+from infra.aws.context import Context
+from infra.aws.iam import Statement, allow, document, trust
+
+EVERY_FULL_HOUR = "cron(0 * * * ? *)"
+
+
+def end_of_life(now: datetime.datetime, hours: int) -> datetime.datetime:
+    """The first full hour at which ``hours`` have passed since ``now``."""
+    end = now.astimezone(datetime.UTC) + datetime.timedelta(hours=hours)
+    full = end.replace(minute=0, second=0, microsecond=0)
+    return full if full == end else full + datetime.timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class TimeToLiveArgs:
+    """What is turned off, and from when.
+
+    Attributes:
+        context: place, names and tags.
+        ends_at: the hour from which it is off.
+        cluster: of the engine's service.
+        service: the engine's service.
+        group: the Auto Scaling group of its instances.
+    """
+
+    context: Context
+    ends_at: datetime.datetime
+    cluster: aws.ecs.Cluster
+    service: aws.ecs.Service
+    group: aws.autoscaling.Group
+
+
+class TimeToLive(pulumi.ComponentResource):
+    """Two schedules that set service and group to zero at the hour, and again at each hour after.
+
+    Again, because a request wakes the stack as before: then it runs for an hour at most. The next deploy moves the hour.
+    """
+
+    def __init__(self, name: str, args: TimeToLiveArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("vllm:aws:TimeToLive", name, None, opts)
+        context, child = args.context, pulumi.ResourceOptions(parent=self)
+        role = aws.iam.Role(
+            name,
+            description="Turns the stack off when its time is over",
+            assume_role_policy=trust("scheduler", {"StringEquals": {"aws:SourceAccount": context.account_id}}),
+            tags=context.tags("safeguards"),
+            opts=child,
+        )
+        policy = aws.iam.RolePolicy(name, role=role.id, policy=document(zeroing(args.service, args.group)), opts=child)
+        group = aws.scheduler.ScheduleGroup(name, tags=context.tags("safeguards", name), opts=child)
+        calls: dict[str, tuple[str, dict[str, pulumi.Input[object]]]] = {
+            "service": (
+                "ecs:updateService",
+                {"Cluster": args.cluster.name, "Service": args.service.name, "DesiredCount": 0},
+            ),
+            "instances": (
+                "autoscaling:setDesiredCapacity",
+                {"AutoScalingGroupName": args.group.name, "DesiredCapacity": 0, "HonorCooldown": False},
+            ),
+        }
+        for suffix, (call, parameters) in calls.items():
+            aws.scheduler.Schedule(
+                f"{name}-{suffix}",
+                group_name=group.name,
+                description="Sets to zero once the stack's time is over",
+                schedule_expression=EVERY_FULL_HOUR,
+                schedule_expression_timezone="UTC",
+                start_date=args.ends_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+                flexible_time_window=aws.scheduler.ScheduleFlexibleTimeWindowArgs(mode="OFF"),
+                target=aws.scheduler.ScheduleTargetArgs(
+                    arn=f"arn:{context.partition}:scheduler:::aws-sdk:{call}",
+                    role_arn=role.arn,
+                    input=pulumi.Output.json_dumps(parameters),
+                    retry_policy=aws.scheduler.ScheduleTargetRetryPolicyArgs(
+                        maximum_retry_attempts=10, maximum_event_age_in_seconds=1800
+                    ),
+                ),
+                opts=pulumi.ResourceOptions(parent=self, depends_on=[policy]),
+            )
+        self.register_outputs({})
+
+
+def zeroing(service: aws.ecs.Service, group: aws.autoscaling.Group) -> list[Statement]:
+    """The rights to set one service and one group to zero."""
+    return [
+        allow("StopService", ["ecs:UpdateService"], [service.id]),
+        allow("StopInstances", ["autoscaling:SetDesiredCapacity"], [group.arn]),
+    ]
