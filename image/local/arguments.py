@@ -34,8 +34,7 @@ NOT_FOR_STAND_IN = {
     "--trust-remote-code": "the stand-in has no code",
     "--speculative-config": "the stand-in has no draft model",
 }
-# The plan's paths are those of the container, and these settings are for GPUs.
-NOT_HERE = ("HF_HOME", "VLLM_CACHE_ROOT", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "VLLM_ENABLE_STARTUP_PLAN")
+VARIABLES_NOT_ON_CPU = ("VLLM_ENABLE_STARTUP_PLAN",)
 # Would make the engine ask the gateway for a key, listen elsewhere, or go to the hub.
 NOT_FROM_THE_SHELL = ("VLLM_API_KEY", "VLLM_PORT", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "PYTHONPATH", "PYTHONHOME")
 
@@ -102,7 +101,7 @@ def engine_command(
     arguments += [word for option in options for word in option]
     return EngineCommand(
         arguments=tuple(arguments),
-        environment=_environment(plan.engine.environment, variables),
+        environment=_environment(plan.engine.environment, machine.has_gpu, variables),
         notes=tuple(notes),
         compiles="--enforce-eager" not in arguments,
     )
@@ -132,13 +131,14 @@ def _cpu_kv_cache_gib(plan: ServingPlan, machine: Machine, stand_in: bool) -> in
     return max(1, min(LARGEST_CPU_KV_CACHE_GIB, math.floor(0.4 * left)))
 
 
-def _environment(planned: Mapping[str, str], variables: Mapping[str, str]) -> dict[str, str]:
+def _environment(planned: Mapping[str, str], has_gpu: bool, variables: Mapping[str, str]) -> dict[str, str]:
     cache = folders.CACHE
     shell = {name: value for name, value in os.environ.items() if name not in NOT_FROM_THE_SHELL}
     return {
         **shell,
-        **{name: value for name, value in planned.items() if name not in NOT_HERE},
+        **{name: value for name, value in planned.items() if has_gpu or name not in VARIABLES_NOT_ON_CPU},
         **variables,
+        # The plan's folders are the container's.
         "HF_HOME": str(cache / "huggingface"),
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",

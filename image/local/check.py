@@ -82,7 +82,8 @@ def run(options: Options, progress: Progress, serve: Callable[[], AbstractContex
         python = folders.LOCAL_ENVIRONMENT / "bin" / "python"
         steps.run("smoke tests", [python, "-m", "smoke_tests", *target], _last_line)
         report = folders.STATE / "benchmark.json"
-        table = steps.run("benchmark", [python, "-m", "smoke_tests.benchmark", *target, *BENCHMARK, "--json", report])
+        benchmark: list[str | Path] = [python, "-m", "smoke_tests.benchmark", *target, *BENCHMARK, "--json", report]
+        table = steps.run("benchmark", benchmark, _tokens_per_second)
         progress.say(table.strip())
     started = time.monotonic()
     left = processes.left_running()
@@ -99,14 +100,14 @@ def _as_a_person(steps: Steps, base_url: str, model: str) -> None:
     """The lines that are printed, executed as printed."""
 
     def answer_of(output: str) -> str:
-        text = json.loads(output)["choices"][0]["message"]["content"]
-        if not text:
-            raise ValueError("the answer is empty")
-        return f"{len(text.split())} words"
+        answer = json.loads(output)
+        if "choices" not in answer:
+            raise ValueError(f"the answer is {output[:200]}")
+        return words(answer["choices"][0]["message"]["content"] or "")
 
     def words(output: str) -> str:
         if not output.strip():
-            raise ValueError("nothing was printed")
+            raise ValueError("the answer is empty")
         return f"{len(output.split())} words"
 
     if shutil.which("curl"):
@@ -115,6 +116,10 @@ def _as_a_person(steps: Steps, base_url: str, model: str) -> None:
         steps.add("printed curl", True, 0.0, "not tried: there is no curl here")
     program = banner.sdk_lines(base_url, model)
     steps.run("printed Python", [folders.LOCAL_ENVIRONMENT / "bin" / "python", "-c", program], words)
+
+
+def _tokens_per_second(output: str) -> str:
+    return next((" ".join(line.split()) for line in output.splitlines() if line.startswith("output tokens/s")), "")
 
 
 def _last_line(output: str) -> str:

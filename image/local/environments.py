@@ -18,11 +18,13 @@ from pathlib import Path
 
 from image.local import folders
 from image.local.failures import LocalError, reason
+from image.local.machine import free_gib
 from image.local.processes import Child
 from image.local.progress import Progress
 
 KEY_FILE = "made-from"
 PIP_TIMEOUT_SECONDS = 3600.0
+CUDA_LIBRARIES_GIB = 7.0  # measured: 3.8 GB unpacked, the downloads beside them
 # Byte-compiling 2 GB ahead takes longer than the modules that are really imported need at their first import.
 PIP_INSTALL = (
     "-m",
@@ -138,6 +140,11 @@ class _Installation:
         yield [sys.executable, "-m", "venv", environment.folder]
         yield [environment.python, *PIP_INSTALL, *environment.pip_options, "-r", environment.requirements]
         if environment.runs_on_cpu and (version := cuda_torch(environment.folder)):
+            free = free_gib(environment.folder)
+            if free < CUDA_LIBRARIES_GIB:
+                raise LocalError(f"pip found torch {version} in its CUDA build only, whose libraries need "
+                                 f"{CUDA_LIBRARIES_GIB:g} GiB of disk, and {free:.1f} are free. "
+                                 "Configure pip with PyTorch's CPU index")  # fmt: skip
             self._progress.say(
                 f"note: pip found torch {version} in its CUDA build only, which needs several GB of CUDA libraries even "
                 "here. Configuring pip with PyTorch's CPU index, and removing .venv-engine, avoids them"

@@ -144,6 +144,8 @@ def _plan(options: Options, progress: Progress) -> ServingPlan:
         plan = make_plan(load_stack(options.stack, overrides), fetch=fetch)
     except (SettingsError, PlanError) as error:
         raise LocalError(str(error)) from None
+    if options.scale_down_minutes is not None:
+        progress.say("  plan: scaleDownMinutes is for a deployed stack; here vLLM runs until Ctrl-C")
     for warning in plan.warnings:
         progress.say(f"  plan: {warning}")
     return plan
