@@ -220,7 +220,8 @@ class Admission:
         return replica
 
     def _note_peak(self) -> None:
-        self._peak = max(self._peak, self.running + self.waiting)
+        if self.running + self.waiting > self._peak:  # max() costs more
+            self._peak = self.running + self.waiting
 
     def _full(self, reason: str) -> errors.ApiError:
         return errors.queue_full(reason, _RETRY_BUSY_SECONDS if self._rotation() else _RETRY_COLD_SECONDS)

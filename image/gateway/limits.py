@@ -65,6 +65,8 @@ class _Window:
         entries = self._entries
         while entries and entries[0][0] <= now - _WINDOW_SECONDS:
             self.sum -= entries.popleft()[1]
+        if self.sum < limit:
+            return 0.0
         left = self.sum
         seconds = 0.0
         for when, amount in entries:
@@ -76,9 +78,11 @@ class _Window:
 
 
 class _Meter:
-    """What one key uses."""
+    """What one key uses, and its limits here."""
 
     def __init__(self) -> None:
+        self.whole: Limits | None = None
+        self.limits = Limits()
         self.running = 0
         self.requests = _Window()
         self.tokens = _Window()
@@ -97,8 +101,12 @@ class Limiter:
         """A request begins; raises the 429 when the key has used up a limit. What is refused counts for nothing."""
         if key.limits is None:
             return
-        meter = self._meters.setdefault(key.name, _Meter())
-        limits = key.limits.share(self._count)
+        meter = self._meters.get(key.name)
+        if meter is None:
+            meter = self._meters[key.name] = _Meter()
+        if meter.whole is not key.limits:
+            meter.whole, meter.limits = key.limits, key.limits.share(self._count)
+        limits = meter.limits
         now = self._clock()
         if limits.concurrency is not None and meter.running >= limits.concurrency:
             raise errors.key_limit("concurrency", f"{limits.concurrency} requests at once", 1)

@@ -20,7 +20,7 @@ _PREFIX_CHARACTERS = 2048
 
 
 def affinity_of(document: dict[str, Any]) -> bytes:
-    """A conversation's beginning: all messages to the first that is the user's, or the prompt's; b"" without any."""
+    """A digest of a conversation's beginning: all messages to the first that is the user's, or the prompt; b"" without."""
     parts: list[str] = []
     for name in ("instructions", "prompt"):
         _add_text(parts, document.get(name))
@@ -33,7 +33,7 @@ def affinity_of(document: dict[str, Any]) -> bytes:
                     break
     else:
         _add_text(parts, turns)
-    return "\0".join(parts).encode("utf-8", "replace") if parts else b""
+    return blake2b("\0".join(parts).encode("utf-8", "replace"), digest_size=16).digest() if parts else b""
 
 
 def _add_text(parts: list[str], content: Any) -> None:
@@ -50,24 +50,30 @@ def _add_text(parts: list[str], content: Any) -> None:
 
 def choose(rotation: list[Replica], limit: int, affinity: bytes, excluded: Collection[Replica]) -> Replica | None:
     """A replica with a free slot, or None. `limit`: requests in flight to one."""
-    free = [
-        replica
-        for replica in rotation
-        if replica.outstanding < (1 if replica.on_trial else limit) and not (excluded and replica in excluded)
-    ]
+    free = []
+    load = 0
+    for replica in rotation:
+        outstanding = replica.outstanding
+        load += outstanding
+        if excluded and replica in excluded:
+            continue
+        if replica.on_trial:
+            if not outstanding:
+                return replica  # one request at a time shows whether it has recovered
+        elif outstanding < limit:
+            free.append(replica)
     if len(free) < 2:
         return free[0] if free else None
-    for replica in free:
-        if replica.on_trial:
-            return replica  # one request shows whether it has recovered
-    least = min(free, key=_outstanding)
-    if not affinity:
-        return least
-    bound = math.ceil(_MOST_OF_AVERAGE_LOAD * (sum(map(_outstanding, rotation)) + 1) / len(rotation))
-    within = [replica for replica in free if replica.outstanding < bound]
-    return max(
-        within, key=lambda replica: blake2b(affinity, key=replica.hash_key, digest_size=8).digest(), default=least
-    )
+    best = None
+    if affinity:
+        bound = math.ceil(_MOST_OF_AVERAGE_LOAD * (load + 1) / len(rotation))
+        highest = b""
+        for replica in free:
+            if replica.outstanding < bound:
+                weight = blake2b(affinity, key=replica.hash_key, digest_size=8).digest()
+                if weight > highest:
+                    best, highest = replica, weight
+    return best or min(free, key=_outstanding)
 
 
 def _outstanding(replica: Replica) -> int:
