@@ -212,7 +212,12 @@ class Capacity(pulumi.ComponentResource):
                 for key, value in {**self._tags(), "AmazonECSManaged": ""}.items()
             ],
             # The waker and the alarms move it.
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[policy], ignore_changes=["desiredCapacity"]),
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                depends_on=[policy],
+                ignore_changes=["desiredCapacity"],
+                custom_timeouts=pulumi.CustomTimeouts(delete="30m"),  # the largest instances take long to go
+            ),
         )
 
     def _warm_pool(self) -> aws.autoscaling.GroupWarmPoolArgs:

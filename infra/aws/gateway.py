@@ -21,7 +21,7 @@ from infra.aws.roles import Roles
 from infra.planning.plan import GatewayPlan
 
 CONTAINER = "gateway"
-USER = "65532:65532"  # nobody in particular; the image needs no user of its own
+USER = "10001:10001"  # the image's own; said here, too, for an image of somebody else's
 HEALTH_CHECK = "import urllib.request as r; r.urlopen('http://127.0.0.1:{port}/health', timeout=4)"
 HEALTH_CHECK_GRACE_PERIOD_SECONDS = 60
 

@@ -84,7 +84,8 @@ class LoadBalancer(pulumi.ComponentResource):
             enable_deletion_protection=args.protect,
             access_logs=aws.lb.LoadBalancerAccessLogsArgs(bucket=logs.bucket.id, enabled=True) if logs else None,
             tags=tags,
-            opts=pulumi.ResourceOptions(parent=self, depends_on=logs.ready if logs else None),
+            # Pulumi refuses before it destroys anything; AWS would refuse once half of the stack is gone.
+            opts=pulumi.ResourceOptions(parent=self, protect=args.protect, depends_on=logs.ready if logs else None),
         )
         self.target_group = aws.lb.TargetGroup(
             exposed,

@@ -47,6 +47,7 @@ class Registered:
     depends_on: tuple[str, ...]
     ignore_changes: tuple[str, ...]
     retained: bool
+    protected: bool
 
     def tags(self) -> dict[str, str]:
         """Its tags, whichever way the type spells them."""
@@ -177,6 +178,7 @@ class _Recorder(mocks.MockMonitor):
                 depends_on=tuple(request.dependencies),
                 ignore_changes=tuple(request.ignoreChanges),
                 retained=bool(request.retainOnDelete),
+                protected=bool(request.protect),
             )
         )
         state = struct_pb2.Struct()

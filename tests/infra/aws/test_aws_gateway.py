@@ -50,7 +50,7 @@ def test_the_gateway_may_read_its_keys_and_wake_its_engine_alone(dev: Program) -
 def test_the_container_can_change_nothing_about_itself(dev: Program) -> None:
     container = dev.one("TaskDefinition", "gateway").container()
     assert container["readonlyRootFilesystem"] is True
-    assert container["user"] == "65532:65532"
+    assert container["user"] == "10001:10001"
     assert container["privileged"] is False
     assert container["linuxParameters"] == {"initProcessEnabled": True, "capabilities": {"drop": ["ALL"]}}
     assert container["stopTimeout"] == 120
@@ -139,6 +139,8 @@ def test_the_load_balancer_takes_nothing_odd_and_waits_for_cold_starts(dev: Prog
 
 
 def test_deletion_protection_is_where_it_is_asked_for(dev: Program) -> None:
+    assert [r.name for r in run_program("prod").resources if r.protected] == ["vllm-prod-int"]
+    assert not [r for r in dev.resources if r.protected]
     assert dev.one("LoadBalancer").inputs["enableDeletionProtection"] is False
     assert run_program("prod").one("LoadBalancer").inputs["enableDeletionProtection"] is True
 
