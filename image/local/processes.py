@@ -16,7 +16,7 @@ LEASH = Path(__file__).with_name("leash.py")
 POLL_SECONDS = 0.1
 _RUNNING: list[Child] = []
 _MARKS: set[str] = set()
-MARK = "VLLM_ENDPOINT_CHILD"
+MARK = "STARTED_BY_MAKE_LOCAL"
 
 
 class Child:
