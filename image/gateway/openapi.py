@@ -74,7 +74,7 @@ def _operation(route: Route) -> dict[str, Any]:
         fields["file"] = {"type": "string", "format": "binary"}
     content: dict[str, Any] = {"application/json": {"schema": {}}}
     if route.streams:
-        content["text/event-stream"] = {"schema": {"type": "string"}}
+        content["text/event-stream"] = {"schema": {}}
     return _guarded(
         {
             "requestBody": {

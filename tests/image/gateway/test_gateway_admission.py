@@ -132,3 +132,28 @@ async def test_whatever_happens_the_books_balance() -> None:
         admission.release(taken)
     assert (admission.demand, admission.waiting_bytes) == (0, 0)
     await asyncio.sleep(0)
+
+
+async def test_the_queue_of_a_warm_engine_may_be_bounded_by_its_slots() -> None:
+    settings = Settings(
+        model="m",
+        discovery=FixedDiscovery(()),
+        concurrency_per_replica=4,
+        max_queued_requests=100,
+        max_queued_per_slot=0.5,
+    )
+    rotation: list[Replica] = []
+    admission = Admission(settings, lambda: rotation, lambda: None)
+    held = [admission.enqueue(0) for _ in range(10)]  # while nothing is ready, only the other bound holds
+    rotation.append(replica(1))
+    admission.dispatch()
+    assert admission.queued == 6
+    with pytest.raises(ApiError) as raised:
+        admission.enqueue(0)
+    assert raised.value.reason == "queue_full"
+    for ticket in held[:9]:
+        admission.leave(ticket)
+    admission.enqueue(0)
+    rotation.append(replica(2))
+    assert admission.queued < 4
+    admission.enqueue(0)
