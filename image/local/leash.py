@@ -24,8 +24,8 @@ from pathlib import Path
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 SECONDS_TO_END_AFTER_RUNNER = 3.0
-SECONDS_TO_END_BY_ITSELF = 2.0
-SECONDS_TO_KILL = 10.0
+SECONDS_TO_END_BY_ITSELF = 8.0
+SECONDS_TO_KILL = 16.0
 
 
 def main(pipe: int, command: list[str]) -> int:

@@ -124,7 +124,7 @@ def kill_all() -> None:
     for child in children:
         child.kill()
     for child in children:
-        child.wait(15)
+        child.wait(20)
 
 
 def left_running() -> list[str]:
