@@ -101,7 +101,6 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
             image=plan.engine.image,
             credentials_arn=settings.docker_hub_credentials_arn,
             kms_key_arn=settings.kms_key_arn,
-            keep=settings.protect,
         ),
     )
     capacity = Capacity(

@@ -24,14 +24,12 @@ class EngineImageArgs:
         image: the image as the plan names it.
         credentials_arn: secret with Docker Hub credentials; empty: instances pull the image from where it is.
         kms_key_arn: key of the repository; empty: AWS's own.
-        keep: whether pulled images stay when the stack is destroyed.
     """
 
     context: Context
     image: str
     credentials_arn: str
     kms_key_arn: str
-    keep: bool
 
 
 class EngineImage(pulumi.ComponentResource):
@@ -70,9 +68,9 @@ class EngineImage(pulumi.ComponentResource):
             image_tag_mutability="MUTABLE",
             image_scanning_configuration=aws.ecr.RepositoryImageScanningConfigurationArgs(scan_on_push=True),
             encryption_configurations=encryption(args.kms_key_arn),
-            force_delete=not args.keep,
+            force_delete=True,  # a cache, and under a name that the next stack would find taken
             tags=args.context.tags("engine", name),
-            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=args.keep),
+            opts=pulumi.ResourceOptions(parent=self),
         )
         self.reference = pulumi.Output.concat(self.repository.repository_url, separator, tag)
         self.pull_statements = [

@@ -65,7 +65,7 @@ class Firewall(pulumi.ComponentResource):
         acl = aws.wafv2.WebAcl(
             name,
             scope="REGIONAL",
-            description="In front of the endpoint's load balancer",
+            description="In front of the load balancer of the endpoint",
             default_action=aws.wafv2.WebAclDefaultActionArgs(allow=aws.wafv2.WebAclDefaultActionAllowArgs()),
             rules=[
                 aws.wafv2.WebAclRuleArgs(

@@ -63,6 +63,7 @@ class LoadBalancer(pulumi.ComponentResource):
         target_group: where gateways register.
         ready: the listener, without which the target group belongs to no load balancer.
         dns_name: AWS's name for it.
+        access_logs: where its requests are logged, or None.
     """
 
     def __init__(self, name: str, args: LoadBalancerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -135,4 +136,5 @@ class LoadBalancer(pulumi.ComponentResource):
                 opts=child,
             )
         self.dns_name = self.resource.dns_name
+        self.access_logs = logs
         self.register_outputs({"dnsName": self.dns_name})

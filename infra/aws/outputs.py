@@ -50,8 +50,12 @@ def stack_outputs(
         "engineLogs": logs.engine.name,
         "gatewayLogs": logs.gateway.name,
     }
+    if logs.network:
+        kept["networkLogs"] = logs.network.name
     if image:
         kept["images"] = image.repository.name
+    if balancer.access_logs:
+        kept["accessLogs"] = balancer.access_logs.bucket.id
     found: dict[str, pulumi.Input[Any]] = {
         "endpoint": endpoint,
         "openaiBaseUrl": pulumi.Output.concat(endpoint, "/v1"),

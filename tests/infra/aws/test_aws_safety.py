@@ -94,6 +94,20 @@ def test_the_firewall_lets_through_what_the_gateway_takes() -> None:
         assert re.match(LARGEST_BODY, str(refused))
 
 
+def test_descriptions_have_only_the_characters_that_aws_takes() -> None:
+    program = run_program("prod", wafRequestsPerFiveMinutes=2000)
+    groups = [
+        r
+        for kind in ("SecurityGroup", "SecurityGroupIngressRule", "SecurityGroupEgressRule")
+        for r in program.all(kind)
+    ]
+    for resource in groups:
+        text = resource.inputs.get("description", "")
+        assert re.fullmatch(r"[a-zA-Z0-9. _\-:/()#,@\[\]+=&;{}!$*]{0,255}", text), text
+    text = program.one("WebAcl").inputs["description"]
+    assert re.fullmatch(r"[\w+=:#@/\-,.][\w+=:#@/\-,.\s]+[\w+=:#@/\-,.]", text), text
+
+
 def test_logging_nothing_is_a_mistake_of_the_caller() -> None:
     with pytest.raises(ValueError, match="nothing to log"):
         FlowLogs("f", FlowLogsArgs(None, "vpc-1", Traffic.NONE, None))  # type: ignore[arg-type]

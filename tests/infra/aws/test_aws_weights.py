@@ -9,6 +9,7 @@ from tests.infra.program import Program, arn, run_program
 READER = arn("aws:iam/role:Role", "vllm-dev-role-engine-task")
 FILE_SYSTEM = arn("aws:efs/fileSystem:FileSystem", "vllm-dev-weights")
 POINTS = [arn("aws:efs/accessPoint:AccessPoint", f"vllm-dev-weights-{folder}") for folder in ("models", "compiled")]
+HUB = "arn:aws:secretsmanager:us-east-1:123456789012:secret:ecr-pullthroughcache/hub-AbCdEf"
 MOUNT = {
     "Sid": "MountThroughAccessPoints",
     "Effect": "Allow",
@@ -70,7 +71,12 @@ def test_what_stays_when_a_protected_stack_is_destroyed(dev: Program) -> None:
     assert retained == {"FileSystem", "LogGroup", "Repository"}
     assert not [r for r in dev.resources if r.retained]
     assert dev.outputs["keptAtDestroy"] == {}
-    assert set(prod.outputs["keptAtDestroy"]) == {"weights", "engineLogs", "gatewayLogs", "images"}
+    assert set(prod.outputs["keptAtDestroy"]) == {"weights", "engineLogs", "gatewayLogs", "networkLogs", "images"}
+    more = run_program("prod", accessLogs=True, dockerHubCredentialsArn=HUB)
+    assert {r.name for r in more.resources if r.retained} == {
+        str(name).removesuffix("-id").removesuffix("-1a2b3c4") for name in more.outputs["keptAtDestroy"].values()
+    }
+    assert "accessLogs" in more.outputs["keptAtDestroy"]
     assert dev.one("Repository").inputs["forceDelete"] is True
     assert prod.one("Repository").inputs["forceDelete"] is False
 
