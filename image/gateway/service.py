@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from image.gateway.tracing import Tracer
 
 _BACKLOG = 2048
+_SEND_BUFFER_BYTES = 128 << 10
 # After everything has been answered or ended: for the last bytes to leave.
 _CLOSE_SECONDS = 5
 _EXIT_AT_ONCE = 1
@@ -209,6 +210,8 @@ def _listen(settings: Settings) -> list[socket.socket]:
             both = settings.host == "::"  # IPv4 too, as everywhere else
             where = (settings.host, port)
             sockets.append(socket.create_server(where, family=family, backlog=_BACKLOG, dualstack_ipv6=both))
+            # Inherited by each connection: left to itself, the kernel keeps megabytes for a client that reads nothing.
+            sockets[-1].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         except OSError as error:
             for listening in sockets:
                 listening.close()
