@@ -109,7 +109,7 @@ def first_key(document: str) -> str:
     """
     if document.lstrip().startswith("{"):
         try:
-            keys = list(json.loads(document).values())
+            keys = [entry.get("key") if isinstance(entry, dict) else entry for entry in json.loads(document).values()]
         except ValueError:
             raise TargetError("the API keys begin as JSON but are not; set {name: key} or name=key lines") from None
     else:

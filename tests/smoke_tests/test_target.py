@@ -73,6 +73,7 @@ def test_what_is_no_url_is_refused(given: str) -> None:
     ("document", "key"),
     [
         ('{"alice": "sk-a", "bob": "sk-b"}', "sk-a"),
+        ('{"alice": {"key": "sk-a", "limits": {"concurrency": 2}}}', "sk-a"),
         ("# team\n\nalice=sk-a\nbob=sk-b\n", "sk-a"),
         ("sk-bare\n", "sk-bare"),
         ("c2stYQ==", "c2stYQ=="),
