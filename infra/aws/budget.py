@@ -103,7 +103,7 @@ class Budget(pulumi.ComponentResource):
             runtime="python3.13",
             architectures=["arm64"],
             handler=f"{CODE.stem}.handler",
-            code=pulumi.AssetArchive({CODE.name: pulumi.FileAsset(str(CODE))}),
+            code=pulumi.AssetArchive({CODE.name: pulumi.StringAsset(CODE.read_text())}),
             timeout=SWITCH_TIMEOUT_SECONDS,
             role=role.arn,
             environment=aws.lambda_.FunctionEnvironmentArgs(

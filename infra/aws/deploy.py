@@ -148,6 +148,7 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
             engine=engine,
             image=image,
             load_balancer=balancer,
+            load_balancer_network=network.vpc_cidr,
             roles=roles,
             subnet_ids=network.private_subnet_ids[:SERVING_ZONES],
             security_group_id=groups.gateway.id,

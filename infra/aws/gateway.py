@@ -38,6 +38,7 @@ class GatewayArgs:
         image: the built image; None where ``plan.image`` names one.
         load_balancer: where it registers.
         roles: the gateway's two are used.
+        load_balancer_network: addresses of the load balancer, which alone reaches the gateway: its word on clients counts.
         subnet_ids: private subnets.
         security_group_id: of the tasks.
         log_group: for log lines, and the metrics in them.
@@ -52,6 +53,7 @@ class GatewayArgs:
     image: GatewayImage | None
     load_balancer: LoadBalancer
     roles: Roles
+    load_balancer_network: pulumi.Input[str]
     subnet_ids: Sequence[pulumi.Input[str]]
     security_group_id: pulumi.Input[str]
     log_group: aws.cloudwatch.LogGroup
@@ -113,11 +115,16 @@ class Gateway(pulumi.ComponentResource):
     def _task_policy(self) -> aws.iam.RolePolicy:
         """It reads its keys, and wakes: one service and one group, nothing else."""
         args = self._args
+        tasks = pulumi.Output.concat(args.context.arn("ecs", "task/"), args.capacity.cluster.name, "/*")
         statements = [
             *read_secret("ReadApiKeys", args.api_keys_arn, args.kms_key_arn),
             allow("WakeService", ["ecs:DescribeServices", "ecs:UpdateService"], [args.engine.service.id]),
             allow("WakeInstances", ["autoscaling:SetDesiredCapacity"], [args.capacity.group.arn]),
             allow("SeeInstances", ["autoscaling:DescribeAutoScalingGroups"], ["*"]),
+            # Why nothing comes, and where the seconds of a cold start went.
+            allow("SeeWhyNoInstance", ["autoscaling:DescribeScalingActivities"], ["*"]),
+            allow("ListTasks", ["ecs:ListTasks"], ["*"], {"ArnEquals": {"ecs:cluster": args.capacity.cluster.arn}}),
+            allow("SeeTasks", ["ecs:DescribeTasks"], [tasks]),
         ]
         return aws.iam.RolePolicy(
             f"{self._name}-task", role=args.roles.gateway_task.id, policy=document(statements), opts=self._child
@@ -195,4 +202,5 @@ class Gateway(pulumi.ComponentResource):
             "GATEWAY_EMF_NAMESPACE": METRICS_NAMESPACE,
             "GATEWAY_KEYS": pulumi.Output.concat("secretsmanager:", args.api_keys_arn),
             "GATEWAY_STACK": self.metrics_stack,
+            "GATEWAY_TRUSTED_PROXIES": args.load_balancer_network,
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,10 +64,11 @@ class GatewayImage(pulumi.ComponentResource):
         login = aws.ecr.get_authorization_token_output(
             registry_id=self.repository.registry_id, opts=pulumi.InvokeOutputOptions(parent=self)
         )
+        root = Path(os.path.relpath(ROOT))  # or the state would differ from machine to machine
         image = docker_build.Image(
             name,
-            context=docker_build.BuildContextArgs(location=str(ROOT)),
-            dockerfile=docker_build.DockerfileArgs(location=str(ROOT / DOCKERFILE)),
+            context=docker_build.BuildContextArgs(location=str(root)),
+            dockerfile=docker_build.DockerfileArgs(location=str(root / DOCKERFILE)),
             platforms=[docker_build.Platform.LINUX_AMD64],
             push=True,
             tags=[pulumi.Output.concat(self.repository.repository_url, ":gateway")],

@@ -17,6 +17,8 @@ ANY_RESOURCE: Mapping[str, str] = {
     "ecr:GetAuthorizationToken": "a login to the account's registry, which belongs to no repository",
     "ecs:DiscoverPollEndpoint": "tells the agent which endpoint to poll, before it has a cluster",
     "autoscaling:DescribeAutoScalingGroups": "AWS knows no resource for it",
+    "autoscaling:DescribeScalingActivities": "AWS knows no resource for it",
+    "ecs:ListTasks": "AWS takes the cluster as a condition, not as a resource",
     "logs:DescribeLogGroups": "lists groups, and is asked before a flow log's own",
 }
 """The only actions that may be allowed on every resource, each with the reason."""

@@ -13,6 +13,7 @@ WIDE_RESOURCES: dict[str, str] = {
     r"\*": "only with the actions of ANY_RESOURCES",
     r".*:LogGroup/[\w-]+:\*": "the streams of one log group, which the container's name and task id make",
     r"arn:aws:ecs:[\w-]+:\d{12}:container-instance/[\w-]+/\*": "the instances of one cluster, named by AWS",
+    r"arn:aws:ecs:[\w-]+:\d{12}:task/[\w-]+/\*": "the tasks of one cluster, named by AWS",
     r"arn:aws:s3:[^*]*/AWSLogs/\d{12}/\*": "what the load balancer logs in one bucket, named by AWS",
 }
 """Resources with a wildcard that may be allowed (regular expressions), each with the reason."""
@@ -21,6 +22,8 @@ ANY_RESOURCE: dict[str, str] = {
     "ecr:GetAuthorizationToken": "AWS knows no resource for it",
     "ecs:DiscoverPollEndpoint": "AWS knows no resource for it",
     "autoscaling:DescribeAutoScalingGroups": "AWS knows no resource for it",
+    "autoscaling:DescribeScalingActivities": "AWS knows no resource for it",
+    "ecs:ListTasks": "AWS takes the cluster as a condition, not as a resource",
     "logs:DescribeLogGroups": "AWS knows no resource for it",
 }
 """Actions that may be allowed on every resource, each with the reason."""

@@ -1,6 +1,8 @@
 """The gateway, its image, the load balancer in front of it, the domain."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +13,7 @@ from infra.aws.load_balancer import listener_ports
 from infra.aws.registry import repository_arn
 from infra.planning import make_plan
 from infra.stack_files import load_stack
-from tests.infra.program import Program, arn, run_program
+from tests.infra.program import ROOT, Program, arn, run_program
 
 SECRET = arn("aws:secretsmanager/secret:Secret", "vllm-dev-secret-api-keys")
 
@@ -29,6 +31,7 @@ def test_the_gateway_understands_its_environment(dev: Program) -> None:
     assert settings.keys == SecretsManagerKeys(SECRET)
     assert (settings.emf_namespace, settings.stack) == ("VllmEndpoint", "vllm-dev-gpu-1a2b3c4")
     assert environment["AWS_REGION"] == "us-east-1"
+    assert [str(network) for network in settings.trusted_proxies] == ["10.64.0.0/16"]
     planned = make_plan(load_stack("dev")).gateway.environment
     assert planned.items() <= environment.items()
 
@@ -44,7 +47,27 @@ def test_the_gateway_may_read_its_keys_and_wake_its_engine_alone(dev: Program) -
         "WakeService": ({"ecs:DescribeServices", "ecs:UpdateService"}, [service]),
         "WakeInstances": ({"autoscaling:SetDesiredCapacity"}, [group]),
         "SeeInstances": ({"autoscaling:DescribeAutoScalingGroups"}, ["*"]),
+        "SeeWhyNoInstance": ({"autoscaling:DescribeScalingActivities"}, ["*"]),
+        "ListTasks": ({"ecs:ListTasks"}, ["*"]),
+        "SeeTasks": ({"ecs:DescribeTasks"}, ["arn:aws:ecs:us-east-1:123456789012:task/vllm-dev-gpu-1a2b3c4/*"]),
     }
+    (listing,) = [s for s in policy.document()["Statement"] if s["Sid"] == "ListTasks"]
+    assert listing["Condition"] == {"ArnEquals": {"ecs:cluster": arn("aws:ecs/cluster:Cluster", "vllm-dev-gpu")}}
+
+
+def test_the_gateway_may_do_all_that_it_does() -> None:
+    """Every call of boto3 in its sources is among the actions of its role."""
+    services = {"ecs": "ecs", "autoscaling": "autoscaling", "client": "secretsmanager", "_client": "secretsmanager"}
+    calls = set()
+    for path in (ROOT / "image/gateway").glob("*.py"):
+        for client, call in re.findall(r"\b(ecs|autoscaling|_client)\.([a-z_]+)\(", path.read_text()):
+            calls.add(f"{services[client]}:{''.join(part.title() for part in call.split('_'))}")
+    allowed = {
+        action
+        for statement in run_program("dev").one("RolePolicy", "gateway-task").document()["Statement"]
+        for action in statement["Action"]
+    }
+    assert {"ecs:UpdateService", "secretsmanager:GetSecretValue"} <= calls <= allowed
 
 
 def test_the_container_can_change_nothing_about_itself(dev: Program) -> None:
@@ -103,7 +126,11 @@ def test_the_image_is_built_here_pushed_to_the_stacks_own_repository_and_run_by_
     assert image.inputs["tags"] == [f"{repository}:gateway"]
     assert image.inputs["registries"][0]["address"] == repository
     assert image.secret_inputs == ("registries[0].password",)
-    assert image.inputs["dockerfile"]["location"] == image.inputs["context"]["location"] + "/image/gateway.Dockerfile"
+    context, dockerfile = Path(image.inputs["context"]["location"]), Path(image.inputs["dockerfile"]["location"])
+    assert not context.is_absolute()
+    assert context.resolve() == ROOT
+    assert dockerfile.resolve() == ROOT / "image/gateway.Dockerfile"
+    assert dockerfile.is_file()
     assert dev.one("TaskDefinition", "gateway").container()["image"] == f"{repository}@sha256:{'0' * 64}"
     statements = {s["Sid"]: s for s in dev.one("RolePolicy", "gateway-execution").document()["Statement"]}
     assert statements["PullImage"]["Resource"] == [arn("aws:ecr/repository:Repository", "vllm-dev-image")]
