@@ -157,6 +157,7 @@ def _gateway_plan(settings: Settings, capacity: CapacityPlan, engine_image: str,
             "GATEWAY_METRICS_PORT": str(METRICS_PORT),
             "GATEWAY_MODEL": settings.name,
             "GATEWAY_COUNT": str(settings.gateway_count),
+            # Of all gateways together: each takes its share by GATEWAY_COUNT.
             "GATEWAY_CONCURRENCY_PER_REPLICA": str(settings.concurrency_per_replica),
             "GATEWAY_MAX_QUEUED_REQUESTS": str(MAX_QUEUED_REQUESTS),
             "GATEWAY_HOLD_TIMEOUT_SECONDS": str(hold),
