@@ -55,10 +55,10 @@ def shell(name: str, command: str) -> None:
 def imports() -> None:
     """What the imports cost: without bytecode, with it, with the collector off, and which modules."""
     module = "vllm.entrypoints.cli.serve"
-    shell("facts", "nvidia-smi; python3 -V; python3 -m pip list 2>/dev/null | grep -iE '^(torch|triton|transformers|vllm|numpy) '; nproc; uname -r; find ~/site -name '*.pyc' | wc -l; find /opt/torch/.venv -name '*.pyc' | wc -l; find /opt/torch/.venv -name '*.py' | wc -l")  # fmt: skip
+    shell("facts", "nvidia-smi; python3 -V; python3 -m pip list 2>/dev/null | grep -iE '^(torch|triton|transformers|vllm|numpy) '; nproc; uname -r; find ~/site -name '*.pyc' | wc -l")  # fmt: skip
     shell("import-without-bytecode", f"PYTHONDONTWRITEBYTECODE=1 python3 -c 'import {module}'")
     shell("import-without-bytecode-again", f"PYTHONDONTWRITEBYTECODE=1 python3 -c 'import {module}'")
-    shell("compileall", "python3 -m compileall -q -j 16 ~/site >/dev/null 2>&1; python3 -m compileall -q -j 16 /opt/torch/.venv/lib/python3.12/site-packages >/dev/null 2>&1")  # fmt: skip
+    shell("compileall", "python3 -m compileall -q -j 16 ~/site >/dev/null 2>&1; python3 -m compileall -q -j 16 $(python3 -c 'import torch, pathlib; print(pathlib.Path(torch.__file__).parents[1])') >/dev/null 2>&1")  # fmt: skip
     shell("import-with-bytecode", f"python3 -c 'import {module}'")
     shell("import-with-bytecode-again", f"python3 -c 'import {module}'")
     shell("import-collector-off", f"python3 -c 'import gc; gc.disable(); import {module}'")

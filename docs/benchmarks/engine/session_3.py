@@ -94,5 +94,5 @@ if __name__ == "__main__":
     began = time.monotonic()
     os.environ.update(BASE_ENVIRONMENT)
     RESULTS.mkdir(parents=True, exist_ok=True)
-    shell("compileall", "python3 -m compileall -q -j 16 ~/site /opt/torch/.venv/lib/python3.12/site-packages >/dev/null 2>&1")  # fmt: skip
+    shell("compileall", "python3 -m compileall -q -j 16 ~/site $(python3 -c 'import torch, pathlib; print(pathlib.Path(torch.__file__).parents[1])') >/dev/null 2>&1")  # fmt: skip
     run(TASKS, float(sys.argv[1]) - (time.monotonic() - began))
