@@ -10,12 +10,13 @@ from infra.planning.catalog.gpus import GpuSpec
 from infra.planning.catalog.models import GIB, ModelArchitecture
 from infra.planning.plan import MemoryFit
 
-# CUDA context, NCCL buffers and CUDA graphs that vLLM counts before it sizes the cache. Fitted, with the two figures
-# below, to an H200 with Qwen3-4B: 874,048 tokens of cache and 7.56 GiB of weights (vLLM 0.26, max_model_len 8192).
-NON_TORCH_GIB = 0.13
-TENSOR_PARALLEL_GIB = 0.35
-# The sampler holds a batch's logits in the model's 16 bits and twice in 32 bits.
+# All figures: one H200, vLLM 0.26, docs/benchmarks/engine. What vLLM holds outside PyTorch before it sizes the cache:
+NON_TORCH_GIB = 0.22
+TENSOR_PARALLEL_GIB = 0.35  # NCCL's buffers; not measured
+# The sampler holds a batch's logits in the model's 16 bits and twice in 32 bits: more than was seen, on the safe side.
 SAMPLER_BYTES_PER_LOGIT = 10
+# Small batches do not get below this: 0.74 GiB for 4B with 2,048 tokens and 256 sequences.
+LEAST_ACTIVATION_GIB = 0.75
 WEIGHTS_OVERHEAD = 1.009  # buffers beside the parameters: 7.56 GiB reported for 7.49 GiB of parameters
 KV_BLOCK_TOKENS = 16
 AUTOMATIC_LENGTH_STEP_TOKENS = 1024
@@ -54,7 +55,8 @@ def overhead_gib(architecture: ModelArchitecture, tensor_parallel: int, batched_
     forward = batched_tokens * (3 * inner / tensor_parallel + 4 * architecture.hidden_size) * 2
     sampler = sequences * architecture.vocab_size * SAMPLER_BYTES_PER_LOGIT
     vision = 1.0 if architecture.sees else 0.0
-    return NON_TORCH_GIB + (TENSOR_PARALLEL_GIB if tensor_parallel > 1 else 0) + vision + max(forward, sampler) / GIB
+    peak = max(forward / GIB, sampler / GIB, LEAST_ACTIVATION_GIB)
+    return NON_TORCH_GIB + (TENSOR_PARALLEL_GIB if tensor_parallel > 1 else 0) + vision + peak
 
 
 def fit(

@@ -24,6 +24,24 @@ def test_the_cache_that_vllm_reported_on_an_h200() -> None:
 
 
 @pytest.mark.parametrize(
+    ("model", "changes", "weights_gib", "tokens"),
+    [
+        ("Qwen/Qwen3-0.6B", {}, 1.12, 1_188_352),
+        ("Qwen/Qwen3-4B", {}, 7.56, 874_048),
+        ("Qwen/Qwen3-8B", {}, 15.27, 814_368),
+        ("Qwen/Qwen3-32B", {}, 61.03, 269_312),
+        ("Qwen/Qwen3-32B-FP8", {}, 32.07, 387_936),
+        # As much memory as an A10G has, and vLLM's batch limits for it.
+        ("Qwen/Qwen3-4B", {"utilization": 0.1452, "batched_tokens": 2048, "sequences": 256}, 7.56, 85_728),
+    ],
+)
+def test_what_vllm_reported_on_an_h200(model: str, changes: dict[str, object], weights_gib: float, tokens: int) -> None:
+    predicted = divide(model, Gpu.H200, **changes)
+    assert predicted.weights_gib == pytest.approx(weights_gib, rel=0.03)
+    assert predicted.kv_cache_tokens == pytest.approx(tokens, rel=0.03)
+
+
+@pytest.mark.parametrize(
     ("model", "billions"),
     [
         ("Qwen/Qwen3-0.6B", 0.596),

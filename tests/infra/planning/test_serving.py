@@ -113,10 +113,10 @@ def test_timeouts_nest() -> None:
 def test_what_does_not_fit_names_the_smallest_change() -> None:
     (reason,) = reasons("prod", gpu="a10g")
     assert reason.startswith("gpu: Qwen/Qwen3-32B-FP8 does not fit on one NVIDIA A10G: 32.25 GiB of weights")
-    assert "Set gpu: l40s (g6e.2xlarge, $2.24 an hour); or gpuCount: 4 (g5.12xlarge, $5.67 an hour)" in reason
+    assert "Set gpuCount: 4 (g5.12xlarge, $5.67 an hour); or gpu: h100 (p5.4xlarge, $6.88 an hour)" in reason
 
 
-@pytest.mark.parametrize("change", [{"gpu": "l40s"}, {"gpu": "a10g", "gpuCount": 4}, {"gpu": "h100"}])
+@pytest.mark.parametrize("change", [{"gpu": "a10g", "gpuCount": 4}, {"gpu": "h100"}, {"gpu": "a10g", "gpuCount": 8}])
 def test_what_a_refusal_suggests_does_fit(change: dict[str, Any]) -> None:
     assert plan("prod", **change).memory.fits
 
@@ -236,7 +236,7 @@ def test_command_line_table_answers_the_three_questions(capsys: pytest.CaptureFi
     assert main(["dev"]) == 0
     table = capsys.readouterr().out
     assert "1 x NVIDIA A10G a replica (g5.xlarge" in table
-    assert "5.4 sequences of 16,384 tokens" in table
+    assert "5.2 sequences of 16,384 tokens" in table
     assert "an hour active" in table
 
 
