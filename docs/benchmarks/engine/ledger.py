@@ -31,7 +31,7 @@ KEPT = re.compile(
 )
 PRIVATE = (
     (re.compile(r"/root\b"), "~"),
-    (re.compile(r"/opt/\S+/bin/python3"), "python3"),
+    (re.compile(r"/\S+/bin/python3"), "python3"),
     (re.compile(r" pid=\d+"), ""),
 )
 LONGEST_LINE = 260
