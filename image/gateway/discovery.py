@@ -1,4 +1,4 @@
-"""Where the replicas are: addresses that never change, or a DNS name (Cloud Map on ECS, a headless Service)."""
+"""Where the replicas are: addresses that never change, a DNS name (Cloud Map on ECS, a headless Service), or a file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import asyncio
 import socket
 from typing import Protocol
 
-from image.gateway.settings import Address, DiscoverySetting, DnsDiscovery, FixedDiscovery
+from image.gateway.seams import address
+from image.gateway.settings import Address, DiscoverySetting, DnsDiscovery, FileDiscovery, FixedDiscovery
 
 
 class DiscoveryError(Exception):
@@ -53,6 +54,24 @@ class Dns:
         return frozenset((str(address[0]), self._setting.port) for *_, address in found)
 
 
+class File:
+    """Every line of a file: `http://HOST:PORT`. Whoever writes it replaces it whole, so that nobody reads half of it."""
+
+    def __init__(self, setting: FileDiscovery) -> None:
+        self._path = setting.path
+
+    async def addresses(self) -> frozenset[Address]:
+        """What the file says now; one that is not there says that nothing runs."""
+        try:
+            return frozenset(address(line) for line in self._path.read_text().splitlines() if line.strip())
+        except FileNotFoundError:
+            return frozenset()
+        except (OSError, ValueError) as error:
+            raise DiscoveryError(f"{self._path}: {error}") from error
+
+
 def discovery_of(setting: DiscoverySetting) -> Discovery:
     """The discovery a setting names."""
+    if isinstance(setting, FileDiscovery):
+        return File(setting)
     return Fixed(setting) if isinstance(setting, FixedDiscovery) else Dns(setting)

@@ -30,6 +30,13 @@ class DnsDiscovery:
 
 
 @dataclass(frozen=True, slots=True)
+class FileDiscovery:
+    """Replicas at the addresses in a file, which whoever starts and stops them keeps up to date."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
 class FixedCapacity:
     """Somebody else decides how many replicas run."""
 
@@ -84,12 +91,13 @@ class LocalCapacity:
     runner: Address
 
 
-DiscoverySetting = FixedDiscovery | DnsDiscovery
+DiscoverySetting = FixedDiscovery | DnsDiscovery | FileDiscovery
 CapacitySetting = FixedCapacity | EcsCapacity | KubernetesCapacity | LocalCapacity
 KeysSetting = NoKeys | InlineKeys | FileKeys | SecretsManagerKeys
 
 
-def _address(url: str) -> Address:
+def address(url: str) -> Address:
+    """Host and port of `http://HOST:PORT`; raises ValueError."""
     parts = urllib.parse.urlsplit(url.strip())
     if parts.scheme != "http" or not parts.hostname or parts.path.strip("/") or parts.query or parts.username:
         raise ValueError(f"{url!r} is not of the form http://HOST:PORT")
@@ -97,14 +105,16 @@ def _address(url: str) -> Address:
 
 
 def discovery(value: str) -> DiscoverySetting:
-    """`fixed:http://HOST:PORT,...` or `dns:NAME:PORT`; raises ValueError."""
+    """`fixed:http://HOST:PORT,...`, `dns:NAME:PORT` or `file:/PATH`; raises ValueError."""
     kind, _, rest = value.partition(":")
     if kind == "fixed" and rest:
-        return FixedDiscovery(tuple(dict.fromkeys(_address(url) for url in rest.split(","))))
+        return FixedDiscovery(tuple(dict.fromkeys(address(url) for url in rest.split(","))))
     host, _, port = rest.rpartition(":")
     if kind == "dns" and host and port.isdigit() and 0 < int(port) < 65536:
         return DnsDiscovery(host, int(port))
-    raise ValueError(f"{value!r} is neither fixed:http://HOST:PORT[,http://HOST:PORT...] nor dns:NAME:PORT")
+    if kind == "file" and rest:
+        return FileDiscovery(Path(rest))
+    raise ValueError(f"{value!r} is neither fixed:http://HOST:PORT[,http://HOST:PORT...], dns:NAME:PORT nor file:/PATH")
 
 
 def capacity(value: str) -> CapacitySetting:
@@ -119,7 +129,7 @@ def capacity(value: str) -> CapacitySetting:
     if kind == "kubernetes" and (match := _KUBERNETES.fullmatch(rest)):
         return KubernetesCapacity(match[1], match[2])
     if kind == "local" and rest:
-        return LocalCapacity(_address(rest))
+        return LocalCapacity(address(rest))
     raise ValueError(
         f"{value!r} is neither fixed, ecs:CLUSTER/SERVICE/AUTO_SCALING_GROUP, kubernetes:NAMESPACE/DEPLOYMENT nor "
         "local:http://HOST:PORT"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,11 @@ MILESTONES: Sequence[tuple[re.Pattern[str], str, str]] = tuple(
         (r"init engine .* took", "warm-up", "vLLM opens its port"),
     )
 )
+# The line at whose sight a phase of the cold start ledger has ended.
+PHASE_ENDS = {
+    "weights": re.compile(r"Loading weights took"),
+    "compile": re.compile(r"init engine .* took"),
+}
 
 
 def latest_milestone(output: str) -> tuple[str, str] | None:
@@ -65,6 +71,8 @@ class Engine:
         self.log = log
         self._child: Child | None = None
         self._serves = False
+        self.phase_ends: dict[str, float] = {}
+        """When each phase of the newest start ended, in seconds since the epoch; those that its log has told of."""
 
     @property
     def url(self) -> str:
@@ -74,6 +82,7 @@ class Engine:
     def start(self) -> None:
         """Start the process; `wait_ready` says when it answers."""
         self._serves = False
+        self.phase_ends = {}
         self._child = Child("vLLM", self._command, self.log, self._environment, self.log.parent)
 
     def wait_ready(self, progress: Progress, timeout_seconds: float) -> None:
@@ -92,6 +101,9 @@ class Engine:
                 raise LocalError(f"vLLM ended: {reason(output, code)}", self.log)
             if reached := latest_milestone(output):
                 progress.phase(*reached)
+            for phase, end in PHASE_ENDS.items():
+                if phase not in self.phase_ends and end.search(output):
+                    self.phase_ends[phase] = time.time()
             if self.is_healthy():
                 self._serves = True
                 return

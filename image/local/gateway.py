@@ -55,7 +55,7 @@ def information(plan: ServingPlan, machine: Machine, engine_version: str, stand_
 
 
 def environment(
-    plan: ServingPlan, port: int, metrics_port: int, engine_url: str, info: Mapping[str, Any]
+    plan: ServingPlan, port: int, metrics_port: int, supervisor_url: str, info: Mapping[str, Any]
 ) -> dict[str, str]:
     """The gateway's environment: the plan's, on this machine's addresses."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
@@ -65,8 +65,9 @@ def environment(
         "GATEWAY_HOST": "127.0.0.1",
         "GATEWAY_PORT": str(port),
         "GATEWAY_METRICS_PORT": str(metrics_port),
-        "GATEWAY_DISCOVERY": f"fixed:{engine_url}",
-        "GATEWAY_CAPACITY": "fixed",
+        "GATEWAY_DISCOVERY": f"file:{folders.REPLICAS}",
+        "GATEWAY_DISCOVERY_SECONDS": "0.2",  # a file here, not a name server
+        "GATEWAY_CAPACITY": f"local:{supervisor_url}",
         "GATEWAY_KEYS": f"file:{folders.API_KEY}",
         "GATEWAY_DRAIN_DELAY_SECONDS": "0",  # there is no load balancer that would have to notice
         "GATEWAY_DRAIN_TIMEOUT_SECONDS": str(DRAIN_SECONDS),

@@ -38,12 +38,14 @@ def parse(arguments: Sequence[str]) -> Options:
         default="auto",
         help="real: the model's own or nothing; stand-in: a tiny random model; auto: real where this machine can (auto)",
     )
-    parser.add_argument("--scale-down-minutes", type=int, help="as in the stack file")
+    parser.add_argument("--scale-down-minutes", type=int, help="stop vLLM when nothing was asked for so long")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any other key of a stack file")
     parser.add_argument("--check", action="store_true", help="test it, then stop; exit code 1 if anything failed")
     parser.add_argument("--started", type=float, help=argparse.SUPPRESS)  # from the first stage to the second
     parser.add_argument("--installing", type=float, default=0.0, help=argparse.SUPPRESS)
     found = parser.parse_args(arguments)
+    if found.scale_down_minutes is not None and found.scale_down_minutes < 1:
+        parser.error(f"--scale-down-minutes: found {found.scale_down_minutes}. Set 1 or more, or leave it out")
     return Options(
         stack=found.stack, model=found.model or None, port=found.port, weights=found.weights,
         scale_down_minutes=found.scale_down_minutes, settings=tuple(found.set), check=found.check,

@@ -23,14 +23,14 @@ from image.local.processes import Child
 from image.local.progress import Progress
 from image.local.stand_in import make_stand_in
 from image.local.stopping import Stopped, exit_code_of, stop_on_signals
+from image.local.supervision import Supervisor
 from infra.planning import PlanError, make_plan
 from infra.planning.catalog.models import UnknownModelError, fetch_config
 from infra.planning.plan import ServingPlan
 from infra.settings_problems import SettingsError
 from infra.stack_files import load_stack, parse_overrides
 
-RESTART_AFTER_SECONDS = 2.0
-WATCH_SECONDS = 0.5
+WATCH_SECONDS = 0.25
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Running:
     version: str
     stand_in_because: str
     model_folder: Path
-    engine: Engine
+    supervisor: Supervisor
     engine_python: Path
     engine_environment: Mapping[str, str]
     gateway: Child
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str]) -> int:
             with served(plan, options, progress) as running:
                 serving = True
                 print(_banner(running), flush=True)
-                _watch(running, progress)
+                _watch(running)
     except LocalError as error:
         progress.fail(str(error))
         return 1
@@ -105,10 +105,13 @@ def served(plan: ServingPlan, options: Options, progress: Progress) -> Iterator[
         engine.start()
         engine.wait_ready(progress, plan.capacity.startup_timeout_seconds)
         progress.phase("ready", "the gateway starts")
+        idle = _idle_seconds(plan, options, progress)
+        supervisor = Supervisor(engine, folders.REPLICAS, progress, plan.capacity.startup_timeout_seconds, idle)
+        cleanup.callback(supervisor.close)
         version = engine.version()
         metrics_port = preflight.free_port()
         info = gateway.information(plan, machine, version, because)
-        variables = gateway.environment(plan, options.port, metrics_port, engine.url, info)
+        variables = gateway.environment(plan, options.port, metrics_port, supervisor.url, info)
         front = gateway.start(local.python, variables, options.port, progress)
         cleanup.callback(_drain, front, progress)
         base_url = f"http://127.0.0.1:{options.port}/v1"
@@ -116,7 +119,7 @@ def served(plan: ServingPlan, options: Options, progress: Progress) -> Iterator[
         seconds = progress.elapsed()
         progress.end("first token")
         yield Running(
-            plan, machine, base_url, version, because, model_folder, engine, engine_environment.python,
+            plan, machine, base_url, version, because, model_folder, supervisor, engine_environment.python,
             command.environment, front, seconds,
         )  # fmt: skip
 
@@ -126,8 +129,6 @@ def _plan(options: Options, progress: Progress) -> ServingPlan:
     overrides: dict[str, Any] = {}
     if options.model:
         overrides["model"] = options.model
-    if options.scale_down_minutes is not None:
-        overrides["scaleDownMinutes"] = options.scale_down_minutes
 
     def fetch(model: str, revision: str) -> Mapping[str, Any]:
         here = weights.is_here(model, revision)
@@ -144,8 +145,6 @@ def _plan(options: Options, progress: Progress) -> ServingPlan:
         plan = make_plan(load_stack(options.stack, overrides), fetch=fetch)
     except (SettingsError, PlanError) as error:
         raise LocalError(str(error)) from None
-    if options.scale_down_minutes is not None:
-        progress.say("  plan: scaleDownMinutes is for a deployed stack; here vLLM runs until Ctrl-C")
     for warning in plan.warnings:
         progress.say(f"  plan: {warning}")
     return plan
@@ -167,22 +166,28 @@ def _model(plan: ServingPlan, machine: Machine, options: Options, python: Path, 
     return make_stand_in(folders.MODELS), because
 
 
-def _watch(running: Running, progress: Progress) -> None:
-    """Wait until asked to stop; an engine that dies is started again, the gateway living on.
+def _idle_seconds(plan: ServingPlan, options: Options, progress: Progress) -> float | None:
+    """After how long without a request vLLM is stopped; None: never, as nothing is billed here and nobody asked."""
+    if options.scale_down_minutes is None:
+        return None
+    if plan.capacity.min_replicas > 0:
+        progress.say(f'  plan: minReplicas is {plan.capacity.min_replicas}: vLLM stays. Set SET="minReplicas=0"')
+        return None
+    return 60.0 * options.scale_down_minutes
+
+
+def _watch(running: Running) -> None:
+    """Wait until asked to stop, and have the engine run while it is wanted, the gateway living on.
 
     Raises:
-        LocalError: the gateway died, or the engine did not come back.
+        LocalError: the gateway died.
     """
+    gateway_url = running.base_url.removesuffix("/v1")
     while True:
         time.sleep(WATCH_SECONDS)
         if (code := running.gateway.poll()) is not None:
             raise LocalError(f"the gateway ended: {reason(running.gateway.output(), code)}", running.gateway.log)
-        if why := running.engine.death():
-            progress.say(f"vLLM ended: {why}. The gateway holds requests; starting vLLM again")
-            time.sleep(RESTART_AFTER_SECONDS)
-            running.engine.start()
-            running.engine.wait_ready(progress, running.plan.capacity.startup_timeout_seconds)
-            progress.end("vLLM answers again")
+        running.supervisor.step(gateway_url)
 
 
 def _drain(front: Child, progress: Progress) -> None:

@@ -1,18 +1,30 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from image.gateway.discovery import DiscoveryError, discovery_of
-from image.gateway.settings import DnsDiscovery, FixedDiscovery
+from image.gateway.settings import DnsDiscovery, FileDiscovery, FixedDiscovery
 from tests.image.gateway.conftest import StartEngine, StartGateway
 
 
 async def test_fixed() -> None:
     discovery = discovery_of(FixedDiscovery((("a", 1), ("b", 2))))
     assert await discovery.addresses() == {("a", 1), ("b", 2)}
+
+
+async def test_a_file_that_changes_vanishes_or_is_nonsense(tmp_path: Path) -> None:
+    file = tmp_path / "replicas"
+    discovery = discovery_of(FileDiscovery(file))
+    assert await discovery.addresses() == frozenset(), "not there: nothing runs"
+    file.write_text("http://127.0.0.1:8001\n\nhttp://gpu-host:8000\n")
+    assert await discovery.addresses() == {("127.0.0.1", 8001), ("gpu-host", 8000)}
+    file.write_text("127.0.0.1:8001\n")
+    with pytest.raises(DiscoveryError, match=r"'127\.0\.0\.1:8001' is not of the form http://HOST:PORT"):
+        await discovery.addresses()
 
 
 async def test_a_name_goes_all_the_way(start_engine: StartEngine, start_gateway: StartGateway) -> None:
