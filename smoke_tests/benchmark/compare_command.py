@@ -1,0 +1,56 @@
+"""`python -m smoke_tests.benchmark compare BASE.json NEW.json`."""
+
+import argparse
+from dataclasses import fields
+from pathlib import Path
+
+from smoke_tests.benchmark.compare import Thresholds, as_text, compare
+from smoke_tests.benchmark.record import read_record
+
+HELP = {
+    "max_slowdown": "throughputs, means and medians of times",
+    "max_tail_slowdown": "99th percentiles of 100 requests and more",
+    "max_cost_increase": "dollars a million tokens",
+    "max_cold_start_slowdown": "the cold start",
+    "max_success_rate_drop": "the success rate, in points: 0.01 lets 100%% become 99%%",
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Print the comparison; return 0 where nothing got worse, 1 where something did, 2 where it makes no sense.
+
+    Raises RecordError for a file that is no record.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m smoke_tests.benchmark compare",
+        description="Did anything get worse? Ratios of two records; fails past a limit (1), or where they do not compare (2).",
+        allow_abbrev=False,
+    )
+    parser.add_argument("base", type=Path, metavar="BASE.json", help="the record to hold against")
+    parser.add_argument("new", type=Path, metavar="NEW.json", help="the record to judge")
+    for each in fields(Thresholds):
+        parser.add_argument(
+            f"--{each.name.replace('_', '-')}",
+            type=_share,
+            default=each.default,
+            metavar="SHARE",
+            help=f"{HELP[each.name]} (default {each.default})",
+        )
+    parser.add_argument(
+        "--anyway", action="store_true", help="judge records of other models, hardware or workloads, too"
+    )
+    options = parser.parse_args(arguments)
+    thresholds = Thresholds(**{each.name: getattr(options, each.name) for each in fields(Thresholds)})
+    comparison = compare(read_record(options.base), read_record(options.new), thresholds, anyway=options.anyway)
+    print(as_text(comparison, str(options.base), str(options.new)))
+    return {None: 2, True: 0, False: 1}[comparison.passed]
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no share; give 0.1 for 10%")
+    return value

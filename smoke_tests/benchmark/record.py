@@ -1,0 +1,342 @@
+"""What a benchmark leaves behind: one schema-versioned JSON document, read and written here and nowhere else.
+
+`read_record` and `write_record` are the whole interface; `Record` and its parts are values. Figures carry vLLM bench's
+own names. `None` always means "not known" or "no value", never zero.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from smoke_tests.errors import TargetError
+
+KIND = "vllm-endpoint benchmark"
+# Raised when a key changes its meaning or goes; a new key does not raise it.
+SCHEMA_VERSION = 2
+
+Spread = Annotated[float | None, Field(default=None, ge=0)]
+Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class RecordError(TargetError):
+    """A file is no record that can be read; the message says why, in one line."""
+
+
+class Part(BaseModel):
+    """A part of a record: immutable; keys that this version does not know are left out, NaN is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, protected_namespaces=())
+
+
+class Deployment(Part):
+    """What was measured: the stack's configuration, the model, the engine, the hardware.
+
+    `config` is the stack's settings without secrets and `config_hash` a digest of them; both None for a bare endpoint.
+    """
+
+    endpoint: str
+    model: str
+    stack: str | None = None
+    model_revision: str | None = None
+    engine_version: str | None = None
+    engine_arguments: tuple[str, ...] | None = None
+    engine_image: str | None = None
+    gateway_version: str | None = None
+    gpu: str | None = None
+    gpu_count: int | None = None
+    instance_type: str | None = None
+    region: str | None = None
+    runs_on: str | None = None
+    stand_in: bool = False
+    max_model_len: int | None = None
+    concurrency_per_replica: int | None = None
+    config: dict[str, Any] | None = None
+    config_hash: str | None = None
+
+
+class Lengths(Part):
+    """Tokens: any number from `low` to `high`, each as likely; one length where both are equal."""
+
+    low: Annotated[int, Field(ge=1)]
+    high: Annotated[int, Field(ge=1)]
+
+
+class Dataset(Part):
+    """The data file that prompts and answer lengths came from, by name and content."""
+
+    name: str
+    sha256: str
+    entries: Count
+
+
+class Workload(Part):
+    """What was asked. Lengths are None where the dataset gives them; `shared_prefix_tokens` come on top of the prompt."""
+
+    api: Literal["chat", "completions"]
+    prompt_tokens: Lengths | None
+    output_tokens: Lengths | None
+    dataset: Dataset | None = None
+    shared_prefix_tokens: Count = 0
+    shared_prefixes: Count = 0
+    ignore_eos: bool = False
+    temperature: float = 0.0
+    seed: int = 0
+
+
+class Load(Part):
+    """One point of a sweep: so many at once (closed), or so many a second whatever the answers do (open)."""
+
+    mode: Literal["closed", "open"]
+    concurrency: int | None = None
+    request_rate: float | None = None
+    burstiness: float | None = None
+    requests: int | None = None
+    duration_seconds: float | None = None
+    warmup_requests: Count = 0
+
+    @property
+    def label(self) -> str:
+        """What a person calls it; equal for loads that may be compared."""
+        if self.mode == "closed":
+            return f"{self.concurrency} at once"
+        bursty = "" if self.burstiness in (None, 1.0) else f" (burstiness {self.burstiness:g})"
+        return f"{self.request_rate:g} requests/s{bursty}"
+
+
+class Figures(Part):
+    """A run in vLLM bench's names and formulas; times and tokens are of the requests that succeeded.
+
+    `duration` in seconds; throughputs a second; the rest as named. The last ones are the same figures under the names
+    of simpler benchmarks. `request_goodput` is None where no SLO was given.
+    """
+
+    duration: float
+    completed: Count
+    failed: Count
+    total_input_tokens: Count
+    total_output_tokens: Count
+    request_throughput: float
+    output_throughput: float
+    total_token_throughput: float
+    request_goodput: float | None = None
+    mean_ttft_ms: Spread
+    median_ttft_ms: Spread
+    std_ttft_ms: Spread
+    p90_ttft_ms: Spread
+    p99_ttft_ms: Spread
+    mean_tpot_ms: Spread
+    median_tpot_ms: Spread
+    std_tpot_ms: Spread
+    p90_tpot_ms: Spread
+    p99_tpot_ms: Spread
+    mean_itl_ms: Spread
+    median_itl_ms: Spread
+    std_itl_ms: Spread
+    p90_itl_ms: Spread
+    p99_itl_ms: Spread
+    mean_e2el_ms: Spread
+    median_e2el_ms: Spread
+    std_e2el_ms: Spread
+    p90_e2el_ms: Spread
+    p99_e2el_ms: Spread
+    tps: float
+    p50_latency_ms: Spread
+    p99_latency_ms: Spread
+    avg_latency_ms: Spread
+    success_rate: Share
+
+
+class TokenPrices(Part):
+    """US dollars a million tokens. Input and output prices together pay the bill once; `total` is one price for both."""
+
+    usd_per_million_input_tokens: float | None
+    usd_per_million_output_tokens: float | None
+    usd_per_million_total_tokens: float | None
+
+
+class DailyCost(TokenPrices):
+    """The same with a day's idle hours paid for: hours and cold starts a day, and what the day costs."""
+
+    pattern: str
+    busy_hours: float
+    active_hours: float
+    idle_hours: float
+    cold_starts: float
+    usd_per_day: float
+
+
+class Cost(TokenPrices):
+    """What the measured load costs: at `usd_per_hour` (all replicas that were ready), and with the idle hours."""
+
+    usd_per_hour: float
+    with_idle_hours: DailyCost | None = None
+
+
+class Prices(Part):
+    """What the costs were computed from. `output_to_input_price`: how many times an output token costs an input token."""
+
+    usd_per_hour_active: float
+    usd_per_hour_idle: float | None = None
+    usd_per_hour_replica: float | None = None
+    usd_per_cold_start: float | None = None
+    scale_down_seconds: float | None = None
+    priced_on: str | None = None
+    source: str
+    output_to_input_price: float
+
+
+class Failure(Part):
+    """Requests that failed in one way, and what the first of them said."""
+
+    count: Count
+    example: str
+
+
+class Client(Part):
+    """What the measuring itself took: CPU of one core, how late the clock was read, how late requests left."""
+
+    cpu_share: float
+    cpu_seconds: float
+    cpu_seconds_per_request: float
+    loop_lag_p99_ms: float
+    send_delay_p99_ms: float
+    warning: str = ""
+
+
+class Samples(Part):
+    """The requests, a column each: entry i of every list is request i, in order of their (intended) sending.
+
+    Milliseconds; `start_ms` from the start of the run. Times are None and `failure` names the kind where one failed.
+    """
+
+    start_ms: tuple[float, ...]
+    ttft_ms: tuple[float | None, ...]
+    e2el_ms: tuple[float | None, ...]
+    prompt_tokens: tuple[int, ...]
+    output_tokens: tuple[int, ...]
+    failure: tuple[str, ...]
+
+
+class Timeline(Part):
+    """Output tokens that arrived in each stretch of `bucket_seconds`, from the start of the run."""
+
+    bucket_seconds: float
+    tokens: tuple[float, ...]
+
+
+class Measurement(Part):
+    """One load and what came of it. `replicas`: how many were ready at its end, None where nobody told."""
+
+    load: Load
+    started: str
+    interrupted: bool = False
+    replicas: int | None = None
+    figures: Figures
+    cost: Cost | None = None
+    failures: dict[str, Failure] = {}
+    client: Client
+    samples: Samples
+    timeline: Timeline
+
+
+class Phase(Part):
+    """One line of the gateway's cold start ledger."""
+
+    phase: str
+    seconds: float
+    source: str
+
+
+class ColdStart(Part):
+    """A wake from zero: seconds until the waiting client had its first token, and the gateway's ledger of them.
+
+    `ledger_seconds` and `phases` are None where the gateway told none; `note` says why.
+    """
+
+    seconds_to_first_token: float
+    ledger_seconds: float | None = None
+    phases: tuple[Phase, ...] | None = None
+    note: str = ""
+
+
+class Tool(Part):
+    """What measured: this package, Python, the platform, and the options that were given."""
+
+    version: str
+    python: str
+    platform: str
+    options: dict[str, Any]
+
+
+class Record(Part):
+    """A whole benchmark: what was measured, how, and every load's figures."""
+
+    kind: Literal["vllm-endpoint benchmark"] = "vllm-endpoint benchmark"
+    schema_version: Literal[2] = 2
+    date: str
+    tool: Tool
+    deployment: Deployment
+    workload: Workload
+    goodput_slos_ms: dict[str, float] = {}
+    prices: Prices | None = None
+    cold_start: ColdStart | None = None
+    measurements: tuple[Measurement, ...]
+    interrupted: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def parse_record(text: str, name: str) -> Record:
+    """Return the record in `text`; `name` is what errors call it. Raises RecordError."""
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        raise RecordError(f"{name} is no JSON: {error}") from None
+    if not isinstance(document, dict) or document.get("kind", KIND) != KIND or "schema_version" not in document:
+        raise RecordError(f"{name} is no benchmark record; make one: python -m smoke_tests.benchmark ... --json FILE")
+    version = document["schema_version"]
+    if version != SCHEMA_VERSION:
+        newer = isinstance(version, int) and version > SCHEMA_VERSION
+        what = "use the version that wrote it, or a newer one" if newer else "run the benchmark again"
+        raise RecordError(f"{name} has schema version {version!r}, this version reads {SCHEMA_VERSION}; {what}")
+    try:
+        return Record.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the document"
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise RecordError(f"{name} is damaged: {where}: {first['msg']}{more}") from None
+
+
+def read_record(path: Path) -> Record:
+    """Return the record in the file. Raises RecordError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise RecordError(f"cannot read {path}: {reason}") from None
+    return parse_record(text, str(path))
+
+
+def as_text(record: Record) -> str:
+    """Return the record as JSON: a line for each key, and one for each measurement, so that it stays small."""
+    document = record.model_dump(mode="json")
+    measurements = document.pop("measurements")
+    lines = [f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in document.items()]
+    points = ",\n".join(json.dumps(point, ensure_ascii=False, separators=(",", ":")) for point in measurements)
+    return "{\n" + ",\n".join([*lines, f'"measurements": [\n{points}\n]']) + "\n}\n"
+
+
+def write_record(record: Record, path: Path) -> None:
+    """Write the file whole or not at all. Raises RecordError."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        try:
+            part.write_text(as_text(record), encoding="utf-8")
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise RecordError(f"cannot write {path}: {error.strerror}") from None
