@@ -27,9 +27,8 @@ NOT_ON_CPU = {
 NOT_FOR_STAND_IN = {
     "--revision": "the stand-in has none",
     "--quantization": "the stand-in is not quantized",
-    "--limit-mm-per-prompt": "the stand-in reads text only",
-    "--mm-encoder-tp-mode": "the stand-in reads text only",
-    "--mm-processor-kwargs": "the stand-in reads text only",
+    "--mm-encoder-tp-mode": "the stand-in's encoder is too small to split",
+    "--mm-processor-kwargs": "the stand-in has pictures of its own sizes",
     "--hf-overrides": "the stand-in has its own configuration",
     "--trust-remote-code": "the stand-in has no code",
     "--speculative-config": "the stand-in has no draft model",

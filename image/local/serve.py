@@ -24,6 +24,7 @@ from image.local.progress import Progress
 from image.local.stand_in import make_stand_in
 from image.local.stopping import Stopped, exit_code_of, stop_on_signals
 from image.local.supervision import Supervisor
+from image.local.torchvision import add_torchvision
 from infra.planning import PlanError, make_plan
 from infra.planning.catalog.models import UnknownModelError, fetch_config
 from infra.planning.plan import ServingPlan
@@ -91,6 +92,8 @@ def served(plan: ServingPlan, options: Options, progress: Progress) -> Iterator[
     machine = look()
     local, engine_environment = environments(machine.has_gpu)
     model_folder, because = _model(plan, machine, options, engine_environment.python, progress)
+    if plan.architecture.sees and not machine.has_gpu:
+        add_torchvision(engine_environment, progress)
     engine_port = preflight.free_port()
     command = engine_command(plan, machine, model_folder, bool(because), engine_port, preflight.compiler())
     for note in command.notes:
@@ -163,7 +166,7 @@ def _model(plan: ServingPlan, machine: Machine, options: Options, python: Path, 
     if options.weights == "real":
         raise LocalError(f"the weights of {plan.model} cannot be had: {because}. Leave out WEIGHTS=real for a stand-in")
     progress.say(stand_in_line(plan.model, because))
-    return make_stand_in(folders.MODELS), because
+    return make_stand_in(folders.MODELS, plan.architecture.sees), because
 
 
 def _idle_seconds(plan: ServingPlan, options: Options, progress: Progress) -> float | None:

@@ -9,19 +9,72 @@ from typing import Any
 
 import jinja2
 
-from image.local.stand_in import WORDS, byte_pair_vocabulary, files, make_stand_in
+from image.local import stand_in_vision
+from image.local.stand_in import files, make_stand_in
+from image.local.stand_in_parts import WORDS, byte_pair_vocabulary
 
-# Changes when the model does: then every place that caches by it, and this line, must follow.
+# Change when the models do: then every place that caches by them, and these lines, must follow.
 WEIGHTS_SHA256 = "fb3ab77fa6a37d82bd5e9f00d2ae8c2848282ad3348ad5740603ee2c7c81e47b"
+VISION_WEIGHTS_SHA256 = "487e7cd9e097ad1e3e9d28835f540390071344ada6e56070a3eba171b47ab310"
 
 
 def read(name: str) -> Any:
     return json.loads(dict(files())[name])
 
 
-def test_it_is_the_same_each_time() -> None:
+def seeing(name: str) -> Any:
+    return json.loads(dict(stand_in_vision.files())[name])
+
+
+def tensors(data: bytes) -> Any:
+    (length,) = struct.unpack("<Q", data[:8])
+    return json.loads(data[8 : 8 + length])
+
+
+def test_they_are_the_same_each_time() -> None:
     assert dict(files()) == dict(files())
     assert hashlib.sha256(dict(files())["model.safetensors"]).hexdigest() == WEIGHTS_SHA256
+    vision = dict(stand_in_vision.files())["model.safetensors"]
+    assert hashlib.sha256(vision).hexdigest() == VISION_WEIGHTS_SHA256
+
+
+def test_the_one_that_sees_is_another_folder_with_what_its_processors_need(tmp_path: Path) -> None:
+    folder = make_stand_in(tmp_path, sees=True)
+    assert folder != make_stand_in(tmp_path)
+    names = {file.name for file in folder.iterdir()}
+    assert names >= {"preprocessor_config.json", "video_preprocessor_config.json", "model.safetensors"}
+    assert make_stand_in(tmp_path, sees=True) == folder
+
+
+def test_the_vision_tower_is_what_its_configuration_says() -> None:
+    config, pictures = seeing("config.json"), seeing("preprocessor_config.json")
+    header = tensors(dict(stand_in_vision.files())["model.safetensors"])
+    tower = config["vision_config"]
+    patch = tower["patch_size"]
+    assert header["visual.patch_embed.proj.weight"]["shape"] == [
+        tower["embed_dim"], tower["in_channels"], tower["temporal_patch_size"], patch, patch,
+    ]  # fmt: skip
+    merged = tower["embed_dim"] * tower["spatial_merge_size"] ** 2
+    assert header["visual.merger.mlp.2.weight"]["shape"] == [config["hidden_size"], merged]
+    assert f"visual.blocks.{tower['depth'] - 1}.attn.qkv.weight" in header
+    assert f"visual.blocks.{tower['depth']}.attn.qkv.weight" not in header
+    assert (pictures["patch_size"], pictures["merge_size"]) == (patch, tower["spatial_merge_size"])
+    head = config["hidden_size"] // config["num_attention_heads"]
+    assert 2 * sum(config["rope_scaling"]["mrope_section"]) == head
+    assert header["model.layers.0.self_attn.q_proj.bias"]["shape"] == [config["hidden_size"]]
+    ids = {token["content"]: token["id"] for token in seeing("tokenizer.json")["added_tokens"]}
+    assert (config["image_token_id"], config["video_token_id"]) == (ids["<|image_pad|>"], ids["<|video_pad|>"])
+
+
+def test_the_template_puts_pictures_where_they_stand() -> None:
+    source = seeing("tokenizer_config.json")["chat_template"]
+    template = jinja2.Environment(autoescape=False).from_string(source)  # noqa: S701
+    parts = [{"type": "image"}, {"type": "text", "text": "Hi"}, {"type": "video"}]
+    messages = [{"role": "user", "content": parts}, {"role": "assistant", "content": "Yes"}]
+    assert template.render(messages=messages, add_generation_prompt=True) == (
+        "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>Hi<|vision_start|><|video_pad|><|vision_end|>"
+        "<|im_end|>\n<|im_start|>assistant\nYes<|im_end|>\n<|im_start|>assistant\n"
+    )
 
 
 def test_it_is_made_once_and_whole(tmp_path: Path) -> None:
