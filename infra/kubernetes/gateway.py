@@ -29,7 +29,8 @@ def local_image() -> str:
 
 @dataclass(frozen=True)
 class GatewayArgs:
-    """``discovery``: the value of GATEWAY_DISCOVERY. ``allowed_cidrs``: networks that a load balancer of the cloud lets
+    """``discovery`` and ``capacity``: the values of GATEWAY_DISCOVERY and GATEWAY_CAPACITY. ``service_account``: the one
+    whose rights ``capacity`` needs. ``allowed_cidrs``: networks that a load balancer of the cloud lets
     in; empty for a Service inside the cluster.
     """
 
@@ -38,6 +39,8 @@ class GatewayArgs:
     plan: GatewayPlan
     api_keys_name: pulumi.Input[str]
     discovery: pulumi.Input[str]
+    capacity: pulumi.Input[str]
+    service_account: pulumi.Input[str]
     service_port: int
     allowed_cidrs: tuple[str, ...]
 
@@ -107,7 +110,8 @@ class Gateway(pulumi.ComponentResource):
 def _pod(args: GatewayArgs) -> core.v1.PodSpecArgs:
     selector = meta.v1.LabelSelectorArgs(match_labels=args.labels.of(NAME))
     return core.v1.PodSpecArgs(
-        automount_service_account_token=False,
+        service_account_name=args.service_account,
+        automount_service_account_token=True,
         # The Service called gateway would set GATEWAY_PORT=tcp://... in every pod of the namespace.
         enable_service_links=False,
         security_context=pod_security(USER_ID, USER_ID, volumes_group=USER_ID),
@@ -133,12 +137,12 @@ def _container(args: GatewayArgs) -> core.v1.ContainerArgs:
     variables = environment(
         dict(plan.environment)
         | {
-            "GATEWAY_CAPACITY": "fixed",
             "GATEWAY_KEYS": f"file:{KEYS_FOLDER}/{API_KEYS_FILE}",
             "GATEWAY_DRAIN_DELAY_SECONDS": str(LEAVE_ROTATION_SECONDS),
         }
     )
     variables.append(core.v1.EnvVarArgs(name="GATEWAY_DISCOVERY", value=args.discovery))
+    variables.append(core.v1.EnvVarArgs(name="GATEWAY_CAPACITY", value=args.capacity))
     memory = f"{plan.memory_mib}Mi"
     return core.v1.ContainerArgs(
         name=NAME,

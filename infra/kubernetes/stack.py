@@ -8,8 +8,10 @@ import pulumi
 from pulumi_kubernetes import core, meta
 
 from infra.kubernetes import exposure
+from infra.kubernetes.engine import NAME as ENGINE
 from infra.kubernetes.engine import Engine, EngineArgs
 from infra.kubernetes.gateway import Gateway, GatewayArgs, local_image
+from infra.kubernetes.gateway_access import GatewayAccess, GatewayAccessArgs
 from infra.kubernetes.ingress import Ingress, IngressArgs
 from infra.kubernetes.network_policies import NetworkPolicies, NetworkPoliciesArgs
 from infra.kubernetes.outputs import stack_outputs
@@ -60,6 +62,7 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
             node_instance_types=settings.instance_types,
         ),
     )
+    access = GatewayAccess("gateway-access", GatewayAccessArgs(namespace, labels))
     public_cidrs = () if settings.domain else settings.allowed_cidrs
     gateway = Gateway(
         "gateway",
@@ -72,6 +75,8 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
             discovery=pulumi.Output.format(
                 "dns:{0}.{1}.svc.cluster.local.:{2}", engine.service_name, namespace, plan.engine.port
             ),
+            capacity=pulumi.Output.format("kubernetes:{0}/{1}", namespace, ENGINE),
+            service_account=access.service_account,
             service_port=80 if settings.domain else settings.endpoint_port,
             allowed_cidrs=public_cidrs,
         ),

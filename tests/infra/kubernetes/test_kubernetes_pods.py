@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from image.gateway.settings import DnsDiscovery, FileKeys, FixedCapacity
+from image.gateway.settings import DnsDiscovery, FileKeys, KubernetesCapacity
 from image.gateway.settings import Settings as GatewaySettings
 from infra.kubernetes.pods import literal
 from tests.infra.kubernetes.rendering import Rendered, render
@@ -17,9 +17,9 @@ def dev() -> Rendered:
 
 @pytest.mark.parametrize("component", ["engine", "gateway"])
 def test_a_pod_has_no_rights_it_does_not_need(dev: Rendered, component: str) -> None:
-    """The Pod Security Standard "restricted", which the namespace enforces, and no access to the cluster's API."""
+    """The Pod Security Standard "restricted", which the namespace enforces; access to the cluster's API: the gateway."""
     pod, container = dev.pod(component), dev.container(component)
-    assert pod["automountServiceAccountToken"] is False
+    assert pod["automountServiceAccountToken"] is (component == "gateway")
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["runAsUser"] > 0
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -44,7 +44,7 @@ def test_the_gateway_understands_what_it_is_told(dev: Rendered) -> None:
     settings = GatewaySettings.from_environment(environment)
     assert settings.model == "Qwen/Qwen3-4B-Instruct-2507"
     assert settings.discovery == DnsDiscovery("engine.vllm.svc.cluster.local.", 8000)
-    assert settings.capacity == FixedCapacity()
+    assert settings.capacity == KubernetesCapacity("vllm", "engine")
     assert isinstance(settings.keys, FileKeys)
     assert (
         settings.drain_delay_seconds

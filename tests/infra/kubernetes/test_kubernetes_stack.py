@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from image.gateway.seams import KubernetesCapacity, capacity
 from infra.kubernetes.weights import claim_size_gib
 from tests.infra.kubernetes.rendering import Rendered, render
 
@@ -18,9 +19,12 @@ SMALLEST = {
     "NetworkPolicy/gateway",
     "PersistentVolumeClaim/weights",
     "RandomPassword/secrets-default-key",
+    "Role/gateway",
+    "RoleBinding/gateway",
     "Secret/secrets-api-keys",
     "Service/engine",
     "Service/gateway",
+    "ServiceAccount/gateway",
 }
 
 
@@ -89,6 +93,29 @@ def test_only_the_gateway_reaches_the_engine_and_only_pods_reach_the_metrics(dev
     assert [port["port"] for port in everybody["ports"]] == [8080]
     assert metrics["from"] == [{"namespaceSelector": {}}]
     assert [port["port"] for port in metrics["ports"]] == [9090]
+
+
+def test_the_gateway_may_wake_the_engine_and_nothing_else(dev: Rendered) -> None:
+    setting = capacity(dev.environment("gateway")["GATEWAY_CAPACITY"])
+    assert isinstance(setting, KubernetesCapacity)
+    assert (setting.namespace, f"Deployment/{setting.deployment}") == ("vllm", "Deployment/engine")
+    allowed = {
+        (rule["resources"][0], verb, *rule.get("resourceNames", ()))
+        for rule in dev.inputs["Role/gateway"]["rules"]
+        for verb in rule["verbs"]
+    }
+    assert allowed == {
+        ("deployments/scale", "get", "engine"),
+        ("deployments/scale", "patch", "engine"),
+        ("deployments", "get", "engine"),
+        ("pods", "list"),
+    }
+    binding = dev.inputs["RoleBinding/gateway"]
+    assert binding["roleRef"]["name"] == "gateway"
+    assert [(of["kind"], of["name"], of["namespace"]) for of in binding["subjects"]] == [
+        ("ServiceAccount", dev.pod("gateway")["serviceAccountName"], "vllm")
+    ]
+    assert "serviceAccountName" not in dev.pod("engine")
 
 
 def test_a_key_is_generated_when_none_is_given(dev: Rendered) -> None:

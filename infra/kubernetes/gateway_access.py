@@ -1,0 +1,64 @@
+"""What the gateway may do in the cluster: wake the engine's Deployment, and see why it does not come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pulumi
+from pulumi_kubernetes import core, rbac
+
+from infra.kubernetes import engine
+from infra.kubernetes.pods import COMPONENTS, Labels
+
+NAME = "gateway"
+
+
+@dataclass(frozen=True)
+class GatewayAccessArgs:
+    """Everything is of one namespace."""
+
+    namespace: pulumi.Input[str]
+    labels: Labels
+
+
+class GatewayAccess(pulumi.ComponentResource):
+    """A service account with the few rights of `image/gateway/capacity_kubernetes.py`.
+
+    ``service_account``: its name.
+    """
+
+    service_account: pulumi.Output[str]
+
+    def __init__(self, name: str, args: GatewayAccessArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__(f"{COMPONENTS}:GatewayAccess", name, None, opts)
+        children = pulumi.ResourceOptions(parent=self)
+        metadata = args.labels.metadata(NAME, args.namespace, name=NAME)
+        account = core.v1.ServiceAccount(NAME, metadata=metadata, automount_service_account_token=False, opts=children)
+        self.service_account = account.metadata.apply(lambda metadata: str(metadata.name))
+        role = rbac.v1.Role(
+            NAME,
+            metadata=metadata,
+            rules=[
+                _rule("apps", "deployments/scale", ["get", "patch"], engine.NAME),
+                _rule("apps", "deployments", ["get"], engine.NAME),
+                # A list cannot be narrowed to names; pods hold no secrets, only references to them.
+                _rule("", "pods", ["list"]),
+            ],
+            opts=children,
+        )
+        rbac.v1.RoleBinding(
+            NAME,
+            metadata=metadata,
+            role_ref=rbac.v1.RoleRefArgs(
+                api_group="rbac.authorization.k8s.io", kind="Role", name=role.metadata.apply(lambda of: str(of.name))
+            ),
+            subjects=[rbac.v1.SubjectArgs(kind="ServiceAccount", name=self.service_account, namespace=args.namespace)],
+            opts=children,
+        )
+        self.register_outputs({"service_account": self.service_account})
+
+
+def _rule(group: str, resource: str, verbs: list[str], name: str | None = None) -> rbac.v1.PolicyRuleArgs:
+    return rbac.v1.PolicyRuleArgs(
+        api_groups=[group], resources=[resource], verbs=verbs, resource_names=[name] if name else None
+    )
