@@ -82,7 +82,8 @@ class Engine:
     def start(self) -> None:
         """Start the process; `wait_ready` says when it answers."""
         self._serves = False
-        self.phase_ends = {}
+        # The machine is here and so is the program: those phases take no time.
+        self.phase_ends = dict.fromkeys(("instance", "image"), time.time())
         self._child = Child("vLLM", self._command, self.log, self._environment, self.log.parent)
 
     def wait_ready(self, progress: Progress, timeout_seconds: float) -> None:
