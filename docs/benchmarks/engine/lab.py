@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any
 
 HOME = Path.home()
-RESULTS = HOME / "results"
+LANE = os.environ.get("LAB_LANE", "")  # two lanes, a GPU each, write apart
+RESULTS = HOME / f"results{LANE}"
 MODELS = HOME / "models"
 PORT = 8100
 BOOT_LIMIT_SECONDS, BENCH_LIMIT_SECONDS, PROBE_LIMIT_SECONDS = 300, 150, 150
@@ -79,13 +80,14 @@ class Server:
     prefix: Sequence[str] = ()
     python: Sequence[str] = (sys.executable, "-m", "vllm.entrypoints.cli.main")
     load_format: str = "dummy"
+    served_name: str = "m"
 
     def start(self) -> None:
         """Start it; a thread stamps each line of its output with the seconds since now."""
         self.log = RESULTS / "logs" / f"{self.name}.log"
         self.log.parent.mkdir(parents=True, exist_ok=True)
         command = [
-            *self.prefix, *self.python, "serve", str(MODELS / self.model), "--served-model-name", "m", "--load-format",
+            *self.prefix, *self.python, "serve", str(MODELS / self.model), "--served-model-name", self.served_name, "--load-format",
             self.load_format, "--port", str(self.port),
         ]  # fmt: skip
         if "--max-model-len" not in self.flags:
@@ -123,7 +125,7 @@ class Server:
     def first_token(self) -> float:
         """Ask for one token; seconds from the start of the process to the answer."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        body = json.dumps({"model": "m", "prompt": "t5 t6 t7", "max_tokens": 1})
+        body = json.dumps({"model": self.served_name, "prompt": "t5 t6 t7", "max_tokens": 1})
         connection.request("POST", "/v1/completions", body, {"content-type": "application/json"})
         answer = connection.getresponse()
         answer.read()
@@ -163,9 +165,12 @@ def wait_for_free_gpu(limit_seconds: float = 15) -> None:
     import pynvml
 
     pynvml.nvmlInit()
-    handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+    ours = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")
+    handles = [pynvml.nvmlDeviceGetHandleByIndex(int(number)) for number in ours]
     deadline = time.monotonic() + limit_seconds
-    while time.monotonic() < deadline and pynvml.nvmlDeviceGetMemoryInfo(handle).used > 1 << 30:
+    while time.monotonic() < deadline and any(
+        pynvml.nvmlDeviceGetMemoryInfo(handle).used > 1 << 30 for handle in handles
+    ):
         time.sleep(0.1)
 
 
@@ -301,7 +306,7 @@ JOBS: dict[str, Callable[[dict[str, Any]], None]] = {
 def _bench_argv(server: Server, concurrency: int, prompts: int, seed: int, name: str) -> list[str]:
     return [
         "--backend", "openai", "--base-url", f"http://127.0.0.1:{server.port}", "--endpoint", "/v1/completions",
-        "--model", "m", "--tokenizer", str(MODELS / server.model), "--dataset-name", "random", "--random-input-len", "128",
+        "--model", server.served_name, "--tokenizer", str(MODELS / server.model), "--dataset-name", "random", "--random-input-len", "128",
         "--random-output-len", "256", "--num-prompts", str(prompts), "--max-concurrency", str(concurrency),
         "--ignore-eos", "--seed", str(seed), "--percentile-metrics", "ttft,tpot,itl,e2el",
         "--metric-percentiles", "50,99", "--disable-tqdm", "--save-result", "--result-dir", str(RESULTS / "bench"),
