@@ -1,6 +1,6 @@
-"""Fourth session, two GPUs: what the plan renders, against the seeds' settings and vLLM's defaults; TP and DP; memory.
+"""Fourth session, four GPUs: what the plan renders, against the seeds' settings and vLLM's defaults; TP and DP; memory.
 
-Usage: LAB_LANE=N CUDA_VISIBLE_DEVICES=N session_4.py LANE SECONDS     LANE: 0, 1 (a GPU each), both
+Usage: LAB_LANE=NAME CUDA_VISIBLE_DEVICES=LANE session_4.py SECONDS     LANE: 0, 1, 2,3 or 0,1,2,3: GPUs
 """
 
 from __future__ import annotations
@@ -236,36 +236,55 @@ def without_fusion(plan: str) -> tuple[str, ...]:
     return ("--compilation-config", json.dumps(config | {"pass_config": {"fuse_allreduce_rms": False}}))
 
 
+WIDE = {1: 4, 10: 40, 64: 192, 256: 768}
+
+
 def two_gpus(zygote: Zygote) -> None:
-    """32B on two GPUs, 4B as two copies, 4B split in two; spawned and forked workers."""
-    wide = {1: 4, 10: 40, 64: 192, 256: 768}
+    """4B as two copies, 32B on two GPUs, 4B split in two with spawned and forked workers."""
     boot_and_bench(zygote, planned("4b-dp2", "4b-dp2", "qwen3-4b"), {10: 50, 64: 320, 256: 1024, 512: 2048})
-    boot_and_bench(zygote, planned("32b-tp2", "32b-tp2", "qwen3-32b", without_fusion("32b-tp2"), NO_MULTICAST), wide)
+    boot_and_bench(zygote, planned("32b-tp2", "32b-tp2", "qwen3-32b", without_fusion("32b-tp2"), NO_MULTICAST), WIDE)
     four = planned("4b-tp2-spawn-empty", "4b-tp2", "qwen3-4b", without_fusion("4b-tp2"), NO_MULTICAST | SPAWN)
     boot_and_bench(zygote, four, {1: 6, 10: 50, 64: 320, 256: 1024})
     boot_once(planned("4b-tp2-spawn-kept", "4b-tp2", "qwen3-4b", without_fusion("4b-tp2"), NO_MULTICAST | SPAWN))
     boot_once(planned("4b-tp2-fork-kept", "4b-tp2", "qwen3-4b", without_fusion("4b-tp2"), NO_MULTICAST | FORK))
 
 
+def four_gpus(zygote: Zygote) -> None:
+    """32B on four GPUs, 4B as four copies."""
+    boot_and_bench(zygote, planned("32b-tp4", "32b-tp4", "qwen3-32b", without_fusion("32b-tp4"), NO_MULTICAST), WIDE)
+    boot_and_bench(zygote, planned("4b-dp4", "4b-dp4", "qwen3-4b"), {64: 320, 256: 1024, 1024: 4096})
+
+
+def on_first_gpu(task: Any) -> Any:
+    """The task on the lane's first GPU alone."""
+
+    def alone(zygote: Zygote) -> None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = os.environ["CUDA_VISIBLE_DEVICES"].split(",")[0]
+        task(zygote)
+
+    return alone
+
+
 LANES: dict[str, list[tuple[str, int, Any]]] = {
     "0": [("starts", 240, starts), ("comparison", 420, comparison)],
     "1": [
         ("probes", 70, probes),
-        ("32B", 150, model_starts("32b", {1: 4, 10: 40, 64: 192, 256: 768})),
         ("variants", 300, variants),
         ("step profile", 60, step_profile),
         ("8B", 100, model_starts("8b", {1: 4, 10: 50})),
         ("0.6B", 80, model_starts("0.6b", {1: 4, 10: 50})),
     ],
-    "both": [("two GPUs", 200, two_gpus)],
+    "2,3": [("two GPUs", 200, two_gpus), ("32B", 150, on_first_gpu(model_starts("32b", WIDE)))],
+    "0,1,2,3": [("four GPUs", 150, four_gpus)],
 }
+CORES = {"0": (0, 0.25), "1": (0.25, 0.5), "2,3": (0.5, 1)}
 
 if __name__ == "__main__":
     os.environ.update(BASE_ENVIRONMENT)
     RESULTS.mkdir(parents=True, exist_ok=True)
-    lane = sys.argv[1]
+    lane = os.environ["CUDA_VISIBLE_DEVICES"]
     cores = sorted(os.sched_getaffinity(0))
-    half = len(cores) // 2
-    if lane in ("0", "1"):  # so that one lane's compiling does not slow the other's measuring
-        os.sched_setaffinity(0, set(cores[:half] if lane == "0" else cores[half:]))
-    run(LANES[lane], float(sys.argv[2]))
+    if lane in CORES:  # so that one lane's compiling does not slow the other's measuring
+        first, last = (int(len(cores) * share) for share in CORES[lane])
+        os.sched_setaffinity(0, set(cores[first:last]))
+    run(LANES[lane], float(sys.argv[1]))

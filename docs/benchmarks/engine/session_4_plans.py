@@ -23,6 +23,8 @@ STACKS: dict[str, dict[str, Any]] = {
     "4b-tp2": {"model": "Qwen/Qwen3-4B", "gpuCount": 2},
     "4b-dp2": {"model": "Qwen/Qwen3-4B", "gpuCount": 2, "dataParallelSize": 2},
     "32b-tp2": {"model": "Qwen/Qwen3-32B", "gpuCount": 2},
+    "32b-tp4": {"model": "Qwen/Qwen3-32B", "gpuCount": 4},
+    "4b-dp4": {"model": "Qwen/Qwen3-4B", "gpuCount": 4, "dataParallelSize": 4},
 }
 
 
