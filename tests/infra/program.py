@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextlib
 import functools
 import json
 import logging
 import runpy
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from pulumi.runtime.stack import Stack
 
 from infra.preflight import Findings
 from infra.settings import PROJECT, SECRET_FIELDS
+from tests.infra.event_loops import closing_event_loops
 
 ROOT = Path(__file__).parents[2]
 REGION, ACCOUNT = "us-east-1", "123456789012"
@@ -122,7 +121,7 @@ def _run(stack: str, preview: bool, values: str) -> Program:
     # In a thread of its own Pulumi neither takes nor replaces the event loop of the thread that runs the tests.
     with (
         warnings.catch_warnings(),
-        _closing_event_loops(),
+        closing_event_loops(),
         concurrent.futures.ThreadPoolExecutor(1) as thread,
     ):
         # The SDK warns of its own renamed classes when it is imported.
@@ -281,22 +280,3 @@ class _Warnings(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._program.warnings.append(record.getMessage())
-
-
-@contextlib.contextmanager
-def _closing_event_loops() -> Iterator[None]:
-    """Pulumi makes an event loop in each thread that has none and closes not one; an unclosed one is a warning."""
-    made: list[asyncio.AbstractEventLoop] = []
-    make = asyncio.new_event_loop
-
-    def new_event_loop() -> asyncio.AbstractEventLoop:
-        made.append(make())
-        return made[-1]
-
-    with mock.patch.object(asyncio, "new_event_loop", new_event_loop):
-        try:
-            yield
-        finally:
-            for loop in made:
-                loop.run_until_complete(loop.shutdown_default_executor())
-                loop.close()

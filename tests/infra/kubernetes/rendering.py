@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextlib
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
-from unittest import mock
 
 import pulumi
 from pulumi.runtime import mocks
@@ -18,6 +15,7 @@ from infra.kubernetes import deploy
 from infra.planning import make_plan
 from infra.planning.plan import ServingPlan
 from infra.settings_problems import parse_settings
+from tests.infra.event_loops import closing_event_loops
 
 LOAD_BALANCER = "lb.example.com"
 SECRET_MARK = "4dabf18193072939515e22adb298388d"  # how Pulumi's protocol marks a secret
@@ -116,25 +114,6 @@ def render(stack: str = "dev", **values: Any) -> Rendered:
         pulumi.runtime.test(program)()  # type: ignore[no-untyped-call]
 
     # In a thread of its own Pulumi neither takes nor replaces the event loop of the thread that runs the tests.
-    with _closing_event_loops(), concurrent.futures.ThreadPoolExecutor(1) as thread:
+    with closing_event_loops(), concurrent.futures.ThreadPoolExecutor(1) as thread:
         thread.submit(run).result()
     return rendered
-
-
-@contextlib.contextmanager
-def _closing_event_loops() -> Iterator[None]:
-    """Pulumi makes an event loop in each thread that has none and closes not one; an unclosed one is a warning."""
-    made: list[asyncio.AbstractEventLoop] = []
-    make = asyncio.new_event_loop
-
-    def new_event_loop() -> asyncio.AbstractEventLoop:
-        made.append(make())
-        return made[-1]
-
-    with mock.patch.object(asyncio, "new_event_loop", new_event_loop):
-        try:
-            yield
-        finally:
-            for loop in made:
-                loop.run_until_complete(loop.shutdown_default_executor())
-                loop.close()
