@@ -28,7 +28,7 @@ HOME = Path.home()
 LANE = os.environ.get("LAB_LANE", "")  # two lanes, a GPU each, write apart
 RESULTS = HOME / f"results{LANE}"
 MODELS = HOME / "models"
-PORT = 8100
+PORT = 8100 + 1000 * len(LANE) + int(LANE or 0) * 100 % 1000
 BOOT_LIMIT_SECONDS, BENCH_LIMIT_SECONDS, PROBE_LIMIT_SECONDS = 300, 150, 150
 # flashinfer's sampler is compiled at first use; the load below samples without top-k and top-p, where it is not used.
 BASE_ENVIRONMENT = {
