@@ -69,8 +69,8 @@ class App:
         """New requests for the engine are refused."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
-        exchange = Exchange(scope, receive, send)
+        """One request. What it is answered goes round `send`, see `writer`."""
+        exchange = Exchange(scope, receive)
         connection = scope["gateway.connection"]
         connection.exchange = exchange
         exchange.closing = self.draining

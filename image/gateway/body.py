@@ -5,12 +5,13 @@ The bytes go to the engine as they came; nothing here changes them.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
 from typing import Any
+
+import orjson
 
 from image.gateway import errors
 from image.gateway.admission import Admission
@@ -38,7 +39,8 @@ async def receive(exchange: Exchange, settings: Settings, admission: Admission) 
     announced = exchange.headers.get(b"content-length")
     if announced is not None and int(announced) > limit:
         raise errors.body_too_large(limit)
-    exchange.deadline(settings.body_timeout_seconds, partial(errors.body_timeout, settings.body_timeout_seconds))
+    if not exchange.received:
+        exchange.deadline(settings.body_timeout_seconds, partial(errors.body_timeout, settings.body_timeout_seconds))
     message = await exchange.receive()
     body: bytes = message.get("body", b"")
     if message.get("more_body"):
@@ -78,13 +80,6 @@ def read(body: bytes, route: Route, content_type: bytes, settings: Settings) -> 
     return _read_json(body, route, settings) if route.body is BodyKind.JSON else _read_form(body, content_type)
 
 
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-_decode = json.JSONDecoder(parse_constant=_no_constant).decode
-
-
 # What a body may cost to parse: an image is one value, a million tokens are a million. Every value beyond the first has
 # one of these before it.
 _MOST_VALUES = 1_000_000
@@ -95,12 +90,10 @@ def _read_json(body: bytes, route: Route, settings: Settings) -> BodyFacts:
     if len(body) > _COUNTED_FROM_BYTES and sum(map(body.count, (b",", b"[", b"{"))) > _MOST_VALUES:
         raise errors.bad_body(f"The body holds more than {_MOST_VALUES} values.", status=413, reason="body_too_large")
     try:
-        document = _decode(body.decode("utf-8"))
-    except UnicodeDecodeError:
-        raise errors.bad_body("The body is not UTF-8.") from None
-    except RecursionError:
-        raise _too_deep(settings) from None
-    except ValueError as error:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        if error.msg.startswith("depth limit"):  # its own, above any that can be set
+            raise _too_deep(settings) from None
         raise errors.bad_body(f"The body is not JSON: {error}.") from None
     if not isinstance(document, dict):
         raise errors.bad_body("The body is not a JSON object.")

@@ -88,6 +88,7 @@ class EdgeProtocol(HttpToolsProtocol):
         if self.parser.get_http_version() not in ("1.1", "1.0"):
             raise ValueError("no version, or one that is not spoken")
         super().on_headers_complete()
+        self.scope["gateway.cycle"] = self.cycle  # type: ignore[typeddict-unknown-key]
 
     def on_message_complete(self) -> None:
         """A request is whole."""
@@ -164,7 +165,6 @@ class EdgeProtocol(HttpToolsProtocol):
     def _stalled(self) -> None:
         if self.exchange is not None:
             self.exchange.leave("client_stalled")
-            self.cycle.disconnected = True  # else uvicorn would miss the end of the answer
         self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:

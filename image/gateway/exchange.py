@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from image.gateway.errors import ApiError
 from image.gateway.limits import Key
+from image.gateway.writer import Writer
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -36,9 +37,10 @@ class Exchange:
     """
 
     __slots__ = (
-        "_send",
+        "_cycle",
         "_task",
         "_timer",
+        "_writer",
         "aborted",
         "affinity",
         "answered",
@@ -78,12 +80,13 @@ class Exchange:
         "trace_headers",
     )
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive) -> None:
         self.loop = asyncio.get_running_loop()
         self.started = monotonic()
         self.scope = scope
         self.receive = receive
-        self._send = send
+        self._cycle = scope["gateway.cycle"]
+        self._writer = Writer(self._cycle)
         self._timer: asyncio.TimerHandle | None = None
         self._task = asyncio.current_task()
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
@@ -131,6 +134,11 @@ class Exchange:
         used_in = self.bytes_in // 4 if self.tokens_in is None else self.tokens_in
         return used_in + (self.events_out if self.tokens_out is None else self.tokens_out)
 
+    @property
+    def received(self) -> bool:
+        """Whether the whole body is here."""
+        return not self._cycle.more_body
+
     # Early ends
 
     def deadline(self, seconds: float, error: Callable[[], ApiError]) -> None:
@@ -153,6 +161,7 @@ class Exchange:
         if not self.client_left and not self.finished:
             self.client_left = True
             self.error = reason
+            self._writer.give_up()
             self._cancel()
 
     def end(self) -> None:
@@ -168,47 +177,57 @@ class Exchange:
 
     # Answers
 
-    async def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        """Send status and headers, with the request id."""
+    def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """Status and headers, with the request id; they go out with the first part of the body, or by `flush`."""
         self.status = status
         self.answered = True
         headers.append((b"x-request-id", self.request_id.encode()))
-        if self.closing:
-            headers.append((b"connection", b"close"))
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        self._writer.head(status, headers, close=self.closing)
 
-    async def start_events(self) -> None:
-        """Send 200 and the headers of an event stream, before the engine has said anything."""
-        await self.start_events_with(200, [(b"content-type", _EVENT_STREAM), (b"cache-control", b"no-cache")])
+    def start_held_events(self) -> None:
+        """200 and the headers of an event stream, before the engine has said anything."""
+        self.start_events(200, [(b"content-type", _EVENT_STREAM), (b"cache-control", b"no-cache")])
 
-    async def start_events_with(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        """Send status and headers of an event stream, of which no hop may make a heap first."""
+    def start_events(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """Status and headers of an event stream, of which no hop may make a heap first."""
         self.events = True
         headers.append((b"x-accel-buffering", b"no"))
-        await self.start(status, headers)
+        self.start(status, headers)
+
+    def flush(self) -> None:
+        """Send status and headers now, before there is a body."""
+        self._writer.flush()
 
     def note_first_byte(self) -> None:
         """The answer's body begins: the request will not be sent again."""
         self.first_byte = monotonic()
         self.body = b""
 
-    async def part(self, data: bytes) -> None:
-        """Send a part of the body."""
+    def part(self, data: bytes) -> bool:
+        """Send a part of the body; False when the client should be waited for before the next, see `caught_up`."""
         self.bytes_out += len(data)
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        writer = self._writer
+        writer.write(data)
+        return not writer.behind
+
+    async def caught_up(self) -> None:
+        """Wait while the client takes less than it is sent."""
+        if self._writer.behind:
+            await self._writer.caught_up()
 
     async def last_part(self, data: bytes = b"") -> None:
-        """Send the end of the body."""
+        """Send the end of the body, when the client has taken what came before."""
+        await self.caught_up()
         self.bytes_out += len(data)
         self.finished = True
-        await self._send({"type": "http.response.body", "body": data})
+        self._writer.write(data, last=True)
 
     async def answer(
         self, status: int, body: bytes, content_type: bytes = b"application/json", headers: Any = ()
     ) -> None:
         """Send a whole answer."""
         length = (b"content-length", b"%d" % len(body))
-        await self.start(status, [(b"content-type", content_type), length, *headers])
+        self.start(status, [(b"content-type", content_type), length, *headers])
         await self.last_part(body)
 
     async def fail(self, error: ApiError) -> None:
@@ -225,4 +244,4 @@ class Exchange:
             # Half an answer is out that is no event stream: only a broken connection can say that it is not whole.
             self.status = error.status
             self.finished = True
-            self.scope["gateway.connection"].transport.abort()
+            self._writer.abort()

@@ -11,13 +11,21 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from image.gateway.metrics import Metrics
 
 if TYPE_CHECKING:
     from image.gateway.exchange import Exchange
 
 _FLUSH_SECONDS = 0.02
-_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
+
+def _encode(document: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(document)
+    except TypeError:  # a lone surrogate in a path or a model's name, a count of 70 bits: none may end the log
+        return json.dumps(document, separators=(",", ":")).encode()
 
 
 class Telling:
@@ -26,7 +34,7 @@ class Telling:
     def __init__(self, output_fd: int = 1) -> None:
         self.metrics = Metrics()
         self._fd = output_fd
-        self._lines: list[str] = []
+        self._lines: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
 
     def event(self, event: str, *, level: str = "info", **facts: Any) -> None:
@@ -42,7 +50,7 @@ class Telling:
         queued = ttft = tokens_per_second = None
         if e.dispatched:
             queued = e.dispatched - e.started - e.receiving_seconds
-            metrics.queue_seconds.observe(queued)
+            metrics.queued(queued)
         if e.first_byte:
             ttft = e.first_byte - e.started
             metrics.first_token(e.label, ttft)
@@ -95,8 +103,7 @@ class Telling:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        # A lone surrogate in a path or a model's name must not end the log.
-        data = ("\n".join([*self._lines, ""])).encode("utf-8", "backslashreplace") if self._lines else b""
+        data = b"\n".join([*self._lines, b""]) if self._lines else b""
         self._lines.clear()
         while data:
             try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections.abc import Callable
 from typing import Any, cast
 
 import httptools
@@ -32,7 +33,10 @@ class UpstreamError(Exception):
 
 
 class Connection(asyncio.Protocol):
-    """One connection to a replica. `send`, then `head`, then `read` until it gives b"", then `Pool.release`."""
+    """One connection to a replica. `send`, then `head`, then `read` until it gives b"", then `Pool.release`.
+
+    `pass_on` takes the place of `read` where each part need not wake its reader.
+    """
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -40,6 +44,7 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._sink: Callable[[bytes], bool] | None = None
         self._failure: UpstreamError | None = None
         self._parts: list[bytes] = []
         self._buffered = 0
@@ -78,6 +83,23 @@ class Connection(asyncio.Protocol):
             if self.complete:
                 return b""
             await self._wait()
+        return self._take()
+
+    async def pass_on(self, sink: Callable[[bytes], bool]) -> None:
+        """Hand the body's bytes to `sink` as they come, until it returns False or the answer is complete, when those that
+        came last are left to `read`; raises UpstreamError.
+        """
+        if self._parts and not self.complete and not sink(self._take()):
+            return
+        if not self.complete:
+            self._sink = sink
+            try:
+                await self._wait()
+            finally:
+                self._sink = None
+
+    def _take(self) -> bytes:
+        """What has come and not been taken."""
         parts = self._parts
         data = parts[0] if len(parts) == 1 else b"".join(parts)
         self._parts = []
@@ -86,6 +108,11 @@ class Connection(asyncio.Protocol):
             self._paused = False
             self._transport.resume_reading()
         return data
+
+    @property
+    def waiting(self) -> bool:
+        """Whether `read` would return at once."""
+        return bool(self._parts) or self.complete
 
     def usable(self) -> bool:
         """Whether a request may still be sent."""
@@ -148,7 +175,11 @@ class Connection(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._failure = UpstreamError("protocol", f"not HTTP: {error}")
             self.close()
-        self._wake()
+        if self._sink is None or self.complete or self._failure is not None:
+            self._wake()
+        elif self._parts and not self._sink(self._take()):
+            self._sink = None
+            self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """No more bytes: what is not complete now never will be."""
@@ -165,7 +196,7 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header of the answer."""
-        if self.complete:  # bytes after the answer: read on only to notice, see on_message_complete
+        if self._head_complete:  # a trailer, or bytes after the answer: read on only to notice, see on_message_complete
             return
         name = name.lower()
         if name in (b"content-length", b"transfer-encoding"):
@@ -174,7 +205,7 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """The answer's head is there, unless it is an interim one."""
-        if self.complete:
+        if self._head_complete:
             return
         status = self._parser.get_status_code()
         if status < 200:  # 100 Continue and the like: the answer proper follows

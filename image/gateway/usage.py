@@ -9,6 +9,8 @@ _decode_from = json.JSONDecoder().raw_decode
 # A usage block is some hundred bytes; what is behind it in an answer, some thousand at most.
 _LONGEST_BYTES = 2048
 _TRIES = 4
+# A transcript in plain text may hold what looks like a usage block: no figure in it may end the metrics.
+_MOST = 1 << 40
 
 
 def tokens(tail: bytes) -> tuple[int | None, int | None]:
@@ -40,6 +42,6 @@ def tokens(tail: bytes) -> tuple[int | None, int | None]:
 def _count(usage: dict[str, object], *names: str) -> int | None:
     for name in names:
         value = usage.get(name)
-        if isinstance(value, int):
+        if isinstance(value, int) and 0 <= value <= _MOST:
             return value
     return None

@@ -114,7 +114,7 @@ BAD_BODIES: list[tuple[bytes, Any, int, str]] = [
     (b"{", JSON, 400, "not JSON"),
     (b"[]", JSON, 400, "not a JSON object"),
     (b"null", JSON, 400, "not a JSON object"),
-    (b'{"model": NaN}', JSON, 400, "NaN"),
+    (b'{"model": NaN}', JSON, 400, "column 11"),
     (b'{"model": 7}', JSON, 400, "'model' is not a string"),
     (b'{"stream": "yes"}', JSON, 400, "'stream'"),
     (b'{"model": "\xff"}', JSON, 400, "UTF-8"),

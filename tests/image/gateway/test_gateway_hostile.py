@@ -127,7 +127,7 @@ ROWS: dict[str, tuple[bytes, int]] = {
     "model is a list": (model('["a"]'), 400),
     "another model": (model('"other"'), 404),
     "model of a megabyte": (model(json.dumps("a" * 1_000_000)), 404),
-    "model of a lone surrogate": (model('"\\ud800"'), 404),
+    "model of a lone surrogate": (model('"\\ud800"'), 400),
     "stream is a word": (post(b'{"stream":"true"}'), 400),
     "form without a boundary": (post(path=TRANSCRIBE, headers=AUTH + "content-type: multipart/form-data\r\n"), 400),
     "form without an end": (post(b"--XX\r\nContent-Disposition: form-data\r\n", FORM, TRANSCRIBE), 400),

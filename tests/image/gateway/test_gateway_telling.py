@@ -77,7 +77,7 @@ async def test_metrics(start_engine: StartEngine, start_gateway: StartGateway) -
 
 async def test_hostile_names_stay_within_their_line(start_engine: StartEngine, start_gateway: StartGateway) -> None:
     gateway = await start_gateway(await start_engine())
-    body = b'{"model": "\\ud800 \\n{\\"event\\":\\"forged\\"}' + b"x" * 5000 + b'"}'
+    body = b'{"model": "\\u0000 \\n{\\"event\\":\\"forged\\"}' + b"x" * 5000 + b'"}'
     headers = {"content-type": "application/json"}
     response = await gateway.client.post("/v1/completions", content=body, headers=headers)
     assert response.json()["error"]["code"] == "model_not_found"

@@ -16,6 +16,7 @@ from image.gateway import usage
         (b'data: {"usage":{"prompt_tokens":3,"completion_tokens":1}}\ndata: {"usage":{"prompt_tokens":3,"completion_tokens":2}}', (3, 2)),
         (b'{"response":{"usage":{"input_tokens":3,"output_tokens":5,"total_tokens":8}}}', (3, 5)),
         (b'{"usage":{"prompt_tokens":3,"total_tokens":3}}', (3, None)),
+        (b'{"usage":{"prompt_tokens":-3,"completion_tokens":1' + b"0" * 400 + b"}}", (None, None)),
         (b'{"usage":{"prompt_tok', (None, None)),
         (b'{"usage":', (None, None)),
         (b"", (None, None)),

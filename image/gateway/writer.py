@@ -1,0 +1,100 @@
+"""An answer on its way to the client's connection, in place of uvicorn's `send`.
+
+`send` writes head and body apart, a system call and a packet each, and takes every event of a stream through a
+coroutine and a message. What uvicorn keeps of an answer is kept here too, for the rest of uvicorn goes by it.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+
+class Writer:
+    """Writes one answer: `head`, then `write` as often as need be, the last time with `last`.
+
+    Names and values of headers must be clean: they come from this package, or through llhttp's strict parser.
+    """
+
+    __slots__ = ("_bodiless", "_chunked", "_cycle", "_head")
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
+        self._head = b""
+        self._chunked = self._bodiless = False
+
+    @property
+    def behind(self) -> bool:
+        """Whether the client takes less than it is sent: whoever writes on should await `caught_up` first."""
+        return self._cycle.flow.write_paused and not self._cycle.disconnected
+
+    async def caught_up(self) -> None:
+        """Wait until the client has taken most of what it was sent, or is gone."""
+        if self.behind:
+            await self._cycle.flow.drain()
+
+    def head(self, status: int, headers: list[tuple[bytes, bytes]], *, close: bool) -> None:
+        """Status and headers, which go out with the first part, or by `flush`. `close`: the connection, afterwards."""
+        cycle = self._cycle
+        cycle.response_started = True
+        cycle.waiting_for_100_continue = False
+        self._bodiless = cycle.scope["method"] == "HEAD" or status in (204, 304)
+        lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status]
+        framed = self._bodiless
+        for name, value in headers:
+            framed = framed or name == b"content-length"
+            lines.append(name + b": " + value)
+        if not framed:
+            if cycle.scope["http_version"] == "1.1":
+                self._chunked = True
+                lines.append(b"transfer-encoding: chunked")
+            else:
+                close = True  # HTTP/1.0 knows no chunks: the body ends with its connection
+        if close:
+            cycle.keep_alive = False
+        if not cycle.keep_alive:
+            lines.append(b"connection: close")
+        lines.append(b"\r\n")
+        self._head = b"\r\n".join(lines)
+
+    def flush(self) -> None:
+        """Send the head now: its body is not there yet."""
+        self._send(b"")
+
+    def write(self, data: bytes, *, last: bool = False) -> None:
+        """A part of the body; with `last`, the answer is over, and the connection is closed or takes the next request."""
+        if self._bodiless:
+            data = b""
+        elif self._chunked:
+            if data:
+                data = b"%x\r\n%b\r\n" % (len(data), data)
+            if last:
+                data += b"0\r\n\r\n"
+        self._send(data)
+        cycle = self._cycle
+        if last and not cycle.disconnected:
+            cycle.response_complete = True
+            cycle.message_event.set()
+            if not cycle.keep_alive:
+                cycle.transport.close()
+            cycle.on_response()
+
+    def abort(self) -> None:
+        """Break the connection: all that is left to say where half an answer is out."""
+        self.give_up()
+        self._cycle.transport.abort()
+
+    def give_up(self) -> None:
+        """Nothing more is written: the client is gone."""
+        self._cycle.disconnected = True
+
+    def _send(self, data: bytes) -> None:
+        if self._head:
+            data = self._head + data
+            self._head = b""
+        if data and not self._cycle.disconnected:
+            self._cycle.transport.write(data)
+
+
+_STATUS_LINES = {status.value: b"HTTP/1.1 %d %b" % (status, status.phrase.encode()) for status in HTTPStatus}
