@@ -1,13 +1,15 @@
-"""``python3 -m image.engine [MODEL] [vllm serve arguments]``: check, then become vLLM."""
+"""``python3 -m image.engine [MODEL] [vllm serve arguments]``: check, have the weights, restore, then become vLLM."""
 
 from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Sequence
 
+from image.engine import watcher
 from image.engine.arguments import EngineError, settle
-from image.engine.checks import check_machine
+from image.engine.prepare import Start, prepare, say
 
 SECRET_FLAGS = ("--api-key", "--hf-token")
 
@@ -26,18 +28,24 @@ def shown(arguments: Sequence[str]) -> list[str]:
     return hidden
 
 
+def command(start: Start) -> list[str]:
+    """vLLM's server with its arguments."""
+    say(f"vllm serve {' '.join(shown(start.arguments))}")
+    return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", *start.arguments]
+
+
 def main() -> None:
     """Replace this process by vLLM's server; exit code 2 with one line where that cannot work."""
+    began = time.monotonic()
     try:
-        launch = settle(sys.argv[1:], os.environ)
-        for line in (*launch.notes, *check_machine(launch)):
-            print(f"engine: {line}", flush=True)
+        start = prepare(settle(sys.argv[1:], os.environ), say, began=began)
     except EngineError as error:
         print(f"engine: error: {error}", file=sys.stderr)
         sys.exit(2)
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", *launch.arguments]
-    print(f"engine: vllm serve {' '.join(shown(launch.arguments))}", flush=True)
-    os.execve(command[0], command, dict(launch.environment))  # noqa: S606 - no shell is wanted
+    program = command(start)
+    if start.watch:
+        watcher.start(start.watch, say)
+    os.execve(program[0], program, dict(start.environment))  # noqa: S606 - no shell is wanted
 
 
 if __name__ == "__main__":

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 DEFAULT_PORT = 8000
+DEFAULT_GPU_MEMORY_UTILIZATION = 0.92  # vLLM's
 
 
 class EngineError(ValueError):
@@ -19,13 +21,16 @@ class Launch:
     """What vLLM is started with.
 
     ``arguments`` follow ``vllm serve``: the model first. ``environment`` is the process's own without the names that
-    were translated. ``notes`` are lines for the log.
+    were translated. ``gpus`` is how many vLLM uses. ``keeps_cache``: what a start compiles is kept for the next one.
+    ``notes`` are lines for the log.
     """
 
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
     port: int
     gpus: int
+    gpu_memory_utilization: float
+    keeps_cache: bool
     notes: tuple[str, ...]
 
 
@@ -88,7 +93,9 @@ def settle(argv: Sequence[str], environment: Mapping[str, str]) -> Launch:
         arguments=tuple(arguments),
         environment={name: value for name, value in environment.items() if name not in _TRANSLATED},
         port=int(_value(arguments, "--port") or DEFAULT_PORT),
-        gpus=int(_value(arguments, "--tensor-parallel-size") or 1),
+        gpus=_gpus(arguments),
+        gpu_memory_utilization=_utilization(arguments),
+        keeps_cache=given.get("VLLM_FAST_BOOT", "").lower() not in ("false", "0"),
         notes=tuple(notes),
     )
 
@@ -122,12 +129,39 @@ def _fast_boot(value: str, flags: set[str], notes: list[str]) -> list[str]:
         raise EngineError(f"VLLM_FAST_BOOT: found {value!r}; set true, false or eager")
     if value in ("true", "1"):
         notes.append(
-            "VLLM_FAST_BOOT: compile caches are kept under VLLM_CACHE_ROOT; eager is the older meaning, and four times slower"
+            "VLLM_FAST_BOOT: compiled files are kept in ENGINE_CACHE; eager is the older meaning, and three times slower"
+        )
+    if value == "eager":
+        notes.append(
+            "VLLM_FAST_BOOT: eager serves a third as fast as compiled (752 against 2,523 tokens/s at 10 concurrent on an H200), and with kept caches starts no sooner; set true"
         )
     return ["--enforce-eager"] if value == "eager" and "--enforce-eager" not in flags else []
 
 
+def _gpus(arguments: Sequence[str]) -> int:
+    sizes = ("--tensor-parallel-size", "-tp", "--pipeline-parallel-size", "-pp", "--data-parallel-size", "-dp")
+    found = {flag: int(_value(arguments, flag) or 1) for flag in sizes}
+    return math.prod(found.values())
+
+
+def _utilization(arguments: Sequence[str]) -> float:
+    text = last_value(arguments, "--gpu-memory-utilization")
+    try:
+        return float(text) if text else DEFAULT_GPU_MEMORY_UTILIZATION
+    except ValueError:
+        raise EngineError(
+            f"--gpu-memory-utilization: found {text!r}; set a share between 0 and 1, such as 0.92"
+        ) from None
+
+
 def _value(arguments: Sequence[str], flag: str) -> str | None:
+    found = last_value(arguments, flag)
+    if found is not None and not found.isdecimal():
+        raise EngineError(f"{flag}: found {found!r}; set a whole number")
+    return found
+
+
+def last_value(arguments: Sequence[str], flag: str) -> str | None:
     """The value of the last such flag, which is the one that wins."""
     found = None
     for i, argument in enumerate(arguments):
@@ -135,8 +169,6 @@ def _value(arguments: Sequence[str], flag: str) -> str | None:
             found = arguments[i + 1]
         elif argument.startswith(f"{flag}="):
             found = argument.split("=", 1)[1]
-    if found is not None and not found.isdecimal():
-        raise EngineError(f"{flag}: found {found!r}; set a whole number")
     return found
 
 

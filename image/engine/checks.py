@@ -5,76 +5,62 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-import subprocess
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from image.engine.arguments import EngineError, Launch
+from image.engine.gpus import Gpu, check_gpus, visible_gpus
+from image.engine.memory import available_gib
 
 GIB = 1 << 30
 SHARED_MEMORY_GIB_PER_GPU = 1
 LEAST_FREE_GIB = 2
+# vLLM's own processes: an API server, an engine and a worker for each GPU, with torch in each.
+LEAST_MEMORY_GIB, MEMORY_GIB_PER_GPU = 4, 2
 SHM = Path("/dev/shm")  # noqa: S108 - the mount itself is what is looked at
 
 
-def check_machine(launch: Launch, *, shared_memory: Path = SHM) -> list[str]:
-    """Check GPU, driver, shared memory, caches and port.
+@dataclass(frozen=True)
+class Machine:
+    """What was found; ``lines`` say it in the log."""
 
-    Returns:
-        Lines that describe what was found, for the log.
+    gpus: tuple[Gpu, ...]
+    memory_gib: float
+    lines: tuple[str, ...]
+
+
+def check_machine(launch: Launch, *, shared_memory: Path = SHM, memory_gib: float | None = None) -> Machine:
+    """Check GPUs, driver, memory, shared memory, caches and port.
 
     Raises:
         EngineError: the first thing that is wrong.
     """
     found = []
+    gpus: list[Gpu] = []
     if launch.environment.get("ENGINE_DEVICE", "gpu").lower() == "cpu":
         found.append("device: cpu, because ENGINE_DEVICE says so")
     else:
-        found.append(f"device: {_check_gpus(launch)}")
-    if launch.gpus > 1:
+        gpus = visible_gpus(launch.environment)
+        check_gpus(gpus, launch.gpus, launch.gpu_memory_utilization, launch.environment)
+        found.append(f"device: {len(gpus)} x {gpus[0]}")
+    memory = available_gib() if memory_gib is None else memory_gib
+    _check_memory(memory, launch.gpus if gpus else 0)
+    found.append(f"memory: {memory:.1f} GiB")
+    if launch.gpus > 1 and gpus:
         found.append(f"shared memory: {_check_shared_memory(launch.gpus, shared_memory):.1f} GiB")
-    for name in ("HF_HOME", "VLLM_CACHE_ROOT"):
+    for name in ("HF_HOME", "ENGINE_CACHE"):
         if path := launch.environment.get(name):
             found.append(f"{name}: {_check_folder(name, Path(path)):.0f} GiB free at {path}")
     _check_port(launch.port)
-    return found
+    return Machine(tuple(gpus), memory, tuple(found))
 
 
-def _check_gpus(launch: Launch) -> str:
-    names = visible_gpus(launch.environment)
-    if not names:
+def _check_memory(memory_gib: float, gpus: int) -> None:
+    least = LEAST_MEMORY_GIB + MEMORY_GIB_PER_GPU * max(0, gpus - 1)
+    if memory_gib < least:
         raise EngineError(
-            "GPU: nvidia-smi shows none in this container; start it with --gpus all (docker), a GPU reservation (ECS) or nvidia.com/gpu (Kubernetes), or set ENGINE_DEVICE=cpu on vLLM's CPU build"
+            f"memory: this container may use {memory_gib:.1f} GiB, and vLLM's processes need {least}; raise its limit (--memory in docker, the instance type on AWS)"
         )
-    if len(names) < launch.gpus:
-        raise EngineError(
-            f"TENSOR_PARALLEL_SIZE: found {launch.gpus}, but this container sees {len(names)} GPU{'s' if len(names) > 1 else ''}; set at most {len(names)}, or give it more"
-        )
-    return f"{len(names)} x {names[0]}"
-
-
-def visible_gpus(environment: Mapping[str, str]) -> list[str]:
-    """One line a GPU that the driver shows, with its memory; none where there is no working driver.
-
-    Raises:
-        EngineError: the driver is there but does not answer.
-    """
-    command = shutil.which("nvidia-smi", path=environment.get("PATH", os.defpath))
-    if command is None:
-        return []
-    query = [command, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
-    try:
-        done = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
-    except subprocess.TimeoutExpired:
-        raise EngineError(
-            "GPU: nvidia-smi did not answer within 30 s; the driver hangs: replace the instance"
-        ) from None
-    if done.returncode:
-        lines = (done.stdout + done.stderr).strip().splitlines()
-        raise EngineError(
-            f"GPU: nvidia-smi failed: {lines[-1] if lines else f'exit code {done.returncode}'}; check the host's driver"
-        )
-    return [line.strip() for line in done.stdout.splitlines() if line.strip()]
 
 
 def _check_shared_memory(gpus: int, path: Path) -> float:

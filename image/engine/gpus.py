@@ -1,0 +1,155 @@
+"""The GPUs that this container sees, as the driver tells them, and what of them must hold."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from image.engine.arguments import EngineError
+
+GIB = 1 << 30
+# NVIDIA's least driver for each major version of CUDA, and the oldest architecture that CUDA 13 compiles for.
+LEAST_DRIVER = {11: 450, 12: 525, 13: 580}
+LEAST_COMPUTE_CAPABILITY = {11: 3.5, 12: 5.0, 13: 7.5}
+COMPATIBILITY_LIBRARY = Path("/usr/local/cuda/compat/libcuda.so.1")
+_QUERY = "name,memory.total,driver_version,compute_cap,memory.used"
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU; None where the driver does not tell."""
+
+    name: str
+    memory_gib: float | None
+    driver: str
+    compute_capability: float | None
+    used_gib: float | None
+
+    @property
+    def identity(self) -> str:
+        """What stays the same from one start to the next on the same kind of machine."""
+        return f"{self.name}, {self.memory_gib}, {self.driver}, {self.compute_capability}"
+
+    def __str__(self) -> str:
+        memory = f", {self.memory_gib:.1f} GiB" if self.memory_gib else ""
+        return f"{self.name}{memory}, driver {self.driver or 'unknown'}"
+
+
+def visible_gpus(environment: Mapping[str, str]) -> list[Gpu]:
+    """The GPUs that the driver shows; none where there is no driver.
+
+    Raises:
+        EngineError: the driver is there but does not work.
+    """
+    command = shutil.which("nvidia-smi", path=environment.get("PATH", os.defpath))
+    if command is None:
+        return []
+    query = [command, f"--query-gpu={_QUERY}", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
+    except subprocess.TimeoutExpired:
+        raise EngineError(
+            "GPU: nvidia-smi did not answer within 30 s; the driver hangs: replace the instance"
+        ) from None
+    if done.returncode:
+        lines = (done.stdout + done.stderr).strip().splitlines()
+        raise EngineError(
+            f"GPU: nvidia-smi failed: {lines[-1] if lines else f'exit code {done.returncode}'}; check the host's driver"
+        )
+    return [_parsed(line) for line in done.stdout.splitlines() if line.strip()]
+
+
+def check_gpus(gpus: Sequence[Gpu], wanted: int, utilization: float, environment: Mapping[str, str]) -> None:
+    """Check count, driver, architecture and free memory.
+
+    Args:
+        gpus: those that are seen.
+        wanted: how many vLLM is told to use.
+        utilization: share of each GPU's memory that it is told to use.
+        environment: the container's.
+
+    Raises:
+        EngineError: the first thing that is wrong.
+    """
+    if not gpus:
+        raise EngineError(
+            "GPU: nvidia-smi shows none in this container; start it with --gpus all (docker), a GPU reservation (ECS) or nvidia.com/gpu (Kubernetes), or set ENGINE_DEVICE=cpu on vLLM's CPU build"
+        )
+    if len(gpus) < wanted:
+        raise EngineError(
+            f"TENSOR_PARALLEL_SIZE: found {wanted}, but this container sees {len(gpus)} GPU{'s' if len(gpus) > 1 else ''}; set at most {len(gpus)}, or give it more"
+        )
+    cuda = torch_cuda()
+    _check_driver(gpus[0], cuda, environment)
+    for gpu in gpus[:wanted]:
+        least = LEAST_COMPUTE_CAPABILITY.get(cuda or 0, 0)
+        if gpu.compute_capability and gpu.compute_capability < least:
+            raise EngineError(
+                f"GPU: {gpu.name} has compute capability {gpu.compute_capability}, and this image's CUDA {cuda} needs {least}; use a newer GPU or an older image"
+            )
+        if gpu.memory_gib and gpu.used_gib and gpu.memory_gib - gpu.used_gib < utilization * gpu.memory_gib - 0.5:
+            raise EngineError(
+                f"GPU memory: {gpu.used_gib:.1f} of {gpu.memory_gib:.1f} GiB of {gpu.name} are in use already; end what uses it, or set GPU_MEMORY_UTIL to at most {max(0.0, 1 - gpu.used_gib / gpu.memory_gib - 0.02):.2f}"
+            )
+
+
+def check_weights_fit(gpus: Sequence[Gpu], wanted: int, utilization: float, size_bytes: int) -> None:
+    """Check that the weights alone fit on the GPUs, before they are fetched.
+
+    Raises:
+        EngineError: they do not.
+    """
+    memory = [gpu.memory_gib for gpu in gpus[:wanted] if gpu.memory_gib]
+    if not memory:
+        return
+    usable, share = min(memory) * utilization, size_bytes / GIB / wanted
+    if share > usable:
+        raise EngineError(
+            f"GPU memory: {size_bytes / GIB:.1f} GiB of weights on {wanted} GPU{'s' if wanted > 1 else ''} are {share:.1f} GiB each, of {usable:.1f} usable; set TENSOR_PARALLEL_SIZE to more GPUs, or MODEL_NAME to a smaller or quantized model"
+        )
+
+
+def _check_driver(gpu: Gpu, cuda: int | None, environment: Mapping[str, str]) -> None:
+    found, least = gpu.driver.partition(".")[0], LEAST_DRIVER.get(cuda or 0, 0)
+    compatible = environment.get("VLLM_ENABLE_CUDA_COMPATIBILITY", "0") != "0" and COMPATIBILITY_LIBRARY.exists()
+    if found.isdecimal() and int(found) < least and not compatible:
+        raise EngineError(
+            f"driver: found NVIDIA {gpu.driver}, and this image's CUDA {cuda} needs {least} or newer; update the host's driver, or use an image of an older vLLM"
+        )
+
+
+def torch_cuda(folder: Path | None = None) -> int | None:
+    """The major version of CUDA that torch was built for, without importing it; None: it has none, or is not here."""
+    if folder is None:
+        spec = importlib.util.find_spec("torch")
+        if spec is None or not spec.origin:
+            return None
+        folder = Path(spec.origin).parent
+    try:
+        found = re.search(r"^cuda\b[^=]*=\s*['\"](\d+)", (folder / "version.py").read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return int(found[1]) if found else None
+
+
+def _parsed(line: str) -> Gpu:
+    parts = [part.strip() for part in line.split(",")] + [""] * 4
+    memory, used = _number(parts[1]), _number(parts[4])
+    return Gpu(
+        name=parts[0],
+        memory_gib=memory and memory / 1024,
+        driver=parts[2],
+        compute_capability=_number(parts[3]),
+        used_gib=used and used / 1024,
+    )
+
+
+def _number(text: str) -> float | None:
+    found = re.match(r"[\d.]+", text)
+    return float(found[0]) if found else None

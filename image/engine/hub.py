@@ -1,0 +1,162 @@
+"""The Hugging Face hub over plain HTTP: which files a model has, with their hashes, and their bytes from any place on."""
+
+from __future__ import annotations
+
+import http.client
+import importlib.util
+import json
+import re
+import ssl
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO, Any
+
+from image.engine.arguments import EngineError
+
+HUB = "https://huggingface.co"
+TIMEOUT_SECONDS = 30.0
+_SETTING = "hfToken (pulumi config set --secret hfToken hf_...; HF_TOKEN where the container runs alone)"
+# Weights in formats that vLLM does not load when safetensors are there, and copies for other programs.
+_OTHER_COPIES = re.compile(r".*\.(h5|msgpack|onnx|gguf|ot)|(original|onnx)/.*")
+_OLDER_WEIGHTS = re.compile(r".*\.(bin|pt|pth)")
+
+
+class HubUnreachableError(EngineError):
+    """The hub does not answer, or answers that it is broken; trying again may help."""
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """One file; ``hash`` is its SHA-256 where it is large, else git's SHA-1 of it."""
+
+    name: str
+    size: int
+    hash: str
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files of a repository at a commit that vLLM needs."""
+
+    repository: str
+    commit: str
+    files: tuple[HubFile, ...]
+
+
+class _Redirect(urllib.request.HTTPRedirectHandler):
+    """A token goes to the host it is meant for and to no other."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        new = super().redirect_request(req, fp, code, msg, headers, newurl)
+        token = req.unredirected_hdrs.get("Authorization")
+        if new is not None and token and urllib.parse.urlsplit(newurl)[:2] == urllib.parse.urlsplit(req.full_url)[:2]:
+            new.add_unredirected_header("Authorization", token)
+        return new
+
+
+class Hub:
+    """A hub and who asks it."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.endpoint = environment.get("HF_ENDPOINT", "").rstrip("/") or HUB
+        self._token = environment.get("HF_TOKEN", "").strip()
+        if not self.endpoint.startswith(("http://", "https://")):
+            raise EngineError(f"HF_ENDPOINT: found {self.endpoint!r}; set an http address, or leave it out")
+        self._opener = urllib.request.build_opener(_Redirect, urllib.request.HTTPSHandler(context=_certificates()))
+
+    def listing(self, repository: str, revision: str) -> Listing:
+        """The wanted files of a model.
+
+        Raises:
+            HubUnreachableError: try again later.
+            EngineError: there is no such model or revision, or it is not for this token.
+        """
+        path = f"/api/models/{repository}/revision/{urllib.parse.quote(revision, safe='')}?blobs=true"
+        with self._open(path, repository, revision) as answer:
+            try:
+                told = json.load(answer)
+                files = [_file(sibling) for sibling in told["siblings"]]
+                commit = str(told["sha"])
+            except (ValueError, KeyError, TypeError, OSError, http.client.HTTPException):
+                raise HubUnreachableError(
+                    f"weights: {self.endpoint} did not answer as a hub does; check HF_ENDPOINT"
+                ) from None
+        return Listing(repository, commit, tuple(file for file in files if file.name in _wanted(files)))
+
+    def open(self, listing: Listing, file: HubFile, start: int) -> http.client.HTTPResponse:
+        """A file's bytes; from ``start`` on where the answer's status is 206, else from the beginning.
+
+        Raises:
+            HubUnreachableError: try again later.
+            EngineError: it is not for this token, or is gone.
+        """
+        path = f"/{listing.repository}/resolve/{listing.commit}/{urllib.parse.quote(file.name)}"
+        return self._open(path, listing.repository, listing.commit, {"Range": f"bytes={start}-"} if start else {})
+
+    def _open(
+        self, path: str, repository: str, revision: str, headers: Mapping[str, str] | None = None
+    ) -> http.client.HTTPResponse:
+        # Compressed in transit, a file would have neither its size nor a place to go on from.
+        request = urllib.request.Request(  # noqa: S310 - http(s), see __init__
+            self.endpoint + path,
+            headers={"User-Agent": "vllm-endpoint", "Accept-Encoding": "identity", **(headers or {})},
+        )
+        if self._token:
+            request.add_unredirected_header("Authorization", f"Bearer {self._token}")
+        try:
+            answer: http.client.HTTPResponse = self._opener.open(request, timeout=TIMEOUT_SECONDS)
+        except urllib.error.HTTPError as error:
+            error.close()
+            raise self._refusal(error, repository, revision) from None
+        except (OSError, http.client.HTTPException) as error:
+            reason = getattr(error, "reason", error)
+            raise HubUnreachableError(
+                f"weights: {self.endpoint} cannot be reached ({reason}); check the network (a NAT gateway?) or HF_ENDPOINT"
+            ) from None
+        return answer
+
+    def _refusal(self, error: urllib.error.HTTPError, repository: str, revision: str) -> EngineError:
+        code, told = error.code, error.headers.get("X-Error-Code", "")
+        if told == "GatedRepo" or code == 403:
+            terms = f"accept its terms at {self.endpoint}/{repository}"
+            if self._token:
+                return EngineError(f"weights: {repository} is gated, and the token in hfToken has no access; {terms}")
+            return EngineError(f"weights: {repository} is gated, and there is no token; {terms}, then set {_SETTING}")
+        if code == 401 or told == "RepoNotFound":
+            found = "the token in hfToken may not see it" if self._token else "it is private and there is no token"
+            return EngineError(f"weights: the hub has no {repository}, or {found}; check model, or set {_SETTING}")
+        if told == "RevisionNotFound":
+            return EngineError(f"weights: {repository} has no revision {revision}; set modelRevision to one it has")
+        if code == 404:
+            return EngineError(f"weights: the hub has no {repository} at {revision}; check model and modelRevision")
+        return HubUnreachableError(f"weights: {self.endpoint} answered {code} for {repository}; try again later")
+
+
+def _file(sibling: Mapping[str, Any]) -> HubFile:
+    large = sibling.get("lfs")
+    found = large["sha256"] if large else sibling["blobId"]
+    file = HubFile(str(sibling["rfilename"]), int(sibling["size"]), str(found))
+    if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", file.hash) or file.name.startswith("/") or ".." in file.name:
+        raise ValueError(file.name)  # it becomes a path
+    return file
+
+
+def _wanted(files: Sequence[HubFile]) -> set[str]:
+    names = {file.name for file in files if not _OTHER_COPIES.fullmatch(file.name)}
+    if any(name.endswith(".safetensors") for name in names):
+        names = {name for name in names if not _OLDER_WEIGHTS.fullmatch(name)}
+    return names
+
+
+def _certificates() -> ssl.SSLContext:
+    paths = ssl.get_default_verify_paths()
+    if not (paths.cafile or paths.capath) and importlib.util.find_spec("certifi"):
+        import certifi  # a slim image without the system's certificates
+
+        return ssl.create_default_context(cafile=certifi.where())
+    return ssl.create_default_context()

@@ -1,0 +1,87 @@
+"""Which models of the hub vLLM's arguments name, and the same arguments with the folders of their files instead."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from image.engine.arguments import last_value
+from image.engine.weights import Repository
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_REVISIONS = ("--revision", "--tokenizer-revision", "--code-revision")
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether it names a model of the hub, and not a folder or an object store's address."""
+    return bool(_HUB_ID.fullmatch(name)) and not Path(name).exists()
+
+
+def repositories(arguments: Sequence[str]) -> list[Repository]:
+    """The models that these arguments of ``vllm serve`` need, the main one first: tokenizer, draft model, LoRA adapters."""
+    revision = last_value(arguments, "--revision") or "main"
+    named = [(arguments[0], revision)]
+    if tokenizer := last_value(arguments, "--tokenizer"):
+        named.append((tokenizer, last_value(arguments, "--tokenizer-revision") or revision))
+    if isinstance(config := _json(last_value(arguments, "--speculative-config")), dict):
+        named.append((str(config.get("model", "")), str(config.get("revision") or "main")))
+    named += [(path, "main") for path in _adapters(arguments)]
+    found = dict.fromkeys(Repository(name, commit) for name, commit in named if is_hub_id(name))
+    return list(found)
+
+
+def localized(arguments: Sequence[str], folders: Mapping[Repository, Path]) -> list[str]:
+    """The arguments with each model's folder in the place of its name; the name it is served under stays."""
+    by_name = {repository.name: str(folder) for repository, folder in folders.items()}
+    if not by_name:
+        return list(arguments)
+    told = [by_name.get(arguments[0], arguments[0])]
+    flag = ""
+    skip = False
+    for word in arguments[1:]:
+        if word.startswith("--"):
+            flag, separator, value = word.partition("=")
+            skip = flag in _REVISIONS and told[0] != arguments[0]  # the folder is of one commit
+            if not skip:
+                told.append(f"{flag}={_replaced(flag, value, by_name)}" if separator else word)
+        elif not skip:
+            told.append(_replaced(flag, word, by_name))
+    if told[0] != arguments[0] and not any(word.partition("=")[0] == "--served-model-name" for word in arguments):
+        told += ["--served-model-name", arguments[0]]
+    return told
+
+
+def _replaced(flag: str, value: str, by_name: Mapping[str, str]) -> str:
+    if flag == "--tokenizer":
+        return by_name.get(value, value)
+    if flag == "--speculative-config" and isinstance(config := _json(value), dict) and config.get("model") in by_name:
+        return json.dumps(
+            {name: v for name, v in config.items() if name != "revision"} | {"model": by_name[config["model"]]}
+        )
+    if flag == "--lora-modules":
+        if isinstance(adapter := _json(value), dict):
+            path = str(adapter.get("path", ""))
+            return json.dumps(adapter | {"path": by_name[path]}) if path in by_name else value
+        name, _, path = value.partition("=")
+        return f"{name}={by_name[path]}" if path in by_name else value
+    return value
+
+
+def _adapters(arguments: Sequence[str]) -> Iterator[str]:
+    flag = ""
+    for word in arguments[1:]:
+        value = word
+        if word.startswith("--"):
+            flag, _, value = word.partition("=")
+        if flag == "--lora-modules" and value:
+            adapter = _json(value)
+            yield str(adapter.get("path", "")) if isinstance(adapter, dict) else value.partition("=")[2]
+
+
+def _json(text: str | None) -> object:
+    try:
+        return json.loads(text or "null")
+    except ValueError:
+        return None

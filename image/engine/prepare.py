@@ -1,0 +1,167 @@
+"""From arguments and environment to everything vLLM is started with: checks, weights, kept files. Nothing is started here."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from image.engine.arguments import Launch, last_value
+from image.engine.checks import Machine, check_machine
+from image.engine.gpus import check_weights_fit
+from image.engine.hub import Hub
+from image.engine.identity import compiled_for, folder_state, has_bytecode, machine, software
+from image.engine.kept import Kept, restore
+from image.engine.models import localized, repositories
+from image.engine.staging import stage
+from image.engine.watcher import Watch
+from image.engine.weights import Weights, ensure
+
+# Where each of vLLM's compilers keeps what it made, below the folder of compiled files.
+COMPILED = {
+    "VLLM_CACHE_ROOT": "vllm",
+    "TORCHINDUCTOR_CACHE_DIR": "inductor",
+    "TRITON_CACHE_DIR": "triton",
+    "TORCH_EXTENSIONS_DIR": "extensions",
+    "FLASHINFER_WORKSPACE_BASE": "flashinfer",
+    "CUDA_CACHE_PATH": "cuda",
+}
+LOCAL = "vllm-endpoint"
+# Shrink the weights while they load, or keep a part of them out of the GPU: then their size says little.
+_SHRINKING = ("--quantization", "-q", "--cpu-offload-gb", "--hf-overrides")
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Start:
+    """What vLLM is started with, and what is kept once it answers."""
+
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str]
+    watch: Watch | None
+
+
+def prepare(launch: Launch, tell: Tell, *, began: float | None = None) -> Start:
+    """Check the machine, have the weights, restore what earlier starts kept.
+
+    Args:
+        launch: what was asked for.
+        tell: takes lines for the log.
+        began: time.monotonic() of the container's start.
+
+    Raises:
+        EngineError: this cannot serve; one line.
+    """
+    began = time.monotonic() if began is None else began
+    seconds: dict[str, float] = {}
+
+    def done(phase: str) -> None:
+        seconds[phase] = max(0.0, round(time.monotonic() - began - sum(seconds.values()), 2))
+
+    for line in launch.notes:
+        tell(line)
+    found = check_machine(launch)
+    for line in found.lines:
+        tell(line)
+    done("checks")
+    weights = fetch(launch, found, tell)
+    done("weights")
+    folders = {one.repository: one.folder for one in weights}
+    if disk := launch.environment.get("ENGINE_STAGE"):
+        folders |= {one.repository: stage(one, Path(disk), found.memory_gib, tell) for one in weights[:1]}
+        done("staging")
+    arguments = localized(launch.arguments, folders)
+    environment = dict(launch.environment)
+    if weights and "--trust-remote-code" not in arguments:  # which may fetch code of another repository
+        environment.setdefault("HF_HUB_OFFLINE", "1")
+    watch = _kept(launch, found, weights, arguments, environment, tell, began)
+    done("kept files")
+    tell(f"ledger: {json.dumps(seconds)}")
+    return Start(tuple(arguments), environment, watch)
+
+
+def fetch(launch: Launch, found: Machine | None, tell: Tell, *, ask: bool = False) -> list[Weights]:
+    """Have the weights of every model that the arguments name, where this is whom to ask for them.
+
+    Args:
+        launch: what was asked for.
+        found: the machine that will load them; None: another one than this.
+        tell: takes lines for the log.
+        ask: ask the hub for a newer commit.
+
+    Raises:
+        EngineError: they cannot be had.
+    """
+    environment, arguments = launch.environment, launch.arguments
+    if last_value(arguments, "--load-format") == "dummy" or last_value(arguments, "--download-dir"):
+        return []  # vLLM's own business
+    home = Path(environment.get("HF_HOME") or Path.home() / ".cache/huggingface")
+    hub = Hub(environment)
+    shrinks = any(argument.partition("=")[0] in _SHRINKING for argument in arguments)
+
+    def admit(size_bytes: int) -> None:
+        if found and found.gpus and not shrinks:
+            check_weights_fit(found.gpus, launch.gpus, launch.gpu_memory_utilization, size_bytes)
+
+    models = repositories(arguments)
+    main = [one for one in models if one.name == arguments[0]]
+    return [ensure(one, home, hub, tell, ask=ask, admit=admit if one in main else None) for one in models]
+
+
+def _kept(
+    launch: Launch,
+    found: Machine,
+    weights: list[Weights],
+    arguments: list[str],
+    environment: dict[str, str],
+    tell: Tell,
+    began: float,
+) -> Watch | None:
+    """Restore kept files and set the environment so that vLLM uses them."""
+    store = environment.get("ENGINE_CACHE")
+    if not store or not launch.keeps_cache:
+        return None
+    local = Path(tempfile.gettempdir()) / LOCAL
+    installed = software(environment)
+    kinds: list[Kept] = []
+    if not (has_bytecode() or "PYTHONPYCACHEPREFIX" in environment):
+        kinds.append(Kept("bytecode", Path(store), local / "bytecode", installed))
+        environment["PYTHONPYCACHEPREFIX"] = str(local / "bytecode")
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    if "VLLM_CACHE_ROOT" in environment:
+        tell("VLLM_CACHE_ROOT is set: vLLM compiles there, in place, and nothing is kept in ENGINE_CACHE")
+    else:
+        model = json.dumps(_model_state(launch.arguments[0], weights))
+        depends_on = compiled_for(
+            installed, machine([gpu.identity for gpu in found.gpus]), model, arguments, environment
+        ) | {"folder": str(local)}  # compiled code names its own files
+        kinds.append(Kept("compiled", Path(store), local / "compiled", depends_on))
+        environment |= {name: str(local / "compiled" / folder) for name, folder in COMPILED.items()}
+    kept = []
+    for one in kinds:
+        restored = restore(one)
+        for note in restored.notes:
+            tell(f"kept {note}")
+        kept.append((one, restored.files))
+    marker = environment.get("ENGINE_PLAN_KEY")
+    health = f"http://127.0.0.1:{launch.port}/health"
+    return Watch(health, kept, warm_marker(Path(store), marker) if marker else None, began)
+
+
+def warm_marker(store: Path, plan_key: str) -> Path:
+    """A file that says that a start with this plan kept what it compiled."""
+    return store / "warm" / plan_key
+
+
+def _model_state(model: str, weights: list[Weights]) -> list[list[str]]:
+    if not weights and Path(model).is_dir():
+        return [[model, folder_state(Path(model))]]
+    return [[one.repository.name, one.commit] for one in weights] or [[model, "unknown"]]
+
+
+def say(line: str) -> None:
+    """A line of the log."""
+    print(f"engine: {line}", flush=True)

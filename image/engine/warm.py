@@ -1,0 +1,25 @@
+"""Starts the deployed engine once, as a request to the gateway would."""
+
+from __future__ import annotations
+
+import asyncio
+
+from image.gateway import seams
+from image.gateway.capacity import CapacityError
+from image.gateway.capacity_ecs import Ecs
+from image.gateway.seams import EcsCapacity
+
+
+def start(capacity: str) -> None:
+    """Have the capacity started; where that fails the first request will do it, so it is only told.
+
+    Args:
+        capacity: what GATEWAY_CAPACITY says: ``ecs:CLUSTER/SERVICE/AUTO_SCALING_GROUP``.
+    """
+    setting = seams.capacity(capacity)
+    if not isinstance(setting, EcsCapacity):
+        raise ValueError(f"ENGINE_WARM: {capacity!r} is no ecs:CLUSTER/SERVICE/AUTO_SCALING_GROUP")
+    try:
+        asyncio.run(Ecs(setting).wake())
+    except CapacityError as error:
+        print(f"engine: it could not be started ({error}); the first request starts it", flush=True)

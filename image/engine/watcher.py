@@ -1,0 +1,121 @@
+"""Keeps what a start compiled, once vLLM answers: a small process beside it, so that vLLM stays the container's own."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from image.engine.kept import Kept, contents, publish
+
+POLL_SECONDS = 1.0
+SETTLED_SECONDS = 10.0  # without a new file: kernels are still compiled for the first requests
+LONGEST_SETTLING_SECONDS = 120.0
+RETRIES = 5
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What is watched and kept.
+
+    Attributes:
+        health: address that answers 200 once the engine serves.
+        kept: what is kept, each with what it was restored with.
+        marker: file to touch once all of it is kept, or None.
+        began: time.monotonic() when the container started.
+        settled_seconds: for how long nothing may change before it is kept.
+    """
+
+    health: str
+    kept: Sequence[tuple[Kept, Mapping[str, int]]]
+    marker: Path | None
+    began: float
+    settled_seconds: float = SETTLED_SECONDS
+
+
+def start(watch: Watch, tell: Callable[[str], None]) -> None:
+    """Fork a process that watches the one which calls this, whatever it becomes by exec; it is nobody's child to wait for."""
+    parent = os.pidfd_open(os.getpid())
+    child = os.fork()
+    if child:
+        os.close(parent)
+        os.waitpid(child, 0)
+        return
+    try:
+        if os.fork() == 0:
+            os.setsid()  # a Ctrl-C in a terminal is for vLLM
+            os.nice(10)
+            run(watch, parent, tell)
+    finally:
+        os._exit(0)
+
+
+def run(watch: Watch, parent: int, tell: Callable[[str], None]) -> None:
+    """Wait until the engine serves and nothing new is compiled, then keep it.
+
+    Args:
+        watch: what.
+        parent: pidfd of the engine; when it ends this ends, too.
+        tell: takes lines for the log.
+    """
+    while not _answers(watch.health):
+        if _ended(parent, POLL_SECONDS):
+            return
+    tell(f"ready after {time.monotonic() - watch.began:.1f} s")
+    limit = time.monotonic() + LONGEST_SETTLING_SECONDS
+    for kept, known in watch.kept:
+        if not _keep(kept, known, watch.settled_seconds, limit, parent, tell):
+            return
+    if watch.marker:
+        watch.marker.parent.mkdir(parents=True, exist_ok=True)
+        watch.marker.touch()
+
+
+def _keep(
+    kept: Kept,
+    known: Mapping[str, int],
+    settled_seconds: float,
+    limit: float,
+    parent: int,
+    tell: Callable[[str], None],
+) -> bool:
+    for _ in range(RETRIES):
+        seen = contents(kept.local)
+        while time.monotonic() < limit:
+            if _ended(parent, settled_seconds):
+                return False
+            last, seen = seen, contents(kept.local)
+            if seen == last:
+                break
+        try:
+            if line := publish(kept, known):
+                tell(line)
+        except BlockingIOError:
+            continue
+        except OSError as error:
+            tell(
+                f"{kept.kind}: cannot be kept at {kept.store} ({error.strerror or error}); the next start compiles again"
+            )
+            return False
+        return True
+    return False
+
+
+def _answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(address, timeout=5) as answer:  # noqa: S310 - loopback
+            return bool(answer.status == 200)
+    except (OSError, urllib.error.URLError):
+        return False
+
+
+def _ended(parent: int, seconds: float) -> bool:
+    """Whether the process ended; waits for that so long."""
+    poll = select.poll()
+    poll.register(parent, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
