@@ -49,6 +49,11 @@ def not_found(path: str) -> ApiError:
     return ApiError(404, f"Unknown path {path!r}; see /info for those served.", reason="path", code="not_found")
 
 
+def not_of_this_model(path: str) -> ApiError:
+    """The path exists for models of another kind, such as those that embed."""
+    return ApiError(404, f"The model here does not serve {path}.", reason="path", code="not_found")
+
+
 def method_not_allowed(method: str, allowed: str) -> ApiError:
     """The path exists, but not for this method."""
     message = f"Method {method} is not allowed here; use {allowed}."

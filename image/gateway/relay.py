@@ -16,6 +16,8 @@ _WHOLE_EVENT_BYTES = 256 << 10
 # Of what was read last, for the usage block; no more, for a client that stalls keeps its exchange's memory.
 _TAIL_BYTES = 4096
 _EVENT_ENDS = (b"\n\n", b"\r\n\r\n")
+# What vLLM says of a path that only models of another kind have: no OpenAI client reads it.
+_NO_SUCH_PATH = b'{"detail":"Not Found"}'
 
 
 async def relay(exchange: Exchange, connection: Connection) -> None:
@@ -94,6 +96,8 @@ async def _relay_whole(exchange: Exchange, connection: Connection, headers: list
         while not connection.drained() and len(gathered) < _WHOLE_ANSWER_BYTES:
             gathered += await connection.read()
         data = bytes(gathered)
+    if connection.status == 404 and data == _NO_SUCH_PATH:
+        data = errors.not_of_this_model(exchange.path).body()
     exchange.note_first_byte()
     if exchange.answered:
         # Comments are out already, so the status cannot be sent any more: what it would have been goes as an event.

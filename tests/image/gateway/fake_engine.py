@@ -281,6 +281,13 @@ async def refuse(request: Request, line: Line) -> None:
     line.reply({"error": error}, 400)
 
 
+async def have_no_such_path(request: Request, line: Line) -> None:
+    """As vLLM does where the path is for models of another kind."""
+    body = b'{"detail":"Not Found"}'
+    line.head(404, length=len(body))
+    line.write(body)
+
+
 async def fail(request: Request, line: Line) -> None:
     """A 500 that is no JSON."""
     line.head(500, "text/plain", length=5)

@@ -166,6 +166,15 @@ async def test_an_error_of_the_engine_is_passed_on_as_it_is(
         assert body in response.content
 
 
+async def test_what_the_model_is_not_for_is_refused_as_openai_does(
+    start_engine: StartEngine, start_gateway: StartGateway
+) -> None:
+    gateway = await start_gateway(await start_engine(fake_engine.have_no_such_path))
+    response = await gateway.chat(path="/v1/embeddings", input="Hi")
+    assert (response.status_code, response.json()["error"]["code"]) == (404, "not_found")
+    assert "/v1/embeddings" in response.json()["error"]["message"]
+
+
 async def test_large_and_unmeasured_answers_come_whole(start_engine: StartEngine, start_gateway: StartGateway) -> None:
     engine = await start_engine(fake_engine.answer_at_length)
     gateway = await start_gateway(engine)
