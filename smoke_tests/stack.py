@@ -2,7 +2,8 @@
 
 import json
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ PULUMI_TIMEOUT_SECONDS = 120
 
 @dataclass(frozen=True)
 class StackOutputs:
-    """What the tests need of a stack's outputs. `keys_document` is the secret's text, None where not read."""
+    """What the tests need of a stack's outputs, all of them in `outputs`; `keys_document`: the secret, None where not read."""
 
     endpoint: str
     model: str
@@ -24,6 +25,7 @@ class StackOutputs:
     instance_type: str | None
     usd_per_hour_active: float | None
     keys_document: str | None = None
+    outputs: Mapping[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"StackOutputs(endpoint={self.endpoint!r}, model={self.model!r})"
@@ -55,6 +57,7 @@ def read_stack(stack: str, *, read_key: bool = True, project_folder: Path = PROJ
         instance_type=_text(outputs, "instanceType"),
         usd_per_hour_active=float(outputs["usdPerHourActive"]) if outputs.get("usdPerHourActive") else None,
         keys_document=_secret_text(secret, region) if secret and read_key else None,
+        outputs=outputs,
     )
 
 
@@ -63,8 +66,30 @@ def _text(outputs: dict[str, Any], name: str) -> str | None:
     return str(value) if value else None
 
 
+def read_config(stack: str, project_folder: Path = PROJECT_FOLDER) -> dict[str, Any]:
+    """Return the stack's settings as Pulumi has them, name: value; a secret's value is "[secret]". Raises TargetError."""
+    config = json.loads(_pulumi(["config", "--json", "--non-interactive", "--stack", stack], project_folder) or "{}")
+    found = {}
+    for name, entry in sorted(config.items()):
+        secret = not isinstance(entry, dict) or entry.get("secret")
+        found[name] = "[secret]" if secret else entry.get("objectValue", entry.get("value"))
+    return found
+
+
 def _pulumi_outputs(stack: str, project_folder: Path) -> dict[str, Any]:
-    command = ["pulumi", "stack", "output", "--json", "--non-interactive", "--stack", stack]
+    told = _pulumi(["stack", "output", "--json", "--non-interactive", "--stack", stack], project_folder)
+    try:
+        outputs = json.loads(told or "{}")
+    except ValueError:
+        raise TargetError(f"pulumi stack output --stack {stack} printed no JSON") from None
+    if not isinstance(outputs, dict) or not outputs:
+        raise TargetError(f"stack {stack!r} has no outputs; deploy it first: pulumi up --stack {stack}")
+    return outputs
+
+
+def _pulumi(arguments: list[str], project_folder: Path) -> str:
+    command = ["pulumi", *arguments]
+    what = " ".join(word for word in command if word not in ("--json", "--non-interactive"))
     try:
         done = subprocess.run(
             command, cwd=project_folder, capture_output=True, text=True, timeout=PULUMI_TIMEOUT_SECONDS, check=False
@@ -74,21 +99,13 @@ def _pulumi_outputs(stack: str, project_folder: Path) -> dict[str, Any]:
             "--stack needs the pulumi command, which is not on the PATH; install it or use --endpoint URL"
         ) from None
     except subprocess.TimeoutExpired:
-        raise TargetError(
-            f"pulumi stack output did not finish within {PULUMI_TIMEOUT_SECONDS} s; is `pulumi login` done?"
-        ) from None
+        raise TargetError(f"{what} did not finish within {PULUMI_TIMEOUT_SECONDS} s; is `pulumi login` done?") from None
     if done.returncode != 0:
         reason = next(
             (line.strip() for line in done.stderr.splitlines() if line.strip()), f"exit code {done.returncode}"
         )
-        raise TargetError(f"pulumi stack output --stack {stack} failed: {reason}")
-    try:
-        outputs = json.loads(done.stdout or "{}")
-    except ValueError:
-        raise TargetError(f"pulumi stack output --stack {stack} printed no JSON") from None
-    if not isinstance(outputs, dict) or not outputs:
-        raise TargetError(f"stack {stack!r} has no outputs; deploy it first: pulumi up --stack {stack}")
-    return outputs
+        raise TargetError(f"{what} failed: {reason}")
+    return done.stdout
 
 
 def _secret_text(arn: str, region: str | None) -> str:

@@ -4,8 +4,10 @@ import argparse
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from smoke_tests.errors import TargetError
@@ -24,7 +26,7 @@ class Target:
     `endpoint` is the base URL without `/v1` and without a trailing slash. `api_key` is None where the
     endpoint asks for none; it never shows in a repr, so a failing test cannot print it. `model` is empty
     until the endpoint was asked (see `cold_start.wait_for_answer`). `usd_per_hour` is what the stack's plan
-    says an active hour costs; None for a bare endpoint.
+    says an active hour costs; None for a bare endpoint. `outputs` are the stack's, empty for a bare endpoint.
     """
 
     endpoint: str
@@ -36,6 +38,7 @@ class Target:
     instance_type: str | None = None
     region: str | None = None
     usd_per_hour: float | None = None
+    outputs: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def openai_base_url(self) -> str:
@@ -89,6 +92,7 @@ def target_from_options(options: argparse.Namespace) -> Target:
         instance_type=stack.instance_type,
         region=stack.region,
         usd_per_hour=stack.usd_per_hour_active,
+        outputs=stack.outputs,
     )
 
 

@@ -225,9 +225,6 @@ def _differs(name: str, one: object, other: object) -> str:
 
 
 def _shown(value: object) -> str:
-    low, high = getattr(value, "low", None), getattr(value, "high", None)
-    if low is not None:
-        return str(low) if low == high else f"{low} to {high}"
     if isinstance(value, tuple):
         return " ".join(str(part) for part in value) or "none"
     return str(getattr(value, "name", value))

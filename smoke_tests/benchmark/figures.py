@@ -1,14 +1,17 @@
-"""Results in, figures out: vLLM bench's names and formulas, seed names beside them, and cost."""
+"""Results in, figures out: vLLM bench's names and formulas, and the names of simpler benchmarks beside them."""
 
 import math
 from collections import Counter
-from typing import Any
+from collections.abc import Mapping
 
-from smoke_tests.benchmark.closed_loop import Run
+from smoke_tests.benchmark.load import BUCKET_SECONDS, Run
+from smoke_tests.benchmark.record import Client, Failure, Figures, Samples, Timeline
+from smoke_tests.benchmark.timeline import RequestResult
 
 # Past this share of one core, or this late, the client rather than the endpoint may be what is measured.
 BOTTLENECK_CPU_SHARE = 0.8
 BOTTLENECK_LAG_SECONDS = 0.025
+MOST_BUCKETS = 200
 
 
 def percentile(values: list[float], rank: float) -> float:
@@ -43,85 +46,101 @@ def spread_ms(name: str, seconds: list[float]) -> dict[str, float | None]:
     }
 
 
-def figures(run: Run) -> dict[str, Any]:
+def figures(run: Run, goodput_slos_ms: Mapping[str, float] | None = None) -> Figures:
     """Return the run's figures; times and tokens are of the requests that succeeded, as in vLLM bench.
 
     TTFT: to the first token. TPOT: (latency - TTFT) / (output tokens - 1), a figure a request. ITL: every
     gap between two chunks with tokens. E2EL: to the last token. Throughputs divide by the run's whole
-    duration. `tps`, `p50_latency_ms`, `p99_latency_ms`, `avg_latency_ms` and `success_rate` (0 to 1) are the
-    same figures under the names of simpler benchmarks.
+    duration. `request_goodput` counts the requests that kept every SLO.
     """
     good = [result for result in run.results if not result.failure]
     total_input = sum(result.prompt_tokens for result in good)
     total_output = sum(result.output_tokens for result in good)
     latency = spread_ms("e2el", [result.latency_seconds for result in good])
-    duration = run.duration_seconds
-    return {
-        "duration": duration,
-        "completed": len(good),
-        "failed": len(run.results) - len(good),
-        "total_input_tokens": total_input,
-        "total_output_tokens": total_output,
-        "request_throughput": len(good) / duration,
-        "output_throughput": total_output / duration,
-        "total_token_throughput": (total_input + total_output) / duration,
-        **spread_ms("ttft", [result.ttft_seconds for result in good]),
-        **spread_ms("tpot", [tpot for result in good if (tpot := result.tpot_seconds) is not None]),
-        **spread_ms("itl", [gap for result in good for gap in result.gaps_seconds]),
-        **latency,
-        "tps": total_output / duration,
-        "p50_latency_ms": latency["median_e2el_ms"],
-        "p99_latency_ms": latency["p99_e2el_ms"],
-        "avg_latency_ms": latency["mean_e2el_ms"],
-        "success_rate": len(good) / len(run.results),
-    }
+    duration = max(run.duration_seconds, 1e-9)
+    slos = goodput_slos_ms or {}
+    return Figures.model_validate(
+        {
+            "duration": run.duration_seconds,
+            "completed": len(good),
+            "failed": len(run.results) - len(good),
+            "total_input_tokens": total_input,
+            "total_output_tokens": total_output,
+            "request_throughput": len(good) / duration,
+            "output_throughput": total_output / duration,
+            "total_token_throughput": (total_input + total_output) / duration,
+            "request_goodput": sum(keeps(result, slos) for result in good) / duration if slos else None,
+            **spread_ms("ttft", [result.ttft_seconds for result in good]),
+            **spread_ms("tpot", [tpot for result in good if (tpot := result.tpot_seconds) is not None]),
+            **spread_ms("itl", [gap for result in good for gap in result.gaps_seconds]),
+            **latency,
+            "tps": total_output / duration,
+            "p50_latency_ms": latency["median_e2el_ms"],
+            "p99_latency_ms": latency["p99_e2el_ms"],
+            "avg_latency_ms": latency["mean_e2el_ms"],
+            "success_rate": len(good) / len(run.results) if run.results else 0.0,
+        }
+    )
 
 
-def cost(run_figures: dict[str, Any], usd_per_hour: float | None) -> dict[str, float | None]:
-    """Return what a million tokens cost at the measured load, in US dollars; None where it is unknown.
-
-        usd_per_million_X_tokens = usd_per_hour / 3600 * duration / X tokens * 1,000,000
-
-    The same dollars are laid on the output tokens alone, on the input tokens alone, or evenly on both
-    (`total`): three ways to say one cost, never to be added up. It holds for an endpoint kept this busy;
-    idle hours come on top.
-    """
-
-    def per_million(tokens: int) -> float | None:
-        if usd_per_hour is None or tokens == 0:
-            return None
-        return usd_per_hour / 3600 * float(run_figures["duration"]) / tokens * 1_000_000
-
-    total_input, total_output = run_figures["total_input_tokens"], run_figures["total_output_tokens"]
-    return {
-        "usd_per_hour": usd_per_hour,
-        "usd_per_million_output_tokens": per_million(total_output),
-        "usd_per_million_input_tokens": per_million(total_input),
-        "usd_per_million_total_tokens": per_million(total_input + total_output),
-    }
+def keeps(result: RequestResult, slos_ms: Mapping[str, float]) -> bool:
+    """Return whether a request kept every SLO; `slos_ms` by "ttft", "tpot" and "e2el". One token has no TPOT: it keeps any."""
+    took = {"ttft": result.ttft_seconds, "tpot": result.tpot_seconds or 0.0, "e2el": result.latency_seconds}
+    return all(took[name] * 1000 <= limit for name, limit in slos_ms.items())
 
 
-def client_share(run: Run) -> dict[str, Any]:
+def client_share(run: Run) -> Client:
     """Return what the measuring itself took, and a warning where it may have been the bottleneck."""
-    share = run.client_cpu_seconds / run.duration_seconds
+    share = run.client_cpu_seconds / max(run.duration_seconds, 1e-9)
     lag = percentile(run.loop_lag_seconds, 99) if run.loop_lag_seconds else 0.0
+    delay = percentile(run.send_delay_seconds, 99) if run.send_delay_seconds else 0.0
     warning = ""
     if share > BOTTLENECK_CPU_SHARE:
         warning = f"the client used {share:.0%} of one core and may have been the bottleneck; run it elsewhere or with less load"
-    elif lag > BOTTLENECK_LAG_SECONDS:
-        warning = (
-            f"the client was up to {lag * 1000:.0f} ms late (p99): this machine is too busy to time tokens exactly"
-        )
-    return {"cpu_share": share, "loop_lag_p99_ms": lag * 1000, "warning": warning}
+    elif max(lag, delay) > BOTTLENECK_LAG_SECONDS:
+        warning = f"the client was up to {max(lag, delay) * 1000:.0f} ms late (p99): this machine is too busy to time tokens exactly"
+    return Client(
+        cpu_share=share,
+        cpu_seconds=run.client_cpu_seconds,
+        cpu_seconds_per_request=run.client_cpu_seconds / max(1, len(run.results)),
+        loop_lag_p99_ms=lag * 1000,
+        send_delay_p99_ms=delay * 1000,
+        warning=warning,
+    )
 
 
-def failures(run: Run) -> dict[str, Any]:
+def failures(run: Run) -> dict[str, Failure]:
     """Return the failed requests, counted by kind, with the first detail of each."""
     failed = [result for result in run.results if result.failure]
     details: dict[str, str] = {}
     for result in failed:
         details.setdefault(result.failure, result.detail)
-    return {
-        kind: {"count": count, "example": details[kind]}
-        for kind, count in Counter(result.failure for result in failed).most_common()
-    }
+    counts = Counter(result.failure for result in failed)
+    return {kind: Failure(count=count, example=details[kind]) for kind, count in counts.most_common()}
+
+
+def samples(run: Run) -> Samples:
+    """Return the requests as columns, in order of sending, times in milliseconds to a tenth."""
+    ordered = sorted(run.results, key=lambda result: result.started_seconds)
+    return Samples(
+        start_ms=tuple(round(result.started_seconds * 1000, 1) for result in ordered),
+        ttft_ms=tuple(None if result.failure else round(result.ttft_seconds * 1000, 1) for result in ordered),
+        e2el_ms=tuple(None if result.failure else round(result.latency_seconds * 1000, 1) for result in ordered),
+        prompt_tokens=tuple(result.prompt_tokens for result in ordered),
+        output_tokens=tuple(result.output_tokens for result in ordered),
+        failure=tuple(result.failure for result in ordered),
+    )
+
+
+def timeline(run: Run) -> Timeline:
+    """Return the tokens by the time of their arrival, in at most MOST_BUCKETS stretches.
+
+    A chunk counts as many tokens as chunks had on average: how many it had is not told.
+    """
+    merged = max(1, math.ceil(run.duration_seconds / BUCKET_SECONDS / MOST_BUCKETS))
+    counts = [0.0] * max(1, math.ceil(run.duration_seconds / BUCKET_SECONDS / merged))
+    chunks = sum(run.token_chunks.values())
+    tokens = sum(result.output_tokens for result in run.results if not result.failure)
+    for bucket, count in run.token_chunks.items():
+        counts[min(bucket // merged, len(counts) - 1)] += count * tokens / chunks
+    return Timeline(bucket_seconds=merged * BUCKET_SECONDS, tokens=tuple(round(count, 1) for count in counts))

@@ -63,6 +63,9 @@ class Lengths(Part):
     low: Annotated[int, Field(ge=1)]
     high: Annotated[int, Field(ge=1)]
 
+    def __str__(self) -> str:
+        return str(self.low) if self.low == self.high else f"{self.low} to {self.high}"
+
 
 class Dataset(Part):
     """The data file that prompts and answer lengths came from, by name and content."""
@@ -176,9 +179,14 @@ class Cost(TokenPrices):
 
 
 class Prices(Part):
-    """What the costs were computed from. `output_to_input_price`: how many times an output token costs an input token."""
+    """What the costs were computed from.
+
+    `usd_per_hour_active` pays for `replicas_in_active`, each further one costs `usd_per_hour_replica`.
+    `output_to_input_price`: how many times an output token costs an input token.
+    """
 
     usd_per_hour_active: float
+    replicas_in_active: int = 1
     usd_per_hour_idle: float | None = None
     usd_per_hour_replica: float | None = None
     usd_per_cold_start: float | None = None

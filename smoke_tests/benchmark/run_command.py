@@ -1,99 +1,140 @@
-"""Command line: `python -m smoke_tests.benchmark --endpoint URL | --stack NAME`."""
+"""`python -m smoke_tests.benchmark [run] --stack NAME | --endpoint URL ...`."""
 
 import argparse
-import asyncio
-import json
+import platform
+import secrets
 import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
-from smoke_tests.benchmark.closed_loop import ClosedLoop, Progress, Run
-from smoke_tests.benchmark.report import report, table
-from smoke_tests.benchmark.stream_client import Endpoint
-from smoke_tests.benchmark.workload import PATHS, Workload, calibrate
+from smoke_tests.benchmark.calibration import calibrate
+from smoke_tests.benchmark.cost import DailyPattern
+from smoke_tests.benchmark.dataset import read_data_file
+from smoke_tests.benchmark.deployment import prices, read_deployment
+from smoke_tests.benchmark.measuring import WARMUP_AT_ONCE, Judging, Measuring
+from smoke_tests.benchmark.options import DEFAULT_REQUESTS, REQUESTS_PER_CONCURRENCY, parse
+from smoke_tests.benchmark.record import ColdStart, Lengths, Load, Measurement, Record, Tool, write_record
+from smoke_tests.benchmark.table import header, measurement_table, sweep_table
+from smoke_tests.benchmark.waking import measure_cold_start
+from smoke_tests.benchmark.workload import Workload
 from smoke_tests.cold_start import wait_for_answer
 from smoke_tests.errors import TargetError
 from smoke_tests.progress import ProgressLine
-from smoke_tests.target import Target, add_target_options, target_from_options
+from smoke_tests.target import Target, target_from_options
+
+INTERRUPTED_EXIT_CODE = 130
+PROJECT_FILE = Path(__file__).resolve().parents[2] / "pyproject.toml"
+# A secret or a place on one's own machine belongs in no record.
+OPTIONS_NOT_TOLD = ("api_key_file", "json", "quiet")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the benchmark; return 0 where every request succeeded, 1 where any failed, 2 where none could start."""
-    options = _parser().parse_args(arguments)
-    try:
-        target = wait_for_answer(target_from_options(options), options.wait_seconds).target
-        workload = calibrate(target, options.api, options.prompt_tokens, options.max_tokens, options.seed)
-    except TargetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    run = _measure(target, workload, options)
-    usd_per_hour = options.usd_per_hour if options.usd_per_hour is not None else target.usd_per_hour
-    told = report(run, target, workload, options.concurrency, options.warmup, usd_per_hour)
-    print(table(told))
-    if options.json is not None:
-        try:
-            options.json.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            print(f"error: cannot write {options.json}: {error.strerror}", file=sys.stderr)
-            return 2
-    return 1 if told["failed"] else 0
+def main(arguments: list[str]) -> int:
+    """Run the benchmark; return 0 where every request succeeded, 1 where any failed, 130 after Ctrl-C.
+
+    Raises TargetError where it cannot start.
+    """
+    options = parse(arguments)
+    line = ProgressLine(interval_seconds=None if options.quiet else 30.0)
+    workload = _workload(options)
+    target = target_from_options(options)
+    priced = prices(target, _given_prices(options), options.output_input_price)
+    if options.json is not None and not options.json.resolve().parent.is_dir():
+        raise TargetError(f"--json: there is no folder {options.json.resolve().parent}")
+    cold = measure_cold_start(target, options.wait_seconds, line) if options.cold_start else None
+    target = wait_for_answer(target, options.wait_seconds, line).target
+    workload = calibrate(target, replace(workload, model=target.model))
+    record = _record(options, target, workload, cold).model_copy(update={"prices": priced})
+    print(header(record), flush=True)
+    judging = Judging(dict(options.goodput), priced, options.busy_hours)
+    measuring = Measuring(target, workload, options.timeout_seconds, line)
+    for load in loads(options):
+        point = measuring.measure(load, judging)
+        stopped = point is None or point.interrupted
+        record = _with(record, point, interrupted=stopped)
+        if point is not None:
+            print(measurement_table(point, judging.slos_ms), flush=True)
+        if stopped:
+            break
+    if len(record.measurements) > 1:
+        print(sweep_table(record))
+    if options.json is not None and record.measurements:
+        write_record(record, options.json)
+        print(f"\nrecord: {options.json}")
+    if record.interrupted:
+        print("interrupted: what was measured so far is above", file=sys.stderr)
+        return INTERRUPTED_EXIT_CODE
+    return 1 if any(point.figures.failed for point in record.measurements) else 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m smoke_tests.benchmark",
-        description="How fast is this endpoint, and what do a million tokens cost? Streams, so many at once.",
-    )
-    add_target_options(parser)
-    parser.add_argument("--requests", type=_positive, default=50, help="requests to measure (default 50)")
-    parser.add_argument("--concurrency", type=_positive, default=10, help="requests at once (default 10)")
-    parser.add_argument("--max-tokens", type=_positive, default=256, help="tokens out per request (default 256)")
-    parser.add_argument("--prompt-tokens", type=_positive, default=128, help="tokens in, about (default 128)")
-    parser.add_argument(
-        "--warmup", type=int, default=1, metavar="N", help="requests sent before, not measured (default 1)"
-    )
-    parser.add_argument("--api", choices=sorted(PATHS), default="chat", help="which API (default chat)")
-    parser.add_argument("--seed", type=int, default=0, help="makes the prompts; the same seed, the same prompts")
-    parser.add_argument(
-        "--timeout-seconds", type=float, default=600.0, metavar="S", help="a request's limit (default 600)"
-    )
-    parser.add_argument(
-        "--usd-per-hour", type=float, metavar="X", help="what the endpoint costs (default: the stack's output)"
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there")
-    return parser
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    return value
-
-
-def _measure(target: Target, workload: Workload, options: argparse.Namespace) -> Run:
-    endpoint = Endpoint(target.endpoint, target.api_key)
-
-    def messages(first: int, count: int) -> list[bytes]:
-        # Made before the clock starts: writing JSON is not what is measured.
-        return [endpoint.message(workload.path, workload.body(number)) for number in range(first, first + count)]
-
-    line = ProgressLine(interval_seconds=None)
-
-    def show(progress: Progress) -> None:
-        rate = progress.token_chunks / progress.elapsed_seconds
-        line.update(
-            f"{progress.ended} of {options.requests} done, {progress.running} running, "
-            f"{rate:,.0f} tokens/s, {progress.elapsed_seconds:.0f} s"
+def loads(options: argparse.Namespace) -> Iterator[Load]:
+    """Return the points of the sweep, in the order in which they were given."""
+    for at_once in options.concurrency or ():
+        requests = options.requests or max(DEFAULT_REQUESTS, REQUESTS_PER_CONCURRENCY * at_once)
+        yield Load(
+            mode="closed",
+            concurrency=at_once,
+            requests=None if options.duration else requests,
+            duration_seconds=options.duration,
+            warmup_requests=options.warmup if options.warmup is not None else min(at_once, WARMUP_AT_ONCE),
+        )
+    for rate in options.request_rate or ():
+        yield Load(
+            mode="open",
+            request_rate=rate,
+            burstiness=options.burstiness or 1.0,
+            requests=None if options.duration else options.requests or DEFAULT_REQUESTS,
+            duration_seconds=options.duration,
+            warmup_requests=options.warmup if options.warmup is not None else min(max(1, round(rate)), WARMUP_AT_ONCE),
         )
 
-    async def run() -> Run:
-        if options.warmup > 0:
-            warm = messages(options.requests, options.warmup)
-            await ClosedLoop(endpoint, warm, options.concurrency, options.timeout_seconds).run()
-        measured = messages(0, options.requests)
-        return await ClosedLoop(endpoint, measured, options.concurrency, options.timeout_seconds, show).run()
 
-    try:
-        return asyncio.run(run())
-    finally:
-        line.close()
+def _workload(options: argparse.Namespace) -> Workload:
+    data_file = read_data_file(options.dataset) if options.dataset else None
+    return Workload(
+        model="",
+        api=options.api,
+        prompt_tokens=options.prompt_tokens or Lengths(low=128, high=128),
+        output_tokens=options.max_tokens or (None if data_file else Lengths(low=256, high=256)),
+        data_file=data_file,
+        shared_prefix_tokens=options.shared_prefix_tokens,
+        shared_prefixes=options.shared_prefixes or 1,
+        temperature=options.temperature,
+        seed=options.seed,
+        nonce="" if options.same_prompts else secrets.token_hex(8),
+    )
+
+
+def _given_prices(options: argparse.Namespace) -> dict[str, float | None]:
+    minutes = options.scale_down_minutes
+    return {
+        "usd_per_hour_active": options.usd_per_hour,
+        "usd_per_hour_idle": options.usd_per_hour_idle,
+        "usd_per_cold_start": options.usd_per_cold_start,
+        "scale_down_seconds": minutes * 60 if minutes is not None else None,
+    }
+
+
+def _record(options: argparse.Namespace, target: Target, workload: Workload, cold: ColdStart | None) -> Record:
+    told = {
+        name: str(value) if isinstance(value, Path | Lengths | DailyPattern) else value
+        for name, value in vars(options).items()
+        if value is not None and name not in OPTIONS_NOT_TOLD
+    }
+    version = tomllib.loads(PROJECT_FILE.read_text(encoding="utf-8"))["project"]["version"]
+    return Record(
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        tool=Tool(version=version, python=platform.python_version(), platform=platform.platform(), options=told),
+        deployment=read_deployment(target),
+        workload=workload.describe(),
+        goodput_slos_ms=dict(options.goodput),
+        cold_start=cold,
+        measurements=(),
+    )
+
+
+def _with(record: Record, point: Measurement | None, *, interrupted: bool) -> Record:
+    points = (*record.measurements, point) if point is not None else record.measurements
+    return record.model_copy(update={"measurements": points, "interrupted": interrupted})

@@ -6,11 +6,12 @@ that one core keeps up with any single replica. General clients cost several tim
 """
 
 import asyncio
+import json
 import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import httptools
@@ -32,16 +33,17 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._response = Response()
-        self._on_body: Callable[[bytes, float], None] | None = None
+        self._on_body: Callable[[bytes, float], object] | None = None
         self._finished: asyncio.Future[None] | None = None
         self._now = 0.0
+        self.requests = 0
 
     @property
     def usable(self) -> bool:
         """Whether another request can be sent on it."""
         return self._transport is not None and not self._transport.is_closing()
 
-    async def request(self, message: bytes, on_body: Callable[[bytes, float], None]) -> Response:
+    async def request(self, message: bytes, on_body: Callable[[bytes, float], object]) -> Response:
         """Send a whole request and return when the answer has ended.
 
         `on_body` is called with each piece of the body and the `time.perf_counter()` of its arrival.
@@ -50,6 +52,7 @@ class Connection(asyncio.Protocol):
         self._response, self._on_body = Response(), on_body
         self._parser = httptools.HttpResponseParser(self)
         self._finished = asyncio.get_running_loop().create_future()
+        self.requests += 1
         self._transport.write(message)
         await self._finished
         return self._response
@@ -123,6 +126,10 @@ class Endpoint:
         """Return a POST request, ready to be sent."""
         head = f"POST {self._prefix}{path} HTTP/1.1\r\n{self._head}Content-Length: {len(body)}\r\n\r\n"
         return head.encode("latin-1") + body
+
+    def json_message(self, path: str, body: dict[str, Any]) -> bytes:
+        """Return a POST request of `body` as JSON."""
+        return self.message(path, json.dumps(body).encode())
 
     async def connect(self) -> Connection:
         """Open a connection. Raises OSError (ssl.SSLError among them)."""

@@ -1,36 +1,92 @@
 """What is asked: prompts of a wanted length, different every time so that no prefix cache answers for the model."""
 
+import functools
 import json
 import random
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-import httpx2
+from smoke_tests.benchmark.dataset import DataFile, Entry
+from smoke_tests.benchmark.record import Dataset, Lengths
+from smoke_tests.benchmark.record import Workload as WorkloadRecord
 
-from smoke_tests.benchmark.timeline import body_message
-from smoke_tests.errors import TargetError
-from smoke_tests.target import Target
-
-VOCABULARY = (
-    "the river runs past old stone houses where people talk about weather music trade and distant cities "
-    "while light falls over green fields and small boats carry fruit bread letters or news from harbour to market"
-)
-PROBE_WORDS = (16, 128)
+VOCABULARY = [
+    "the",
+    "river",
+    "runs",
+    "past",
+    "old",
+    "stone",
+    "houses",
+    "where",
+    "people",
+    "talk",
+    "about",
+    "weather",
+    "music",
+    "trade",
+    "and",
+    "distant",
+    "cities",
+    "while",
+    "light",
+    "falls",
+    "over",
+    "green",
+    "fields",
+    "and",
+    "small",
+    "boats",
+    "carry",
+    "fruit",
+    "bread",
+    "letters",
+    "or",
+    "news",
+    "from",
+    "harbour",
+    "to",
+    "market",
+]
+CHARACTERS_PER_WORD = 1 + sum(len(word) for word in VOCABULARY) / len(VOCABULARY)
 PATHS = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}
 
 
 @dataclass(frozen=True)
+class TokenScale:
+    """How text becomes tokens at this endpoint, as `calibrate` found it: tokens = overhead + per_unit * units.
+
+    A unit is a word of VOCABULARY, or a character of the data file. `overhead` is what the chat template adds.
+    """
+
+    per_unit: float = 1.0
+    overhead: float = 0.0
+
+    def units(self, tokens: float) -> int:
+        """Return how many units come closest to so many tokens, the overhead not counted; at least one."""
+        return max(1, round(tokens / self.per_unit))
+
+
+@dataclass(frozen=True)
 class Workload:
-    """The requests of a run. `prompt_words` is what `calibrate` found to make `prompt_tokens`, about."""
+    """The requests of a run. `nonce` makes its prompts its own: a cache that an earlier run filled knows none of them.
+
+    `prompt_tokens` is not used with a data file; `output_tokens` None takes the file's lengths. The shared prefixes
+    come before the prompt and on top of its length, `shared_prefixes` different ones in turn.
+    """
 
     model: str
     api: str
-    prompt_tokens: int
-    prompt_words: int
-    max_tokens: int
-    ignore_eos: bool
-    seed: int = 0
+    prompt_tokens: Lengths
+    output_tokens: Lengths | None
+    data_file: DataFile | None = None
+    shared_prefix_tokens: int = 0
+    shared_prefixes: int = 1
+    ignore_eos: bool = True
     temperature: float = 0.0
+    seed: int = 0
+    nonce: str = ""
+    scale: TokenScale = TokenScale()
 
     @property
     def path(self) -> str:
@@ -38,69 +94,75 @@ class Workload:
         return PATHS[self.api]
 
     def body(self, number: int) -> bytes:
-        """Return the JSON body of request `number`: the same for the same number and seed."""
-        return json.dumps(self.request(number, self.prompt_words)).encode()
-
-    def request(self, number: int, words: int, *, stream: bool = True, max_tokens: int | None = None) -> dict[str, Any]:
-        """Return request `number` with a prompt of `words` words."""
-        prompt = _prompt(words, random.Random(f"{self.seed}/{number}"))  # noqa: S311
-        request: dict[str, Any] = {
-            "model": self.model,
-            "max_tokens": max_tokens or self.max_tokens,
-            "temperature": self.temperature,
-        }
-        request |= {"messages": [{"role": "user", "content": prompt}]} if self.api == "chat" else {"prompt": prompt}
-        if stream:
-            request |= {"stream": True, "stream_options": {"include_usage": True}}
+        """Return the JSON body of request `number`: lengths by the seed, words by seed and nonce."""
+        entry = self.data_file.entries[self._entry_number(number)] if self.data_file else None
+        messages = entry.messages if entry else ({"role": "user", "content": self._prompt(number)},)
+        if self.shared_prefix_tokens:
+            which = number % self.shared_prefixes
+            units = self.scale.units(self.shared_prefix_tokens)  # with a data file: characters
+            words = units if entry is None else max(1, round(units / CHARACTERS_PER_WORD))
+            prefix = " ".join(self._words(f"prefix/{which}", words))
+            first, *rest = messages
+            messages = ({**first, "content": f"{prefix} {first['content']}"}, *rest)
+        request = request_body(self.model, self.api, messages, self._output_tokens(number, entry), self.temperature)
+        request |= {"stream": True, "stream_options": {"include_usage": True}}
         if self.ignore_eos:
             request["ignore_eos"] = True
-        return request
+        return json.dumps(request).encode()
 
-    def describe(self) -> dict[str, Any]:
-        """Return the workload for the JSON report."""
-        return asdict(self)
-
-
-def calibrate(target: Target, api: str, prompt_tokens: int, max_tokens: int, seed: int) -> Workload:
-    """Return a workload whose prompts have about `prompt_tokens` tokens, found by asking the endpoint.
-
-    Two short requests of known word counts give the tokens per word and what the chat template adds; they
-    also show whether the endpoint takes vLLM's `ignore_eos`, without which answers end where the model
-    likes. Raises TargetError where the endpoint does not answer them.
-    """
-    workload = Workload(target.model, api, prompt_tokens, PROBE_WORDS[0], max_tokens, ignore_eos=True, seed=seed)
-    with httpx2.Client(base_url=target.endpoint, headers=target.headers, timeout=300.0) as http:
-        try:
-            if _probe(http, workload, PROBE_WORDS[0]).status_code == 400:
-                workload = _replaced(workload, ignore_eos=False)
-            few, many = (_prompt_tokens(_probe(http, workload, words)) for words in PROBE_WORDS)
-        except httpx2.TransportError as error:
-            raise TargetError(f"{target.endpoint} broke off a probe: {type(error).__name__}: {error}") from None
-    tokens_per_word = (many - few) / (PROBE_WORDS[1] - PROBE_WORDS[0])
-    overhead = few - PROBE_WORDS[0] * tokens_per_word
-    words = round((prompt_tokens - overhead) / tokens_per_word) if tokens_per_word > 0 else prompt_tokens
-    return _replaced(workload, prompt_words=max(1, words))
-
-
-def _replaced(workload: Workload, **changes: Any) -> Workload:
-    return Workload(**(asdict(workload) | changes))
-
-
-def _prompt(words: int, source: random.Random) -> str:
-    return " ".join(source.choices(VOCABULARY.split(), k=words))
-
-
-def _probe(http: httpx2.Client, workload: Workload, words: int) -> httpx2.Response:
-    # A number no measured request has, so that the probe warms no cache for one.
-    return http.post(workload.path, json=workload.request(-words, words, stream=False, max_tokens=1))
-
-
-def _prompt_tokens(response: httpx2.Response) -> int:
-    if response.status_code != 200:
-        raise TargetError(
-            f"the endpoint refused a probe: HTTP {response.status_code}: {body_message(response.content)}"
+    def describe(self) -> WorkloadRecord:
+        """Return the workload for the record."""
+        file = self.data_file
+        return WorkloadRecord(
+            api="chat" if self.api == "chat" else "completions",
+            prompt_tokens=None if file else self.prompt_tokens,
+            output_tokens=self.output_tokens,
+            dataset=Dataset(name=file.name, sha256=file.sha256, entries=len(file.entries)) if file else None,
+            shared_prefix_tokens=self.shared_prefix_tokens,
+            shared_prefixes=self.shared_prefixes if self.shared_prefix_tokens else 0,
+            ignore_eos=self.ignore_eos,
+            temperature=self.temperature,
+            seed=self.seed,
         )
-    try:
-        return int(response.json()["usage"]["prompt_tokens"])
-    except (ValueError, KeyError, TypeError):
-        raise TargetError(f"the endpoint answered a probe without usage: {response.text[:200]}") from None
+
+    def _prompt(self, number: int) -> str:
+        tokens = _drawn(self.prompt_tokens, self.seed, f"prompt/{number}")
+        return " ".join(self._words(f"words/{number}", self.scale.units(tokens - self.scale.overhead)))
+
+    def _output_tokens(self, number: int, entry: Entry | None) -> int:
+        if self.output_tokens is not None:
+            return _drawn(self.output_tokens, self.seed, f"output/{number}")
+        assert entry is not None
+        return entry.output_tokens or max(1, round(len(entry.answer) * self.scale.per_unit))
+
+    def _entry_number(self, number: int) -> int:
+        """Return which entry request `number` takes: all in an order of the seed's, then all in another one."""
+        assert self.data_file is not None
+        lap, place = divmod(number, len(self.data_file.entries))
+        return _order(len(self.data_file.entries), self.seed, lap)[place]
+
+    def _words(self, name: str, count: int) -> list[str]:
+        return random.Random(f"{self.seed}/{self.nonce}/{name}").choices(VOCABULARY, k=count)  # noqa: S311
+
+
+def request_body(
+    model: str, api: str, messages: tuple[dict[str, str], ...], max_tokens: int, temperature: float
+) -> dict[str, Any]:
+    """Return a request of either API."""
+    request: dict[str, Any] = {"model": model, "max_tokens": max_tokens, "temperature": temperature}
+    if api == "chat":
+        return request | {"messages": list(messages)}
+    return request | {"prompt": "\n".join(message["content"] for message in messages)}
+
+
+@functools.lru_cache(maxsize=4)
+def _order(count: int, seed: int, lap: int) -> list[int]:
+    order = list(range(count))
+    random.Random(f"{seed}/order/{lap}").shuffle(order)  # noqa: S311
+    return order
+
+
+def _drawn(lengths: Lengths, seed: int, name: str) -> int:
+    if lengths.low == lengths.high:
+        return lengths.low
+    return random.Random(f"{seed}/{name}").randint(lengths.low, lengths.high)  # noqa: S311

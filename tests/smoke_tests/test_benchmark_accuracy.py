@@ -1,6 +1,5 @@
 """The measuring, measured: the benchmark's figures against what a paced server wrote down itself."""
 
-import json
 import os
 import subprocess
 import sys
@@ -10,33 +9,43 @@ from typing import Any
 
 import pytest
 
-from tests.smoke_tests.paced_server import MODEL, PacedServer, paced
+from smoke_tests.benchmark.record import Measurement, read_record
+from smoke_tests.benchmark.schedule import arrival_times
+from tests.smoke_tests.paced_server import PacedServer, paced
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 REQUESTS, CONCURRENCY, TOKENS = 16, 4, 16
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["a_token_a_chunk", "two_tokens_a_chunk"])
+CLOSED = ("--concurrency", str(CONCURRENCY))
+OPEN = ("--request-rate", "25")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[(1, CLOSED), (2, CLOSED), (1, OPEN)],
+    ids=["a_token_a_chunk", "two_tokens_a_chunk", "open_loop"],
+)
 def measured(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[PacedServer, dict[str, Any]]:
+) -> tuple[PacedServer, Measurement]:
     report = tmp_path_factory.mktemp("benchmark") / "report.json"
     # Once more where the client itself says that this machine was too busy to time anything.
     for _ in range(3):
-        with paced(PacedServer(tokens_per_chunk=request.param)) as server:
-            done = run_benchmark(server.endpoint, report)
+        with paced(PacedServer(tokens_per_chunk=request.param[0])) as server:
+            done = run_benchmark(server.endpoint, report, request.param[1])
         assert done.returncode == 0, done.stdout + done.stderr
         assert "16 of 16" in done.stdout
-        told = json.loads(report.read_text())
-        if not told["client"]["warning"]:
+        (told,) = read_record(report).measurements
+        if not told.client.warning:
             break
     return server, told
 
 
-def run_benchmark(endpoint: str, report: Path) -> subprocess.CompletedProcess[str]:
+def run_benchmark(endpoint: str, report: Path, load: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "smoke_tests.benchmark", "--endpoint", endpoint, "--json", str(report),
-         "--requests", str(REQUESTS), "--concurrency", str(CONCURRENCY), "--max-tokens", str(TOKENS),
+         *load, "--requests", str(REQUESTS), "--max-tokens", str(TOKENS),
          "--prompt-tokens", "50", "--warmup", "2", "--usd-per-hour", "3.6"],
         cwd=REPOSITORY, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=False,
     )  # fmt: skip
@@ -48,48 +57,56 @@ def close(server_seconds: float) -> Any:
     return pytest.approx(server_seconds * 1000, rel=0.05)
 
 
-def test_times_are_the_servers_own(measured: tuple[PacedServer, dict[str, Any]]) -> None:
+def test_times_are_the_servers_own(measured: tuple[PacedServer, Measurement]) -> None:
     server, told = measured
     # The first streams are the wake-up request and the warm-up.
     answers = server.sent[3:]
     assert len(answers) == REQUESTS
-    assert told["median_ttft_ms"] == close(median(answer.ttft_seconds for answer in answers))
-    assert told["mean_ttft_ms"] == close(fmean(answer.ttft_seconds for answer in answers))
-    assert told["median_e2el_ms"] == close(median(answer.latency_seconds for answer in answers))
-    assert told["mean_e2el_ms"] == close(fmean(answer.latency_seconds for answer in answers))
+    assert told.figures.median_ttft_ms == close(median(answer.ttft_seconds for answer in answers))
+    assert told.figures.mean_ttft_ms == close(fmean(answer.ttft_seconds for answer in answers))
+    assert told.figures.median_e2el_ms == close(median(answer.latency_seconds for answer in answers))
+    assert told.figures.mean_e2el_ms == close(fmean(answer.latency_seconds for answer in answers))
     gaps = [gap for answer in answers for gap in answer.gaps_seconds]
-    assert told["median_itl_ms"] == close(median(gaps))
-    assert told["mean_itl_ms"] == close(fmean(gaps))
+    assert told.figures.median_itl_ms == close(median(gaps))
+    assert told.figures.mean_itl_ms == close(fmean(gaps))
     tpots = [(answer.latency_seconds - answer.ttft_seconds) / (TOKENS - 1) for answer in answers]
-    assert told["median_tpot_ms"] == close(median(tpots))
-    assert told["mean_tpot_ms"] == close(fmean(tpots))
+    assert told.figures.median_tpot_ms == close(median(tpots))
+    assert told.figures.mean_tpot_ms == close(fmean(tpots))
 
 
-def test_throughput_and_cost_are_the_servers_own(measured: tuple[PacedServer, dict[str, Any]]) -> None:
+def test_throughput_and_cost_are_the_servers_own(measured: tuple[PacedServer, Measurement]) -> None:
     server, told = measured
     answers = server.sent[3:]
-    seconds = max(answer.chunks[-1] for answer in answers) - min(answer.received for answer in answers)
-    assert told["duration"] == pytest.approx(seconds, rel=0.05)
-    assert told["output_throughput"] == pytest.approx(REQUESTS * TOKENS / seconds, rel=0.05)
-    assert told["total_token_throughput"] == pytest.approx(REQUESTS * (TOKENS + 50) / seconds, rel=0.05)
-    assert told["request_throughput"] == pytest.approx(REQUESTS / seconds, rel=0.05)
+    # In the open loop the clock starts before the first request is due.
+    started = min(answer.received for answer in answers) - told.samples.start_ms[0] / 1000
+    seconds = max(answer.chunks[-1] for answer in answers) - started
+    assert told.figures.duration == pytest.approx(seconds, rel=0.05)
+    assert told.figures.output_throughput == pytest.approx(REQUESTS * TOKENS / seconds, rel=0.05)
+    assert told.figures.total_token_throughput == pytest.approx(REQUESTS * (TOKENS + 50) / seconds, rel=0.05)
+    assert told.figures.request_throughput == pytest.approx(REQUESTS / seconds, rel=0.05)
     # $3.60 an hour is a tenth of a cent a second.
-    assert told["usd_per_million_output_tokens"] == pytest.approx(0.001 * seconds / (REQUESTS * TOKENS) * 1e6, rel=0.05)
+    assert told.cost is not None
+    million = 0.001 * seconds / (REQUESTS * (TOKENS + 50)) * 1e6
+    assert told.cost.usd_per_million_total_tokens == pytest.approx(million, rel=0.05)
 
 
 def test_tokens_are_counted_by_usage_and_prompts_are_as_long_as_asked(
-    measured: tuple[PacedServer, dict[str, Any]],
+    measured: tuple[PacedServer, Measurement],
 ) -> None:
     _, told = measured
-    assert told["total_output_tokens"] == REQUESTS * TOKENS
-    assert told["total_input_tokens"] == REQUESTS * 50
-    assert told["schema_version"] == 1
-    assert told["model"] == MODEL
-    assert [request["output_tokens"] for request in told["per_request"]] == [TOKENS] * REQUESTS
+    assert told.figures.total_output_tokens == REQUESTS * TOKENS
+    assert told.figures.total_input_tokens == REQUESTS * 50
+    assert told.samples.output_tokens == (TOKENS,) * REQUESTS
+    assert sum(told.timeline.tokens) == pytest.approx(REQUESTS * TOKENS, abs=1)
 
 
-def test_no_more_at_once_than_asked(measured: tuple[PacedServer, dict[str, Any]]) -> None:
-    server, _ = measured
+def test_the_load_is_what_was_asked(measured: tuple[PacedServer, Measurement]) -> None:
+    server, told = measured
     answers = server.sent[3:]
     at_once = [sum(other.received <= answer.received < other.chunks[-1] for other in answers) for answer in answers]
-    assert max(at_once) == CONCURRENCY
+    if told.load.mode == "closed":
+        assert max(at_once) == CONCURRENCY
+    else:
+        assert [round(start) for start in told.samples.start_ms] == [
+            round(due * 1000) for due in arrival_times(25.0, requests=REQUESTS, duration_seconds=None)
+        ]

@@ -2,9 +2,9 @@
 
 import asyncio
 import datetime
-import json
 import socket
 import ssl
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -15,21 +15,23 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from smoke_tests.benchmark.__main__ import main
-from smoke_tests.benchmark.closed_loop import ClosedLoop, Progress, Run
+from smoke_tests.benchmark.calibration import calibrate
+from smoke_tests.benchmark.load import LoadRun, Progress, Run
+from smoke_tests.benchmark.record import Lengths
 from smoke_tests.benchmark.stream_client import Endpoint
-from smoke_tests.benchmark.workload import Workload, calibrate
+from smoke_tests.benchmark.workload import TokenScale, Workload
 from smoke_tests.errors import TargetError
 from smoke_tests.target import Target
 from tests.smoke_tests.fake_openai_server import KEY, MODEL, FakeOpenAIServer, serving
 from tests.smoke_tests.paced_server import PacedServer, paced
 
-WORKLOAD = Workload(MODEL, "chat", prompt_tokens=20, prompt_words=16, max_tokens=4, ignore_eos=True)
+WORKLOAD = Workload(MODEL, "chat", Lengths(low=20, high=20), Lengths(low=4, high=4))
 
 
 def load(endpoint: str, requests: int = 4, timeout_seconds: float = 10.0, key: str | None = KEY, **options: Any) -> Run:
     sender = Endpoint(endpoint, key)
     messages = [sender.message(WORKLOAD.path, WORKLOAD.body(number)) for number in range(requests)]
-    return asyncio.run(ClosedLoop(sender, messages, 2, timeout_seconds, **options).run())
+    return asyncio.run(LoadRun(sender, timeout_seconds, **options).closed(messages, 2))
 
 
 def kinds(run: Run) -> set[str]:
@@ -97,7 +99,7 @@ def test_a_server_that_breaks_off_is_counted(answer: bytes, kind: str) -> None:
         async with await asyncio.start_server(break_off, "127.0.0.1", 0) as server:
             sender = Endpoint(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", None)
             messages = [sender.message("/", b"{}")] * 4
-            return await ClosedLoop(sender, messages, 2, 10.0).run()
+            return await LoadRun(sender, 10.0).closed(messages, 2)
 
     assert kinds(asyncio.run(serve_and_load())) == {kind}
 
@@ -110,18 +112,11 @@ def test_one_connection_each_serves_all_requests() -> None:
 
 
 def test_progress_tells_tokens_while_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("smoke_tests.benchmark.closed_loop.PROGRESS_SECONDS", 0.01)
+    monkeypatch.setattr("smoke_tests.benchmark.load.PROGRESS_SECONDS", 0.01)
     seen: list[Progress] = []
     with paced(PacedServer(ttft_seconds=0.03, gap_seconds=0.02)) as server:
         load(server.endpoint, requests=2, on_progress=seen.append)
     assert any(progress.running == 2 and 0 < progress.token_chunks < 8 for progress in seen)
-
-
-def test_prompts_differ_and_come_again_with_the_seed() -> None:
-    bodies = {WORKLOAD.body(number) for number in range(20)}
-    assert len(bodies) == 20
-    assert WORKLOAD.body(3) in bodies
-    assert json.loads(WORKLOAD.body(3))["stream_options"] == {"include_usage": True}
 
 
 @pytest.mark.parametrize("api", ["chat", "completions"])
@@ -129,15 +124,15 @@ def test_prompts_differ_and_come_again_with_the_seed() -> None:
 def test_calibration_finds_prompt_length_and_ignore_eos(api: str, refuses: bool) -> None:
     with serving(FakeOpenAIServer()) as server:
         server.refuse_ignore_eos = refuses
-        workload = calibrate(Target(server.endpoint, KEY, MODEL), api, prompt_tokens=77, max_tokens=5, seed=1)
+        workload = calibrate(Target(server.endpoint, KEY, MODEL), Workload(MODEL, api, Lengths(low=77, high=77), None))
     assert workload.ignore_eos is not refuses
     # The fake server's template takes four tokens, and a word is one.
-    assert workload.prompt_words == (73 if api == "chat" else 77)
+    assert workload.scale == TokenScale(1.0, 4.0 if api == "chat" else 0.0)
 
 
 def test_an_endpoint_that_refuses_the_probe_is_one_line() -> None:
     with serving(FakeOpenAIServer()) as server, pytest.raises(TargetError, match="HTTP 404: no such model: other"):
-        calibrate(Target(server.endpoint, KEY, "other"), "chat", 10, 5, 0)
+        calibrate(Target(server.endpoint, KEY, "other"), replace(WORKLOAD, model="other"))
 
 
 def test_a_failed_request_makes_the_command_fail(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -145,6 +140,7 @@ def test_a_failed_request_makes_the_command_fail(tmp_path: Path, capsys: pytest.
     key_file.write_text(KEY)
     arguments = ["--api-key-file", str(key_file), "--requests", "6", "--concurrency", "3", "--max-tokens", "4"]
     with serving(FakeOpenAIServer("drops_done")) as server:
+        arguments += ["--warmup", "0"]
         assert main(["--endpoint", server.endpoint, *arguments]) == 1
         assert "failed: cut_short x 6" in capsys.readouterr().out
         key_file.write_text("sk-wrong")

@@ -1,7 +1,8 @@
 """The formulas, with times made up so that the right answer is known by hand."""
 
+import functools
 import json
-import math
+import statistics
 from dataclasses import replace
 from itertools import pairwise
 
@@ -9,13 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smoke_tests.benchmark.closed_loop import Run
-from smoke_tests.benchmark.figures import client_share, cost, failures, figures, percentile, spread_ms
-from smoke_tests.benchmark.report import SCHEMA_VERSION, report, table
+from smoke_tests.benchmark.figures import client_share, failures, figures, percentile, samples, spread_ms, timeline
+from smoke_tests.benchmark.load import Run
+from smoke_tests.benchmark.record import Failure
 from smoke_tests.benchmark.stream_client import Response
 from smoke_tests.benchmark.timeline import RequestResult, Timeline
-from smoke_tests.benchmark.workload import Workload
-from smoke_tests.target import Target
 
 STREAM = Response(status=200, content_type="text/event-stream; charset=utf-8")
 GOOD = RequestResult(0.0, 1.0, 0.1, 0.9, (0.2, 0.6), prompt_tokens=100, output_tokens=5)
@@ -129,44 +128,98 @@ def test_figures_are_vllm_benchs() -> None:
     slow = replace(GOOD, ttft_seconds=0.3, latency_seconds=1.9, gaps_seconds=(0.8, 0.8), output_tokens=3)
     failed = RequestResult(0.0, 9.0, failure="http_500", detail="x")
     told = figures(Run([GOOD, slow, failed, failed], duration_seconds=4.0))
-    assert (told["completed"], told["failed"], told["success_rate"]) == (2, 2, 0.5)
-    assert (told["total_input_tokens"], told["total_output_tokens"]) == (200, 8)
-    assert (told["request_throughput"], told["output_throughput"], told["total_token_throughput"]) == (0.5, 2.0, 52.0)
-    assert told["mean_ttft_ms"] == pytest.approx(200)
-    assert told["std_ttft_ms"] == pytest.approx(100)
+    assert (told.completed, told.failed, told.success_rate) == (2, 2, 0.5)
+    assert (told.total_input_tokens, told.total_output_tokens) == (200, 8)
+    assert (told.request_throughput, told.output_throughput, told.total_token_throughput) == (0.5, 2.0, 52.0)
+    assert told.mean_ttft_ms == pytest.approx(200)
+    assert told.std_ttft_ms == pytest.approx(100)
     # 0.8 s over 4 tokens after the first, and 1.6 s over 2.
-    assert told["median_tpot_ms"] == pytest.approx(500)
-    assert told["p99_tpot_ms"] == pytest.approx(200 + 0.99 * 600)
+    assert told.median_tpot_ms == pytest.approx(500)
+    assert told.p99_tpot_ms == pytest.approx(200 + 0.99 * 600)
     # The gaps of all requests together: 0.2, 0.6, 0.8, 0.8
-    assert told["mean_itl_ms"] == pytest.approx(600)
-    assert told["median_itl_ms"] == pytest.approx(700)
-    assert told["median_e2el_ms"] == told["p50_latency_ms"] == pytest.approx(1400)
-    assert told["p90_e2el_ms"] == pytest.approx(1800)
-    assert told["p99_e2el_ms"] == told["p99_latency_ms"] == pytest.approx(1890)
-    assert told["mean_e2el_ms"] == told["avg_latency_ms"] == pytest.approx(1400)
-    assert told["tps"] == 2.0
+    assert told.mean_itl_ms == pytest.approx(600)
+    assert told.median_itl_ms == pytest.approx(700)
+    assert told.median_e2el_ms == told.p50_latency_ms == pytest.approx(1400)
+    assert told.p90_e2el_ms == pytest.approx(1800)
+    assert told.p99_e2el_ms == told.p99_latency_ms == pytest.approx(1890)
+    assert told.mean_e2el_ms == told.avg_latency_ms == pytest.approx(1400)
+    assert told.tps == 2.0
 
 
 def test_one_token_has_no_time_per_output_token() -> None:
     told = figures(Run([replace(GOOD, output_tokens=1, gaps_seconds=())], duration_seconds=1.0))
-    assert told["mean_tpot_ms"] is None
-    assert told["mean_itl_ms"] is None
-    assert told["mean_ttft_ms"] == pytest.approx(100)
+    assert told.mean_tpot_ms is None
+    assert told.mean_itl_ms is None
+    assert told.mean_ttft_ms == pytest.approx(100)
 
 
-def test_a_million_tokens_cost_what_the_hour_costs() -> None:
-    # 1,000 tokens a second are 3.6 million an hour: at $7.20 an hour, $2 a million.
-    run_figures = {"duration": 10.0, "total_output_tokens": 10_000, "total_input_tokens": 30_000}
-    assert cost(run_figures, 7.2) == pytest.approx(
-        {
-            "usd_per_hour": 7.2,
-            "usd_per_million_output_tokens": 2.0,
-            "usd_per_million_input_tokens": 2.0 / 3,
-            "usd_per_million_total_tokens": 0.5,
-        }
+def test_goodput_counts_what_kept_every_limit() -> None:
+    slow = replace(GOOD, ttft_seconds=0.3)
+    # (0.9 - 0.1) / 4 is 200 ms a token, (0.9 - 0.3) / 4 is 150 ms.
+    run = Run([GOOD, slow, replace(GOOD, failure="timeout")], duration_seconds=2.0)
+    assert figures(run).request_goodput is None
+    for slos, kept in (({"ttft": 100}, 1), ({"ttft": 300, "tpot": 199}, 1), ({"e2el": 899}, 0), ({"tpot": 201}, 2)):
+        assert figures(run, slos).request_goodput == kept / 2
+
+
+finite = st.floats(0, 1e4)
+
+
+@st.composite
+def results(draw: st.DrawFn) -> RequestResult:
+    ttft = draw(finite)
+    return RequestResult(
+        started_seconds=draw(finite),
+        ended_seconds=draw(finite),
+        ttft_seconds=ttft,
+        latency_seconds=ttft + draw(finite),
+        gaps_seconds=tuple(draw(st.lists(finite, max_size=4))),
+        prompt_tokens=draw(st.integers(1, 1000)),
+        output_tokens=draw(st.integers(1, 1000)),
+        failure=draw(st.sampled_from(["", "", "timeout"])),
     )
-    assert set(cost(run_figures, None).values()) == {None}
-    assert cost(run_figures | {"total_output_tokens": 0}, 7.2)["usd_per_million_output_tokens"] is None
+
+
+@given(st.lists(results(), min_size=1, max_size=12), st.floats(0.1, 100))
+def test_figures_are_those_of_the_statistics_module(requests: list[RequestResult], duration: float) -> None:
+    told = figures(Run(requests, duration_seconds=duration), {"ttft": 5e6})
+    good = [request for request in requests if not request.failure]
+    assert told.completed + told.failed == len(requests)
+    assert told.success_rate == len(good) / len(requests)
+    assert told.output_throughput * duration == pytest.approx(sum(request.output_tokens for request in good))
+    times = {
+        "ttft": [request.ttft_seconds for request in good],
+        "e2el": [request.latency_seconds for request in good],
+        "itl": [gap for request in good for gap in request.gaps_seconds],
+    }
+    for name, seconds in times.items():
+        if not seconds:
+            assert getattr(told, f"mean_{name}_ms") is None
+            continue
+        close = functools.partial(pytest.approx, rel=1e-6, abs=1e-6)
+        assert getattr(told, f"mean_{name}_ms") == close(statistics.fmean(seconds) * 1000)
+        assert getattr(told, f"median_{name}_ms") == close(statistics.median(seconds) * 1000)
+        assert getattr(told, f"std_{name}_ms") == close(statistics.pstdev(seconds) * 1000)
+        if len(seconds) > 1:
+            ninetieth = statistics.quantiles(seconds, n=10, method="inclusive")[-1]
+            assert getattr(told, f"p90_{name}_ms") == close(ninetieth * 1000)
+
+
+def test_tokens_are_told_by_the_time_of_their_arrival() -> None:
+    run = Run([GOOD, GOOD], duration_seconds=100.0)
+    run.token_chunks.update({0: 2, 4: 2, 999: 1})
+    told = timeline(run)
+    # Ten tokens in five chunks; a thousand buckets of 0.1 s become two hundred of 0.5 s.
+    assert told.bucket_seconds == 0.5
+    assert (len(told.tokens), told.tokens[0], told.tokens[-1], sum(told.tokens)) == (200, 8.0, 2.0, 10.0)
+
+
+def test_samples_are_in_the_order_of_sending() -> None:
+    late = RequestResult(5.0, 6.0, failure="timeout", detail="slow")
+    told = samples(Run([late, GOOD], duration_seconds=6.0))
+    assert told.start_ms == (0.0, 5000.0)
+    assert told.ttft_ms == (100.0, None)
+    assert told.failure == ("", "timeout")
 
 
 @pytest.mark.parametrize(
@@ -175,30 +228,14 @@ def test_a_million_tokens_cost_what_the_hour_costs() -> None:
 )
 def test_a_client_that_is_the_bottleneck_says_so(cpu_seconds: float, lag_seconds: float, warning: str) -> None:
     run = Run([GOOD], duration_seconds=1.0, client_cpu_seconds=cpu_seconds, loop_lag_seconds=[lag_seconds] * 10)
-    assert warning in client_share(run)["warning"]
-    assert bool(client_share(run)["warning"]) == bool(warning)
+    assert warning in client_share(run).warning
+    assert bool(client_share(run).warning) == bool(warning)
 
 
 def test_failures_are_counted_by_kind() -> None:
     broken = [RequestResult(0, 1, failure="http_503", detail=f"detail {number}") for number in range(3)]
     run = Run([GOOD, *broken, RequestResult(0, 1, failure="timeout", detail="slow")], duration_seconds=1.0)
     assert failures(run) == {
-        "http_503": {"count": 3, "example": "detail 0"},
-        "timeout": {"count": 1, "example": "slow"},
+        "http_503": Failure(count=3, example="detail 0"),
+        "timeout": Failure(count=1, example="slow"),
     }
-
-
-@pytest.mark.parametrize(
-    "results", [[GOOD, GOOD], [RequestResult(0, 1, failure="timeout", detail="slow")]], ids=["good", "none"]
-)
-def test_a_report_is_json_and_a_table(results: list[RequestResult]) -> None:
-    workload = Workload("m", "chat", 100, 90, 5, ignore_eos=False)
-    target = Target("http://a", "sk-secret", "m", gpu="a10g", usd_per_hour=1.0)
-    told = report(Run(results, 2.0, 0.1, [0.001]), target, workload, 10, 1, 1.0)
-    text = json.dumps(told, allow_nan=False) + table(told)
-    assert told["schema_version"] == SCHEMA_VERSION
-    assert "sk-secret" not in text
-    assert "1 x a10g" in text
-    assert "ended by the model" in text
-    assert ("failed: timeout x 1: slow" in text) == bool(told["failed"])
-    assert not any(isinstance(value, float) and math.isnan(value) for value in told.values())
