@@ -1,0 +1,129 @@
+"""Command line: `python -m smoke_tests.teardown --stack dev [--fix]`."""
+
+import argparse
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+import boto3
+from botocore.exceptions import BotoCoreError
+
+from smoke_tests.errors import TargetError
+from smoke_tests.progress import ProgressLine
+from smoke_tests.teardown.identity import PROJECT, Identity
+from smoke_tests.teardown.removal import Refused, condemned, remove
+from smoke_tests.teardown.report import LEFT, as_json, as_text, exit_code, warnings
+from smoke_tests.teardown.sweep import Sweeper
+
+ROOT = Path(__file__).resolve().parents[2]
+UNUSABLE = 2
+
+
+def main(arguments: list[str] | None = None, *, root: Path = ROOT) -> int:
+    """Sweep, and with --fix delete.
+
+    Returns:
+        0: nothing is left; 1: something is; 2: AWS cannot be asked; 3: nothing was found, but not all could be checked.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        session = boto3.Session(profile_name=options.profile)
+        identity = Identity(options.stack, options.project)
+        region = options.region or find_region(options.stack, root, session)
+        sweeper = Sweeper(identity, region, session, _Progress(options), other_regions=not options.this_region_only)
+        return _run(options, sweeper)
+    except (TargetError, BotoCoreError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return UNUSABLE
+
+
+def find_region(stack: str, root: Path, session: boto3.Session) -> str:
+    """Where a stack is: what its stack file says, else the environment or the profile.
+
+    Raises:
+        TargetError: nobody says. A guess would prove an empty region clean.
+    """
+    path = root / f"Pulumi.{stack}.yaml"
+    told = (
+        re.search(r"^\s+aws:region:\s*[\"']?([a-z0-9-]+)", path.read_text(), re.MULTILINE) if path.is_file() else None
+    )
+    region = (told and told[1]) or os.environ.get("AWS_REGION") or session.region_name
+    if not region:
+        raise TargetError(f"where is stack {stack}? Neither {path.name} nor AWS_REGION says; give --region us-east-1")
+    return region
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m smoke_tests.teardown",
+        description="Is anything of this stack left in AWS, and what does it cost? Needs neither Pulumi nor its state.",
+        epilog="exit code 0: nothing is left; 1: something is; 2: AWS cannot be asked; 3: not all could be checked",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--stack", required=True, help="name of the Pulumi stack")
+    parser.add_argument("--project", default=PROJECT, help=f"Pulumi project, as in the tag Project (default {PROJECT})")
+    parser.add_argument("--region", help="where it is (default: the stack file's aws:region, else the environment's)")
+    parser.add_argument("--profile", help="AWS profile (default: the environment's)")
+    parser.add_argument("--this-region-only", action="store_true", help="do not search the account's other regions")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
+    parser.add_argument("--fix", action="store_true", help="delete what is left, after you typed the stack's name")
+    parser.add_argument("--include-kept", action="store_true", help="with --fix: delete what protect kept, too")
+    parser.add_argument("--yes", action="store_true", help="with --fix: do not ask; for programs")
+    parser.add_argument(
+        "--timeout-minutes", type=float, default=30, metavar="M", help="with --fix: how long (default 30)"
+    )
+    return parser
+
+
+class _Progress:
+    """Progress on stderr: one line rewritten on a terminal, a line a kind elsewhere."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._quiet = bool(options.quiet)
+        self._line = ProgressLine(interval_seconds=None)
+
+    def __call__(self, text: str) -> None:
+        if self._quiet:
+            return
+        if sys.stderr.isatty() and text.endswith(": none"):
+            self._line.update(text)
+        else:
+            self._line.close()
+            print(text, file=sys.stderr, flush=True)
+
+
+def _run(options: argparse.Namespace, sweeper: Sweeper) -> int:
+    tell = _Progress(options)
+    sweep = sweeper.sweep()
+    doomed = condemned(sweep, include_kept=options.include_kept)
+    refused: list[Refused] = []
+    if options.fix and doomed:
+        if not options.yes:
+            print(as_text(sweep), file=sys.stderr)
+            if not _confirmed(options.stack, len(doomed)):
+                print("error: not confirmed; nothing was deleted", file=sys.stderr)
+                return LEFT
+        for text in warnings(sweep):
+            tell(f"warning: {text}")
+        timeout = options.timeout_minutes * 60
+        sweep, refused = remove(sweeper, sweep, tell, include_kept=options.include_kept, timeout_seconds=timeout)
+    print(json.dumps(as_json(sweep, refused), indent=2) if options.json else as_text(sweep, refused))
+    return exit_code(sweep)
+
+
+def _confirmed(stack: str, count: int) -> bool:
+    print(f"\nType the stack's name ({stack}) to delete these {count}: ", end="", file=sys.stderr, flush=True)
+    try:
+        return input() == stack
+    except EOFError:
+        return False
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,108 @@
+"""What belongs to a stack: decided by its tags, and by its name only where there are no tags."""
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+PROJECT = "vllm-endpoint"
+LONGEST_PREFIX = 20
+KEPT_TAG = "KeptAtDestroy"
+"""Tag of what `protect` keeps on purpose; its value is `true`."""
+
+SUFFIX = "[0-9a-f]{7}"  # what Pulumi ends a name with
+BALANCER = f"(?:int|pub)-{SUFFIX}"
+GROUP = f"gpu-{SUFFIX}"
+ALARMS = "alarm-(?:no-replica|no-wake|idle-instances|errors|queue-full|no-gateway|weights-slow|burst-credits)|scaling-(?:idle|stuck)"
+# What may follow `vllm-<stack>-` in a name, by kind. Exact and not just a beginning: `vllm-dev-eu-gpu-1a2b3c4` begins
+# with `vllm-dev-`, too, and is the group of another stack.
+ENDINGS: Mapping[str, str] = {
+    "alarm": f"(?:{ALARMS})-{SUFFIX}",
+    "Auto Scaling group": GROUP,
+    "budget": f"budget-{SUFFIX}",
+    "capacity provider": GROUP,
+    "dashboard": GROUP,
+    "ECR repository": f"image-{SUFFIX}",
+    "ECS cluster": GROUP,
+    "IAM role": f"(?:role-(?:engine-task|engine-exec|fetch-task|gateway-task|gateway-exec|instance)|budget-(?:switch|watch)|ttl|flow|fetch)-{SUFFIX}",
+    "instance profile": GROUP,
+    "Lambda function": f"budget-{SUFFIX}",
+    "launch template": GROUP,
+    "load balancer": BALANCER,
+    "log group": f"logs-(?:engine|gateway|network)-{SUFFIX}",
+    "S3 bucket": f"access-{SUFFIX}",
+    "schedule group": f"(?:ttl|budget|fetch)-{SUFFIX}",
+    "secret": f"secret-(?:api-keys|hub-token)-{SUFFIX}",
+    "security group": f"sg-(?:load-balancer|gateway|engine|instance|weights)-{SUFFIX}",
+    "SNS topic": f"alarm-{SUFFIX}",
+    "target group": BALANCER,
+    "task definition": "engine|gateway|fetch",
+    "web ACL": f"firewall-{SUFFIX}",
+}
+# Names in which AWS itself, or a rule of a service, puts something before or after; {prefix} is `vllm-<stack>`.
+WHOLE: Mapping[str, tuple[str, ...]] = {
+    "alarm": (rf"TargetTracking-(?:service/)?{{prefix}}-{GROUP}(?:/.*|-Alarm(?:High|Low)-.*)",),
+    "Cloud Map namespace": (r"{prefix}\.internal",),
+    "DNS record": (rf"(?:dualstack\.)?(?:internal-)?{{prefix}}-{BALANCER}-\d+\..*",),
+    "ECR repository": (r"{prefix}/.+",),
+    "hosted zone": (r"{prefix}\.internal\.?",),
+    "log group": (
+        rf"/aws/lambda/{{prefix}}-budget-{SUFFIX}",
+        rf"/aws/ecs/containerinsights/{{prefix}}-{GROUP}/performance",
+    ),
+    "pull-through cache": (r"{prefix}",),
+    "scalable target": (rf"service/{{prefix}}-{GROUP}/.+",),
+}
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A Pulumi stack of a project, as its resources in AWS are called and tagged."""
+
+    stack: str
+    project: str = PROJECT
+
+    @property
+    def prefix(self) -> str:
+        """What the name of every resource begins with."""
+        return _bounded(f"vllm-{self.stack}")
+
+    def claims(self, kind: str, name: str, tags: Mapping[str, str]) -> str:
+        """Why something belongs to the stack: `tag`, `name`, or an empty string where it does not.
+
+        Tags decide: what says Project or Stack and does not say exactly these two is somebody else's, whatever its
+        name. A name counts only without these tags, only of the project whose names these are, and only as a whole.
+        """
+        if "Project" in tags or "Stack" in tags:
+            mine = (tags.get("Project"), tags.get("Stack")) == (self.project, self.stack)
+            return "tag" if mine else ""
+        return "name" if self.named(kind, name) else ""
+
+    def named(self, kind: str, name: str) -> bool:
+        """Whether only this stack can have given something this name."""
+        if self.project != PROJECT:
+            return False
+        patterns = [pattern.replace("{prefix}", re.escape(self.prefix)) for pattern in WHOLE.get(kind, ())]
+        if kind in ENDINGS:
+            patterns.append(f"{re.escape(self.prefix)}-(?:{ENDINGS[kind]})")
+        return any(re.fullmatch(pattern, name) for pattern in patterns)
+
+
+def _bounded(text: str) -> str:
+    """As the program shortens a stack's name; a test holds the two equal."""
+    clean = re.sub(r"-+", "-", re.sub(r"[^a-z0-9]", "-", text.lower())).strip("-")
+    if clean == text and len(clean) <= LONGEST_PREFIX:
+        return clean
+    digest = hashlib.sha256(text.encode()).hexdigest()[:5]
+    return f"{clean[: LONGEST_PREFIX - 6].rstrip('-')}-{digest}"
+
+
+def tags_of(tags: Iterable[Mapping[str, Any]] | Mapping[str, str] | None) -> dict[str, str]:
+    """Tags as a mapping, from whichever of its spellings a service answers in."""
+    if not tags:
+        return {}
+    if isinstance(tags, Mapping):
+        return dict(tags)
+    pairs = ({key.lower(): value for key, value in tag.items()} for tag in tags)
+    return {pair.get("key", pair.get("tagkey", "")): pair.get("value", pair.get("tagvalue", "")) for pair in pairs}

@@ -1,0 +1,51 @@
+"""Every kind of resource that a stack makes, in the order in which they can be deleted."""
+
+from collections.abc import Iterator
+
+from smoke_tests.teardown import compute, containers, edge, network, rights, storage, watching
+from smoke_tests.teardown.identity import tags_of
+from smoke_tests.teardown.items import Item, Kind
+from smoke_tests.teardown.look import Look, matches, present
+
+# First what would start something again, then what bills by the hour, then what holds on to something else.
+ORDER = (
+    "schedule group", "Lambda function", "Auto Scaling group", "EC2 instance", "scalable target", "ECS service",
+    "ECS task", "DNS record", "load balancer", "target group", "web ACL", "certificate", "NAT gateway",
+    "EFS mount target", "EFS access point", "EFS file system", "VPC endpoint", "ECS cluster", "capacity provider",
+    "task definition", "launch template", "EBS volume", "machine image", "EBS snapshot", "Elastic IP",
+    "Cloud Map namespace", "hosted zone", "network interface", "security group", "flow log", "subnet", "route table",
+    "internet gateway", "VPC", "pull-through cache", "ECR repository", "budget", "alarm", "dashboard", "SNS topic",
+    "log group", "S3 bucket", "secret", "KMS key", "instance profile", "IAM role", "IAM policy", "other",
+)  # fmt: skip
+
+
+def search_by_tag(look: Look) -> None:
+    """Fill `look.tagged` with what carries exactly the stack's two tags."""
+    wanted = {"Project": look.identity.project, "Stack": look.identity.stack}
+    filters = [{"Key": key, "Values": [value]} for key, value in wanted.items()]
+    for found in look.pages("resourcegroupstaggingapi", "get_resources", "ResourceTagMappingList", TagFilters=filters):
+        tags = tags_of(found.get("Tags"))
+        if all(tags.get(key) == value for key, value in wanted.items()):
+            look.tagged[found["ResourceARN"]] = tags
+
+
+def _others(look: Look) -> Iterator[Item]:
+    """What carries the tags and is of a kind that none of the others looks for: added to the stack by hand, or new."""
+    known = [form for kind in KINDS for form in kind.arns]
+    for arn, tags in sorted(look.tagged.items()):
+        if not any(matches(arn, form) for form in known):
+            yield from present(look.item("other", arn, arn, tags, usd_per_hour=None, note="price not known"))
+
+
+def _cannot(_look: Look, item: Item) -> None:
+    raise RuntimeError(f"delete it by hand: {item.identifier}")
+
+
+_ALL = {
+    kind.title: kind
+    for kind in (
+        *compute.KINDS, *network.KINDS, *edge.KINDS, *containers.KINDS, *storage.KINDS, *watching.KINDS, *rights.KINDS,
+        Kind("other", _others, _cannot),
+    )
+}  # fmt: skip
+KINDS: tuple[Kind, ...] = tuple(_ALL[title] for title in ORDER)

@@ -1,0 +1,163 @@
+"""One region of an account, as a sweep sees it."""
+
+import functools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from smoke_tests.teardown.identity import KEPT_TAG, Identity, tags_of
+from smoke_tests.teardown.items import Item, State
+
+GLOBAL = "global"
+_CONFIG = Config(connect_timeout=5, read_timeout=30, retries={"mode": "standard", "max_attempts": 5})
+_DENIED = ("AccessDenied", "Unauthorized", "NotAuthorized", "Forbidden", "AuthorizationError", "SubscriptionRequired")
+
+
+@dataclass(eq=False)
+class Look:
+    """Asks AWS about one stack in one region.
+
+    Attributes:
+        identity: the stack.
+        region: where.
+        account_id: twelve digits.
+        session: credentials.
+        tagged: ARN -> tags of whatever carries the stack's two tags; filled by the search by tag.
+    """
+
+    identity: Identity
+    region: str
+    account_id: str
+    session: boto3.Session
+    tagged: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    @functools.cache  # noqa: B019 - a Look lives as long as its sweep
+    def client(self, service: str, region: str = "") -> Any:
+        """A client of one service in this region, or another."""
+        return self.session.client(service, region_name=region or self.region, config=_CONFIG)  # type: ignore[call-overload]
+
+    @property
+    def partition(self) -> str:
+        """aws, aws-us-gov or aws-cn."""
+        return self.session.get_partition_for_region(self.region)
+
+    def pages(self, service: str, operation: str, key: str, **parameters: Any) -> Iterator[Any]:
+        """Every entry under `key` of a listing, over all of its pages."""
+        client = self.client(service)
+        if client.can_paginate(operation):
+            for page in client.get_paginator(operation).paginate(**parameters):
+                yield from page.get(key) or ()
+        else:
+            yield from getattr(client, operation)(**parameters).get(key) or ()
+
+    def item(
+        self,
+        kind: str,
+        identifier: str,
+        name: str = "",
+        tags: Mapping[str, str] | Any = None,
+        *,
+        usd_per_hour: float | None = 0.0,
+        part_of: str = "",
+        going: bool = False,
+        everywhere: bool = False,
+        note: str = "",
+    ) -> Item | None:
+        """What was found, or None where it does not belong to the stack.
+
+        Args:
+            kind: as in `KINDS`.
+            identifier: for the API.
+            name: for a person, and for the search by name; empty: the identifier.
+            tags: in any spelling.
+            usd_per_hour: at list price.
+            part_of: what of the stack it is a part of; then it is the stack's without tags or name of its own, unless
+                its tags say that it is somebody else's.
+            going: whether it is deleted already.
+            everywhere: whether it has no region.
+            note: for a person.
+        """
+        own = tags_of(tags)
+        why = self.identity.claims(kind, name or identifier, own)
+        if not why and part_of and "Project" not in own and "Stack" not in own:
+            why = f"part of {part_of}"
+        if not why:
+            return None
+        kept = own.get(KEPT_TAG) == "true"
+        state = State.GOING if going else State.KEPT if kept else State.LEFT
+        shown = name or own.get("Name") or identifier
+        region = GLOBAL if everywhere else self.region
+        return Item(kind, identifier, shown, region, 0.0 if going else usd_per_hour, why, state, note)
+
+    def arns(self, service: str, resource: str = "") -> list[str]:
+        """ARNs of the search by tag: of a service, and of one type of its resources."""
+        return [arn for arn in self.tagged if matches(arn, f"{service}:{resource}" if resource else service)]
+
+    @functools.cached_property
+    def security_group_ids(self) -> set[str]:
+        """The stack's security groups."""
+        groups = self.pages("ec2", "describe_security_groups", "SecurityGroups")
+        return {
+            g["GroupId"] for g in groups if self.item("security group", g["GroupId"], g["GroupName"], g.get("Tags"))
+        }
+
+    @functools.cached_property
+    def cluster_arns(self) -> list[str]:
+        """The stack's ECS clusters that are not deleted."""
+        found = []
+        arns = list(self.pages("ecs", "list_clusters", "clusterArns"))
+        for start in range(0, len(arns), 100):
+            described = self.client("ecs").describe_clusters(clusters=arns[start : start + 100], include=["TAGS"])
+            for cluster in described["clusters"]:
+                name, arn = cluster["clusterName"], cluster["clusterArn"]
+                if cluster["status"] != "INACTIVE" and self.item("ECS cluster", arn, name, cluster.get("tags")):
+                    found.append(arn)
+        return found
+
+
+def present(*items: Item | None) -> list[Item]:
+    """Those that belong to the stack."""
+    return [item for item in items if item is not None]
+
+
+def matches(arn: str, form: str) -> bool:
+    """Whether an ARN is of a `service` or a `service:type`."""
+    parts = arn.split(":", 5)
+    if len(parts) < 6:
+        return False
+    service, separator, resource = form.partition(":")
+    kind = parts[5].replace("/", ":").split(":", 1)[0]
+    return parts[2] == service and (not separator or kind == resource)
+
+
+def code_of(error: Exception) -> str:
+    """AWS's code of an error, or the exception's name."""
+    if isinstance(error, ClientError):
+        return str(error.response.get("Error", {}).get("Code", "refused"))
+    return type(error).__name__
+
+
+def is_denied(error: Exception) -> bool:
+    """Whether the caller may not do what was asked."""
+    return isinstance(error, ClientError) and any(word in code_of(error) for word in _DENIED)
+
+
+def is_gone(error: Exception) -> bool:
+    """Whether what was asked for does not exist."""
+    code = code_of(error)
+    return isinstance(error, ClientError) and (
+        "NotFound" in code
+        or code.startswith(("NoSuch", "NotSuch"))
+        or code.endswith((".NotExist", "DoesNotExist"))
+        or code in ("404", "RepositoryNotFoundException", "NonExistentResource")
+    )
+
+
+def message_of(error: Exception) -> str:
+    """One line of what AWS said."""
+    detail = error.response.get("Error", {}).get("Message", "") if isinstance(error, ClientError) else str(error)
+    return " ".join(f"{code_of(error)}: {detail}".split())[:300]

@@ -1,0 +1,102 @@
+"""Deleting what is left, again and again until nothing holds on to anything else."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from smoke_tests.teardown.items import Item, State
+from smoke_tests.teardown.kinds import KINDS
+from smoke_tests.teardown.look import is_denied, is_gone, message_of
+from smoke_tests.teardown.sweep import Sweep, Sweeper, Tell
+
+PAUSE_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Refused:
+    """What could not be deleted, and what AWS said."""
+
+    item: Item
+    reason: str
+
+
+def condemned(sweep: Sweep, *, include_kept: bool) -> list[Item]:
+    """What a removal deletes, in its order: what is left, and on request what was kept on purpose."""
+    return [item for item in sweep.items if item.state is State.LEFT or (include_kept and item.state is State.KEPT)]
+
+
+def remove(
+    sweeper: Sweeper,
+    sweep: Sweep,
+    tell: Tell,
+    *,
+    include_kept: bool,
+    timeout_seconds: float,
+    pause: Callable[[float], object] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> tuple[Sweep, list[Refused]]:
+    """Delete, and look again until nothing is left, the time is over, or only what is forbidden remains.
+
+    Args:
+        sweeper: looks again.
+        sweep: what to delete.
+        tell: takes one line a deletion.
+        include_kept: whether what was kept on purpose goes too.
+        timeout_seconds: how long; an instance takes minutes to end, and its network cannot go before.
+        pause: waits, in seconds.
+        clock: monotonic seconds.
+
+    Returns:
+        What a last sweep found, and why what is in it could not be deleted.
+    """
+    deadline = clock() + timeout_seconds
+    while True:
+        refused = _rounds(sweeper, condemned(sweep, include_kept=include_kept), tell, deadline, pause, clock)
+        sweep = sweeper.sweep()
+        again = condemned(sweep, include_kept=include_kept)
+        forbidden = {one.item.identifier for one in refused}
+        if not again or clock() >= deadline or all(item.identifier in forbidden for item in again):
+            known = {one.item.identifier: one for one in refused}
+            return sweep, [known.get(i.identifier, Refused(i, "it is still there")) for i in again]
+        pause(PAUSE_SECONDS)
+
+
+def _rounds(
+    sweeper: Sweeper,
+    items: Sequence[Item],
+    tell: Tell,
+    deadline: float,
+    pause: Callable[[float], object],
+    clock: Callable[[], float],
+) -> list[Refused]:
+    """Go through all of them until none is left to try; what is in use is tried again."""
+    remove_by_kind = {kind.title: kind.remove for kind in KINDS}
+    waiting, refused = list(items), []
+    reasons: dict[str, str] = {}
+    while waiting:
+        still = []
+        for item in waiting:
+            try:
+                remove_by_kind[item.kind](sweeper.look_of(item), item)
+            except (ClientError, BotoCoreError, RuntimeError) as error:
+                if is_gone(error):
+                    tell(f"gone: {item.kind} {item.name}")
+                elif is_denied(error) or isinstance(error, RuntimeError):
+                    refused.append(Refused(item, message_of(error)))
+                    tell(f"refused: {item.kind} {item.name}: {message_of(error)}")
+                else:
+                    reasons[item.identifier] = message_of(error)
+                    still.append(item)
+            else:
+                tell(f"deleted: {item.kind} {item.name}")
+        if still and clock() >= deadline:
+            return refused + [Refused(item, reasons[item.identifier]) for item in still]
+        if still and len(still) == len(waiting):
+            tell(
+                f"{len(still)} wait for others to go, such as {still[0].kind} {still[0].name}: {reasons[still[0].identifier]}"
+            )
+            pause(PAUSE_SECONDS)
+        waiting = still
+    return refused

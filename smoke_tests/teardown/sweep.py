@@ -1,0 +1,146 @@
+"""The sweep: every kind, in every region where something of the stack may be. What could not be asked is said."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+
+from smoke_tests.errors import TargetError
+from smoke_tests.teardown.identity import Identity
+from smoke_tests.teardown.items import Item, Kind, State
+from smoke_tests.teardown.kinds import KINDS, search_by_tag
+from smoke_tests.teardown.look import GLOBAL, Look, is_denied, message_of
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class NotChecked:
+    """What could not be looked at, where, and why."""
+
+    what: str
+    region: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep found.
+
+    Attributes:
+        identity: the stack.
+        account_id: twelve digits.
+        regions: looked through kind by kind.
+        searched_regions: searched by tag alone.
+        items: in the order in which they can be deleted.
+        not_checked: what could not be looked at.
+    """
+
+    identity: Identity
+    account_id: str
+    regions: tuple[str, ...]
+    searched_regions: tuple[str, ...]
+    items: tuple[Item, ...]
+    not_checked: tuple[NotChecked, ...]
+
+    def of(self, state: State) -> list[Item]:
+        """Those in one state."""
+        return [item for item in self.items if item.state is state]
+
+
+class Sweeper:
+    """Looks for one stack's resources, as often as it is asked to.
+
+    Args:
+        identity: the stack.
+        region: where the stack is.
+        session: the caller's credentials.
+        tell: takes one line a kind that was looked at.
+        other_regions: whether the account's other regions are searched by tag, and swept where something is found.
+    """
+
+    def __init__(
+        self, identity: Identity, region: str, session: boto3.Session, tell: Tell, *, other_regions: bool = True
+    ) -> None:
+        self._identity, self._region, self._session, self._tell = identity, region, session, tell
+        self._other_regions = other_regions
+        self._looks: dict[str, Look] = {}
+        self._account_id = _account_id(session, region)
+
+    def sweep(self) -> Sweep:
+        """What there is now.
+
+        Raises:
+            TargetError: AWS cannot be asked at all.
+        """
+        self._looks = {self._region: self._look(self._region)}
+        missed: list[NotChecked] = []
+        self._search(self._looks[self._region], missed)
+        searched = self._find_other_regions(missed) if self._other_regions else []
+        found: list[Item] = []
+        for kind in KINDS:
+            for look in [self._looks[self._region]] if kind.everywhere else self._looks.values():
+                found += self._find(kind, look, missed)
+        return Sweep(
+            self._identity, self._account_id, tuple(self._looks), tuple(searched), tuple(found), tuple(missed)
+        )  # fmt: skip
+
+    def look_of(self, item: Item) -> Look:
+        """Where an item of the last sweep is."""
+        return self._looks[self._region if item.region == GLOBAL else item.region]
+
+    def _look(self, region: str) -> Look:
+        return Look(self._identity, region, self._account_id, self._session)
+
+    def _search(self, look: Look, missed: list[NotChecked]) -> None:
+        try:
+            search_by_tag(look)
+        except (ClientError, BotoCoreError) as error:
+            missed.append(NotChecked("search by tag", look.region, _reason(error, "tag:GetResources")))
+
+    def _find_other_regions(self, missed: list[NotChecked]) -> list[str]:
+        home = self._looks[self._region]
+        try:
+            regions = sorted(region["RegionName"] for region in home.pages("ec2", "describe_regions", "Regions"))
+        except (ClientError, BotoCoreError) as error:
+            missed.append(NotChecked("other regions", GLOBAL, _reason(error, "ec2:DescribeRegions")))
+            return []
+        searched = []
+        for region in regions:
+            if region == self._region:
+                continue
+            look = self._look(region)
+            self._search(look, missed)
+            searched.append(region)
+            if any(arn.split(":")[3] == region for arn in look.tagged):  # a bucket is told of wherever one asks
+                self._looks[region] = look
+        elsewhere = f"; found some in {', '.join(list(self._looks)[1:])}" if len(self._looks) > 1 else ""
+        self._tell(f"searched {len(searched)} other regions by tag{elsewhere}")
+        return searched
+
+    def _find(self, kind: Kind, look: Look, missed: list[NotChecked]) -> Sequence[Item]:
+        where = "" if kind.everywhere or len(self._looks) == 1 else f" in {look.region}"
+        try:
+            found = list(kind.find(look))
+        except Exception as error:  # whatever one service answers, the others are still asked
+            reason = _reason(error)
+            missed.append(NotChecked(kind.title, GLOBAL if kind.everywhere else look.region, reason))
+            self._tell(f"{kind.title}{where}: not checked: {reason}")
+            return ()
+        self._tell(f"{kind.title}{where}: {len(found) or 'none'}")
+        return found
+
+
+def _reason(error: Exception, permission: str = "") -> str:
+    allow = f" Allow {permission}" if permission and is_denied(error) else ""
+    return f"{message_of(error)}{allow}"
+
+
+def _account_id(session: boto3.Session, region: str) -> str:
+    try:
+        return str(session.client("sts", region_name=region).get_caller_identity()["Account"])
+    except (ClientError, BotoCoreError) as error:
+        raise TargetError(
+            f"AWS does not say whose account this is: {message_of(error)}. Sign in (aws sso login, AWS_PROFILE)"
+        ) from None

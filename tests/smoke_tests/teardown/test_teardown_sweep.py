@@ -1,0 +1,198 @@
+"""What a sweep tells of an emulated account: all that was planted, with its price, and nothing of a neighbour's."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError
+
+from smoke_tests.teardown import __main__ as command
+from smoke_tests.teardown import kinds
+from smoke_tests.teardown.identity import KEPT_TAG, Identity
+from smoke_tests.teardown.items import Kind, State
+from smoke_tests.teardown.look import Look
+from tests.smoke_tests.teardown.emulator import REGION
+from tests.smoke_tests.teardown.planted import Planted
+
+HOUR = 730
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, Any]]:
+    """Exit code and JSON of the command."""
+    code = command.main(["--stack", "dev", "--json", "--quiet", "--this-region-only", *arguments])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def identifiers(found: dict[str, Any]) -> dict[str, list[str]]:
+    listed: dict[str, list[str]] = {}
+    for entry in found["left"]:
+        listed.setdefault(entry["kind"], []).append(entry["identifier"])
+    return {kind: sorted(names) for kind, names in listed.items()}
+
+
+def test_planted_leftovers_are_found_with_their_price_and_neighbours_never(
+    aws: boto3.Session, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for neighbour in ("dev2", "dev-eu", "prod"):
+        Planted(aws, neighbour).everything()
+    Planted(aws, "dev", project="another-project").network()
+    mine = Planted(aws, "dev").everything()
+    code, found = told(capsys)
+    listed = identifiers(found)
+    # The group's own instance and its disk got their names from AWS.
+    assert len(listed.pop("EC2 instance")) == 1
+    volumes = listed.pop("EBS volume")
+    assert len(volumes) == 2
+    assert set(mine.identifiers.pop("EBS volume")) < set(volumes)
+    assert listed == {kind: sorted(names) for kind, names in mine.identifiers.items()}
+    assert len(listed) >= 15
+    prices = {entry["kind"]: entry["usd_per_hour"] for entry in found["left"]}
+    assert prices["EC2 instance"] == 1.006
+    assert prices["NAT gateway"] == 0.045
+    assert prices["Elastic IP"] == 0.005
+    assert prices["load balancer"] == 0.0225
+    assert prices["EBS snapshot"] == pytest.approx(100 * 0.05 / HOUR)
+    assert prices["secret"] == pytest.approx(0.40 / HOUR)
+    assert prices["web ACL"] == pytest.approx(5.00 / HOUR)
+    assert prices["VPC"] == prices["IAM role"] == 0
+    assert found["usd_per_hour_left"] == pytest.approx(sum(entry["usd_per_hour"] for entry in found["left"]), abs=1e-5)
+    assert (code, found["clean"], found["not_checked"]) == (1, False, [])
+
+
+def test_without_tags_what_has_a_name_is_found_by_it(aws: boto3.Session, capsys: pytest.CaptureFixture[str]) -> None:
+    for stack in ("dev", "dev-eu"):
+        Planted(aws, stack, tagged=False).everything()
+    _, found = told(capsys)
+    listed = identifiers(found)
+    assert not any("vllm-dev-eu" in name for names in listed.values() for name in names)
+    assert {
+        "Auto Scaling group",
+        "ECS cluster",
+        "load balancer",
+        "secret",
+        "IAM role",
+        "S3 bucket",
+        "log group",
+    } <= set(listed)
+    # Known by what they are a part of.
+    assert {"ECS service", "network interface"} <= set(listed)
+    assert all(entry["found_by"] != "tag" for entry in found["left"])
+
+
+def test_a_clean_account_gives_0_and_says_so(aws: boto3.Session, capsys: pytest.CaptureFixture[str]) -> None:
+    Planted(aws, "dev-eu").network()
+    assert command.main(["--stack", "dev"]) == 0
+    shown = capsys.readouterr()
+    assert f"nothing of stack dev is left: {len(kinds.KINDS)} kinds of resources were checked" in shown.out
+    assert "NAT gateway: none" in shown.err
+    assert "other regions by tag" in shown.err
+
+
+def test_what_was_kept_or_is_going_is_told_and_is_no_failure(
+    aws: boto3.Session, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tags = {"Project": "vllm-endpoint", "Stack": "dev"}
+    pairs: Any = [{"Key": key, "Value": value} for key, value in {**tags, KEPT_TAG: "true"}.items()]
+    system = aws.client("efs").create_file_system(CreationToken="x", Tags=pairs)["FileSystemId"]
+    secrets: Any = aws.client("secretsmanager")
+    arn = secrets.create_secret(Name="vllm-dev-secret-api-keys-1a2b3c4", SecretString="{}", Tags=pairs[:2])["ARN"]
+    secrets.delete_secret(SecretId=arn, RecoveryWindowInDays=7)
+    kms: Any = aws.client("kms")
+    key = kms.create_key(Tags=[{"TagKey": k, "TagValue": v} for k, v in tags.items()])["KeyMetadata"]["KeyId"]
+    kms.schedule_key_deletion(KeyId=key, PendingWindowInDays=7)
+    code, found = told(capsys)
+    assert (code, found["left"]) == (0, [])
+    assert [entry["identifier"] for entry in found["kept"]] == [system]
+    assert [entry["identifier"] for entry in found["going"]] == [arn, key]
+    assert all(entry["usd_per_hour"] == 0 for entry in found["going"])
+    assert command.main(["--stack", "dev", "--quiet", "--this-region-only"]) == 0
+    assert "kept on purpose (protect), and billed: 1" in capsys.readouterr().out
+
+
+def test_a_stack_that_moved_is_found_where_it_was(aws: boto3.Session, capsys: pytest.CaptureFixture[str]) -> None:
+    tags = [{"Key": "Project", "Value": "vllm-endpoint"}, {"Key": "Stack", "Value": "dev"}]
+    there: Any = aws.client("ec2", region_name="eu-west-1")
+    volume = there.create_volume(
+        Size=100,
+        AvailabilityZone="eu-west-1a",
+        TagSpecifications=[{"ResourceType": "volume", "Tags": tags}],
+    )["VolumeId"]
+    assert command.main(["--stack", "dev", "--json", "--quiet"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert [(entry["identifier"], entry["region"]) for entry in found["left"]] == [(volume, "eu-west-1")]
+    assert found["regions"] == [REGION, "eu-west-1"]
+
+
+def test_what_carries_the_tags_and_is_of_no_known_kind_is_told(
+    aws: boto3.Session, capsys: pytest.CaptureFixture[str]
+) -> None:
+    queue = aws.client("sqs")
+    queue.create_queue(QueueName="by-hand", tags={"Project": "vllm-endpoint", "Stack": "dev"})
+    queue.create_queue(QueueName="not-ours", tags={"Project": "vllm-endpoint", "Stack": "dev2"})
+    code, found = told(capsys)
+    assert [(entry["kind"], entry["identifier"].rpartition(":")[2]) for entry in found["left"]] == [
+        ("other", "by-hand")
+    ]
+    assert (code, found["left"][0]["usd_per_hour"]) == (1, None)
+
+
+def denied(_look: Look) -> list[Any]:
+    error: Any = {"Error": {"Code": "AccessDeniedException", "Message": "not authorized to perform: kms:ListKeys"}}
+    raise ClientError(error, "ListKeys")
+
+
+def unreachable(_look: Look) -> list[Any]:
+    raise EndpointConnectionError(endpoint_url="https://kms.example")
+
+
+@pytest.mark.parametrize("fault", [denied, unreachable])
+def test_what_could_not_be_asked_is_not_called_clean(
+    aws: boto3.Session, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, fault: Any
+) -> None:
+    broken = Kind("KMS key", fault, lambda look, item: None)
+    monkeypatch.setattr("smoke_tests.teardown.sweep.KINDS", (broken, kinds.KINDS[0]))
+    assert command.main(["--stack", "dev", "--this-region-only"]) == 3
+    shown = capsys.readouterr()
+    assert "KMS key: not checked" in shown.err
+    assert "this proves nothing" in shown.out
+    assert "is left" not in shown.out
+    code, found = told(capsys)
+    assert (code, found["clean"]) == (3, False)
+    assert [one["what"] for one in found["not_checked"]] == ["KMS key"]
+
+
+def test_where_a_stack_is_must_be_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    assert command.main(["--stack", "gone"], root=tmp_path) == 2
+    assert "where is stack gone?" in capsys.readouterr().err
+    (tmp_path / "Pulumi.gone.yaml").write_text("config:\n  aws:region: eu-west-3\n")
+    assert command.find_region("gone", tmp_path, boto3.Session()) == "eu-west-3"
+
+
+def test_nobody_signed_in_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["--stack", "dev", "--region", REGION]) == 2
+    error = capsys.readouterr().err
+    assert "Sign in" in error
+    assert error.count("\n") == 1
+
+
+def test_two_deployments_under_one_name_are_warned_of(aws: boto3.Session, capsys: pytest.CaptureFixture[str]) -> None:
+    tags: Any = [{"key": "Project", "value": "vllm-endpoint"}, {"key": "Stack", "value": "dev"}]
+    for name in ("vllm-dev-gpu-0000001", "vllm-dev-gpu-0000002"):
+        aws.client("ecs").create_cluster(clusterName=name, tags=tags)
+    _, found = told(capsys)
+    assert "2 deployments carry these tags" in found["warnings"][0]
+
+
+def test_a_part_that_says_it_is_somebody_elses_is_not_taken(aws: boto3.Session) -> None:
+    look = Look(Identity("dev"), REGION, "1", aws)
+    theirs = [{"Key": "Stack", "Value": "dev2"}]
+    assert look.item("network interface", "eni-1", tags=theirs, part_of="its security groups") is None
+    mine = look.item("network interface", "eni-1", part_of="its security groups")
+    assert mine is not None
+    assert mine.state is State.LEFT
