@@ -128,8 +128,9 @@ class Admission:
             left = self._max_waiting - self.waiting
             if left <= 0 or (queue and len(queue) >= _MOST_OF_WHAT_IS_LEFT * left and self._names() > 1):
                 raise self._full("queue_full")
+            # One of each key may always wait, or the key that keeps the queue full would keep all others out.
             slots = len(self._rotation()) * self._limit
-            if self._max_per_slot and slots and self.waiting >= max(self._max_per_slot * slots, 1):
+            if queue and self._max_per_slot and slots and self.waiting >= max(self._max_per_slot * slots, 1):
                 raise self._full("queue_full")
             self.reserve(size_bytes)
         else:

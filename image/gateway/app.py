@@ -76,6 +76,9 @@ class App:
         exchange.closing = self.draining
         self.active.add(exchange)
         try:
+            if connection.gone:  # a pipelined request whose turn has come too late
+                exchange.leave("client_left")
+                await asyncio.sleep(0)  # where that takes hold
             await self._answer(exchange)
         except asyncio.CancelledError:
             if not exchange.client_left:
@@ -85,7 +88,8 @@ class App:
             self._telling.metrics.cancellations.labels(exchange.stage).inc()
         finally:
             exchange.end()
-            connection.exchange = None
+            if connection.exchange is exchange:
+                connection.exchange = None
             self.active.discard(exchange)
             if not self.active:
                 self.idle.set()

@@ -43,6 +43,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self._head_timer: asyncio.TimerHandle | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
         self.exchange: Exchange | None = None
+        self.gone = False
         self._trusted = _trusted_by(settings.trusted_proxies)
 
     def client_of(self, headers: dict[bytes, bytes]) -> str:
@@ -169,6 +170,7 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
+        self.gone = True
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
         self._stop_head_timer()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import re
 from collections.abc import Awaitable, Callable
@@ -25,6 +26,9 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _EVENT_STREAM = b"text/event-stream; charset=utf-8"
 
 _NOBODY = Key("")
+# Request ids need not be secret, only unlike any other gateway's.
+_PROCESS_ID = os.urandom(8).hex()
+_NUMBERS = itertools.count()
 
 # nginx's number for a client that left; no answer of it ever goes out.
 CLIENT_LEFT_STATUS = 499
@@ -45,6 +49,7 @@ class Exchange:
         "affinity",
         "answered",
         "body",
+        "breakdowns",
         "bytes_in",
         "bytes_out",
         "client",
@@ -81,17 +86,18 @@ class Exchange:
     )
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
-        self.loop = asyncio.get_running_loop()
+        # The loop is handed on: to ask for the running one is a system call (getpid) each time.
+        self.loop: asyncio.AbstractEventLoop = scope["gateway.connection"].loop
         self.started = monotonic()
         self.scope = scope
         self.receive = receive
         self._cycle = scope["gateway.cycle"]
         self._writer = Writer(self._cycle)
         self._timer: asyncio.TimerHandle | None = None
-        self._task = asyncio.current_task()
+        self._task = asyncio.current_task(self.loop)
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         given = self.headers.get(b"x-request-id", b"")
-        self.request_id = given.decode() if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
+        self.request_id = given.decode() if _REQUEST_ID.fullmatch(given) else _PROCESS_ID + f"{next(_NUMBERS):016x}"
 
         self.method: str = scope["method"]
         self.path: str = scope["path"]
@@ -109,6 +115,7 @@ class Exchange:
         self.receiving_seconds = self.dispatched = self.first_byte = 0.0
         self.replica: str | None = None
         self.retries = 0
+        self.breakdowns = 0  # replicas that broke down with it before they answered
         self.tokens_in: int | None = None
         self.tokens_out: int | None = None
         self.span: Span | None = None

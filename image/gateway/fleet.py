@@ -76,6 +76,21 @@ class Fleet:
         self._set_ready(replica, False, "a request failed")
         replica.probe_soon.set()
 
+    async def dead(self, replica: Replica) -> bool:
+        """Whether its own /health says now that it is not well; then it is out of rotation. For an engine whose core has
+        died answers 500 to whatever comes until its process ends.
+        """
+        try:
+            status, _ = await self._get(replica, b"/health")
+            reason = "" if status == 200 else f"its /health answered {status}"
+        except UpstreamError as error:
+            reason = str(error)
+        except TimeoutError:
+            return False
+        if reason:
+            self._set_ready(replica, False, reason)
+        return bool(reason)
+
     def succeeded(self, replica: Replica) -> None:
         """A request to it was answered."""
         replica.failures = 0

@@ -20,6 +20,8 @@ from image.gateway.waking import Waker
 
 _COMMENT = b": waiting for the engine\n\n"
 _RETRY_AFTER_HOLD_SECONDS = 30
+# What vLLM answers whose core has died or that is shutting down, and one whose own queue is full: to any request.
+_NOT_THE_REQUESTS_FAULT = (500, 503)
 
 
 class Proxy:
@@ -43,14 +45,15 @@ class Proxy:
             try:
                 connection = await self._ask(exchange, replica, used)
                 try:
+                    if connection.status in _NOT_THE_REQUESTS_FAULT and await self._goes_on(exchange, replica, used):
+                        continue
                     await relay(exchange, connection)
                 finally:
                     replica.pool.release(connection)
                 if connection.status < 500:
                     self._fleet.succeeded(replica)
                 else:
-                    self._telling.metrics.upstream_errors.labels("status_5xx").inc()
-                    self._fleet.failed(replica)
+                    self._note_5xx(replica)
                 return
             except UpstreamError as error:
                 self._note_failure(replica, error)
@@ -134,6 +137,27 @@ class Proxy:
             connection.close()
             raise
 
+    def _note_5xx(self, replica: Replica) -> None:
+        self._telling.metrics.upstream_errors.labels("status_5xx").inc()
+        self._fleet.failed(replica)
+
+    async def _goes_on(self, exchange: Exchange, replica: Replica, used: list[Replica]) -> bool:
+        """Whether a request that a replica answered with a 500 or 503 is asked again: once, and of another replica. Of
+        the same one only when its /health says that it has died: then what comes back there is another process.
+        """
+        if exchange.breakdowns:
+            return False
+        if not any(other not in used for other in self._fleet.rotation):
+            if not await self._fleet.dead(replica):
+                return False
+            used.remove(replica)
+        replica.probe_soon.set()
+        exchange.breakdowns += 1
+        exchange.retries += 1
+        self._telling.metrics.retries.inc()
+        self._note_5xx(replica)
+        return True
+
     def _note_failure(self, replica: Replica, error: UpstreamError) -> None:
         self._telling.metrics.upstream_errors.labels(error.kind).inc()
         self._telling.event("upstream_error", level="error", replica=replica.name, kind=error.kind, error=str(error))
@@ -151,9 +175,9 @@ class Proxy:
             raise errors.upstream_failed("The engine broke off its answer.", "engine_died") from error
         if error.kind == "protocol":
             raise errors.upstream_failed("The engine's answer was malformed.", "engine_protocol") from error
-        if error.kind == "reset" and (
-            len(used) > 1 or not any(replica not in used for replica in self._fleet.rotation)
-        ):
-            raise errors.upstream_failed("The engine broke off before it answered.", "engine_died") from error
+        if error.kind == "reset":
+            if exchange.breakdowns or not any(replica not in used for replica in self._fleet.rotation):
+                raise errors.upstream_failed("The engine broke off before it answered.", "engine_died") from error
+            exchange.breakdowns += 1
         exchange.retries += 1
         self._telling.metrics.retries.inc()

@@ -154,9 +154,10 @@ class Settings:
     """Requests in flight to one replica from all gateways; the rest wait here."""
     max_queued_requests: int = _setting(_whole(0, 1_000_000), 256)
     """Requests waiting, for a free slot or for a cold engine; beyond it, 429."""
-    max_queued_per_slot: float = _setting(_number(0, 1000), 0.0)
+    max_queued_per_slot: float = _setting(_number(0, 1000), 0.25)
     """Requests waiting while a replica is ready, as a multiple of the ready replicas' slots; beyond it, 429. A queue of
-    0.5 lets nobody wait for longer than about half an answer. 0: only max_queued_requests.
+    0.25 lets nobody wait for longer than about a quarter of an answer. 0: only max_queued_requests, and so it is where
+    that is set and this is not.
     """
     max_queued_bytes: int = _setting(_whole(0, 1 << 40), 64 << 20)
     """Bytes of body held for those that wait and for those still being received; beyond it, 429."""
@@ -245,6 +246,8 @@ class Settings:
             problems.append(
                 f"GATEWAY_PORT and GATEWAY_METRICS_PORT are both {values.get('port', 8080)}; set two different ports"
             )
+        if "max_queued_requests" in values:
+            values.setdefault("max_queued_per_slot", 0.0)
         if problems:
             raise SettingsError(problems)
         return cls(**values)

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable
+from time import monotonic
 from typing import Any, cast
 
 import httptools
@@ -125,7 +126,7 @@ class Connection(asyncio.Protocol):
     def rest(self) -> None:
         """The exchange is over; the connection may serve another."""
         self._in_exchange = False
-        self.idle_since = self._loop.time()
+        self.idle_since = monotonic()
 
     def close(self) -> None:
         """Close at once, in the middle of whatever it is: the replica sees a client that went away."""
@@ -258,7 +259,7 @@ class Pool:
 
     def take(self) -> Connection | None:
         """An idle connection that is still good."""
-        oldest = asyncio.get_running_loop().time() - _IDLE_SECONDS
+        oldest = monotonic() - _IDLE_SECONDS
         while self._idle:
             connection = self._idle.pop()
             if connection.idle_since > oldest and connection.usable():
@@ -290,12 +291,13 @@ class Pool:
 
     def _reap(self) -> None:
         """Close what has not been used for long: a burst's connections are not kept for ever."""
-        loop = asyncio.get_running_loop()
-        oldest = loop.time() - _IDLE_SECONDS
+        oldest = monotonic() - _IDLE_SECONDS
         for connection in [c for c in self._idle if c.idle_since <= oldest]:
             connection.close()
-        # The one that has been idle for longest is the first.
-        self._reaper = loop.call_at(self._idle[0].idle_since + _IDLE_SECONDS, self._reap) if self._idle else None
+        self._reaper = None
+        if self._idle:  # the one that has been idle for longest is the first
+            seconds = self._idle[0].idle_since - oldest
+            self._reaper = asyncio.get_running_loop().call_later(seconds, self._reap)
 
     def forget(self, connection: Connection) -> None:
         """A connection is gone."""

@@ -12,7 +12,9 @@ from image.gateway.errors import ApiError
 from image.gateway.fleet import Replica
 from image.gateway.settings import FixedDiscovery, Settings
 
-SETTINGS = Settings(model="m", discovery=FixedDiscovery(()), concurrency_per_replica=2, max_queued_requests=5)
+SETTINGS = Settings(
+    model="m", discovery=FixedDiscovery(()), concurrency_per_replica=2, max_queued_requests=5, max_queued_per_slot=0
+)
 
 
 def replica(port: int) -> Replica:
@@ -134,7 +136,7 @@ async def test_whatever_happens_the_books_balance() -> None:
     await asyncio.sleep(0)
 
 
-async def test_the_queue_of_a_warm_engine_may_be_bounded_by_its_slots() -> None:
+async def test_the_queue_of_a_warm_engine_is_bounded_by_its_slots() -> None:
     settings = Settings(
         model="m",
         discovery=FixedDiscovery(()),
@@ -157,3 +159,20 @@ async def test_the_queue_of_a_warm_engine_may_be_bounded_by_its_slots() -> None:
     rotation.append(replica(2))
     assert admission.queued < 4
     admission.enqueue(0)
+
+
+async def test_a_key_that_fills_the_queue_of_a_warm_engine_keeps_no_other_out() -> None:
+    settings = Settings(model="m", discovery=FixedDiscovery(()), concurrency_per_replica=8)  # two may wait
+    only = replica(1)
+    admission = Admission(settings, lambda: [only], lambda: None, lambda: 2)
+    for _ in range(8):
+        assert admission.try_take("greedy") is only
+    for _ in range(2):
+        admission.enqueue(0, "greedy")
+    with pytest.raises(ApiError):
+        admission.enqueue(0, "greedy")
+    modest = admission.enqueue(0, "modest")
+    with pytest.raises(ApiError):
+        admission.enqueue(0, "modest")
+    admission.release(only, "greedy")
+    assert modest.slot.done(), "and it is served first, having the fewest running"

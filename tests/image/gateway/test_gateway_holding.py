@@ -155,7 +155,7 @@ async def test_those_that_wait_go_first_come_first_served(
     start_engine: StartEngine, start_gateway: StartGateway
 ) -> None:
     engine = await start_engine(fake_engine.answer_when_told)
-    gateway = await start_gateway(engine, concurrency_per_replica=1)
+    gateway = await start_gateway(engine, concurrency_per_replica=1, max_queued_per_slot=0)
     requests = []
     for number in range(6):
         requests.append(asyncio.create_task(gateway.chat(number=number)))

@@ -79,7 +79,13 @@ def test_without_affinity_it_is_the_one_with_fewest_in_flight() -> None:
 
 
 async def test_a_free_slot_goes_to_the_key_that_has_fewest_running() -> None:
-    settings = Settings(model="m", discovery=FixedDiscovery(()), concurrency_per_replica=4, max_queued_requests=1000)
+    settings = Settings(
+        model="m",
+        discovery=FixedDiscovery(()),
+        concurrency_per_replica=4,
+        max_queued_requests=1000,
+        max_queued_per_slot=0,
+    )
     (only,) = replicas(1)
     admission = Admission(settings, lambda: [only], lambda: None, lambda: 3)
     greedy = [admission.try_take("greedy") for _ in range(4)]

@@ -32,10 +32,18 @@ def test_two_variables_are_enough() -> None:
     assert settings.keys == NoKeys()
     assert (settings.host, settings.port, settings.metrics_port) == ("0.0.0.0", 8080, 9090)
     assert (settings.concurrency_per_replica, settings.max_queued_requests) == (16, 256)
+    assert settings.max_queued_per_slot == 0.25
     assert (settings.max_queued_bytes, settings.max_body_bytes) == (67108864, 20971520)
     assert (settings.hold_timeout_seconds, settings.hold_timeout_nonstream_seconds) == (900, 840)
     assert (settings.request_timeout_seconds, settings.drain_timeout_seconds) == (3600, 100)
     assert settings.keep_alive_seconds == 4000
+
+
+def test_whoever_says_how_many_may_wait_is_taken_at_the_word() -> None:
+    told = Settings.from_environment({**LEAST, "GATEWAY_MAX_QUEUED_REQUESTS": "5"})
+    assert (told.max_queued_requests, told.max_queued_per_slot) == (5, 0)
+    both = {**LEAST, "GATEWAY_MAX_QUEUED_REQUESTS": "5", "GATEWAY_MAX_QUEUED_PER_SLOT": "0.5"}
+    assert Settings.from_environment(both).max_queued_per_slot == 0.5
 
 
 def test_every_kind_of_seam() -> None:
