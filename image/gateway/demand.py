@@ -16,13 +16,15 @@ from image.gateway.telling import Telling
 
 _SAMPLE_SECONDS = 1.0
 _SAMPLES_AT_LEAST = 10  # between two lines, when something changes
-_SAMPLES_AT_MOST = 60  # when nothing does
+# When nothing does. Not 60: a second and a little each, so that now and then a minute had no line; the idle alarm takes
+# a minute that says nothing for a busy one, and began to count anew.
+_SAMPLES_AT_MOST = 30
 
 
 class DemandReport:
     """Samples demand every second; a line holds all samples since the last, so that no burst goes unseen.
 
-    A line comes once a minute, and sooner, but never within 10 s, when demand or the replicas have changed.
+    A line comes twice a minute, and sooner, but never within 10 s, when demand or the replicas have changed.
     """
 
     def __init__(self, settings: Settings, admission: Admission, fleet: Fleet, telling: Telling) -> None:

@@ -3,7 +3,11 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
+
+from image.gateway import demand
 from image.gateway.admission import Admission
 from image.gateway.demand import DemandReport
 from image.gateway.discovery import discovery_of
@@ -12,7 +16,25 @@ from image.gateway.settings import FixedDiscovery, Settings
 from image.gateway.telling import Telling
 
 
-def test_a_line_a_minute_and_sooner_when_demand_changes(tmp_path: Path) -> None:
+def test_no_minute_is_without_a_line_however_late_each_second_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "log"
+    telling = Telling(os.open(path, os.O_WRONLY | os.O_CREAT))
+    settings = Settings(model="m", discovery=FixedDiscovery(()), emf_namespace="Vllm", stack="dev")
+    fleet = Fleet(discovery_of(settings.discovery), settings, telling, changed=lambda: None)
+    report = DemandReport(settings, Admission(settings, lambda: [], lambda: None), fleet, telling)
+    now = 0.0
+    monkeypatch.setattr(demand, "time", SimpleNamespace(time=lambda: now))
+    for _ in range(3 * 3600):
+        report.sample()
+        now += 1.03
+    telling.flush()
+    minutes = [json.loads(line)["_aws"]["Timestamp"] // 60_000 for line in path.read_text().splitlines()]
+    assert sorted(set(minutes)) == list(range(minutes[-1] + 1))
+
+
+def test_a_line_twice_a_minute_and_sooner_when_demand_changes(tmp_path: Path) -> None:
     path = tmp_path / "log"
     telling = Telling(os.open(path, os.O_WRONLY | os.O_CREAT))
     settings = Settings(model="m", discovery=FixedDiscovery(()), emf_namespace="Vllm", stack="dev")
@@ -29,7 +51,7 @@ def test_a_line_a_minute_and_sooner_when_demand_changes(tmp_path: Path) -> None:
     for _ in range(10):
         report.sample()
     assert len(lines()) == 1, "the first is a change"
-    for _ in range(59):
+    for _ in range(29):
         report.sample()
     assert len(lines()) == 1
     report.sample()
