@@ -6,6 +6,7 @@ Exit status: 0 drained, 1 failed or told twice to stop, 2 the settings are wrong
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import sys
 
@@ -26,6 +27,8 @@ async def _serve(settings: Settings) -> None:
         tracer = tracing.otlp(os.environ)
     service = Service(settings, tracer=tracer)
     service.stop_on_signals()
+    # What has been loaded stays. To look through it again takes the garbage collector 20 to 40 ms, in which nobody is answered.
+    gc.freeze()
     await service.run()
 
 

@@ -179,6 +179,7 @@ def bench(options: argparse.Namespace) -> None:
                     "python": platform.python_version(),
                     "gateway": __version__,
                     **{key: result[key] for key in ("done", "errors", "chunks", "rps", "ttfb", "hash", "first_error")},
+                    "first": result.get("ttft", result["ttfb"]),
                 }
                 out.write(json.dumps(line) + "\n")
                 out.flush()
@@ -208,8 +209,8 @@ def report(lines: list[dict[str, Any]]) -> str:
         return [line["cpu_seconds"] / max(line[each], 1) * 1e6 for line in rows(name, phase)]
 
     def added_ms(name: str, phase: str, quantile: str) -> str:
-        own = [line["ttfb"][quantile] for line in rows(name, phase)]
-        direct = [line["ttfb"][quantile] for line in rows("direct", phase)]
+        own = [line["first"][quantile] for line in rows(name, phase)]
+        direct = [line["first"][quantile] for line in rows("direct", phase)]
         return f"{(statistics.median(own) - statistics.median(direct)) / 1000:.2f}" if own and direct else "-"
 
     one, many, streams = PHASES

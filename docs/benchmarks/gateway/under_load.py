@@ -1,6 +1,6 @@
 """What the gateway does under load and abuse, as a process of its own before a fake engine; prints and keeps figures.
 
-    .venv/bin/python -m docs.benchmarks.gateway.under_load cancel|overload|slow|all [--out FILE] [--seconds 60]
+    .venv/bin/python -m docs.benchmarks.gateway.under_load cancel|overload|overload_long_queue|slow|all [--out FILE] [--seconds 60]
 
 cancel    500 clients leave at random stages: how soon the engine is told, and what is left behind
 overload  five times what the engine can do, for a minute: refusals, those let in, /health, memory
@@ -200,7 +200,7 @@ async def cancel(clients: int = 500) -> dict[str, Any]:
     }
 
 
-async def overload(seconds: float = 60) -> dict[str, Any]:
+async def overload(seconds: float = 60, **settings: Any) -> dict[str, Any]:
     """An engine of 16 slots and 100 to 300 ms: 80 a second. First 60 a second, then 400."""
     capacity = 80
     dice = random.Random(9)  # noqa: S311
@@ -212,7 +212,7 @@ async def overload(seconds: float = 60) -> dict[str, Any]:
         line.reply(COMPLETION)
 
     engine = await FakeEngine(engine_does).start()
-    async with gateway(engine, concurrency_per_replica=16, max_queued_per_slot=0.25) as running:
+    async with gateway(engine, concurrency_per_replica=16, **settings) as running:
 
         async def offer(rate: float, duration: float) -> tuple[Counter[int], list[float], list[float]]:
             statuses: Counter[int] = Counter()
@@ -253,7 +253,7 @@ async def overload(seconds: float = 60) -> dict[str, Any]:
                 memory.append(running.memory_mib())
                 await asyncio.sleep(0.25)
 
-        _, normal, _ = await offer(0.75 * capacity, max(seconds / 4, 5))
+        normal_statuses, normal, _ = await offer(0.75 * capacity, max(seconds / 4, 5))
         health: Counter[int] = Counter()
         memory: list[float] = []
         watching = asyncio.create_task(watch(health, memory))
@@ -265,13 +265,14 @@ async def overload(seconds: float = 60) -> dict[str, Any]:
         "offered_per_second": 5 * capacity,
         "seconds": seconds,
         "statuses": statuses,
+        "normal_statuses": normal_statuses,
         "refused_ms_p50_p99_max": [round(1000 * percentile(refused, p), 1) for p in (0.5, 0.99, 1)],
         "admitted_ms_p50_p99": [round(1000 * percentile(admitted, p), 1) for p in (0.5, 0.99)],
         "normal_ms_p50_p99": [round(1000 * percentile(normal, p), 1) for p in (0.5, 0.99)],
         "health": health,
         "memory_mib_first_most": [round(memory[0], 1), round(max(memory), 1)],
         "goals": {
-            "refused within 50 ms (p99)": percentile(refused, 0.99) < 0.05,
+            "refused within 50 ms": max(refused) < 0.05,
             "admitted p99 at most 1.5 times normal": admitted_p99 <= 1.5 * normal_p99,
             "health 200 throughout": set(health) == {200},
             "only 200 and 429": set(statuses) == {200, 429},
@@ -393,11 +394,17 @@ async def slow(clients: int = 500) -> dict[str, Any]:
 def main() -> int:
     """Run what the command line names; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("scene", choices=["cancel", "overload", "slow", "all"])
+    parser.add_argument("scene", choices=["cancel", "overload", "overload_long_queue", "slow", "all"])
     parser.add_argument("--out", type=Path)
     parser.add_argument("--seconds", type=float, default=60)
     arguments = parser.parse_args()
-    scenes = {"cancel": cancel, "overload": lambda: overload(arguments.seconds), "slow": slow}
+    scenes = {
+        "cancel": cancel,
+        "overload": lambda: overload(arguments.seconds),
+        # What the default trades: all may wait that fit into the queue.
+        "overload_long_queue": lambda: overload(arguments.seconds, max_queued_requests=256),
+        "slow": slow,
+    }
     report: dict[str, Any] = {
         "schema": 1,
         "gateway": __version__,
@@ -411,7 +418,10 @@ def main() -> int:
         print(name, json.dumps(report[name], indent=1))
     if arguments.out:
         arguments.out.write_text(json.dumps(report, indent=1) + "\n")
-    goals = [met for name in scenes if name in report for met in report[name]["goals"].values()]
+    compared = ("overload_long_queue",)  # which has no goal to meet
+    goals = [
+        met for name in scenes if name in report and name not in compared for met in report[name]["goals"].values()
+    ]
     return 0 if all(goals) else 1
 
 
