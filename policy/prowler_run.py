@@ -69,8 +69,8 @@ def apply(folder: Path, endpoint: str) -> tuple[set[str], list[str]]:
     """
     for path in folder.glob("*.tf.json"):
         path.write_text(ENDPOINT.sub(endpoint, path.read_text()))
-    done = _terraform(folder, "apply", "-auto-approve", "-input=false", "-lock=false", "-no-color")
-    shown = json.loads(_terraform(folder, "show", "-json").stdout)
+    done = terraform(folder, "apply", "-auto-approve", "-input=false", "-lock=false", "-no-color")
+    shown = json.loads(terraform(folder, "show", "-json").stdout)
     resources = shown.get("values", {}).get("root_module", {}).get("resources", [])
     found = {value for one in resources for key, value in one["values"].items() if _names(key, value)}
     return found, re.findall(r"Error: (.*)", done.stderr)
@@ -81,7 +81,8 @@ def _names(key: str, value: Any) -> bool:
     return isinstance(value, str) and len(value) > 8 and (key in ("id", "arn") or key.startswith("default_"))
 
 
-def _terraform(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def terraform(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run terraform in a folder."""
     return subprocess.run(
         ["terraform", *arguments], cwd=folder, capture_output=True, text=True, check=False, timeout=APPLY_SECONDS
     )

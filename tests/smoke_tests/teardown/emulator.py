@@ -1,4 +1,4 @@
-"""moto's server, with what it lacks of the operations that a sweep needs."""
+"""moto's server, with what it lacks of the operations that a sweep, and Terraform before it, need."""
 
 import functools
 import json
@@ -9,6 +9,7 @@ from typing import Any
 
 import boto3
 import pytest
+from moto.applicationautoscaling.responses import ApplicationAutoScalingResponse
 from moto.budgets.responses import BudgetsResponse
 from moto.ec2.models.availability_zones_and_regions import RegionsAndZonesBackend
 from moto.ecr.responses import ECRResponse
@@ -34,6 +35,14 @@ def _budget_tags(self: Any) -> str:
     return json.dumps({"ResourceTags": BUDGET_TAGS.get(self._get_param("ResourceARN"), [])})
 
 
+def _no_tags(_self: Any) -> str:
+    return json.dumps({"Tags": {}})
+
+
+def _no_subscribers(_self: Any) -> str:
+    return json.dumps({"Subscribers": []})
+
+
 def _cache_rules(_self: Any) -> str:
     return json.dumps({"pullThroughCacheRules": CACHE_RULES})
 
@@ -55,6 +64,8 @@ def emulator() -> Iterator[str]:
     regions = RegionsAndZonesBackend
     patch.setattr(regions, "describe_regions", _three_regions(regions.describe_regions))
     patch.setattr(BudgetsResponse, "list_tags_for_resource", _budget_tags, raising=False)
+    patch.setattr(BudgetsResponse, "describe_subscribers_for_notification", _no_subscribers, raising=False)
+    patch.setattr(ApplicationAutoScalingResponse, "list_tags_for_resource", _no_tags, raising=False)
     patch.setattr(ECRResponse, "describe_pull_through_cache_rules", _cache_rules, raising=False)
     patch.setattr(ECRResponse, "delete_pull_through_cache_rule", _delete_cache_rule, raising=False)
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
