@@ -5,16 +5,49 @@ import sys
 from pathlib import Path
 
 from smoke_tests.cold_start import wait_for_answer
-from smoke_tests.conformance import run_conformance
+from smoke_tests.conformance import ABILITIES, Conformance, run_conformance
 from smoke_tests.errors import TargetError
-from smoke_tests.target import add_target_options, target_from_options
+from smoke_tests.keys_document import KeysDocument, KeysFile, KeysSecret
+from smoke_tests.mutation import Mutation, run_mutation
+from smoke_tests.target import Target, add_target_options, target_from_options
 
 # pytest's own code for a run that could not start; 1 is kept for "a test failed".
 UNUSABLE_TARGET_EXIT_CODE = 4
+OF_THE_STACK = "the stack's"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the conformance tests; return pytest's exit code, or 4 where the endpoint cannot be reached."""
+    """Run the conformance tests, or steady traffic with --mutation.
+
+    Returns pytest's exit code (0: all passed, 1: some failed), for --mutation 1 where a request was lost; 4 where the
+    endpoint cannot be reached.
+    """
+    given = sys.argv[1:] if arguments is None else arguments
+    own, command = (given[: given.index("--")], given[given.index("--") + 1 :]) if "--" in given else (given, [])
+    parser = _parser()
+    options, pytest_arguments = parser.parse_known_args(own)
+    if command and not options.mutation:
+        parser.error("a command after -- is for --mutation")
+    if options.mutation and pytest_arguments:
+        parser.error(f"--mutation runs no tests and knows no {pytest_arguments[0]}")
+    try:
+        keys = _keys(options.rotate_keys, target := target_from_options(options), parser)
+        answering = wait_for_answer(target, options.wait_seconds)
+        target = answering.target
+        print(f"{target.endpoint} serves {target.model}; answered after {answering.waited_seconds:.1f} s", flush=True)
+        if options.mutation:
+            mutation = Mutation(target, options.concurrency, options.baseline_seconds, options.duration_seconds)
+            return run_mutation(mutation, command, options.json)
+    except TargetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return UNUSABLE_TARGET_EXIT_CODE
+    conformance = Conformance(target, frozenset(options.require), keys, options.image_url, options.video_url)
+    return run_conformance(
+        conformance, junit=options.junitxml, report=options.json, pytest_arguments=tuple(pytest_arguments)
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m smoke_tests",
         description="Is this endpoint right? Runs the OpenAI SDK and plain HTTP against it.",
@@ -22,16 +55,47 @@ def main(arguments: list[str] | None = None) -> int:
         allow_abbrev=False,
     )
     add_target_options(parser)
-    parser.add_argument("--junit", type=Path, metavar="FILE", help="write a JUnit report there")
-    options, pytest_arguments = parser.parse_known_args(arguments)
-    try:
-        answering = wait_for_answer(target_from_options(options), options.wait_seconds)
-    except TargetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return UNUSABLE_TARGET_EXIT_CODE
-    target = answering.target
-    print(f"{target.endpoint} serves {target.model}; answered after {answering.waited_seconds:.1f} s", flush=True)
-    return run_conformance(target, options.junit, pytest_arguments)
+    parser.add_argument("--junitxml", "--junit", type=Path, metavar="FILE", help="write a JUnit report there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there as JSON")
+    parser.add_argument(
+        "--require",
+        nargs="+",
+        choices=ABILITIES,
+        default=[],
+        help="fail, where the tests of these would be skipped because the model cannot do it",
+    )
+    parser.add_argument(
+        "--rotate-keys",
+        nargs="?",
+        const=OF_THE_STACK,
+        metavar="FILE",
+        help="test that keys are rotated: add a key to this file (with --stack alone: to the stack's secret), take it out",
+    )
+    parser.add_argument("--image-url", default="", metavar="URL", help="a picture that the endpoint can fetch")
+    parser.add_argument("--video-url", default="", metavar="URL", help="an MP4 that the endpoint can fetch")
+    traffic = parser.add_argument_group("steady traffic while something changes, instead of the tests")
+    traffic.add_argument(
+        "--mutation",
+        action="store_true",
+        help="send requests until Ctrl-C, for --duration-seconds, or while the command after -- runs "
+        "(--mutation -- pulumi up); exit 1 if one was lost",
+    )
+    traffic.add_argument("--concurrency", type=int, default=4, metavar="N", help="requests at once (default 4)")
+    traffic.add_argument(
+        "--baseline-seconds", type=float, default=15.0, metavar="S", help="traffic before the change (default 15)"
+    )
+    traffic.add_argument("--duration-seconds", type=float, metavar="S", help="how long the change is watched")
+    return parser
+
+
+def _keys(given: str | None, target: Target, parser: argparse.ArgumentParser) -> KeysDocument | None:
+    if given is None:
+        return None
+    if given != OF_THE_STACK:
+        return KeysFile(Path(given))
+    if not (arn := target.outputs.get("apiKeySecretArn")):
+        parser.error("--rotate-keys: name the file that the gateway reads; only a stack on AWS has a secret")
+    return KeysSecret(str(arn), target.region)
 
 
 if __name__ == "__main__":

@@ -1,30 +1,128 @@
 """Runs the conformance tests of this folder, with pytest, against one target."""
 
+import json
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from smoke_tests.keys_document import KeysDocument
 from smoke_tests.target import Target
 
 FOLDER = Path(__file__).resolve().parent
-TARGET = pytest.StashKey[Target]()
+ABILITIES = ("image", "video", "tools")
+REPORT_SCHEMA_VERSION = 1
 
 
-class TargetPlugin:
-    """Hands the target to the tests, so that the key stands in no command line and no variable of a child."""
+@dataclass(frozen=True)
+class Conformance:
+    """What is tested, and with what.
 
-    def __init__(self, target: Target) -> None:
-        self._target = target
+    `required` are those of ABILITIES whose tests fail where they would be skipped. `keys` is the document that the
+    endpoint takes its keys from, where the tests may change it; `image_url` and `video_url` are addresses that the
+    endpoint can fetch, empty: served by the tests, for an endpoint on this machine.
+    """
+
+    target: Target
+    required: frozenset[str] = frozenset()
+    keys: KeysDocument | None = None
+    image_url: str = ""
+    video_url: str = ""
+
+
+STASH = pytest.StashKey[Conformance]()
+
+
+@dataclass
+class _Result:
+    outcome: str
+    seconds: float
+    detail: str
+
+
+@dataclass
+class ConformancePlugin:
+    """Hands the target to the tests, so that the key stands in no command line and no variable of a child; keeps results."""
+
+    conformance: Conformance
+    results: dict[str, _Result] = field(default_factory=dict)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_configure(self, config: pytest.Config) -> None:
         """Keep the target where the fixtures find it."""
-        config.stash[TARGET] = self._target
+        config.stash[STASH] = self.conformance
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep a test's outcome; one that failed in its set-up or clean-up failed."""
+        before = self.results.get(report.nodeid, _Result("passed", 0.0, ""))
+        seconds = before.seconds + report.duration
+        if report.outcome == "passed" or before.outcome == "failed":
+            self.results[report.nodeid] = _Result(before.outcome, seconds, before.detail)
+        else:
+            self.results[report.nodeid] = _Result(report.outcome, seconds, _detail(report))
 
 
-def run_conformance(target: Target, junit: Path | None = None, pytest_arguments: list[str] | None = None) -> int:
-    """Run the tests and return pytest's exit code: 0 where all passed, 1 where some failed."""
+def _detail(report: pytest.TestReport) -> str:
+    """Why a test was skipped or failed: one line."""
+    if isinstance(report.longrepr, tuple):
+        return str(report.longrepr[2]).removeprefix("Skipped: ")
+    crash = getattr(report.longrepr, "reprcrash", None)
+    text = str(getattr(crash, "message", "") or report.longrepr or "").strip()
+    return text.splitlines()[0] if text else ""
+
+
+def run_conformance(
+    conformance: Conformance,
+    *,
+    files: tuple[str, ...] = (),
+    junit: Path | None = None,
+    report: Path | None = None,
+    pytest_arguments: tuple[str, ...] = (),
+) -> int:
+    """Run the tests and return pytest's exit code: 0 where all passed, 1 where some failed.
+
+    Args:
+        conformance: the target and what the tests may use.
+        files: names of test files, such as test_keys.py; empty: all of them.
+        junit: where to write a JUnit report.
+        report: where to write the same as JSON.
+        pytest_arguments: more for pytest.
+    """
     arguments = ["-c", str(FOLDER / "pytest.ini"), "--rootdir", str(FOLDER)]
     if junit is not None:
         arguments += ["--junitxml", str(junit.resolve())]
-    return int(pytest.main([*arguments, *(pytest_arguments or []), str(FOLDER)], plugins=[TargetPlugin(target)]))
+    paths = [str(FOLDER / name) for name in files] or [str(FOLDER)]
+    plugin = ConformancePlugin(conformance)
+    started = time.time()
+    code = int(pytest.main([*arguments, *pytest_arguments, *paths], plugins=[plugin]))
+    if report is not None:
+        report.write_text(json.dumps(_document(plugin, started, code), indent=1) + "\n", encoding="utf-8")
+    return code
+
+
+def _document(plugin: ConformancePlugin, started: float, code: int) -> dict[str, Any]:
+    target = plugin.conformance.target
+    outcomes = [result.outcome for result in plugin.results.values()]
+    return {
+        "schema_version": REPORT_SCHEMA_VERSION,
+        "kind": "conformance",
+        "endpoint": target.endpoint,
+        "model": target.model,
+        "stack": target.stack,
+        "started_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+        "duration_seconds": round(time.time() - started, 3),
+        "exit_code": code,
+        **{outcome: outcomes.count(outcome) for outcome in ("passed", "failed", "skipped")},
+        "tests": [
+            {
+                "file": name.partition("::")[0],
+                "name": name.partition("::")[2],
+                "outcome": result.outcome,
+                "seconds": round(result.seconds, 3),
+                "detail": result.detail,
+            }
+            for name, result in plugin.results.items()
+        ],
+    }

@@ -1,28 +1,37 @@
-"""What every conformance test stands on: the target, the real OpenAI SDK, and plain HTTP."""
+"""What every conformance test stands on: the target, the real OpenAI SDK, plain HTTP, and what the model can do."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import httpx2
 import pytest
 from openai import OpenAI
 
-from smoke_tests.conformance import TARGET
+from smoke_tests import pictures
+from smoke_tests.abilities import why_not
+from smoke_tests.conformance import STASH, Conformance
 from smoke_tests.target import Target
 
-# Long enough for a slow engine under eight requests; a cold start was waited for before the tests.
+# Long enough for a slow engine under sixteen requests; a cold start was waited for before the tests.
 REQUEST_TIMEOUT_SECONDS = 300.0
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse to run without a target."""
-    if TARGET not in config.stash:
+    if STASH not in config.stash:
         raise pytest.UsageError("start these tests with: python -m smoke_tests --endpoint URL (or --stack NAME)")
 
 
 @pytest.fixture(scope="session")
-def target(pytestconfig: pytest.Config) -> Target:
+def conformance(pytestconfig: pytest.Config) -> Conformance:
+    """What is tested, and with what."""
+    return pytestconfig.stash[STASH]
+
+
+@pytest.fixture(scope="session")
+def target(conformance: Conformance) -> Target:
     """The endpoint under test."""
-    return pytestconfig.stash[TARGET]
+    return conformance.target
 
 
 @pytest.fixture(scope="session")
@@ -48,3 +57,60 @@ def http(target: Target) -> Iterator[httpx2.Client]:
     """Plain HTTP with the key, for what the SDK hides."""
     with httpx2.Client(base_url=target.endpoint, headers=target.headers, timeout=REQUEST_TIMEOUT_SECONDS) as session:
         yield session
+
+
+@pytest.fixture(scope="session")
+def plain(target: Target) -> Iterator[httpx2.Client]:
+    """Plain HTTP without a key."""
+    with httpx2.Client(base_url=target.endpoint, timeout=60.0) as session:
+        yield session
+
+
+@pytest.fixture(scope="session")
+def info(http: httpx2.Client) -> dict[str, Any]:
+    """What the endpoint says of itself at /info; empty where it says nothing."""
+    response = http.get("/info")
+    try:
+        document = response.json() if response.status_code == 200 else {}
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+@pytest.fixture(scope="session")
+def context_tokens(client: OpenAI, model: str) -> int | None:
+    """The longest prompt and answer together that the endpoint tells of; None where it tells none."""
+    entry = next((listed for listed in client.models.list().data if listed.id == model), None)
+    length = getattr(entry, "max_model_len", None)
+    return length if isinstance(length, int) else None
+
+
+def _needs(ability: str, reason: str | None, conformance: Conformance) -> None:
+    """Skip where the model cannot do it; fail, where it must."""
+    if reason is None:
+        return
+    if ability in conformance.required:
+        pytest.fail(f"--require {ability}: {reason}")
+    pytest.skip(f"the model has no {ability}: {reason}")
+
+
+@pytest.fixture(scope="session")
+def _why_no_image(http: httpx2.Client, model: str) -> str | None:
+    return why_not(http, model, {"messages": pictures.messages(pictures.image_part(pictures.png(pictures.RED)))})
+
+
+@pytest.fixture(scope="session")
+def _why_no_video(http: httpx2.Client, model: str) -> str | None:
+    return why_not(http, model, {"messages": pictures.messages(pictures.video_part(pictures.RED_VIDEO))})
+
+
+@pytest.fixture
+def image(_why_no_image: str | None, conformance: Conformance) -> None:
+    """The model takes images."""
+    _needs("image", _why_no_image, conformance)
+
+
+@pytest.fixture
+def video(_why_no_video: str | None, conformance: Conformance) -> None:
+    """The model takes videos."""
+    _needs("video", _why_no_video, conformance)

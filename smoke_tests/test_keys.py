@@ -1,11 +1,19 @@
-"""API keys: only the right one gets in."""
+"""API keys: only the right one gets in, and a new one gets in without a restart."""
+
+import secrets
+import time
+from collections.abc import Iterator
 
 import httpx2
 import pytest
 from openai import AuthenticationError, OpenAI
 
+from smoke_tests.conformance import Conformance
 from smoke_tests.expectations import assert_openai_error
+from smoke_tests.keys_document import KeysDocument, with_key
 from smoke_tests.target import Target
+
+ROTATION_POLL_SECONDS = 0.5
 
 
 @pytest.fixture(autouse=True)
@@ -16,13 +24,52 @@ def _endpoint_with_keys(target: Target) -> None:
 
 @pytest.mark.parametrize("wrong", ["sk-wrong", "{key}x", "x"], ids=["another", "longer", "short"])
 def test_wrong_key_is_401(client: OpenAI, target: Target, model: str, wrong: str) -> None:
+    """A wrong key is a 401."""
     stranger = client.with_options(api_key=wrong.format(key=target.api_key))
     with pytest.raises(AuthenticationError) as refused:
         stranger.chat.completions.create(model=model, messages=[{"role": "user", "content": "Hi"}], max_tokens=1)
     assert refused.value.status_code == 401
 
 
-def test_missing_key_is_401(target: Target, model: str) -> None:
-    body = {"model": model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
-    url = f"{target.openai_base_url}/chat/completions"
-    assert_openai_error(httpx2.post(url, json=body, timeout=60), 401)
+@pytest.mark.parametrize("path", ["/chat/completions", "/completions", "/responses", "/embeddings", "/models"])
+def test_missing_key_is_401(plain: httpx2.Client, model: str, path: str) -> None:
+    """Without a key every path of the API is a 401 in OpenAI's form."""
+    if path == "/models":
+        assert_openai_error(plain.get(f"/v1{path}"), 401)
+    else:
+        assert_openai_error(plain.post(f"/v1{path}", json={"model": model, "max_tokens": 1}), 401)
+
+
+@pytest.fixture
+def keys(conformance: Conformance) -> Iterator[KeysDocument]:
+    if conformance.keys is None:
+        pytest.skip("the keys are not these tests' to change; --rotate-keys lets them")
+    before = conformance.keys.read()
+    try:
+        yield conformance.keys
+    finally:
+        conformance.keys.write(before)
+
+
+def test_keys_are_rotated(plain: httpx2.Client, target: Target, keys: KeysDocument) -> None:
+    """A key that is added gets in, the old one staying good; taken out again, it is a 401."""
+    new = f"sk-smoke-{secrets.token_urlsafe(24)}"
+    before = keys.read()
+    _until(plain, new, 401, keys.notice_seconds)
+    keys.write(with_key(before, f"smoke-test-{secrets.token_hex(4)}", new))
+    _until(plain, new, 200, keys.notice_seconds)
+    assert _status(plain, str(target.api_key)) == 200, "the old key is refused while both stand in the document"
+    keys.write(before)
+    _until(plain, new, 401, keys.notice_seconds)
+    assert _status(plain, str(target.api_key)) == 200, "the old key is refused after the new one was taken out"
+
+
+def _status(plain: httpx2.Client, key: str) -> int:
+    return plain.get("/v1/models", headers={"Authorization": f"Bearer {key}"}).status_code
+
+
+def _until(plain: httpx2.Client, key: str, status: int, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while (found := _status(plain, key)) != status:
+        assert time.monotonic() < deadline, f"{seconds:.0f} s after the change the key is HTTP {found}, not {status}"
+        time.sleep(ROTATION_POLL_SECONDS)

@@ -10,26 +10,16 @@ from typing import Any
 import httpx2
 import pytest
 from openai import OpenAI
-from openai.types.chat import ChatCompletionChunk
 
+from smoke_tests.asking import ATTEMPTS, ask, stream, user
 from smoke_tests.expectations import answer_text
 
 # Enough tokens that their making takes longer than any hop's jitter.
 PACED_TOKENS = 128
-ATTEMPTS = 3
 STALLED_SHARE = 0.5
 
 
-def stream_chat(client: OpenAI, model: str, **options: Any) -> list[ChatCompletionChunk]:
-    chunks = client.chat.completions.create(
-        model=model,
-        messages=[{"role": "user", "content": "Count from 1 to 20."}],
-        max_tokens=24,
-        temperature=0,
-        stream=True,
-        **options,
-    )
-    return list(chunks)
+QUESTION = user("Count from 1 to 20.")
 
 
 def stream_body(model: str, **options: Any) -> dict[str, Any]:
@@ -38,7 +28,8 @@ def stream_body(model: str, **options: Any) -> dict[str, Any]:
 
 
 def test_stream_is_in_order(client: OpenAI, model: str) -> None:
-    chunks = [chunk for chunk in stream_chat(client, model) if chunk.choices]
+    """The chunks of a stream are of one answer, begin with its role and end with its reason."""
+    chunks = [chunk for chunk in stream(client, model, QUESTION) if chunk.choices]
     assert len(chunks) >= 2, "the answer came in one piece"
     assert {chunk.object for chunk in chunks} == {"chat.completion.chunk"}
     assert {chunk.model for chunk in chunks} == {model}
@@ -51,14 +42,15 @@ def test_stream_is_in_order(client: OpenAI, model: str) -> None:
 
 
 def test_stream_says_what_the_whole_answer_says(client: OpenAI, model: str) -> None:
+    """A stream says what the whole answer says: nothing lost, nothing twice, nothing out of order."""
+
     def whole() -> str:
-        answer = client.chat.completions.create(
-            model=model, messages=[{"role": "user", "content": "Count from 1 to 20."}], max_tokens=24, temperature=0
-        )
-        return answer_text(answer.choices[0].message)
+        return answer_text(ask(client, model, QUESTION, max_tokens=24).choices[0].message)
 
     def streamed() -> str:
-        return "".join(answer_text(chunk.choices[0].delta) for chunk in stream_chat(client, model) if chunk.choices)
+        return "".join(
+            answer_text(chunk.choices[0].delta) for chunk in stream(client, model, QUESTION) if chunk.choices
+        )
 
     # Greedy answers may still part where two tokens are nearly as likely and the batch is another.
     wholes = {whole() for _ in range(ATTEMPTS)}
@@ -67,7 +59,8 @@ def test_stream_says_what_the_whole_answer_says(client: OpenAI, model: str) -> N
 
 
 def test_stream_usage_comes_last(client: OpenAI, model: str) -> None:
-    chunks = stream_chat(client, model, stream_options={"include_usage": True})
+    """The usage of a stream comes once, in its last chunk, and adds up."""
+    chunks = stream(client, model, QUESTION, stream_options={"include_usage": True})
     assert all(chunk.usage is None for chunk in chunks[:-1]), "usage stands before the last chunk"
     usage = chunks[-1].usage
     assert usage is not None, "the last chunk has no usage"
@@ -78,6 +71,7 @@ def test_stream_usage_comes_last(client: OpenAI, model: str) -> None:
 
 
 def test_stream_ends_with_done(http: httpx2.Client, model: str) -> None:
+    """A stream is server-sent events and ends with [DONE]."""
     with http.stream("POST", "/v1/chat/completions", json=stream_body(model)) as response:
         assert response.status_code == 200
         assert response.headers["content-type"].startswith("text/event-stream")
@@ -87,6 +81,7 @@ def test_stream_ends_with_done(http: httpx2.Client, model: str) -> None:
 
 
 def test_stream_chunks_arrive_as_they_are_made(http: httpx2.Client, model: str) -> None:
+    """No hop buffers a stream: the first chunk arrives long before the last one is made."""
     arrivals = [_timed_stream(http, model) for _ in range(ATTEMPTS)]
     # An engine on this very machine can keep this process off the CPU for a whole answer.
     seen = [arrival.spread for arrival in arrivals if arrival.stalled_share < STALLED_SHARE]
@@ -100,6 +95,7 @@ def test_stream_chunks_arrive_as_they_are_made(http: httpx2.Client, model: str) 
 
 
 def test_completions_stream(client: OpenAI, model: str) -> None:
+    """Text completions stream, too, with their usage."""
     stream = client.completions.create(
         model=model, prompt="Once upon a time", max_tokens=16, stream=True, stream_options={"include_usage": True}
     )

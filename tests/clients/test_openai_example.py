@@ -27,7 +27,16 @@ def expected_answer(prompt: str, max_tokens: int) -> str:
 @pytest.mark.parametrize("stream", [[], ["--stream"]], ids=["whole", "stream"])
 def test_answers_from_the_environment_alone(stream: list[str]) -> None:
     with serving(FakeOpenAIServer()) as server:
-        done = run_example("Hello!", "--max-tokens", "9", *stream, VLLM_BASE_URL=server.endpoint, VLLM_API_KEY=KEY)
+        done = run_example(
+            "Hello!",
+            "--max-tokens",
+            "9",
+            "--temperature",
+            "0",
+            *stream,
+            VLLM_BASE_URL=server.endpoint,
+            VLLM_API_KEY=KEY,
+        )
     assert done.returncode == 0, done.stderr
     assert done.stdout == expected_answer("Hello!", 9) + "\n"
     assert server.bodies[0]["model"] == MODEL

@@ -1,10 +1,9 @@
 """An OpenAI-compatible server that says deterministic nonsense, and can be told to be wrong in one way at a time.
 
-It exists so that the tests of an endpoint can be tested: right, it passes all of them; with one fault, it
-fails the test that is there for that fault. A token is a word.
+It exists so that the tests of an endpoint can be tested: right, it passes all of them; with one fault of `faults`, it
+fails the test that is there for that fault. What its model says is in `fake_model`.
 """
 
-import hashlib
 import json
 import threading
 import time
@@ -12,54 +11,74 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
-MODEL = "fake/model"
+from image.gateway.keys import parse_document
+from tests.smoke_tests import fake_model
+from tests.smoke_tests.fake_answers import chat_chunks, chat_document, response_document, response_events
+from tests.smoke_tests.fake_model import CONTEXT_TOKENS, MODEL, RefusalError, answer_tokens
+from tests.smoke_tests.faults import FAULTS
+
+__all__ = ["KEY", "MODEL", "FakeOpenAIServer", "answer_tokens", "serving"]
+
 KEY = "sk-right-key"
-CONTEXT_TOKENS = 2048
-TOKENS_OF_TEMPLATE = 4
-LONGEST_ANSWER_TOKENS = 200
-
-FAULTS = frozenset({
-    "is_unhealthy", "info_names_another_model", "info_shows_the_key", "lists_another_model",
-    "leaks_metrics", "leaks_tokenize", "refuses_in_plain_text",
-    "accepts_any_key", "accepts_longer_keys", "accepts_no_key", "refuses_keys_with_403",
-    "answers_200_with_an_error", "answers_as_another_model", "answers_nothing", "forgets_the_conversation",
-    "counts_wrong", "ignores_max_tokens", "hides_how_much_it_says",
-    "refuses_parallel_requests", "reuses_answer_ids", "mixes_up_answers",
-    "makes_its_own_request_id", "repeats_request_ids", "serves_any_model", "accepts_bad_parameters",
-    "cuts_long_prompts", "fails_on_malformed_json",
-    "buffers_the_stream", "drops_done", "drops_usage", "repeats_usage", "reorders_the_stream",
-    "drops_the_finish_reason", "changes_ids_within_a_stream", "streams_no_role", "streams_as_json",
-    "loses_part_of_the_stream", "completions_stream_without_usage",
-})  # fmt: skip
+GOES_ON_SECONDS = 2.0
 
 
 class FakeOpenAIServer(ThreadingHTTPServer):
-    """Listens on a free port of 127.0.0.1. `api_key` None asks for none; `cold_requests` of them get a 503."""
+    """Listens on a free port of 127.0.0.1. `api_key` None asks for none; `cold_requests` of them get a 503.
+
+    `keys_file` holds the keys document where keys can be rotated.
+    """
 
     daemon_threads = True
     request_queue_size = 64
 
     def __init__(
-        self, fault: str = "", *, api_key: str | None = KEY, token_seconds: float = 0.0002, cold_requests: int = 0
+        self,
+        fault: str = "",
+        *,
+        api_key: str | None = KEY,
+        token_seconds: float = 0.0002,
+        cold_requests: int = 0,
+        keys_file: Path | None = None,
+        port: int = 0,
     ) -> None:
         assert not fault or fault in FAULTS, f"unknown fault: {fault}"
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(("127.0.0.1", port), _Handler)
         self.fault = fault
         self.api_key = api_key
+        self.keys_file = keys_file
         self.token_seconds = token_seconds
         self.cold_requests = cold_requests
         self.refuse_ignore_eos = False
+        self.dead = False
         self.connections = 0
         self.bodies: list[dict[str, Any]] = []
         self.lock = threading.Lock()
         self.running = 0
         self.last_usage: dict[str, int] | None = None
+        self.last_id = ""
+        self._ever_good = set(parse_document(keys_file.read_text())) if keys_file else set()
+        self._first = set(self._ever_good)
 
     @property
     def endpoint(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def keys(self) -> set[str | None]:
+        """The keys that are good now."""
+        if self.keys_file is None:
+            return {self.api_key}
+        now = list(parse_document(self.keys_file.read_text()))
+        self._ever_good |= set(now)
+        if self.fault == "reads_its_keys_once":
+            return {*self._first}
+        if self.fault == "keeps_keys_that_were_taken_out":
+            return {*self._ever_good}
+        return {now[-1]} if self.fault == "takes_the_last_key_alone" else {*now}
 
 
 @contextmanager
@@ -73,25 +92,6 @@ def serving(server: FakeOpenAIServer) -> Iterator[FakeOpenAIServer]:
         server.shutdown()
         server.server_close()
         thread.join()
-
-
-def answer_tokens(request: dict[str, Any]) -> list[str]:
-    """Return the words that answer a request: the same for the same conversation."""
-    asked = json.dumps(request.get("messages") or request.get("prompt"))
-    limit = request.get("max_tokens") or 16
-    seed = hashlib.sha256(asked.encode()).hexdigest()
-    return [f" {seed[position % 60 : position % 60 + 4]}" for position in range(min(limit, LONGEST_ANSWER_TOKENS))]
-
-
-def _chunk(data: str) -> bytes:
-    line = f"data: {data}\n\n".encode()
-    return f"{len(line):x}\r\n".encode() + line + b"\r\n"
-
-
-class _RefusalError(Exception):
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -110,6 +110,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._handle(b"")
 
+    do_OPTIONS = do_GET  # noqa: N815 - the name is the base class's
+
     def do_POST(self) -> None:
         self._handle(self.rfile.read(int(self.headers.get("Content-Length", 0))))
 
@@ -119,7 +121,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _handle(self, body: bytes) -> None:
         try:
             self._route(body)
-        except _RefusalError as refusal:
+        except RefusalError as refusal:
+            if self._has("refuses_within_the_stream") and b'"stream":true' in body:
+                self._events([({"error": {"message": str(refusal), "type": "invalid_request_error"}}, 0.0)])
+                return
             error = {"message": str(refusal), "type": "invalid_request_error", "param": None, "code": refusal.status}
             self._send(refusal.status, {"error": error})
 
@@ -128,35 +133,65 @@ class _Handler(BaseHTTPRequestHandler):
         if path == ("GET", "/health"):
             self._send(503 if self._has("is_unhealthy") else 200, {})
         elif path == ("GET", "/info"):
-            info = {"model": "other/model" if self._has("info_names_another_model") else MODEL}
-            self._send(200, info | ({"key": KEY} if self._has("info_shows_the_key") else {}))
-        elif path == ("GET", "/metrics") and self._has("leaks_metrics"):
+            info: dict[str, Any] = {"model": "other/model" if self._has("info_names_another_model") else MODEL}
+            info |= {"requests": {"running": self.server.running}} | (
+                {"key": KEY} if self._has("info_shows_the_key") else {}
+            )
+            self._send(200, info)
+        elif self._leaks(path):
             self._send(200, {"vllm:num_requests_running": 0})
-        elif path == ("POST", "/tokenize") and self._has("leaks_tokenize"):
-            self._send(200, {"tokens": [1]})
         elif path == ("GET", "/v1/models"):
             self._check_key()
-            name = "other/model" if self._has("lists_another_model") else MODEL
-            self._send(
-                200, {"object": "list", "data": [{"id": name, "object": "model", "max_model_len": CONTEXT_TOKENS}]}
-            )
-        elif path in (("POST", "/v1/chat/completions"), ("POST", "/v1/completions")):
+            self._send(200, {"object": "list", "data": [self._card("lists_another_model")]})
+        elif path[0] == "GET" and path[1].startswith("/v1/models/"):
             self._check_key()
-            self._complete(body)
+            name = unquote(path[1].removeprefix("/v1/models/"))
+            known = name == MODEL or (self._has("finds_any_model") and ".." not in name)
+            if not known or self._has("knows_no_model_by_name"):
+                raise RefusalError(404, "no such model")
+            self._send(200, self._card(""))
+        elif self.path in ("/v1/chat/completions", "/v1/completions", "/v1/responses"):
+            if self.command == "POST":
+                self._check_key()
+                self._complete(body)
+            elif self._has("answers_any_method"):
+                self._send(200, {})
+            else:
+                raise RefusalError(405, "use POST")
+        elif self.path in ("/v1/embeddings", "/v1/rerank", "/v1/score"):
+            self._check_key()
+            if self._has("refuses_embeddings_as_vllm_does"):
+                self._send(404, {"detail": "Not Found"})
+            else:
+                raise RefusalError(404, "the model does not embed")
         elif self._has("refuses_in_plain_text"):
             self._start(404, "text/plain", 9)
             self.wfile.write(b"not found")
         else:
-            raise _RefusalError(404, f"no such path: {self.path}")
+            raise RefusalError(404, f"no such path: {self.path}")
+
+    def _leaks(self, path: tuple[str, str]) -> bool:
+        return (
+            (path == ("GET", "/metrics") and self._has("leaks_metrics"))
+            or (path == ("POST", "/tokenize") and self._has("leaks_tokenize"))
+            or (path == ("POST", "/sleep") and self._has("can_be_put_to_sleep"))
+            or (path[0] == "GET" and path[1].endswith("/metrics") and self._has("looks_at_the_end_of_a_path"))
+        )
+
+    def _card(self, fault: str) -> dict[str, Any]:
+        name = "other/model" if fault and self._has(fault) else MODEL
+        return {"id": name, "object": "model", "max_model_len": CONTEXT_TOKENS}
 
     def _check_key(self) -> None:
         given = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        right = self.server.api_key in (None, given)
+        good = self.server.keys()
+        right = None in good or given in good
         right = right or (self._has("accepts_any_key") and given != "")
         right = right or (self._has("accepts_longer_keys") and given.startswith(KEY))
         right = right or (self._has("accepts_no_key") and given == "")
+        right = right or (self._has("guards_only_chat") and self.path != "/v1/chat/completions" and given == "")
         if not right:
-            raise _RefusalError(403 if self._has("refuses_keys_with_403") else 401, "wrong API key")
+            raise RefusalError(403 if self._has("refuses_keys_with_403") else 401, "wrong API key")
 
     def _complete(self, body: bytes) -> None:
         with self.server.lock:
@@ -166,9 +201,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.cold_requests -= cold
         try:
             if cold:
-                raise _RefusalError(503, "no replica is ready")
-            if parallel and self._has("refuses_parallel_requests"):
-                raise _RefusalError(429, "one at a time")
+                raise RefusalError(503, "no replica is ready")
+            if self.server.dead:
+                raise RefusalError(500, "the engine is dead")
+            if parallel and self._has("refuses_parallel_requests") and b"ignore_eos" not in body:
+                raise RefusalError(429, "one at a time")
             request = self._checked(body)
             if self._has("answers_200_with_an_error"):
                 self._send(200, {"error": {"message": "the engine is dead", "type": "server_error", "code": 500}})
@@ -176,6 +213,10 @@ class _Handler(BaseHTTPRequestHandler):
                 self._stream(request)
             else:
                 self._answer(request)
+        except (BrokenPipeError, ConnectionResetError):
+            if self._has("goes_on_without_its_client"):
+                time.sleep(GOES_ON_SECONDS)
+            self.close_connection = True
         finally:
             with self.server.lock:
                 self.server.running -= 1
@@ -184,96 +225,69 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             request: dict[str, Any] = json.loads(body)
         except ValueError:
-            raise _RefusalError(500 if self._has("fails_on_malformed_json") else 400, "the body is no JSON") from None
+            raise RefusalError(500 if self._has("fails_on_malformed_json") else 400, "the body is no JSON") from None
         self.server.bodies.append(request)
         if request.get("model") != MODEL and not self._has("serves_any_model"):
-            raise _RefusalError(404, f"no such model: {request.get('model')}")
-        bad = (
-            not 0 <= request.get("temperature", 1) <= 2
-            or not 0 < request.get("top_p", 1) <= 1
-            or request.get("max_tokens", 1) < 1
-            or not isinstance(request.get("messages", []), list)
-            or (self.server.refuse_ignore_eos and "ignore_eos" in request)
-        )
-        if bad and not self._has("accepts_bad_parameters"):
-            raise _RefusalError(400, "a parameter is out of range")
-        if self._usage(request, 0)["prompt_tokens"] > CONTEXT_TOKENS and not self._has("cuts_long_prompts"):
-            raise _RefusalError(400, f"the context is {CONTEXT_TOKENS} tokens")
+            raise RefusalError(404, f"no such model: {request.get('model')}")
+        bad = fake_model.is_bad(request) or (self.server.refuse_ignore_eos and "ignore_eos" in request)
+        if bad and self._has("accepts_bad_parameters"):
+            return {"model": MODEL, "messages": [], "stream": request.get("stream") is True}
+        if bad:
+            raise RefusalError(400, "a parameter is out of range")
+        if fake_model.has_wrong_schema(request) and not self._has("accepts_wrong_schemas"):
+            raise RefusalError(400, "the schema is none")
+        if fake_model.prompt_tokens(request, self._has) > CONTEXT_TOKENS:
+            self.server.dead = self._has("dies_of_long_prompts")
+            if not self._has("cuts_long_prompts"):
+                raise RefusalError(400, f"the context is {CONTEXT_TOKENS} tokens")
+        try:
+            fake_model.check_pictures(request, self._has)
+        except RefusalError as refusal:
+            self.server.dead = refusal.status == 500 and self._has("dies_of_broken_addresses")
+            raise
         return request
 
-    def _tokens(self, request: dict[str, Any]) -> list[str]:
-        if self._has("answers_nothing"):
-            return []
-        if self._has("ignores_max_tokens") or self._has("hides_how_much_it_says"):
-            request = request | {"max_tokens": 100}
-        return answer_tokens(request)
-
-    def _usage(self, request: dict[str, Any], completion_tokens: int) -> dict[str, int]:
-        messages = request.get("messages")
-        if not isinstance(messages, list):
-            prompt_tokens = len(str(request.get("prompt", "")).split())
-        else:
-            heard = messages[-1:] if self._has("forgets_the_conversation") else messages
-            prompt_tokens = sum(len(message["content"].split()) + TOKENS_OF_TEMPLATE for message in heard)
-        if self._has("hides_how_much_it_says"):
-            completion_tokens = min(completion_tokens, request.get("max_tokens", 16))
-        total = prompt_tokens + completion_tokens + (1 if self._has("counts_wrong") else 0)
-        return {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens, "total_tokens": total}
-
-    def _frame(self, request: dict[str, Any], suffix: str = "") -> dict[str, Any]:
-        is_chat = "messages" in request
-        kind = f"chat.completion{suffix}" if is_chat else "text_completion"
-        number = "1" if self._has("reuses_answer_ids") else uuid.uuid4().hex
-        name = "other/model" if self._has("answers_as_another_model") else MODEL
-        return {"id": f"chatcmpl-{number}", "object": kind, "created": int(time.time()), "model": name}
-
     def _answer(self, request: dict[str, Any]) -> None:
-        tokens = self._tokens(request)
-        time.sleep(len(tokens) * self.server.token_seconds)
-        usage = self._usage(request, len(tokens))
+        if self.path == "/v1/responses":
+            self._send(200, response_document(request, self._has))
+            return
+        document = chat_document(request, self._has)
+        time.sleep(document["usage"]["completion_tokens"] * self.server.token_seconds)
         if self._has("mixes_up_answers") and "word word" in str(request):
             with self.server.lock:
-                usage, self.server.last_usage = self.server.last_usage or usage, usage
-        choice: dict[str, Any] = {"index": 0, "finish_reason": "length"}
-        text = "".join(tokens)
-        choice |= {"message": {"role": "assistant", "content": text}} if "messages" in request else {"text": text}
-        self._send(200, self._frame(request) | {"choices": [choice], "usage": usage})
+                before, self.server.last_usage = self.server.last_usage, document["usage"]
+            document["usage"] = before or document["usage"]
+        self._send(200, document)
 
     def _stream(self, request: dict[str, Any]) -> None:
-        self._start(200, "text/event-stream", None)
-        frame = self._frame(request, ".chunk")
-        held_back = b""
-        for event, made_after in self._events(request):
-            time.sleep(made_after)
-            if self._has("changes_ids_within_a_stream"):
-                frame["id"] = uuid.uuid4().hex
-            if self._has("buffers_the_stream"):
-                held_back += _chunk(json.dumps(frame | event))
-            else:
-                self.wfile.write(_chunk(json.dumps(frame | event)))
-        end = b"" if self._has("drops_done") else _chunk("[DONE]")
-        self.wfile.write(held_back + end + b"0\r\n\r\n")
-
-    def _events(self, request: dict[str, Any]) -> Iterator[tuple[dict[str, Any], float]]:
-        """Yield every event but [DONE], each with the seconds it takes to make."""
-        is_chat = "messages" in request
-        tokens = self._tokens(request)
-        usage = self._usage(request, len(tokens))
         gap = self.server.token_seconds
-        if self._has("reorders_the_stream"):
-            tokens = [*tokens[:2], *reversed(tokens[2:])]
-        if self._has("loses_part_of_the_stream"):
-            tokens = tokens[: len(tokens) // 2]
-        if is_chat and not self._has("streams_no_role"):
-            yield {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}]}, 0.0
-        for position, token in enumerate(tokens):
-            is_last = position == len(tokens) - 1 and not self._has("drops_the_finish_reason")
-            text = {"delta": {"content": token}} if is_chat else {"text": token}
-            event = {"choices": [{"index": 0, **text, "finish_reason": "length" if is_last else None}]}
-            yield event | ({"usage": usage} if self._has("repeats_usage") else {}), gap
-        without = self._has("drops_usage") or (not is_chat and self._has("completions_stream_without_usage"))
-        if request.get("stream_options", {}).get("include_usage") and not without:
-            yield {"choices": [], "usage": usage}, 0.0
+        if self.path == "/v1/responses":
+            self._events(response_events(request, self._has, gap), done=False)
+            return
+        events = chat_chunks(request, self._has, gap)
+        if self._has("mixes_up_streams"):
+            events = self._mixed(events)
+        self._events(events)
+
+    def _mixed(self, events: Iterator[tuple[dict[str, Any], float]]) -> Iterator[tuple[dict[str, Any], float]]:
+        for event, gap in events:
+            with self.server.lock:
+                another, self.server.last_id = self.server.last_id or event["id"], event["id"]
+            yield event | {"id": another}, gap
+
+    def _events(self, events: Any, done: bool = True) -> None:
+        self._start(200, "text/event-stream", None)
+        held_back = b""
+        for event, made_after in events:
+            time.sleep(made_after)
+            name = f"event: {event['type']}\n" if "type" in event else ""
+            line = f"{name}data: {json.dumps(event)}\n\n".encode()
+            if self._has("buffers_the_stream"):
+                held_back += _chunk(line)
+            else:
+                self.wfile.write(_chunk(line))
+        end = b"" if self._has("drops_done") or not done else _chunk(b"data: [DONE]\n\n")
+        self.wfile.write(held_back + end + b"0\r\n\r\n")
 
     def _send(self, status: int, body: dict[str, Any]) -> None:
         content = json.dumps(body).encode()
@@ -287,4 +301,10 @@ class _Handler(BaseHTTPRequestHandler):
         given = None if self._has("makes_its_own_request_id") else self.headers.get("X-Request-Id")
         made = "1" if self._has("repeats_request_ids") else uuid.uuid4().hex
         self.send_header("X-Request-Id", given or made)
+        if self._has("lets_other_sites_in"):
+            self.send_header("Access-Control-Allow-Origin", "*")
         self.end_headers()
+
+
+def _chunk(data: bytes) -> bytes:
+    return f"{len(data):x}\r\n".encode() + data + b"\r\n"

@@ -1,0 +1,21 @@
+"""What a model can do is asked of the endpoint itself: its refusal says why not."""
+
+from typing import Any
+
+import httpx2
+
+from smoke_tests.expectations import assert_openai_error
+
+
+def why_not(http: httpx2.Client, model: str, body: dict[str, Any]) -> str | None:
+    """Return why the endpoint refuses a chat request of one token; None: it answers.
+
+    A model that cannot do something is no fault of the endpoint, but it must say so properly: anything but an answer
+    or a 400 in OpenAI's form is an AssertionError.
+    """
+    request = {"model": model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1} | body
+    response = http.post("/v1/chat/completions", json=request)
+    if response.status_code == 200:
+        return None
+    assert_openai_error(response, 400)
+    return str(response.json()["error"]["message"]).strip().splitlines()[0]

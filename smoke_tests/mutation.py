@@ -1,0 +1,229 @@
+"""`--mutation`: steady traffic while a stack is updated, woken or scaled; which requests were lost, which slow."""
+
+import json
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median
+from types import FrameType
+from typing import Any
+
+from smoke_tests.errors import TargetError
+from smoke_tests.progress import ProgressLine
+from smoke_tests.target import Target
+from smoke_tests.traffic import Outcome, Traffic
+
+REPORT_SCHEMA_VERSION = 1
+# What a change leaves behind, such as a replica that drains, shows in the seconds after it.
+SETTLE_SECONDS = 10.0
+FINISH_SECONDS = 900.0
+POLL_SECONDS = 0.2
+# Slow is what takes this many times as long as the slowest request of the baseline.
+SLOW_FACTOR = 3.0
+LEAST_REQUESTS = 8
+SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """Which endpoint, how many clients, and for how long; `duration_seconds` None: until Ctrl-C or the command's end."""
+
+    target: Target
+    clients: int = 4
+    baseline_seconds: float = 15.0
+    duration_seconds: float | None = None
+    settle_seconds: float = SETTLE_SECONDS
+
+
+@dataclass
+class Judgement:
+    """What became of the requests, before the change and from it on."""
+
+    baseline: list[Outcome]
+    during: list[Outcome]
+    unanswered: int
+    changed_at: float
+    slow_seconds: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        answered = [outcome.seconds for outcome in self.baseline if not outcome.lost]
+        if not answered:
+            reason = self.baseline[0].lost if self.baseline else "none was answered"
+            raise TargetError(f"the baseline has no answered request ({reason}); give a longer --baseline-seconds")
+        self.slow_seconds = SLOW_FACTOR * max(answered)
+
+    @property
+    def lost(self) -> list[Outcome]:
+        """Requests without a whole answer, the baseline's, too."""
+        return [outcome for outcome in (*self.baseline, *self.during) if outcome.lost]
+
+    @property
+    def slow(self) -> list[Outcome]:
+        """Requests of the change that were answered, but took much longer than the baseline's slowest."""
+        return [outcome for outcome in self.during if not outcome.lost and outcome.seconds > self.slow_seconds]
+
+
+def run_mutation(mutation: Mutation, command: Sequence[str] = (), report: Path | None = None) -> int:
+    """Send traffic, make the change or wait for it, and tell what became of the requests.
+
+    Returns 0 where none was lost, 1 where one was (or none was sent during the change), else the command's own exit
+    code. Raises TargetError where the baseline is no baseline, or the command is not there.
+    """
+    traffic = Traffic(mutation.target, mutation.clients)
+    progress = ProgressLine()
+    stopped = threading.Event()
+    before = signal.signal(signal.SIGINT, lambda number, frame: _stop(stopped, number, frame))
+    try:
+        traffic.start()
+        _watch(traffic, progress, "baseline", stopped, mutation.baseline_seconds)
+        changed_at = time.monotonic()
+        code = 0
+        if command:
+            code = _run(command, mutation, traffic, progress, stopped)
+        else:
+            _say("baseline taken; change the stack now" + ("" if mutation.duration_seconds else ", Ctrl-C ends"))
+            _watch(traffic, progress, "during", stopped, mutation.duration_seconds)
+        progress.close()
+        unanswered = traffic.stop(FINISH_SECONDS)
+    finally:
+        progress.close()
+        traffic.stop(0.0)
+        signal.signal(signal.SIGINT, before)
+    outcomes = traffic.outcomes()
+    # A request that was on its way when the change began belongs to the change.
+    is_before = [outcome.started + outcome.seconds < changed_at for outcome in outcomes]
+    judgement = Judgement(
+        [outcome for outcome, early in zip(outcomes, is_before, strict=True) if early],
+        [outcome for outcome, early in zip(outcomes, is_before, strict=True) if not early],
+        unanswered,
+        changed_at,
+    )
+    print(text(judgement), flush=True)
+    if report is not None:
+        report.write_text(json.dumps(document(judgement, mutation, command, code), indent=1) + "\n", encoding="utf-8")
+    if judgement.lost or unanswered or not judgement.during:
+        return 1
+    return code
+
+
+def _stop(stopped: threading.Event, number: int, frame: FrameType | None) -> None:
+    if stopped.is_set():
+        signal.default_int_handler(number, frame)
+    stopped.set()
+
+
+def _watch(
+    traffic: Traffic, progress: ProgressLine, phase: str, stopped: threading.Event, seconds: float | None
+) -> None:
+    """Show the traffic for so long, and longer where too few requests came to an end in it to say anything."""
+    started = time.monotonic()
+    enough = len(traffic.outcomes()) + LEAST_REQUESTS
+    while not stopped.wait(POLL_SECONDS):
+        elapsed = time.monotonic() - started
+        progress.update(f"{phase}: {elapsed:.0f} s, {_counts(traffic)}")
+        if seconds is not None and elapsed >= seconds and len(traffic.outcomes()) >= enough:
+            return
+
+
+def _run(
+    command: Sequence[str], mutation: Mutation, traffic: Traffic, progress: ProgressLine, stopped: threading.Event
+) -> int:
+    """Run the command to its end, then watch what it leaves behind. Ctrl-C reaches the command by itself."""
+    progress.close()
+    _say(f"running {' '.join(command)}")
+    try:
+        process = subprocess.Popen(command)
+    except OSError as error:
+        raise TargetError(f"cannot run {command[0]}: {error.strerror}") from None
+    code = process.wait()
+    _say(f"{command[0]} ended with exit code {code}; {_counts(traffic)}")
+    if not stopped.is_set():
+        _watch(traffic, progress, "afterwards", stopped, mutation.settle_seconds)
+    return code
+
+
+def _counts(traffic: Traffic) -> str:
+    outcomes = traffic.outcomes()
+    lost = sum(bool(outcome.lost) for outcome in outcomes)
+    return f"{len(outcomes) - lost} answered, {lost} lost"
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def text(judgement: Judgement) -> str:
+    """Return what a person wants to read."""
+    lines = [f"{'':<10}{'answered':>9}{'lost':>6}{'slow':>6}{'first token s':>15}{'answer s':>10}{'slowest s':>11}"]
+    slow = {"baseline": 0, "during": len(judgement.slow)}
+    for phase, outcomes in (("baseline", judgement.baseline), ("during", judgement.during)):
+        figures = _figures(outcomes)
+        lines.append(
+            f"{phase:<10}{figures['answered']:>9}{figures['lost']:>6}{slow[phase]:>6}"
+            f"{_number(figures['median_first_token_seconds']):>15}{_number(figures['median_seconds']):>10}"
+            f"{_number(figures['max_seconds']):>11}"
+        )
+    for title, outcomes in (("lost", judgement.lost), ("slow", judgement.slow)):
+        for outcome in outcomes[:SHOWN]:
+            kind = "stream" if outcome.stream else "plain"
+            what = (
+                outcome.lost
+                or f"answered after {outcome.seconds:.2f} s, first token after {outcome.first_token_seconds:.2f} s"
+            )
+            lines.append(
+                f"{title} at {outcome.started - judgement.changed_at:+.1f} s: {kind} {outcome.request_id}: {what}"
+            )
+        if len(outcomes) > SHOWN:
+            lines.append(f"... and {len(outcomes) - SHOWN} more {title}")
+    if judgement.unanswered:
+        lines.append(f"{judgement.unanswered} requests were never answered")
+    if not judgement.during:
+        lines.append("no request was answered during the change: nothing is proven; watch for longer")
+    slower = f"slow: over {judgement.slow_seconds:.2f} s, {SLOW_FACTOR:g} times the baseline's slowest"
+    verdict = "LOST" if judgement.lost or judgement.unanswered else "none lost"
+    return "\n".join([*lines, f"{verdict}; {slower}"])
+
+
+def _figures(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    answered = [outcome for outcome in outcomes if not outcome.lost]
+    seconds = [outcome.seconds for outcome in answered]
+    first = [outcome.first_token_seconds for outcome in answered if outcome.stream]
+    return {
+        "answered": len(answered),
+        "lost": len(outcomes) - len(answered),
+        "median_first_token_seconds": median(first) if first else None,
+        "median_seconds": median(seconds) if seconds else None,
+        "max_seconds": max(seconds) if seconds else None,
+    }
+
+
+def _number(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds:.3f}"
+
+
+def document(judgement: Judgement, mutation: Mutation, command: Sequence[str], code: int) -> dict[str, Any]:
+    """Return what a program wants to read; times are seconds from the change on."""
+
+    def listed(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+        return [asdict(outcome) | {"started": outcome.started - judgement.changed_at} for outcome in outcomes]
+
+    return {
+        "schema_version": REPORT_SCHEMA_VERSION,
+        "kind": "mutation",
+        "endpoint": mutation.target.endpoint,
+        "model": mutation.target.model,
+        "stack": mutation.target.stack,
+        "clients": mutation.clients,
+        "command": list(command),
+        "command_exit_code": code,
+        "slow_above_seconds": judgement.slow_seconds,
+        "unanswered": judgement.unanswered,
+        "baseline": _figures(judgement.baseline),
+        "during": _figures(judgement.during) | {"slow": len(judgement.slow)},
+        "lost": listed(judgement.lost),
+        "slow": listed(judgement.slow),
+    }

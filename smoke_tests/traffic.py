@@ -1,0 +1,120 @@
+"""Steady traffic with the real OpenAI SDK: what became of each request, and how long it took."""
+
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from openai import APIStatusError, OpenAI, OpenAIError
+
+from smoke_tests.expectations import answer_text
+from smoke_tests.target import Target
+
+# Bytes, not answers: a held stream is sent comments, a held plain request nothing.
+SILENCE_SECONDS = 900.0
+# Between two requests of one client: steady, and not all that the endpoint can do.
+PAUSE_SECONDS = 0.1
+TOKENS = 24
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a request. `lost` is why there was no whole answer, empty where there was one.
+
+    Seconds are from the request's start; `first_token_seconds` of a plain answer is that of the whole.
+    """
+
+    started: float
+    stream: bool
+    request_id: str
+    first_token_seconds: float
+    seconds: float
+    lost: str = ""
+
+
+class Traffic:
+    """Clients in threads, every other request a stream, until `stop`. Nothing is tried again: a retry hides a loss."""
+
+    def __init__(self, target: Target, clients: int, silence_seconds: float = SILENCE_SECONDS) -> None:
+        self._target = target
+        self._silence_seconds = silence_seconds
+        self._lock = threading.Lock()
+        self._outcomes: list[Outcome] = []
+        self._stopping = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(number,), daemon=True) for number in range(clients)]
+
+    def start(self) -> None:
+        """Begin."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self, wait_seconds: float) -> int:
+        """Send no more and wait for what runs; returns how many requests still had no answer after so long."""
+        self._stopping.set()
+        deadline = time.monotonic() + wait_seconds
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return sum(thread.is_alive() for thread in self._threads)
+
+    def outcomes(self) -> list[Outcome]:
+        """Return those that are known now."""
+        with self._lock:
+            return list(self._outcomes)
+
+    def _run(self, number: int) -> None:
+        with OpenAI(
+            base_url=self._target.openai_base_url, api_key=self._target.api_key or "none", max_retries=0,
+            timeout=self._silence_seconds,
+        ) as client:  # fmt: skip
+            stream = number % 2 == 0
+            while not self._stopping.is_set():
+                outcome = self._one(client, stream)
+                with self._lock:
+                    self._outcomes.append(outcome)
+                stream = not stream
+                self._stopping.wait(PAUSE_SECONDS)
+
+    def _one(self, client: OpenAI, stream: bool) -> Outcome:
+        request_id = f"smoke-{uuid.uuid4().hex}"
+        answer = self._streamed if stream else self._whole
+        first: list[float] = []
+        lost = ""
+        started = time.monotonic()
+        try:
+            lost = answer(client, request_id, lambda: first.append(time.monotonic()))
+        except APIStatusError as error:
+            lost = f"HTTP {error.status_code}: {_line(error)}"
+        except OpenAIError as error:
+            lost = f"{type(error).__name__}: {_line(error.__cause__ or error)}"
+        except Exception as error:  # what the SDK lets through: a connection that broke within an answer
+            lost = f"{type(error).__name__}: {_line(error)}"
+        took = time.monotonic() - started
+        return Outcome(started, stream, request_id, first[0] - started if first else took, took, lost)
+
+    def _streamed(self, client: OpenAI, request_id: str, first: Callable[[], None]) -> str:
+        chunks = client.chat.completions.create(
+            model=self._target.model, messages=[{"role": "user", "content": "Count from 1 to 20."}],
+            max_tokens=TOKENS, stream=True, extra_headers={"X-Request-Id": request_id},
+        )  # fmt: skip
+        said = ended = False
+        for chunk in chunks:
+            for choice in chunk.choices:
+                if not said and answer_text(choice.delta):
+                    said = True
+                    first()
+                ended = ended or choice.finish_reason is not None
+        return "" if ended else "the stream ended without a finish_reason"
+
+    def _whole(self, client: OpenAI, request_id: str, first: Callable[[], None]) -> str:
+        answer = client.chat.completions.create(
+            model=self._target.model, messages=[{"role": "user", "content": "Count from 1 to 20."}],
+            max_tokens=TOKENS, extra_headers={"X-Request-Id": request_id},
+        )  # fmt: skip
+        first()
+        return "" if answer.choices and answer_text(answer.choices[0].message) else "the answer is empty"
+
+
+def _line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:200] if text else type(error).__name__
