@@ -2,10 +2,10 @@
 
 import sys
 
-from smoke_tests.benchmark import compare_command, run_command
+from smoke_tests.benchmark import compare_command, report_command, run_command
 from smoke_tests.errors import TargetError
 
-COMMANDS = {"run": run_command.main, "compare": compare_command.main}
+COMMANDS = {"run": run_command.main, "compare": compare_command.main, "report": report_command.main}
 
 
 def main(arguments: list[str] | None = None) -> int:

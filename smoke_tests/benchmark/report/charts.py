@@ -1,0 +1,294 @@
+"""The plots of the report, each with its words and its table."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from smoke_tests.benchmark.cost import DailyPattern, cost
+from smoke_tests.benchmark.record import Measurement, Record
+from smoke_tests.benchmark.report.plot import LINES, Axis, Plot, Point, axis, short
+
+MOST_BARS = 150
+LANES_ROOM, LANE_ROOM = 200.0, 18.0
+HOURS = tuple(hour / 2 for hour in range(1, 49))
+PHASES_SHOWN = 6
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A plot with its heading, what it says, its legend (series number, name) and its table (head, rows)."""
+
+    name: str
+    heading: str
+    says: str
+    svg: str
+    legend: tuple[tuple[int, str], ...] = ()
+    head: tuple[str, ...] = ()
+    rows: tuple[tuple[Any, ...], ...] = ()
+
+
+def throughput_against_latency(records: Sequence[tuple[str, Record]]) -> Chart | None:
+    """Every load of every record: how much comes out, and how long a request takes then."""
+    found = [(name, [point for point in record.measurements if point.figures.completed]) for name, record in records]
+    points = [point for _, each in found for point in each]
+    if not points:
+        return None
+    x = axis([point.figures.output_throughput for point in points], "output tokens a second")
+    y = axis([_known(point.figures.p99_e2el_ms) for point in points], "whole answer, ms")
+    plot, rows = Plot(x, y), []
+    for series, (name, each) in enumerate(found):
+        ordered = sorted(each, key=lambda point: point.figures.output_throughput)
+        for figure, dashed in (("median_e2el_ms", False), ("p99_e2el_ms", True)):
+            plot.line([_at(point, figure) for point in ordered], series, dashed=dashed)
+        for number, point in enumerate(ordered):
+            told, load = point.figures, point.load.label
+            plot.dot(
+                *_at(point, "median_e2el_ms"),
+                series,
+                f"{load}: {told.output_throughput:,.0f} tokens/s, median {as_time(told.median_e2el_ms)}",
+            )
+            plot.dot(
+                *_at(point, "p99_e2el_ms"),
+                series,
+                f"{load}: {told.output_throughput:,.0f} tokens/s, p99 {as_time(told.p99_e2el_ms)}",
+            )
+            if series == 0 and (number in (0, len(ordered) - 1) or len(ordered) <= 5):
+                plot.label(*_at(point, "p99_e2el_ms"), load)
+            rows.append(
+                (name, load, short(told.output_throughput), as_time(told.median_e2el_ms), as_time(told.p99_e2el_ms))
+            )
+    best = max(points, key=lambda point: point.figures.output_throughput)
+    says = (
+        f"Most came out at {best.load.label}: {best.figures.output_throughput:,.0f} output tokens a second, half of the answers within "
+        f"{as_time(best.figures.median_e2el_ms)}. Solid: median. Dashed: 99th percentile. Down and to the right is better."
+    )
+    return Chart(
+        "throughput", "Throughput against latency", says, plot.svg("throughput", "Throughput against latency", says),
+        _legend(found), ("record", "load", "output tokens/s", "median", "p99"), tuple(rows),
+    )  # fmt: skip
+
+
+def ttft_distribution(records: Sequence[tuple[str, Record]]) -> Chart | None:
+    """What share of the requests had their first token after how long, for each load (one record) or each record."""
+    several = len(records) > 1
+    curves: list[tuple[str, list[float]]] = []
+    for name, record in records:
+        measured = [point for point in record.measurements if point.figures.completed]
+        chosen = measured[-1:] if several else _spread(measured, LINES)
+        curves += [
+            (
+                f"{name}, {point.load.label}" if several else point.load.label,
+                sorted(time for time in point.samples.ttft_ms if time is not None),
+            )
+            for point in chosen
+        ]
+    if not curves:
+        return None
+    every = [time for _, times in curves for time in times]
+    wide = max(every) > 8 * max(min(every), 0.1)
+    near = max(every) < 3 * min(every)  # else the room from zero on would be empty
+    x = axis(every, "time to first token, ms" + (" (log scale)" if wide else ""), log=wide, zero=not near)
+    plot = Plot(x, Axis(0.0, 1.0, "share of requests", format=lambda share: f"{share:.0%}"))
+    for series, (_, times) in enumerate(curves):
+        stairs = [(times[0], 0.0), *((time, (place + 1) / len(times)) for place, time in _thinned(times))]
+        plot.steps([*stairs, (x.high, 1.0)], series)
+    says = (
+        "How many requests had their first token within so many milliseconds. A steep line far to the left is better."
+    )
+    rows = tuple(
+        (
+            name,
+            len(times),
+            *(as_time(times[min(len(times) - 1, int(len(times) * share))]) for share in (0.5, 0.9, 0.99)),
+        )
+        for name, times in curves
+    )
+    return Chart(
+        "ttft", "Time to first token", says, plot.svg("ttft", "Distribution of the time to first token", says),
+        tuple(enumerate(name for name, _ in curves)), ("load", "requests", "50% within", "90% within", "99% within"), rows,
+    )  # fmt: skip
+
+
+def timeline(record: Record, name: str, number: int) -> Chart | None:
+    """One load's requests as they ran, waiting and answering, with the tokens a second above: the busiest load."""
+    measured = [point for point in record.measurements if point.figures.completed]
+    if not measured:
+        return None
+    point = max(measured, key=lambda each: each.figures.output_throughput)
+    seconds = max(point.figures.duration, 1e-3)
+    lanes = _lanes(point)
+    rates = [tokens / point.timeline.bucket_seconds for tokens in point.timeline.tokens]
+    count = max((lane for lane, *_ in lanes), default=0) + 1
+    room = min(LANES_ROOM, count * LANE_ROOM)
+    thickness = max(1.0, room / count * 0.7)
+    x = Axis(0.0, seconds, "seconds")
+    top = axis(rates, "tokens/s")
+    upper = Plot(x, top, height=150.0, bottom=12.0)
+    bucket = point.timeline.bucket_seconds
+    stairs = [(0.0, rates[0]), *((place * bucket, rate) for place, rate in enumerate(rates)), (seconds, rates[-1])]
+    upper.area(stairs, 0)
+    upper.steps(stairs, 0)
+    lower = Plot(x, Axis(0.0, float(count), "requests"), height=room + 66.0)
+    for lane, start, first, end, failure in lanes:
+        y = count - lane
+        if failure:
+            lower.bar(start, min(seconds, start + seconds / 100), y, thickness, "failed", f"failed: {failure}")
+            continue
+        lower.bar(
+            start, first, y, thickness, "waiting", f"waited {as_time((first - start) * 1000)} for the first token"
+        )
+        lower.bar(first, end, y, thickness, "answering", f"answered for {as_time((end - first) * 1000)}")
+    left_out = len(point.samples.start_ms) - len(lanes)
+    more = f" The first {len(lanes)} of {len(point.samples.start_ms)} requests are drawn." if left_out else ""
+    says = f"{point.load.label}: tokens a second, and below each request: light while it waits for its first token, solid while it is answered.{more}"
+    title = f"Timeline{f' of {name}' if name else ''}"
+    described = (
+        f"{says} {point.figures.completed} requests succeeded and {point.figures.failed} failed in {seconds:.1f} s."
+    )
+    ident = f"timeline-{number}"
+    return Chart(
+        ident, title, says,
+        upper.svg(f"{ident}-a", "Output tokens a second over time", described, x_axis=False)
+        + lower.svg(f"{ident}-b", "Requests over time", described, y_axis=False),
+    )  # fmt: skip
+
+
+def cost_against_utilisation(records: Sequence[tuple[str, Record]]) -> Chart | None:
+    """What a million output tokens cost by the hours a day in which the best measured load comes."""
+    curves: list[tuple[str, int, bool, list[Point]]] = []
+    marks: list[tuple[float, float, int, str]] = []
+    rows: list[tuple[Any, ...]] = []
+    for series, (name, record) in enumerate(records):
+        measured = [point for point in record.measurements if point.cost and point.figures.total_output_tokens]
+        if not measured or record.prices is None:
+            continue
+        point = max(measured, key=lambda each: each.figures.output_throughput)
+        for prices, kind, dashed in (
+            (record.prices, "to zero when idle", False),
+            (record.prices.model_copy(update={"usd_per_hour_idle": None}), "always on", True),
+        ):
+            if not dashed and (
+                prices.usd_per_hour_idle is None or prices.usd_per_hour_idle >= prices.usd_per_hour_active
+            ):
+                continue
+            line = []
+            for hours in HOURS:
+                told = cost(point.figures, prices, point.replicas, DailyPattern(((0.0, hours),)))
+                if told and told.with_idle_hours and told.with_idle_hours.usd_per_million_output_tokens is not None:
+                    line.append((hours, told.with_idle_hours.usd_per_million_output_tokens))
+            curves.append((f"{name}, {kind}" if len(records) > 1 else kind, series, dashed, line))
+            rows += [
+                (name, kind, f"{hours:g} h", f"{hours / 24:.0%}", as_usd(usd))
+                for hours, usd in line
+                if hours in (1, 4, 8, 12, 24)
+            ]
+        day = point.cost.with_idle_hours if point.cost else None
+        if day and day.usd_per_million_output_tokens is not None:
+            marks.append(
+                (
+                    day.busy_hours,
+                    day.usd_per_million_output_tokens,
+                    series,
+                    f"{day.pattern}: {as_usd(day.usd_per_million_output_tokens)}",
+                )
+            )
+    values = [usd for *_, line in curves for _, usd in line if usd > 0]
+    if not values:
+        return None
+    y = axis(values, "$ per million tokens out (log scale)", log=True)
+    y = Axis(y.low, y.high, y.title, log=True, format=as_usd)
+    x = Axis(0.0, 24.0, "busy hours a day (24 is full utilisation)", at=tuple(range(0, 25, 4)))
+    plot = Plot(x, y, left=68.0)
+    for _, series, dashed, line in curves:
+        plot.line(line, series, dashed=dashed)
+    for hours, usd, series, words in marks:
+        plot.dot(hours, usd, series, words)
+        plot.label(hours, usd, words, up=12.0, anchor="start")
+    says = (
+        "An idle hour is paid by the tokens of the busy ones. Solid: the stack goes to zero when idle, its scale-down tail and cold "
+        "start included. Dashed: it is always on."
+    )
+    legend = tuple((series, name) for name, series, _, _ in curves) if len(records) > 1 else ()
+    head = ("record", "stack", "busy a day", "utilisation", "$ per million output tokens")
+    return Chart(
+        "cost",
+        "Cost against utilisation",
+        says,
+        plot.svg("cost", "Cost against utilisation", says),
+        legend,
+        head,
+        tuple(rows),
+    )
+
+
+def cold_start(record: Record, name: str, number: int) -> Chart | None:
+    """The ledger of a wake from zero, phase after phase."""
+    cold = record.cold_start
+    if cold is None or not cold.phases:
+        return None
+    total = max(cold.seconds_to_first_token, sum(phase.seconds for phase in cold.phases), 1e-3)
+    plot = Plot(Axis(0.0, total, "seconds after the request"), Axis(0.0, 1.0, ""), height=120.0, left=14.0)
+    passed = 0.0
+    for series, phase in enumerate(cold.phases[:PHASES_SHOWN]):
+        told = f"{phase.phase}: {phase.seconds:.1f} s"
+        plot.bar(passed, passed + phase.seconds, 0.8, 34.0, f"phase s{series % LINES}", told)
+        passed += phase.seconds
+    says = f"The first token came after {cold.seconds_to_first_token:.1f} s. The gateway's ledger says where they went."
+    ident = f"cold-start-{number}"
+    rows = tuple((phase.phase, f"{phase.seconds:.1f} s", phase.source) for phase in cold.phases)
+    return Chart(
+        ident, f"Cold start{f' of {name}' if name else ''}", says, plot.svg(ident, "Cold start", says, y_axis=False),
+        tuple((place, f"{phase.phase} {phase.seconds:.1f} s") for place, phase in enumerate(cold.phases[:PHASES_SHOWN])),
+        ("phase", "took", "told by"), rows,
+    )  # fmt: skip
+
+
+def _lanes(point: Measurement) -> list[tuple[int, float, float, float, str]]:
+    """Return (lane, start, first token, end, failure) in seconds; a lane is free again when its request has ended."""
+    free: list[float] = []
+    found = []
+    columns = (point.samples.start_ms, point.samples.ttft_ms, point.samples.e2el_ms, point.samples.failure)
+    for start_ms, ttft_ms, e2el_ms, failure in list(zip(*columns, strict=True))[:MOST_BARS]:
+        start = start_ms / 1000
+        first, end = start + _known(ttft_ms) / 1000, start + _known(e2el_ms) / 1000
+        lane = next((number for number, until in enumerate(free) if until <= start), len(free))
+        free[lane : lane + 1] = [end]
+        found.append((lane, start, first, end, failure))
+    return found
+
+
+def _spread(points: list[Measurement], most: int) -> list[Measurement]:
+    """Return at most so many of them, the first and the last among them."""
+    if len(points) <= most:
+        return points
+    return [points[round(number * (len(points) - 1) / (most - 1))] for number in range(most)]
+
+
+def _thinned(times: list[float]) -> list[tuple[int, float]]:
+    every = math.ceil(len(times) / 400)
+    return [(place, time) for place, time in enumerate(times) if place % every == 0 or place == len(times) - 1]
+
+
+def _at(point: Measurement, figure: str) -> Point:
+    return point.figures.output_throughput, _known(getattr(point.figures, figure))
+
+
+def _legend(found: Sequence[tuple[str, list[Measurement]]]) -> tuple[tuple[int, str], ...]:
+    return tuple((series, name) for series, (name, _) in enumerate(found)) if len(found) > 1 else ()
+
+
+def _known(value: float | None) -> float:
+    return value if value is not None else 0.0
+
+
+def as_time(value: float | None) -> str:
+    """Return milliseconds as a person reads them."""
+    if value is None:
+        return "-"
+    return f"{value / 1000:.2f} s" if value >= 1000 else f"{value:.0f} ms" if value >= 10 else f"{value:.1f} ms"
+
+
+def as_usd(value: float) -> str:
+    """Return dollars to as many digits as say something."""
+    return f"${value:,.0f}" if value >= 100 else f"${value:.2f}" if value >= 0.1 else f"${value:.2g}"

@@ -1,0 +1,171 @@
+"""SVG plots, drawn by hand: scales, axes, lines. All text is escaped here; colours are classes of the page's style."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from html import escape
+
+WIDTH, HEIGHT = 480.0, 300.0
+LEFT, RIGHT, TOP, BOTTOM = 58.0, 14.0, 14.0, 46.0
+LINES = 6  # as many series as there are colours
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis: its range, whether it is logarithmic, what it is called, how its numbers are written, and which (`at`)."""
+
+    low: float
+    high: float
+    title: str
+    log: bool = False
+    format: Callable[[float], str] = field(default=lambda value: short(value))
+    at: tuple[float, ...] = ()
+
+    def share(self, value: float) -> float:
+        """Return where a value lies, 0 at `low` and 1 at `high`; values outside are put at the edge."""
+        if self.log:
+            value = max(value, self.low)
+            return min(1.0, math.log(value / self.low) / math.log(self.high / self.low))
+        return min(1.0, max(0.0, (value - self.low) / (self.high - self.low)))
+
+    def ticks(self) -> list[float]:
+        """Return round numbers from `low` to `high`, four to seven of them where the range allows."""
+        if self.at:
+            return list(self.at)
+        return _log_ticks(self.low, self.high) if self.log else _ticks(self.low, self.high)
+
+
+def axis(values: Sequence[float], title: str, *, log: bool = False, zero: bool = True) -> Axis:
+    """Return an axis that shows all `values`, from zero where it is not logarithmic and `zero` says so."""
+    if log:
+        positive = [value for value in values if value > 0] or [1.0]
+        low, high = min(positive) * 0.9, max(positive) * 1.1
+        return Axis(low, high, title, log=True)
+    low, high = 0.0 if zero else min(values, default=0.0), max(values, default=1.0)
+    room = 0.06 * (high - low)
+    return Axis(low if zero else low - room, high + room if high > low else low + 1.0, title)
+
+
+class Plot:
+    """One plot in the making: draw into it, then `svg`."""
+
+    def __init__(self, x: Axis, y: Axis, *, height: float = HEIGHT, left: float = LEFT, bottom: float = BOTTOM) -> None:
+        self._x, self._y, self._height, self._left, self._bottom = x, y, height, left, bottom
+        self._parts: list[str] = []
+
+    def line(self, points: Sequence[Point], series: int, *, dashed: bool = False) -> None:
+        """A line through the points, in the colour of a series."""
+        path = " ".join(f"{self._at_x(x):.1f},{self._at_y(y):.1f}" for x, y in points)
+        self._parts.append(f'<polyline class="line s{series % LINES}{" dashed" if dashed else ""}" points="{path}"/>')
+
+    def steps(self, points: Sequence[Point], series: int) -> None:
+        """The points joined by stairs: each value holds until the next one."""
+        path = [f"M{self._at_x(points[0][0]):.1f},{self._at_y(points[0][1]):.1f}"]
+        path += [f"H{self._at_x(x):.1f}V{self._at_y(y):.1f}" for x, y in points[1:]]
+        self._parts.append(f'<path class="line s{series % LINES}" d="{"".join(path)}"/>')
+
+    def area(self, points: Sequence[Point], series: int) -> None:
+        """The area under stairs."""
+        path = [f"M{self._at_x(points[0][0]):.1f},{self._at_y(self._y.low):.1f}V{self._at_y(points[0][1]):.1f}"]
+        path += [f"H{self._at_x(x):.1f}V{self._at_y(y):.1f}" for x, y in points[1:]]
+        path.append(f"V{self._at_y(self._y.low):.1f}Z")
+        self._parts.append(f'<path class="area s{series % LINES}" d="{"".join(path)}"/>')
+
+    def bar(self, x: float, end: float, y: float, thickness: float, style: str, told: str) -> None:
+        """A bar from `x` to `end` at height `y`, with words for whoever points at it."""
+        left = self._at_x(x)
+        width = max(0.6, self._at_x(end) - left)
+        self._parts.append(
+            f'<rect class="{escape(style)}" x="{left:.1f}" y="{self._at_y(y):.1f}" width="{width:.1f}" '
+            f'height="{thickness:.1f}"><title>{escape(told)}</title></rect>'
+        )
+
+    def dot(self, x: float, y: float, series: int, told: str) -> None:
+        """A point with words for whoever points at it."""
+        self._parts.append(
+            f'<circle class="dot s{series % LINES}" cx="{self._at_x(x):.1f}" cy="{self._at_y(y):.1f}" r="4.5">'
+            f"<title>{escape(told)}</title></circle>"
+        )
+
+    def label(self, x: float, y: float, text: str, *, up: float = 9.0, anchor: str = "middle") -> None:
+        """Words above a place, kept inside the plot."""
+        at = min(max(self._at_x(x), self._left + 4), WIDTH - RIGHT - 2)
+        if at > WIDTH - 60 and anchor == "middle":
+            anchor = "end"
+        height = max(TOP + 8, self._at_y(y) - up)
+        self._parts.append(
+            f'<text class="note" x="{at:.1f}" y="{height:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+        )
+
+    def svg(self, name: str, title: str, description: str, *, x_axis: bool = True, y_axis: bool = True) -> str:
+        """Return the whole plot; `name` is unique in the page."""
+        ident = escape(name)
+        return (
+            f'<svg viewBox="0 0 {WIDTH:g} {self._height:g}" role="img" aria-labelledby="{ident}-t {ident}-d">'
+            f'<title id="{ident}-t">{escape(title)}</title><desc id="{ident}-d">{escape(description)}</desc>'
+            f"{self._axes(x_axis, y_axis)}{''.join(self._parts)}</svg>"
+        )
+
+    def _at_x(self, value: float) -> float:
+        return self._left + self._x.share(value) * (WIDTH - self._left - RIGHT)
+
+    def _at_y(self, value: float) -> float:
+        return self._height - self._bottom - self._y.share(value) * (self._height - self._bottom - TOP)
+
+    def _axes(self, x_axis: bool, y_axis: bool) -> str:
+        bottom, parts = self._height - self._bottom, []
+        for value in self._y.ticks() if y_axis else ():
+            at = self._at_y(value)
+            parts.append(f'<line class="grid" x1="{self._left:g}" x2="{WIDTH - RIGHT:g}" y1="{at:.1f}" y2="{at:.1f}"/>')
+            text = escape(self._y.format(value))
+            parts.append(f'<text class="tick" x="{self._left - 7:g}" y="{at + 4:.1f}" text-anchor="end">{text}</text>')
+        for value in self._x.ticks() if x_axis else ():
+            at = self._at_x(value)
+            parts.append(f'<line class="grid" x1="{at:.1f}" x2="{at:.1f}" y1="{bottom:g}" y2="{bottom + 4:g}"/>')
+            text = escape(self._x.format(value))
+            parts.append(f'<text class="tick" x="{at:.1f}" y="{bottom + 18:g}" text-anchor="middle">{text}</text>')
+        parts.append(f'<line class="axis" x1="{self._left:g}" x2="{WIDTH - RIGHT:g}" y1="{bottom:g}" y2="{bottom:g}"/>')
+        middle = (self._left + WIDTH - RIGHT) / 2
+        if x_axis:
+            parts.append(
+                f'<text class="name" x="{middle:.0f}" y="{self._height - 8:g}" text-anchor="middle">{escape(self._x.title)}</text>'
+            )
+        if y_axis:
+            middle = (TOP + bottom) / 2
+            parts.append(
+                f'<text class="name" transform="translate(13 {middle:.0f}) rotate(-90)" text-anchor="middle">{escape(self._y.title)}</text>'
+            )
+        return "".join(parts)
+
+
+def short(value: float) -> str:
+    """Return a number as an axis or a card shows it: 0.05, 7.5, 320, 1.3k, 2M."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if abs(value) >= size:
+            divisor = 1e3 if letter == "k" else size
+            return f"{value / divisor:.3g}{letter}"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    raw = (high - low) / 5
+    power = 10 ** math.floor(math.log10(raw))
+    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= raw * (1 - 1e-9))
+    first = math.ceil(low / step - 1e-9)
+    return [number * step for number in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    if high < 4 * low:
+        return _ticks(low, high)
+    for factors in ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)):
+        powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        found = [factor * 10.0**power for power in powers for factor in factors if low <= factor * 10.0**power <= high]
+        if len(found) >= 4:
+            break
+    every = math.ceil(len(found) / 7)
+    return found[::every]
