@@ -51,7 +51,6 @@ class Exchange:
         "body",
         "breakdowns",
         "bytes_in",
-        "bytes_out",
         "client",
         "client_left",
         "closing",
@@ -68,6 +67,7 @@ class Exchange:
         "method",
         "modalities",
         "model",
+        "part",
         "path",
         "receive",
         "receiving_seconds",
@@ -93,6 +93,7 @@ class Exchange:
         self.receive = receive
         self._cycle = scope["gateway.cycle"]
         self._writer = Writer(self._cycle)
+        self.part = self._writer.write  # sends a part of the body; False when `caught_up` should be awaited
         self._timer: asyncio.TimerHandle | None = None
         self._task = asyncio.current_task(self.loop)
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
@@ -109,7 +110,7 @@ class Exchange:
         self.modalities: list[str] = []
         self.affinity = b""
         self.body = b""  # kept until the answer begins: until then it may have to be sent again
-        self.bytes_in = self.bytes_out = 0
+        self.bytes_in = 0
 
         self.stage = "receiving"
         self.receiving_seconds = self.dispatched = self.first_byte = 0.0
@@ -140,6 +141,11 @@ class Exchange:
             return 0
         used_in = self.bytes_in // 4 if self.tokens_in is None else self.tokens_in
         return used_in + (self.events_out if self.tokens_out is None else self.tokens_out)
+
+    @property
+    def bytes_out(self) -> int:
+        """Bytes of the answer's body so far."""
+        return self._writer.body_bytes
 
     @property
     def received(self) -> bool:
@@ -210,13 +216,6 @@ class Exchange:
         self.first_byte = monotonic()
         self.body = b""
 
-    def part(self, data: bytes) -> bool:
-        """Send a part of the body; False when the client should be waited for before the next, see `caught_up`."""
-        self.bytes_out += len(data)
-        writer = self._writer
-        writer.write(data)
-        return not writer.behind
-
     async def caught_up(self) -> None:
         """Wait while the client takes less than it is sent."""
         if self._writer.behind:
@@ -225,9 +224,8 @@ class Exchange:
     async def last_part(self, data: bytes = b"") -> None:
         """Send the end of the body, when the client has taken what came before."""
         await self.caught_up()
-        self.bytes_out += len(data)
         self.finished = True
-        self._writer.write(data, last=True)
+        self._writer.end(data)
 
     async def answer(
         self, status: int, body: bytes, content_type: bytes = b"application/json", headers: Any = ()

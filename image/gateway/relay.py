@@ -58,6 +58,7 @@ class _Events:
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
+        self._send = exchange.part
         self._counts = exchange.key.limits is not None
         self._kept = self._older = self._before = self._last = b""
 
@@ -72,7 +73,7 @@ class _Events:
         if not data.endswith(_EVENT_ENDS) and len(data) < _WHOLE_EVENT_BYTES:
             at = max((data.rfind(end) + len(end) for end in _EVENT_ENDS if end in data), default=0)
             data, self._kept = data[:at], data[at:]
-        return not data or self._exchange.part(data)
+        return not data or self._send(data)
 
     def whole(self, data: bytes) -> bytes:
         """The same bytes behind what was kept of an event before, counted."""

@@ -166,12 +166,12 @@ class Connection(asyncio.Protocol):
         if not self._in_exchange:  # an answer nobody asked for
             self.close()
             return
-        self._heard = True
-        if not self._head_complete:
-            self._head_bytes += len(data)
         try:
-            if self._head_bytes > _LONGEST_HEAD_BYTES and not self._head_complete:
-                raise httptools.HttpParserError("a head without an end")
+            if not self._head_complete:
+                self._heard = True
+                self._head_bytes += len(data)
+                if self._head_bytes > _LONGEST_HEAD_BYTES:
+                    raise httptools.HttpParserError("a head without an end")
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._failure = UpstreamError("protocol", f"not HTTP: {error}")

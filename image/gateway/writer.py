@@ -12,27 +12,29 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 
 class Writer:
-    """Writes one answer: `head`, then `write` as often as need be, the last time with `last`.
+    """Writes one answer: `head`, then `write` as often as need be, then `end`.
 
     Names and values of headers must be clean: they come from this package, or through llhttp's strict parser.
     """
 
-    __slots__ = ("_bodiless", "_chunked", "_cycle", "_head")
+    __slots__ = ("_bodiless", "_chunked", "_cycle", "_flow", "_head", "body_bytes")
 
     def __init__(self, cycle: RequestResponseCycle) -> None:
         self._cycle = cycle
+        self._flow = cycle.flow
+        self.body_bytes = 0
         self._head = b""
         self._chunked = self._bodiless = False
 
     @property
     def behind(self) -> bool:
         """Whether the client takes less than it is sent: whoever writes on should await `caught_up` first."""
-        return self._cycle.flow.write_paused and not self._cycle.disconnected
+        return self._flow.write_paused and not self._cycle.disconnected
 
     async def caught_up(self) -> None:
         """Wait until the client has taken most of what it was sent, or is gone."""
         if self.behind:
-            await self._cycle.flow.drain()
+            await self._flow.drain()
 
     def head(self, status: int, headers: list[tuple[bytes, bytes]], *, close: bool) -> None:
         """Status and headers, which go out with the first part, or by `flush`. `close`: the connection, afterwards."""
@@ -62,18 +64,24 @@ class Writer:
         """Send the head now: its body is not there yet."""
         self._send(b"")
 
-    def write(self, data: bytes, *, last: bool = False) -> None:
-        """A part of the body; with `last`, the answer is over, and the connection is closed or takes the next request."""
+    def write(self, data: bytes) -> bool:
+        """A part of the body; False when the client should be waited for before the next, see `caught_up`."""
+        self.body_bytes += len(data)
+        if self._chunked and data:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        self._send(data)
+        return not self._flow.write_paused
+
+    def end(self, data: bytes) -> None:
+        """The last part: the answer is over, and the connection is closed or takes the next request."""
+        self.body_bytes += len(data)
         if self._bodiless:
             data = b""
         elif self._chunked:
-            if data:
-                data = b"%x\r\n%b\r\n" % (len(data), data)
-            if last:
-                data += b"0\r\n\r\n"
+            data = b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n"
         self._send(data)
         cycle = self._cycle
-        if last and not cycle.disconnected:
+        if not cycle.disconnected:
             cycle.response_complete = True
             cycle.message_event.set()
             if not cycle.keep_alive:

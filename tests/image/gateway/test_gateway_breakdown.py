@@ -88,7 +88,7 @@ async def test_a_request_whose_client_has_gone_before_its_turn_never_reaches_an_
     gateway = await start_gateway(engine)
     loop = asyncio.get_running_loop()
     connection = SimpleNamespace(gone=True, exchange=None, loop=loop, client_of=lambda headers: "127.0.0.1")
-    cycle = SimpleNamespace(disconnected=False, more_body=False)
+    cycle = SimpleNamespace(disconnected=False, more_body=False, flow=SimpleNamespace(write_paused=False))
     scope: dict[str, Any] = {
         "type": "http",
         "method": "POST",
