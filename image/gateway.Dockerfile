@@ -14,8 +14,10 @@ COPY requirements/gateway.txt requirements/constraints.txt requirements/
 RUN pip install --no-cache-dir --disable-pip-version-check --root-user-action=ignore -r requirements/gateway.txt
 
 # Compiled here, so that nothing is written at run time and the root file system may be read-only.
+# The engine's entrypoint lies here, too: it fetches weights without a GPU, and goes to vLLM's own image from here.
 COPY image/gateway/ image/gateway/
-RUN python -m compileall -q image/gateway
+COPY image/engine/ image/engine/
+RUN python -m compileall -q image/gateway image/engine
 
 RUN useradd --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin gateway
 USER 10001:10001

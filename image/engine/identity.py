@@ -15,6 +15,7 @@ from pathlib import Path
 _ENVIRONMENT = re.compile(r"(VLLM|TORCH|TORCHINDUCTOR|PYTORCH|TRITON|FLASHINFER|CUDA|OMP|CC|CXX|CFLAGS)(_\w+)?")
 # Differ from container to container, or are secret, and change nothing that is compiled.
 _NOT_COMPILED = re.compile(r"VLLM_(API_KEY|HOST_IP|PORT|LOGGING\w*|NO_USAGE_STATS|CPU_KVCACHE_SPACE)")
+_LISTENING = ("--host", "--port")
 _CPU_LINES = ("model name", "flags", "Features", "CPU implementer", "CPU part")
 
 
@@ -72,9 +73,19 @@ def compiled_for(
         **software_,
         **machine_,
         "model": model,
-        "arguments": _hash(list(arguments)),
+        "arguments": _hash(_compiled_arguments(arguments)),
         "environment": _hash({name: environment[name] for name in sorted(names)}),
     }
+
+
+def _compiled_arguments(arguments: Sequence[str]) -> list[str]:
+    """All but where the server listens."""
+    told, before = [], ""
+    for word in arguments:
+        if before not in _LISTENING and word.partition("=")[0] not in _LISTENING:
+            told.append(word)
+        before = word
+    return told
 
 
 def folder_state(folder: Path) -> str:

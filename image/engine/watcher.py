@@ -38,9 +38,15 @@ class Watch:
     settled_seconds: float = SETTLED_SECONDS
 
 
-def start(watch: Watch, tell: Callable[[str], None]) -> None:
-    """Fork a process that watches the one which calls this, whatever it becomes by exec; it is nobody's child to wait for."""
-    parent = os.pidfd_open(os.getpid())
+def start(watch: Watch, tell: Callable[[str], None], *, engine: int | None = None) -> None:
+    """Fork a process that watches the engine; it is nobody's child to wait for.
+
+    Args:
+        watch: what.
+        tell: takes lines for the log.
+        engine: its process; None: the one that calls this, which is about to become it by exec.
+    """
+    parent = os.pidfd_open(engine or os.getpid())
     child = os.fork()
     if child:
         os.close(parent)

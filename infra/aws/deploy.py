@@ -27,17 +27,19 @@ from infra.aws.metrics import StackMetrics
 from infra.aws.network import SERVING_ZONES, Network, NetworkArgs
 from infra.aws.observability import Observability, ObservabilityArgs
 from infra.aws.outputs import stack_outputs
+from infra.aws.registry import repository_arn
 from infra.aws.roles import Roles, RolesArgs
 from infra.aws.scaling import Scaling, ScalingArgs
 from infra.aws.secrets import Secrets, SecretsArgs
 from infra.aws.security_groups import SecurityGroups, SecurityGroupsArgs
 from infra.aws.time_to_live import TimeToLive, TimeToLiveArgs, end_of_life
 from infra.aws.weights import Weights, WeightsArgs
+from infra.aws.weights_fetch import WeightsFetch, WeightsFetchArgs
 from infra.deploy_error import DeployError
 from infra.planning.plan import ServingPlan
 from infra.preflight import vcpu_quota
+from infra.settings import FastBoot, Settings, WeightsThroughput
 from infra.settings import FlowLogs as Traffic
-from infra.settings import Settings, WeightsThroughput
 
 
 def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]]:
@@ -88,7 +90,7 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
             context=context,
             subnet_ids=network.private_subnet_ids,
             security_group_id=groups.weights.id,
-            reader=roles.engine_task,
+            readers={"engine": roles.engine_task, "fetch": roles.fetch_task},
             throughput=settings.weights_throughput,
             kms_key_arn=settings.kms_key_arn,
             keep=settings.protect,
@@ -103,6 +105,10 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
             kms_key_arn=settings.kms_key_arn,
         ),
     )
+    image = None
+    if not plan.gateway.image:
+        image = GatewayImage(f"{prefix}-image", GatewayImageArgs(context, settings.kms_key_arn, settings.protect))
+    small_image = image.reference if image else plan.gateway.image
     capacity = Capacity(
         f"{prefix}-gpu",
         CapacityArgs(
@@ -124,6 +130,10 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
             context=context,
             plan=plan,
             image=engine_image,
+            gateway_image=small_image,
+            gateway_repository_arn=image.repository.arn
+            if image
+            else repository_arn(plan.gateway.image, context.partition),
             capacity=capacity,
             weights=weights,
             roles=roles,
@@ -135,10 +145,24 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
             kms_key_arn=settings.kms_key_arn,
         ),
     )
+    WeightsFetch(
+        f"{prefix}-fetch",
+        WeightsFetchArgs(
+            context=context,
+            plan=plan,
+            image=small_image,
+            capacity=capacity,
+            engine=engine,
+            weights=weights,
+            roles=roles,
+            subnet_ids=network.private_subnet_ids,
+            security_group_id=groups.engine.id,
+            log_group=logs.engine,
+            hub_token_arn=secrets.hub_token_arn,
+            warm=settings.fast_boot is FastBoot.KEPT_CACHE,
+        ),
+    )
     balancer = _load_balancer(context, settings, plan, network, groups)
-    image = None
-    if not plan.gateway.image:
-        image = GatewayImage(f"{prefix}-image", GatewayImageArgs(context, settings.kms_key_arn, settings.protect))
     gateway = Gateway(
         f"{prefix}-gateway",
         GatewayArgs(

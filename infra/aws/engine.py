@@ -14,12 +14,19 @@ from infra.aws.capacity import Capacity
 from infra.aws.context import Context
 from infra.aws.engine_image import EngineImage
 from infra.aws.iam import allow, document, read_secret
+from infra.aws.registry import PULL_ACTIONS
 from infra.aws.roles import Roles
 from infra.aws.weights import Weights
 from infra.planning.engine import CACHE_PATH, WEIGHTS_PATH
 from infra.planning.plan import ServingPlan
 
 CONTAINER = "engine"
+# The entrypoint's code comes from the gateway's image, so that vLLM's own image runs as it is and nobody builds 10 GB.
+CODE_CONTAINER, CODE_PATH = "code", "/srv/vllm-endpoint"
+DELIVER = "import shutil; shutil.copytree('/app/image/engine', '/code/image/engine', dirs_exist_ok=True)"
+CODE_MEMORY_MIB, CODE_RESERVED_MIB = 128, 6  # it is gone before vLLM starts: next to nothing is set aside for it
+# The instance's own NVMe disk, where its boot script found one; else an empty folder without the inner one.
+NVME_VOLUME, NVME_HOST_PATH, NVME_PATH, NVME_FOLDER = "nvme", "/mnt/nvme", "/nvme", "weights"
 # ECS ends a container after `retries` failed checks, ten at most, and ignores those of the first 300 s at most.
 START_PERIOD_SECONDS, RETRIES, LONGEST_INTERVAL_SECONDS = 300, 10, 300
 # The vLLM image has python3 and no curl; localhost may be ::1, where vLLM does not listen.
@@ -34,6 +41,8 @@ class EngineArgs:
         context: place, names and tags.
         plan: everything that was decided.
         image: what runs.
+        gateway_image: where the entrypoint's code is.
+        gateway_repository_arn: ECR repository of that image; None where it lies elsewhere.
         capacity: the cluster and its instances.
         weights: the file system.
         roles: the engine's two are used.
@@ -48,6 +57,8 @@ class EngineArgs:
     context: Context
     plan: ServingPlan
     image: EngineImage
+    gateway_image: pulumi.Input[str]
+    gateway_repository_arn: pulumi.Input[str] | None
     capacity: Capacity
     weights: Weights
     roles: Roles
@@ -136,6 +147,10 @@ class Engine(pulumi.ComponentResource):
             allow("WriteLogs", ["logs:CreateLogStream", "logs:PutLogEvents"], [streams]),
             *args.image.pull_statements,
         ]
+        if args.gateway_repository_arn is not None:
+            if not any("ecr:GetAuthorizationToken" in statement["Action"] for statement in statements):
+                statements.append(allow("LogInToRegistry", ["ecr:GetAuthorizationToken"], ["*"]))
+            statements.append(allow("PullCode", PULL_ACTIONS, [args.gateway_repository_arn]))
         if args.hub_token_arn is not None:
             statements += read_secret("ReadHubToken", args.hub_token_arn, args.kms_key_arn)
         return aws.iam.RolePolicy(
@@ -167,9 +182,13 @@ class Engine(pulumi.ComponentResource):
                     ),
                 )
                 for volume, (point, _) in mounts.items()
+            ]
+            + [
+                aws.ecs.TaskDefinitionVolumeArgs(name=CODE_CONTAINER),
+                aws.ecs.TaskDefinitionVolumeArgs(name=NVME_VOLUME, host_path=NVME_HOST_PATH),
             ],
             container_definitions=pulumi.Output.json_dumps(
-                [self._container({volume: path for volume, (_, path) in mounts.items()})]
+                [self._container({volume: path for volume, (_, path) in mounts.items()}), self._code()]
             ),
             tags=self._tags(),
             opts=self._child,
@@ -181,8 +200,12 @@ class Engine(pulumi.ComponentResource):
             "name": CONTAINER,
             "image": args.image.reference,
             "essential": True,
+            "dependsOn": [{"containerName": CODE_CONTAINER, "condition": "SUCCESS"}],
+            "entryPoint": ["python3", "-m", "image.engine"],
             "command": [plan.model, "--host", "0.0.0.0", "--port", str(engine.port), *engine.args],  # noqa: S104
-            "environment": environment(engine.environment),
+            "environment": environment(
+                {**engine.environment, "ENGINE_STAGE": f"{NVME_PATH}/{NVME_FOLDER}", "PYTHONPATH": CODE_PATH}
+            ),
             "portMappings": [{"containerPort": engine.port, "hostPort": engine.port, "protocol": "tcp"}],
             "memory": engine.memory_mib,
             "resourceRequirements": [{"type": "GPU", "value": str(plan.capacity.gpu_count)}],
@@ -194,8 +217,10 @@ class Engine(pulumi.ComponentResource):
                 {"name": "nofile", "softLimit": 65536, "hardLimit": 65536},
             ],
             "mountPoints": [
-                {"sourceVolume": volume, "containerPath": path, "readOnly": False} for volume, path in mounts.items()
-            ],
+                {"sourceVolume": volume, "containerPath": path, "readOnly": False}
+                for volume, path in {**mounts, NVME_VOLUME: NVME_PATH}.items()
+            ]
+            + [{"sourceVolume": CODE_CONTAINER, "containerPath": CODE_PATH, "readOnly": True}],
             "stopTimeout": engine.stop_timeout_seconds,
             "healthCheck": health_check(engine.port, plan.capacity.startup_timeout_seconds),
             "logConfiguration": log_configuration(args.log_group, args.context.region),
@@ -203,6 +228,24 @@ class Engine(pulumi.ComponentResource):
         if args.hub_token_arn is not None:
             definition["secrets"] = [{"name": "HF_TOKEN", "valueFrom": args.hub_token_arn}]
         return definition
+
+    def _code(self) -> dict[str, Any]:
+        """A container that puts the entrypoint's code on a volume, and ends."""
+        args = self._args
+        return {
+            "name": CODE_CONTAINER,
+            "image": args.gateway_image,
+            "essential": False,
+            "user": "0",  # to whom the volume belongs; without any capability
+            "readonlyRootFilesystem": True,
+            "linuxParameters": {"initProcessEnabled": True, "capabilities": {"drop": ["ALL"]}},
+            "entryPoint": ["python", "-c", DELIVER],
+            "memory": CODE_MEMORY_MIB,
+            "memoryReservation": CODE_RESERVED_MIB,
+            "mountPoints": [{"sourceVolume": CODE_CONTAINER, "containerPath": "/code", "readOnly": False}],
+            "stopTimeout": 30,
+            "logConfiguration": log_configuration(args.log_group, args.context.region),
+        }
 
 
 def environment(variables: dict[str, str] | Any) -> list[dict[str, Any]]:

@@ -16,6 +16,8 @@ AGENT_ACTIONS_ON_INSTANCES = ("ecs:Poll", "ecs:StartTelemetrySession", "ecs:Upda
 AGENT_SETTINGS = {
     # A warm instance keeps the image on its disk: the 10 GB are pulled once.
     "ECS_IMAGE_PULL_BEHAVIOR": "prefer-cached",
+    # The small image with the entrypoint's code and the engine's come side by side.
+    "ECS_PULL_DEPENDENT_CONTAINERS_UPFRONT": "true",
     # Unpacking the engine's largest layer goes on without network traffic for minutes.
     "ECS_IMAGE_PULL_INACTIVITY_TIMEOUT": "15m",
     # On a Spot notice the agent drains the instance and its task is told to stop.
@@ -28,6 +30,15 @@ AGENT_SETTINGS = {
 }
 WARM_HOOK = "image-on-disk"
 WARM_HOOK_TIMEOUT_SECONDS = 1200  # pulling and unpacking the image, and as much again
+
+# A disk of the instance's own, where it has one, for weights that memory does not hold. It is empty after each stop.
+# Nothing here keeps the instance from joining its cluster.
+_NVME = """\
+disk=$(lsblk -dpno NAME,MODEL | awk '/Instance Storage/ {print $1; exit}') || true
+if [ -n "$disk" ] && mkfs.xfs -q -f "$disk" && mkdir -p /mnt/nvme && mount -o noatime "$disk" /mnt/nvme; then
+  install -d -m 1777 /mnt/nvme/weights
+fi
+"""
 
 # Runs at each boot: on the way into the pool it pulls the image, on the way out it finds it there.
 _WARM = """\
@@ -67,6 +78,7 @@ def user_data(cluster_name: str, region: str, warm_image: str) -> str:
         settings["ECS_WARM_POOLS_CHECK"] = "true"  # a stopped instance must not look like a lost one
     lines = "\n".join(f"{name}={value}" for name, value in settings.items())
     script = f"#!/bin/bash\nset -euo pipefail\ncat >> /etc/ecs/ecs.config <<'END'\n{lines}\nEND\n"
+    script += _NVME
     if warm_image:
         registry = warm_image.partition("/")[0] if ".dkr.ecr." in warm_image else ""
         script += _WARM.format(image=warm_image, registry=registry, region=region, group=cluster_name, hook=WARM_HOOK)

@@ -19,7 +19,7 @@ class RolesArgs:
 
 
 class Roles(pulumi.ComponentResource):
-    """Five roles. A task role is the container's own; an execution role is ECS's, to start that container."""
+    """Six roles. A task role is the container's own; an execution role is ECS's, to start that container."""
 
     def __init__(self, name: str, args: RolesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("vllm:aws:Roles", name, None, opts)
@@ -36,6 +36,7 @@ class Roles(pulumi.ComponentResource):
 
         self.engine_task = role("engine-task", "The vLLM container: reads and fills the weight cache", tasks, "engine")
         self.engine_execution = role("engine-exec", "Starts the vLLM container: image, logs, secret", tasks, "engine")
+        self.fetch_task = role("fetch-task", "Fills the weight cache; starts the engine once", tasks, "weights")
         self.gateway_task = role("gateway-task", "The gateway: reads API keys, wakes the engine", tasks, "gateway")
         self.gateway_execution = role("gateway-exec", "Starts the gateway: image, logs", tasks, "gateway")
         self.instance = role("instance", "GPU instances: the ECS agent", trust("ec2"), "capacity")

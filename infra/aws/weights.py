@@ -1,8 +1,8 @@
-"""Where weights and compiled kernels stay between two starts of the engine: EFS, for the engine alone."""
+"""Where weights and compiled kernels stay between two starts of the engine: EFS, for the engine and who fetches for it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ class WeightsArgs:
         context: place, names and tags.
         subnet_ids: a mount target is made in each, so one a zone.
         security_group_id: of the mount targets.
-        reader: the role of the engine's tasks; nobody else may mount.
+        readers: the roles of the engine's tasks and of the step that fetches; nobody else may mount.
         throughput: elastic reads faster and bills each GB read; bursting reads for nothing.
         kms_key_arn: key that it is encrypted with; empty: AWS's own.
         keep: whether it stays when the stack is destroyed.
@@ -35,7 +35,7 @@ class WeightsArgs:
     context: Context
     subnet_ids: Sequence[pulumi.Input[str]]
     security_group_id: pulumi.Input[str]
-    reader: aws.iam.Role
+    readers: Mapping[str, aws.iam.Role]
     throughput: WeightsThroughput
     kms_key_arn: str
     keep: bool
@@ -85,14 +85,17 @@ class Weights(pulumi.ComponentResource):
             "StringEquals": {"elasticfilesystem:AccessPointArn": [self.models.arn, self.compiled.arn]},
         }
         mount = allow("MountThroughAccessPoints", ACTIONS, [self.file_system.arn], condition)
-        grant = aws.iam.RolePolicy(f"{name}-mount", role=args.reader.id, policy=document([mount]), opts=child)
+        grants = [
+            aws.iam.RolePolicy(f"{name}-mount-{who}", role=role.id, policy=document([mount]), opts=child)
+            for who, role in args.readers.items()
+        ]
         policy = aws.efs.FileSystemPolicy(
             name,
             file_system_id=self.file_system.id,
             # With any policy, EFS refuses whoever it does not name, those without an identity included.
             policy=document(
                 [
-                    {**mount, "Principal": {"AWS": args.reader.arn}},
+                    {**mount, "Principal": {"AWS": [role.arn for role in args.readers.values()]}},
                     {
                         "Sid": "NoPlainText",
                         "Effect": "Deny",
@@ -105,7 +108,7 @@ class Weights(pulumi.ComponentResource):
             ),
             opts=child,
         )
-        self.ready: list[pulumi.Resource] = [*targets, grant, policy]
+        self.ready: list[pulumi.Resource] = [*targets, *grants, policy]
         self.register_outputs({"fileSystemId": self.file_system.id})
 
     def _access_point(self, folder: str) -> aws.efs.AccessPoint:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pulumi
 from pulumi_kubernetes import apps, core, meta, policy
 
+from infra.kubernetes.gateway import image_of, pull_policy_of
 from infra.kubernetes.pods import COMPONENTS, Labels, container_security, environment, http_probe, literal, pod_security
 from infra.kubernetes.secrets import HF_TOKEN_KEY
 from infra.planning.engine import CACHE_PATH, WEIGHTS_PATH
@@ -28,6 +29,10 @@ PLACEMENT_SECONDS = 900
 # part is asked for; the limit stays, for the page cache through which the weights are read.
 REQUESTED_SHARE = 0.8
 PROCESS_MEMORY_MIB = 8 * 1024
+# The entrypoint's code comes from the gateway's image, so that vLLM's own image runs as it is.
+CODE_PATH = "/srv/vllm-endpoint"
+DELIVER = "import shutil; shutil.copytree('/app/image/engine', '/code/image/engine', dirs_exist_ok=True)"
+FETCH_MEMORY_MIB = 512
 
 
 def memory_request_mib(plan: ServingPlan) -> int:
@@ -117,12 +122,14 @@ def _pod(args: EngineArgs) -> core.v1.PodSpecArgs:
         termination_grace_period_seconds=LEAVE_ROTATION_SECONDS + plan.engine.stop_timeout_seconds,
         tolerations=[core.v1.TolerationArgs(key=GPU_RESOURCE, operator="Exists", effect="NoSchedule")],
         affinity=_affinity(args.node_instance_types),
+        init_containers=[_code(args), _fetch(args)],
         containers=[_container(args)],
         volumes=[
             core.v1.VolumeArgs(
                 name="weights",
                 persistent_volume_claim=core.v1.PersistentVolumeClaimVolumeSourceArgs(claim_name=args.claim_name),
             ),
+            core.v1.VolumeArgs(name="code", empty_dir=core.v1.EmptyDirVolumeSourceArgs()),
             core.v1.VolumeArgs(name="home", empty_dir=core.v1.EmptyDirVolumeSourceArgs()),
             core.v1.VolumeArgs(
                 name="shared-memory",
@@ -137,22 +144,13 @@ def _pod(args: EngineArgs) -> core.v1.PodSpecArgs:
 def _container(args: EngineArgs) -> core.v1.ContainerArgs:
     plan = args.plan
     gpus = str(plan.capacity.gpu_count)
-    variables = environment({"HOME": HOME, "USER": USER_NAME} | dict(plan.engine.environment))
-    if args.hf_token_name is not None:
-        reference = core.v1.SecretKeySelectorArgs(name=args.hf_token_name, key=HF_TOKEN_KEY)
-        variables.append(
-            core.v1.EnvVarArgs(name="HF_TOKEN", value_from=core.v1.EnvVarSourceArgs(secret_key_ref=reference))
-        )
     return core.v1.ContainerArgs(
         name=NAME,
         image=plan.engine.image,
-        # The image's entrypoint is `vllm serve`.
-        args=[
-            literal(argument)
-            for argument in (plan.model, "--host", "0.0.0.0", "--port", str(plan.engine.port), *plan.engine.args)  # noqa: S104
-        ],
+        command=["python3", "-m", "image.engine"],
+        args=_arguments(plan),
         working_dir=HOME,
-        env=variables,
+        env=_variables(args, {"PYTHONPATH": CODE_PATH}),
         ports=[core.v1.ContainerPortArgs(name="http", container_port=plan.engine.port)],
         resources=core.v1.ResourceRequirementsArgs(
             # A core for the API server and one for each GPU's worker; no limit, for tokenizing comes in bursts.
@@ -179,13 +177,62 @@ def _container(args: EngineArgs) -> core.v1.ContainerArgs:
             )
         ),
         volume_mounts=[
-            # One volume at both paths: the hub's cache and the compile caches are folders of different names in it.
-            core.v1.VolumeMountArgs(name="weights", mount_path=WEIGHTS_PATH),
-            core.v1.VolumeMountArgs(name="weights", mount_path=CACHE_PATH),
+            *_mounts(),
+            core.v1.VolumeMountArgs(name="code", mount_path=CODE_PATH, read_only=True),
             core.v1.VolumeMountArgs(name="home", mount_path=HOME),
             core.v1.VolumeMountArgs(name="shared-memory", mount_path="/dev/shm"),  # noqa: S108 - the kernel's name for it
         ],
     )
+
+
+def _arguments(plan: ServingPlan) -> list[str]:
+    arguments = (plan.model, "--host", "0.0.0.0", "--port", str(plan.engine.port), *plan.engine.args)  # noqa: S104
+    return [literal(argument) for argument in arguments]
+
+
+def _variables(args: EngineArgs, more: dict[str, str]) -> list[core.v1.EnvVarArgs]:
+    variables = environment({"HOME": HOME, "USER": USER_NAME} | dict(args.plan.engine.environment) | more)
+    if args.hf_token_name is not None:
+        reference = core.v1.SecretKeySelectorArgs(name=args.hf_token_name, key=HF_TOKEN_KEY)
+        variables.append(
+            core.v1.EnvVarArgs(name="HF_TOKEN", value_from=core.v1.EnvVarSourceArgs(secret_key_ref=reference))
+        )
+    return variables
+
+
+def _mounts() -> list[core.v1.VolumeMountArgs]:
+    """One volume at both paths: the hub's cache and the kept files are folders of different names in it."""
+    return [core.v1.VolumeMountArgs(name="weights", mount_path=path) for path in (WEIGHTS_PATH, CACHE_PATH)]
+
+
+def _small(args: EngineArgs, name: str, command: list[str], memory_mib: int) -> core.v1.ContainerArgs:
+    """A container of the gateway's image that ends before vLLM starts."""
+    memory = f"{memory_mib}Mi"
+    return core.v1.ContainerArgs(
+        name=name,
+        image=image_of(args.plan.gateway),
+        image_pull_policy=pull_policy_of(args.plan.gateway),
+        command=command,
+        resources=core.v1.ResourceRequirementsArgs(
+            requests={"cpu": "100m", "memory": memory}, limits={"memory": memory}
+        ),
+        security_context=container_security(read_only_root=True),
+    )
+
+
+def _code(args: EngineArgs) -> core.v1.ContainerArgs:
+    container = _small(args, "code", ["python", "-c", DELIVER], 128)
+    container.volume_mounts = [core.v1.VolumeMountArgs(name="code", mount_path="/code")]
+    return container
+
+
+def _fetch(args: EngineArgs) -> core.v1.ContainerArgs:
+    """Fetches the weights with no CUDA context open: replicas that start at once wait for the first one's."""
+    container = _small(args, "weights", ["python", "-m", "image.engine.fetch"], FETCH_MEMORY_MIB)
+    container.args = _arguments(args.plan)
+    container.env = _variables(args, {})
+    container.volume_mounts = _mounts()
+    return container
 
 
 def _affinity(instance_types: tuple[str, ...]) -> core.v1.AffinityArgs | None:

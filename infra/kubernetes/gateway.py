@@ -27,6 +27,16 @@ def local_image() -> str:
     return f"{IMAGE_NAME}:{project['version']}"
 
 
+def image_of(plan: GatewayPlan) -> str:
+    """The gateway's image, which holds the engine's entrypoint, too."""
+    return plan.image or local_image()
+
+
+def pull_policy_of(plan: GatewayPlan) -> str:
+    """Never: a plain name that is missing on a node must not be looked for in a public registry."""
+    return "IfNotPresent" if plan.image else "Never"
+
+
 @dataclass(frozen=True)
 class GatewayArgs:
     """``discovery`` and ``capacity``: the values of GATEWAY_DISCOVERY and GATEWAY_CAPACITY. ``service_account``: the one
@@ -146,9 +156,8 @@ def _container(args: GatewayArgs) -> core.v1.ContainerArgs:
     memory = f"{plan.memory_mib}Mi"
     return core.v1.ContainerArgs(
         name=NAME,
-        image=plan.image or local_image(),
-        # Never: a plain name that is missing on a node must not be looked for in a public registry.
-        image_pull_policy="IfNotPresent" if plan.image else "Never",
+        image=image_of(plan),
+        image_pull_policy=pull_policy_of(plan),
         env=variables,
         ports=[
             core.v1.ContainerPortArgs(name="http", container_port=plan.port),

@@ -85,7 +85,10 @@ def engine_args(settings: Settings, architecture: ModelArchitecture, memory: Mem
 
 
 def compile_cache_key(settings: Settings, args: tuple[str, ...]) -> str:
-    """Names the folder of compiled artefacts: engine, model, revision, GPU and every argument are in it."""
+    """Names what a deploy asks for: engine, model, revision, GPU and every argument are in it.
+
+    The engine's own key of compiled files is made of what it finds itself; this one says that such a start was there.
+    """
     image = settings.engine_image or UPSTREAM_IMAGE
     parts = [
         image,
@@ -109,14 +112,11 @@ def engine_plan(
     # Workers of a tensor-parallel engine pass tensors through /dev/shm; Docker's 64 MB breaks them.
     shared_gib = settings.shared_memory_gib or (min(16.0, container_gib / 4) if settings.gpu_count > 1 else 1.0)
     environment = {"HF_HOME": WEIGHTS_PATH, "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+    environment |= {"ENGINE_IMAGE": settings.engine_image or UPSTREAM_IMAGE, "ENGINE_PLAN_KEY": key}
+    if settings.fast_boot is not FastBoot.OFF:
+        environment["ENGINE_CACHE"] = CACHE_PATH
     if settings.fast_boot is FastBoot.KEPT_CACHE:
-        root = f"{CACHE_PATH}/{key}"
-        environment |= {
-            "VLLM_CACHE_ROOT": root,
-            "TORCHINDUCTOR_CACHE_DIR": f"{root}/inductor",
-            "TRITON_CACHE_DIR": f"{root}/triton",
-        }
-        environment |= {"VLLM_ENABLE_STARTUP_PLAN": "1"}
+        environment["VLLM_ENABLE_STARTUP_PLAN"] = "1"
     environment |= dict(pair.split("=", 1) for pair in settings.engine_environment)
     return EnginePlan(
         image=settings.engine_image or UPSTREAM_IMAGE,

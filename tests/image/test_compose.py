@@ -3,8 +3,10 @@
 import re
 from typing import Any
 
+import pytest
 import yaml
 
+from image.engine.arguments import last_value, settle
 from image.gateway.settings import DnsDiscovery, FixedCapacity, InlineKeys
 from image.gateway.settings import Settings as GatewaySettings
 from infra.kubernetes.gateway import local_image
@@ -39,8 +41,28 @@ def test_the_engine_is_started_as_the_dev_stack_plans_it() -> None:
     assert model == plan.model
     planned = {f"{name}={value}" for name, value in zip(plan.engine.args[::2], plan.engine.args[1::2], strict=True)}
     assert set(arguments) == planned | {"--host=0.0.0.0", "--port=8000", "--tensor-parallel-size=1"}
-    assert set(engine["environment"]) == set(plan.engine.environment) | {"HF_TOKEN"}
-    assert {volume.split(":")[1] for volume in engine["volumes"]} == {"/weights", "/cache"}
+    planned_environment = dict(plan.engine.environment) | {"HF_TOKEN": "", "PYTHONPATH": "/srv/vllm-endpoint"}
+    del planned_environment["ENGINE_PLAN_KEY"]  # for the deploy's own step
+    assert {name: value or "" for name, value in engine["environment"].items()} == planned_environment
+
+
+@pytest.mark.parametrize("name", ["engine", "engine-cpu"])
+def test_both_engines_run_the_entrypoint_of_this_repository_on_vllms_own_image(name: str) -> None:
+    engine = SERVICES[name]
+    assert engine["entrypoint"] == ["python3", "-m", "image.engine"]
+    mounts = dict(reversed(volume.split(":")[:2]) for volume in engine["volumes"])
+    assert mounts == {"/weights": "weights", "/cache": "kept", "/srv/vllm-endpoint/image/engine": "./engine"}
+    launch = settle(engine["command"], {name: str(value or "") for name, value in engine["environment"].items()})
+    assert launch.port == 8000
+    assert last_value(launch.arguments, "--served-model-name") == SERVICES["gateway"]["environment"]["GATEWAY_MODEL"]
+
+
+def test_a_profile_chooses_the_engine_and_the_gateway_finds_either() -> None:
+    assert (SERVICES["engine"]["profiles"], SERVICES["engine-cpu"]["profiles"]) == (["gpu"], ["cpu"])
+    assert SERVICES["engine-cpu"]["networks"] == {"default": {"aliases": ["engine"]}}
+    assert SERVICES["engine"]["gpus"] == "all"
+    assert "gpus" not in SERVICES["engine-cpu"]
+    assert SERVICES["engine-cpu"]["environment"]["ENGINE_DEVICE"] == "cpu"
 
 
 def test_the_gateway_understands_what_it_is_told() -> None:
@@ -65,7 +87,9 @@ def test_only_this_machine_reaches_what_is_started() -> None:
 
 
 def test_monitoring_starts_on_request_only() -> None:
-    assert {name for name, service in SERVICES.items() if "profiles" not in service} == {"engine", "gateway"}
+    profiles = {name: service.get("profiles", []) for name, service in SERVICES.items()}
+    assert profiles.pop("gateway") == []
+    assert [name for name, names in profiles.items() if "monitoring" in names] == ["prometheus", "grafana"]
 
 
 def test_every_image_has_a_version_and_no_privilege_and_every_mounted_file_exists() -> None:

@@ -45,6 +45,7 @@ class Registered:
     secret_inputs: tuple[str, ...]
     depends_on: tuple[str, ...]
     ignore_changes: tuple[str, ...]
+    replace_on_changes: tuple[str, ...]
     retained: bool
     protected: bool
 
@@ -58,8 +59,8 @@ class Registered:
         return json.loads(self.inputs[key])
 
     def container(self) -> dict[str, Any]:
-        """The only container of a task definition."""
-        (container,) = self.document("containerDefinitions")
+        """The container that a task is for."""
+        (container,) = [c for c in self.document("containerDefinitions") if c["essential"]]
         return dict(container)
 
     def environment(self) -> dict[str, str]:
@@ -176,6 +177,7 @@ class _Recorder(mocks.MockMonitor):
                 secret_inputs=tuple(secrets),
                 depends_on=tuple(request.dependencies),
                 ignore_changes=tuple(request.ignoreChanges),
+                replace_on_changes=tuple(request.replaceOnChanges),
                 retained=bool(request.retainOnDelete),
                 protected=bool(request.protect),
             )

@@ -246,6 +246,7 @@ def test_the_key_changes_with_everything_that_compiled_code_depends_on(tmp_path:
     assert len(keys) == 10
     same = {"VLLM_USE_X": "1", "PATH": "/other", "VLLM_API_KEY": "b", "VLLM_HOST_IP": "10.0.0.2"}
     assert key(environment=same) == key()
+    assert key(arguments=["m", "--port", "8000", "--seed", "1", "--host=0.0.0.0"]) == key()
     before = key()
     record.write_text("vllm/__init__.py,sha256=b,1\n")
     assert key() != before, "the same version, other bytes"

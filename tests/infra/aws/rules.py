@@ -21,7 +21,12 @@ INTERNET = ("0.0.0.0/0", "::/0")
 UNTAGGABLE = {"aws:appautoscaling/policy:Policy"}  # AWS knows no tags of it, the SDK has the word all the same
 TAGS = {"Project", "Stack", "Component", "ManagedBy"}
 SECRET_NAME = re.compile(r"(?i)(token|secret|password|api_?key)")
-LONGEST_STOP_SECONDS = {"gateway": 120, "engine": 900}  # Fargate allows no more; an instance does
+LONGEST_STOP_SECONDS = {
+    "gateway": 120,
+    "engine": 900,
+    "code": 120,
+    "weights": 120,
+}  # Fargate allows no more; an instance does
 GATEWAY_SOURCES = "\n".join(path.read_text() for path in sorted((ROOT / "image/gateway").glob("*.py")))
 
 
@@ -117,7 +122,9 @@ def encrypted(program: Program, _: Settings) -> Iterator[str]:
                 yield f"{template.urn}: {mapping['deviceName']} not encrypted"
     for definition in program.all("TaskDefinition"):
         for volume in definition.inputs.get("volumes") or []:
-            efs = volume["efsVolumeConfiguration"]
+            if set(volume) == {"name"} or volume.get("hostPath") == "/mnt/nvme":
+                continue  # the task's own, on the encrypted root disk; the instance's NVMe disk, which encrypts by itself
+            efs = volume.get("efsVolumeConfiguration") or {}
             access = efs.get("authorizationConfig") or {}
             if efs.get("transitEncryption") != "ENABLED":
                 yield f"{definition.urn}: {volume['name']} not over TLS"

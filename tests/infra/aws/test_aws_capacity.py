@@ -55,6 +55,7 @@ def test_the_agent_joins_the_cluster_and_keeps_the_image(dev: Program) -> None:
     assert settings == {
         "ECS_CLUSTER": "vllm-dev-gpu-1a2b3c4",
         "ECS_IMAGE_PULL_BEHAVIOR": "prefer-cached",
+        "ECS_PULL_DEPENDENT_CONTAINERS_UPFRONT": "true",
         "ECS_IMAGE_PULL_INACTIVITY_TIMEOUT": "15m",
         "ECS_ENABLE_SPOT_INSTANCE_DRAINING": "true",
         "ECS_ENABLE_AWSLOGS_EXECUTIONROLE_OVERRIDE": "true",

@@ -1,16 +1,19 @@
 """The engine's task and service."""
 
+import base64
+import shutil
 import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 
-from infra.aws.engine import health_check, minimum_healthy_percent
+from infra.aws.engine import DELIVER, health_check, minimum_healthy_percent
 from infra.planning import make_plan
 from infra.planning.engine import VLLM_VERSION
-from infra.stack_files import load_stack
+from infra.stack_files import ROOT, load_stack
 from tests.infra.program import Program, arn, run_program
 
 
@@ -26,7 +29,9 @@ def test_the_container_is_the_plans(stack: str) -> None:
     container = task.container()
     assert container["image"] == plan.engine.image
     assert container["command"] == [plan.model, "--host", "0.0.0.0", "--port", "8000", *plan.engine.args]
-    assert task.environment() == plan.engine.environment
+    told = {"ENGINE_STAGE": "/nvme/weights", "PYTHONPATH": "/srv/vllm-endpoint"}
+    assert task.environment() == {**plan.engine.environment, **told}
+    assert container["entryPoint"] == ["python3", "-m", "image.engine"]
     assert container["memory"] == plan.engine.memory_mib
     assert container["resourceRequirements"] == [{"type": "GPU", "value": str(plan.capacity.gpu_count)}]
     assert container["linuxParameters"] == {
@@ -56,7 +61,7 @@ def test_the_task_has_a_network_interface_and_roles_of_its_own(dev: Program) -> 
 
 def test_weights_and_compiled_kernels_are_mounted_with_tls_and_iam(dev: Program) -> None:
     task = dev.one("TaskDefinition", "engine")
-    volumes = {v["name"]: v["efsVolumeConfiguration"] for v in task.inputs["volumes"]}
+    volumes = {v["name"]: v.get("efsVolumeConfiguration") for v in task.inputs["volumes"]}
     for folder in ("models", "compiled"):
         assert volumes[folder] == {
             "fileSystemId": "vllm-dev-weights-id",
@@ -64,10 +69,47 @@ def test_weights_and_compiled_kernels_are_mounted_with_tls_and_iam(dev: Program)
             "authorizationConfig": {"accessPointId": f"vllm-dev-weights-{folder}-id", "iam": "ENABLED"},
         }
     mounts = {m["sourceVolume"]: (m["containerPath"], m["readOnly"]) for m in task.container()["mountPoints"]}
-    assert mounts == {"models": ("/weights", False), "compiled": ("/cache", False)}
+    assert (mounts["models"], mounts["compiled"]) == (("/weights", False), ("/cache", False))
     environment = task.environment()
-    assert environment["HF_HOME"] == "/weights"
-    assert environment["VLLM_CACHE_ROOT"].startswith("/cache/")
+    assert (environment["HF_HOME"], environment["ENGINE_CACHE"]) == ("/weights", "/cache")
+
+
+def test_the_entrypoints_code_comes_from_the_small_image_before_vllm_starts(dev: Program) -> None:
+    task = dev.one("TaskDefinition", "engine")
+    engine, code = task.document("containerDefinitions")
+    assert engine["dependsOn"] == [{"containerName": "code", "condition": "SUCCESS"}]
+    assert code["image"] == dev.one("TaskDefinition", "gateway").container()["image"]
+    assert (code["essential"], code["readonlyRootFilesystem"]) == (False, True)
+    assert code["linuxParameters"]["capabilities"] == {"drop": ["ALL"]}
+    # Set aside beside the engine's memory, which is all that ECS registers of the smallest instance but a share.
+    assert code["memoryReservation"] <= 16
+    mounts = {m["sourceVolume"]: m for m in engine["mountPoints"]}
+    assert mounts["code"] == {"sourceVolume": "code", "containerPath": "/srv/vllm-endpoint", "readOnly": True}
+    assert code["mountPoints"] == [{"sourceVolume": "code", "containerPath": "/code", "readOnly": False}]
+    pull = {s["Sid"]: s["Resource"] for s in dev.one("RolePolicy", "engine-execution").document()["Statement"]}
+    assert pull["PullCode"] == [arn("aws:ecr/repository:Repository", "vllm-dev-image")]
+
+
+def test_what_the_code_container_runs_delivers_a_package_that_runs(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "image/engine", tmp_path / "app/image/engine")
+    script = DELIVER.replace("/app", f"{tmp_path}/app").replace("/code", f"{tmp_path}/code")
+    subprocess.run([sys.executable, "-c", script], check=True)
+    command = [sys.executable, "-m", "image.engine"]
+    environment = {"PATH": "/bin", "PYTHONPATH": f"{tmp_path}/code"}
+    done = subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, check=False)
+    assert done.stderr.startswith("engine: error: MODEL_NAME: not set"), done.stderr
+
+
+def test_the_instances_own_disk_is_mounted_where_it_may_have_one(dev: Program) -> None:
+    task = dev.one("TaskDefinition", "engine")
+    (volume,) = [v for v in task.inputs["volumes"] if v["name"] == "nvme"]
+    assert volume == {"name": "nvme", "hostPath": "/mnt/nvme"}
+    (mount,) = [m for m in task.container()["mountPoints"] if m["sourceVolume"] == "nvme"]
+    assert mount["containerPath"] == "/nvme"
+    assert task.environment()["ENGINE_STAGE"] == "/nvme/weights"
+    boot = base64.b64decode(dev.one("LaunchTemplate").inputs["userData"]).decode()
+    assert 'mount -o noatime "$disk" /mnt/nvme' in boot
+    assert "install -d -m 1777 /mnt/nvme/weights" in boot
 
 
 def test_logs_go_to_the_engines_group_and_never_stop_the_engine(dev: Program) -> None:
@@ -81,7 +123,7 @@ def test_logs_go_to_the_engines_group_and_never_stop_the_engine(dev: Program) ->
             "max-buffer-size": "8m",
         },
     }
-    (statement,) = dev.one("RolePolicy", "engine-execution").document()["Statement"]
+    statement = dev.one("RolePolicy", "engine-execution").document()["Statement"][0]
     assert statement["Action"] == ["logs:CreateLogStream", "logs:PutLogEvents"]
     assert statement["Resource"] == [arn("aws:cloudwatch/logGroup:LogGroup", "vllm-dev-logs-engine") + ":*"]
 
@@ -128,7 +170,7 @@ def test_the_service_waits_for_what_its_tasks_need(dev: Program) -> None:
         "vllm-dev-weights-0",
         "vllm-dev-weights-1",
         "vllm-dev-weights-2",
-        "vllm-dev-weights-mount",
+        "vllm-dev-weights-mount-engine",
         "vllm-dev-engine-execution",
         "vllm-dev-gpu",
         "vllm-dev-weights",

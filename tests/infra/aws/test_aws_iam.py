@@ -57,5 +57,8 @@ def test_roles_are_taken_on_for_this_account_alone(dev: Program) -> None:
     assert instance["Principal"] == {"Service": "ec2.amazonaws.com"}
     (flow,) = services.pop("vllm-dev-flow")["Principal"].values()
     assert flow == "vpc-flow-logs.amazonaws.com"
-    assert len(services) == 4
+    fetch = services.pop("vllm-dev-fetch")
+    assert fetch["Principal"] == {"Service": "scheduler.amazonaws.com"}
+    assert fetch["Condition"] == {"StringEquals": {"aws:SourceAccount": "123456789012"}}
+    assert len(services) == 5
     assert all(s == statement for s in services.values())

@@ -29,9 +29,9 @@ def spoil(kind: str, name: str, change: Change) -> Program:
 
 def container(change: Change) -> Change:
     def spoiled(inputs: dict[str, Any]) -> None:
-        (definition,) = json.loads(inputs["containerDefinitions"])
-        change(definition)
-        inputs["containerDefinitions"] = json.dumps([definition])
+        definitions = json.loads(inputs["containerDefinitions"])
+        change(definitions[0])
+        inputs["containerDefinitions"] = json.dumps(definitions)
 
     return spoiled
 

@@ -37,7 +37,7 @@ def limited() -> Program:
 
 
 def test_when_the_time_is_over_service_and_instances_are_set_to_zero_every_hour(limited: Program) -> None:
-    schedules = {s.name.rpartition("-")[2]: s.inputs for s in limited.all("Schedule")}
+    schedules = {s.name.rpartition("-")[2]: s.inputs for s in limited.all("Schedule") if "-ttl-" in s.name}
     service, instances = schedules["service"], schedules["instances"]
     assert service["target"]["arn"] == "arn:aws:scheduler:::aws-sdk:ecs:updateService"
     assert json.loads(service["target"]["input"]) == {
@@ -73,7 +73,8 @@ def test_the_scheduler_may_do_nothing_else(limited: Program) -> None:
 
 def test_a_stack_without_safeguards_has_none() -> None:
     program = run_program("dev")
-    assert program.all("Schedule") == program.all("Budget") == program.all("Function") == []
+    assert [s.name for s in program.all("Schedule")] == ["vllm-dev-fetch"]
+    assert program.all("Budget") == program.all("Function") == []
     assert "turnsOffAt" not in program.outputs
 
 
@@ -98,7 +99,7 @@ def test_the_budget_counts_the_stack_alone_and_mails_three_times(budgeted: Progr
 
 
 def test_spend_is_compared_every_quarter_of_an_hour(budgeted: Program) -> None:
-    schedule = budgeted.one("Schedule").inputs
+    schedule = budgeted.one("Schedule", "-budget").inputs
     function = budgeted.one("Function")
     assert schedule["scheduleExpression"] == "rate(15 minutes)"
     assert schedule["target"]["arn"] == arn(function.type, function.name)

@@ -6,7 +6,7 @@ import pytest
 
 from tests.infra.program import Program, arn, run_program
 
-READER = arn("aws:iam/role:Role", "vllm-dev-role-engine-task")
+READERS = [arn("aws:iam/role:Role", f"vllm-dev-role-{who}-task") for who in ("engine", "fetch")]
 FILE_SYSTEM = arn("aws:efs/fileSystem:FileSystem", "vllm-dev-weights")
 POINTS = [arn("aws:efs/accessPoint:AccessPoint", f"vllm-dev-weights-{folder}") for folder in ("models", "compiled")]
 HUB = "arn:aws:secretsmanager:us-east-1:123456789012:secret:ecr-pullthroughcache/hub-AbCdEf"
@@ -41,14 +41,15 @@ def test_throughput_may_be_elastic() -> None:
     assert run_program("dev", weightsThroughput="elastic").one("FileSystem").inputs["throughputMode"] == "elastic"
 
 
-def test_only_the_engine_mounts_and_only_with_tls_through_an_access_point(dev: Program) -> None:
+def test_only_the_engine_and_its_fetcher_mount_and_only_with_tls_through_an_access_point(dev: Program) -> None:
     allow, deny = dev.one("FileSystemPolicy").document()["Statement"]
-    assert allow == {**MOUNT, "Principal": {"AWS": READER}}
+    assert allow == {**MOUNT, "Principal": {"AWS": READERS}}
     assert (deny["Effect"], deny["Principal"], deny["Action"]) == ("Deny", {"AWS": "*"}, "*")
     assert deny["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
-    grant = dev.one("RolePolicy", "-mount")
-    assert grant.inputs["role"] == "vllm-dev-role-engine-task-id"
-    assert grant.document()["Statement"] == [MOUNT]
+    for who in ("engine", "fetch"):
+        grant = dev.one("RolePolicy", f"-mount-{who}")
+        assert grant.inputs["role"] == f"vllm-dev-role-{who}-task-id"
+        assert grant.document()["Statement"] == [MOUNT]
 
 
 def test_access_points_are_folders_of_an_ordinary_user(dev: Program) -> None:

@@ -98,6 +98,35 @@ def test_the_engine_serves_the_plan(dev: Rendered) -> None:
     assert paths[dev.environment("engine")["HOME"]] == "home"
 
 
+def test_weights_and_the_entrypoints_code_come_before_vllm_and_without_a_gpu(dev: Rendered) -> None:
+    pod, engine = dev.pod("engine"), dev.container("engine")
+    code, fetch = pod["initContainers"]
+    for container in (code, fetch):
+        assert container["image"] == dev.container("gateway")["image"]
+        assert container["imagePullPolicy"] == dev.container("gateway")["imagePullPolicy"]
+        assert container["securityContext"]["readOnlyRootFilesystem"] is True
+        assert container["securityContext"]["allowPrivilegeEscalation"] is False
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert "nvidia.com/gpu" not in container["resources"]["limits"]
+    assert fetch["command"] == ["python", "-m", "image.engine.fetch"]
+    assert fetch["args"] == engine["args"]
+    told = {variable["name"]: variable.get("value") for variable in fetch["env"]}
+    assert dev.plan.engine.environment.items() <= told.items()
+    assert {mount["mountPath"]: mount["name"] for mount in fetch["volumeMounts"]}["/weights"] == "weights"
+    assert engine["command"] == ["python3", "-m", "image.engine"]
+    assert code["volumeMounts"] == [{"name": "code", "mountPath": "/code"}]
+    assert {"name": "code", "mountPath": dev.environment("engine")["PYTHONPATH"], "readOnly": True} in engine[
+        "volumeMounts"
+    ]
+
+
+def test_the_hubs_token_reaches_who_fetches() -> None:
+    (fetch,) = [c for c in render(hfToken="hf_1").pod("engine")["initContainers"] if c["name"] == "weights"]
+    (token,) = [variable for variable in fetch["env"] if variable["name"] == "HF_TOKEN"]
+    assert "value" not in token
+    assert token["valueFrom"]["secretKeyRef"]["name"]
+
+
 def test_the_engine_gets_its_gpus_memory_and_shared_memory() -> None:
     rendered = render(gpu="h100", gpuCount=8, model="Qwen/Qwen3-32B-FP8")
     resources, engine = rendered.container("engine")["resources"], rendered.plan.engine

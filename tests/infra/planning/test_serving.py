@@ -94,10 +94,10 @@ def test_the_compile_cache_is_kept_unless_told_otherwise_and_never_shared_by_mis
     ]
     assert len(set(keys)) == 4
     environment = plan().engine.environment
-    assert environment["VLLM_CACHE_ROOT"].endswith(keys[0])
-    assert environment["TORCHINDUCTOR_CACHE_DIR"].startswith(environment["VLLM_CACHE_ROOT"])
-    assert environment["TRITON_CACHE_DIR"].startswith(environment["VLLM_CACHE_ROOT"])
-    assert "VLLM_CACHE_ROOT" not in plan(fastBoot=False).engine.environment
+    assert (environment["ENGINE_CACHE"], environment["ENGINE_PLAN_KEY"]) == ("/cache", keys[0])
+    assert environment["ENGINE_IMAGE"] == plan().engine.image
+    assert "VLLM_CACHE_ROOT" not in environment, "vLLM never writes in what replicas share"
+    assert "ENGINE_CACHE" not in plan(fastBoot=False).engine.environment
 
 
 def test_timeouts_nest() -> None:

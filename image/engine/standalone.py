@@ -1,0 +1,153 @@
+"""``python3 -m image.engine.standalone``: gateway and engine in one container, for ``docker run``, RunPod and the like.
+
+The gateway listens where clients look (PORT, 8000) from the first second on and holds requests while vLLM loads; vLLM
+listens on 127.0.0.1 alone. Whichever of the two ends, the other is ended and so is the container, for whoever runs it to
+start anew. SIGTERM ends the gateway first, which finishes what it has begun, then vLLM; a second one ends both at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+
+from image.engine import watcher
+from image.engine.__main__ import command
+from image.engine.arguments import EngineError, last_value, settle
+from image.engine.prepare import prepare, say
+
+ENGINE_PORT, METRICS_PORT = 8001, 9090
+DEFAULT_SHUTDOWN_SECONDS = 600
+# vLLM exits some seconds after its last request.
+SPARE_SECONDS = 15.0
+POLL_SECONDS = 0.2
+_KEYS = ("VLLM_API_KEY", "API_KEY")
+
+
+def gateway_environment(environment: Mapping[str, str], model: str, port: int) -> dict[str, str]:
+    """What the gateway is told; whatever GATEWAY_* is set already stays.
+
+    Raises:
+        EngineError: no key is set, and nothing says that none is wanted.
+    """
+    told = {name: value for name, value in environment.items() if value.strip() and name != "HF_TOKEN"}
+    key = next((name for name in _KEYS if name in told), None)
+    if "GATEWAY_KEYS" not in told and key is None:
+        raise EngineError(
+            "VLLM_API_KEY: not set; set it to the key that clients must send, or GATEWAY_KEYS=none to serve whoever can connect"
+        )
+    packages = [told[name] for name in ("ENGINE_GATEWAY_PACKAGES", "PYTHONPATH") if name in told]
+    defaults = {
+        "GATEWAY_MODEL": model,
+        "GATEWAY_DISCOVERY": f"fixed:http://127.0.0.1:{ENGINE_PORT}",
+        "GATEWAY_PORT": str(port),
+        "GATEWAY_METRICS_PORT": str(METRICS_PORT),
+        "GATEWAY_KEYS": f"env:{key}",
+    }
+    return defaults | told | ({"PYTHONPATH": os.pathsep.join(packages)} if packages else {})
+
+
+class StoppedError(Exception):
+    """Asked to stop before vLLM was started."""
+
+
+class Pair:
+    """Gateway and engine, and how they end."""
+
+    def __init__(self) -> None:
+        self.gateway: subprocess.Popen[bytes] | None = None
+        self.engine: subprocess.Popen[bytes] | None = None
+        self.asked = 0
+
+    def on_signal(self, *_: object) -> None:
+        """Asked to stop; the second time at once."""
+        self.asked += 1
+        if self.engine is None and self.asked == 1:
+            raise StoppedError
+
+    def ended(self) -> str | None:
+        """Which of the two ended, in words; None: neither."""
+        for name, process in (("the gateway", self.gateway), ("vLLM", self.engine)):
+            if process and (code := process.poll()) is not None:
+                return f"{name} ended with {f'signal {-code}' if code < 0 else f'exit code {code}'}"
+        return None
+
+    def stop(self, engine_seconds: float) -> None:
+        """End both, the gateway first. Nothing of them runs afterwards."""
+        # The gateway ends by itself after its GATEWAY_DRAIN_TIMEOUT_SECONDS.
+        for process, seconds in ((self.gateway, math.inf), (self.engine, engine_seconds)):
+            if process and process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+                deadline = time.monotonic() + seconds
+                while process.poll() is None and self.asked < 2 and time.monotonic() < deadline:
+                    time.sleep(POLL_SECONDS)
+        for process in (self.gateway, self.engine):
+            if process and process.poll() is None:
+                process.kill()
+                process.wait()
+
+
+def main() -> int:
+    """Run both until one ends or the container is stopped; returns the exit code."""
+    began = time.monotonic()
+    pair = Pair()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, pair.on_signal)
+    grace = DEFAULT_SHUTDOWN_SECONDS + SPARE_SECONDS
+    try:
+        outer = settle(sys.argv[1:], os.environ)
+        if outer.port in (ENGINE_PORT, METRICS_PORT):
+            raise EngineError(f"PORT: found {outer.port}, which is taken inside the container; set another")
+        arguments = _listening_inside(outer.arguments)
+        grace = float(last_value(arguments, "--shutdown-timeout") or 0) + SPARE_SECONDS
+        model = last_value(arguments, "--served-model-name") or arguments[0]
+        told = gateway_environment(os.environ, model, outer.port)
+        quiet = {name: value for name, value in outer.environment.items() if name not in _KEYS}
+        say(f"the gateway answers at port {outer.port}, and holds requests until vLLM is ready")
+        pair.gateway = subprocess.Popen([sys.executable, "-m", "image.gateway"], env=told)
+        inner = dataclasses.replace(outer, arguments=tuple(arguments), port=ENGINE_PORT, environment=quiet)
+        start = prepare(inner, say, began=began)
+        pair.engine = subprocess.Popen(command(start), env=dict(start.environment))
+        if start.watch:
+            watcher.start(start.watch, say, engine=pair.engine.pid)
+        while not pair.asked and pair.ended() is None:
+            time.sleep(POLL_SECONDS)
+        reason = pair.ended()
+    except EngineError as error:
+        print(f"engine: error: {error}", file=sys.stderr)
+        return 2
+    except StoppedError:
+        reason = None
+    finally:
+        pair.stop(grace)
+    if pair.asked:
+        say("stopped")
+        return 0
+    print(f"engine: error: {reason}; the container ends, for its restart policy to start it anew", file=sys.stderr)
+    return 1
+
+
+def _listening_inside(arguments: Sequence[str]) -> list[str]:
+    """The arguments with vLLM listening to the gateway alone, and finishing what runs when it is told to stop."""
+    told, skip = [], False
+    for word in arguments:
+        flag = word.partition("=")[0]
+        if flag in ("--host", "--port", "--api-key"):
+            skip = "=" not in word
+            continue
+        if not skip:
+            told.append(word)
+        skip = False
+    told += ["--host", "127.0.0.1", "--port", str(ENGINE_PORT)]
+    if last_value(told, "--shutdown-timeout") is None:
+        told += ["--shutdown-timeout", str(DEFAULT_SHUTDOWN_SECONDS)]
+    return told
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,199 @@
+"""The step of a deploy that fetches the weights: a task on Fargate, so that no GPU waits for a download."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+import pulumi_aws as aws
+
+from infra.aws.capacity import Capacity
+from infra.aws.context import Context
+from infra.aws.engine import Engine, environment, log_configuration
+from infra.aws.gateway import USER
+from infra.aws.iam import allow, document, trust
+from infra.aws.roles import Roles
+from infra.aws.weights import Weights
+from infra.planning.engine import CACHE_PATH, WEIGHTS_PATH
+from infra.planning.plan import ServingPlan
+
+CONTAINER = "weights"
+CPU_UNITS, MEMORY_MIB = 1024, 2048
+# A rate begins when its schedule is made, and goes on: once a month the weights are looked at again, which also keeps EFS
+# from moving them to its slow class.
+SCHEDULE = "rate(28 days)"
+
+
+@dataclass(frozen=True)
+class WeightsFetchArgs:
+    """What the step needs.
+
+    Attributes:
+        context: place, names and tags.
+        plan: which model, and the engine's arguments, from which draft models and adapters are read.
+        image: the gateway's image, which holds the entrypoint's code, too.
+        capacity: the cluster, and the instances that a first start needs.
+        engine: the service that is started once, so that its compiled files are kept before anybody asks.
+        weights: the file system.
+        roles: the engine's execution role, and the step's own.
+        subnet_ids: private subnets.
+        security_group_id: the engine's: from there the hub and EFS are reached.
+        log_group: the engine's, so that a cold start is told in one place.
+        hub_token_arn: secret with the Hugging Face token, or None.
+        warm: whether the engine is started once where nothing is compiled yet.
+    """
+
+    context: Context
+    plan: ServingPlan
+    image: pulumi.Input[str]
+    capacity: Capacity
+    engine: Engine
+    weights: Weights
+    roles: Roles
+    subnet_ids: Sequence[pulumi.Input[str]]
+    security_group_id: pulumi.Input[str]
+    log_group: aws.cloudwatch.LogGroup
+    hub_token_arn: pulumi.Output[str] | None
+    warm: bool
+
+
+class WeightsFetch(pulumi.ComponentResource):
+    """A task definition, and the schedule that runs it as soon as it is made: again whenever the task changes."""
+
+    def __init__(self, name: str, args: WeightsFetchArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("vllm:aws:WeightsFetch", name, None, opts)
+        self._name, self._args = name, args
+        self._child = pulumi.ResourceOptions(parent=self)
+        task = self._task_definition()
+        ready = [*args.weights.ready, args.engine.service, self._wake_policy()] if args.warm else args.weights.ready
+        role = aws.iam.Role(
+            name,
+            description="Starts the task that fetches the weights",
+            assume_role_policy=trust("scheduler", {"StringEquals": {"aws:SourceAccount": args.context.account_id}}),
+            tags=self._tags(),
+            opts=self._child,
+        )
+        policy = aws.iam.RolePolicy(name, role=role.id, policy=document(self._run_task(task)), opts=self._child)
+        group = aws.scheduler.ScheduleGroup(name, tags=self._tags(), opts=self._child)
+        aws.scheduler.Schedule(
+            name,
+            group_name=group.name,
+            description="Fetches the weights, now and once a month",
+            schedule_expression=SCHEDULE,
+            flexible_time_window=aws.scheduler.ScheduleFlexibleTimeWindowArgs(mode="OFF"),
+            target=aws.scheduler.ScheduleTargetArgs(
+                arn=args.capacity.cluster.arn,
+                role_arn=role.arn,
+                ecs_parameters=aws.scheduler.ScheduleTargetEcsParametersArgs(
+                    task_definition_arn=task.arn,
+                    launch_type="FARGATE",
+                    task_count=1,
+                    propagate_tags="TASK_DEFINITION",
+                    network_configuration=aws.scheduler.ScheduleTargetEcsParametersNetworkConfigurationArgs(
+                        subnets=list(args.subnet_ids),
+                        security_groups=[args.security_group_id],
+                        assign_public_ip=False,
+                    ),
+                ),
+                retry_policy=aws.scheduler.ScheduleTargetRetryPolicyArgs(
+                    maximum_retry_attempts=20, maximum_event_age_in_seconds=3600
+                ),
+            ),
+            # Only a new schedule begins at once; a changed one would wait for its next month.
+            opts=pulumi.ResourceOptions(
+                parent=self, depends_on=[*ready, policy, args.capacity.ready], replace_on_changes=["target"]
+            ),
+        )
+        self.register_outputs({})
+
+    def _tags(self) -> dict[str, str]:
+        return self._args.context.tags("weights", self._name)
+
+    def _wake_policy(self) -> aws.iam.RolePolicy:
+        args = self._args
+        statements = [
+            allow("WakeService", ["ecs:DescribeServices", "ecs:UpdateService"], [args.engine.service.id]),
+            allow("WakeInstances", ["autoscaling:SetDesiredCapacity"], [args.capacity.group.arn]),
+            allow("SeeInstances", ["autoscaling:DescribeAutoScalingGroups"], ["*"]),
+        ]
+        return aws.iam.RolePolicy(
+            f"{self._name}-wake", role=args.roles.fetch_task.id, policy=document(statements), opts=self._child
+        )
+
+    def _run_task(self, task: aws.ecs.TaskDefinition) -> list[dict[str, Any]]:
+        args = self._args
+        started = pulumi.Output.concat(args.context.arn("ecs", "task/"), args.capacity.cluster.name, "/*")
+        return [
+            allow("RunTask", ["ecs:RunTask"], [task.arn], {"ArnEquals": {"ecs:cluster": args.capacity.cluster.arn}}),
+            allow("TagTask", ["ecs:TagResource"], [started], {"StringEquals": {"ecs:CreateAction": "RunTask"}}),
+            allow(
+                "PassRoles",
+                ["iam:PassRole"],
+                [args.roles.fetch_task.arn, args.roles.engine_execution.arn],
+                {"StringEquals": {"iam:PassedToService": "ecs-tasks.amazonaws.com"}},
+            ),
+        ]
+
+    def _task_definition(self) -> aws.ecs.TaskDefinition:
+        args = self._args
+        points = {"models": args.weights.models, "compiled": args.weights.compiled}
+        return aws.ecs.TaskDefinition(
+            self._name,
+            family=self._name,
+            requires_compatibilities=["FARGATE"],
+            network_mode="awsvpc",
+            cpu=str(CPU_UNITS),
+            memory=str(MEMORY_MIB),
+            runtime_platform=aws.ecs.TaskDefinitionRuntimePlatformArgs(
+                operating_system_family="LINUX", cpu_architecture="X86_64"
+            ),
+            execution_role_arn=args.roles.engine_execution.arn,
+            task_role_arn=args.roles.fetch_task.arn,
+            volumes=[
+                aws.ecs.TaskDefinitionVolumeArgs(
+                    name=volume,
+                    efs_volume_configuration=aws.ecs.TaskDefinitionVolumeEfsVolumeConfigurationArgs(
+                        file_system_id=args.weights.file_system.id,
+                        transit_encryption="ENABLED",
+                        authorization_config=aws.ecs.TaskDefinitionVolumeEfsVolumeConfigurationAuthorizationConfigArgs(
+                            access_point_id=point.id, iam="ENABLED"
+                        ),
+                    ),
+                )
+                for volume, point in points.items()
+            ],
+            container_definitions=pulumi.Output.json_dumps([self._container()]),
+            tags=self._tags(),
+            opts=self._child,
+        )
+
+    def _container(self) -> dict[str, Any]:
+        args, engine = self._args, self._args.plan.engine
+        told: dict[str, pulumi.Input[str]] = {**engine.environment, "AWS_REGION": args.context.region}
+        if args.warm:
+            told["ENGINE_WARM"] = pulumi.Output.concat(
+                "ecs:", args.capacity.cluster.name, "/", args.engine.service.name, "/", args.capacity.group.name
+            )
+        definition: dict[str, Any] = {
+            "name": CONTAINER,
+            "image": args.image,
+            "essential": True,
+            "user": USER,  # EFS takes it as the access point's own
+            "readonlyRootFilesystem": True,
+            "privileged": False,
+            "linuxParameters": {"initProcessEnabled": True, "capabilities": {"drop": ["ALL"]}},
+            "entryPoint": ["python", "-m", "image.engine.fetch"],
+            "command": [args.plan.model, *engine.args],
+            "environment": environment(told),
+            "mountPoints": [
+                {"sourceVolume": "models", "containerPath": WEIGHTS_PATH, "readOnly": False},
+                {"sourceVolume": "compiled", "containerPath": CACHE_PATH, "readOnly": False},
+            ],
+            "stopTimeout": 30,
+            "logConfiguration": log_configuration(args.log_group, args.context.region),
+        }
+        if args.hub_token_arn is not None:
+            definition["secrets"] = [{"name": "HF_TOKEN", "valueFrom": args.hub_token_arn}]
+        return definition

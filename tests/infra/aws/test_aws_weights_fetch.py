@@ -1,0 +1,71 @@
+"""The step of a deploy that fetches the weights on Fargate."""
+
+import re
+
+import pytest
+
+from infra.planning import make_plan
+from infra.stack_files import load_stack
+from tests.infra.program import Program, arn, run_program
+
+ROLE = arn("aws:iam/role:Role", "vllm-dev-role-fetch-task")
+EXECUTION = arn("aws:iam/role:Role", "vllm-dev-role-engine-exec")
+
+
+@pytest.fixture
+def dev() -> Program:
+    return run_program("dev")
+
+
+def test_it_runs_at_once_and_again_when_the_task_changes_and_needs_no_clock(dev: Program) -> None:
+    schedule = dev.one("Schedule", "-fetch")
+    # A rate without a start date begins when its schedule is made; only a new one begins again.
+    assert re.fullmatch(r"rate\(\d+ days\)", schedule.inputs["scheduleExpression"])
+    assert "startDate" not in schedule.inputs
+    assert schedule.replace_on_changes == ("target",)
+    parameters = schedule.inputs["target"]["ecsParameters"]
+    assert parameters["taskDefinitionArn"] == arn("aws:ecs/taskDefinition:TaskDefinition", "vllm-dev-fetch")
+    assert (parameters["launchType"], parameters["taskCount"]) == ("FARGATE", 1)
+    assert parameters["networkConfiguration"]["assignPublicIp"] is False
+    assert parameters["networkConfiguration"]["securityGroups"] == ["vllm-dev-sg-engine-id"]
+    waits_for = {urn.rpartition("::")[2] for urn in schedule.depends_on}
+    assert {"vllm-dev-weights-0", "vllm-dev-weights-mount-fetch", "vllm-dev-fetch", "vllm-dev-fetch-wake"} <= waits_for
+
+
+def test_it_is_told_what_the_engine_is_told(dev: Program) -> None:
+    plan = make_plan(load_stack("dev"))
+    task = dev.one("TaskDefinition", "-fetch")
+    container = task.container()
+    assert container["entryPoint"] == ["python", "-m", "image.engine.fetch"]
+    assert container["command"] == [plan.model, *plan.engine.args]
+    environment = task.environment()
+    assert plan.engine.environment.items() <= environment.items()
+    assert environment["ENGINE_WARM"] == "ecs:vllm-dev-gpu-1a2b3c4/vllm-dev-engine-1a2b3c4/vllm-dev-gpu-1a2b3c4"
+    assert container["image"] == dev.one("TaskDefinition", "gateway").container()["image"]
+    mounts = {m["sourceVolume"]: m["containerPath"] for m in container["mountPoints"]}
+    assert mounts == {"models": "/weights", "compiled": "/cache"}
+    assert task.inputs["requiresCompatibilities"] == ["FARGATE"]
+    assert (task.inputs["taskRoleArn"], task.inputs["executionRoleArn"]) == (ROLE, EXECUTION)
+
+
+@pytest.mark.parametrize("boot", ["false", "eager"])
+def test_nothing_is_started_where_nothing_would_be_kept(boot: str) -> None:
+    program = run_program("dev", fastBoot=boot)
+    assert "ENGINE_WARM" not in program.one("TaskDefinition", "-fetch").environment()
+    assert [p for p in program.all("RolePolicy") if p.name.endswith("fetch-wake")] == []
+
+
+def test_the_token_reaches_it_as_a_secret() -> None:
+    task = run_program("dev", hfToken="hf_1").one("TaskDefinition", "-fetch")
+    secret = arn("aws:secretsmanager/secret:Secret", "vllm-dev-secret-hub-token")
+    assert task.container()["secrets"] == [{"name": "HF_TOKEN", "valueFrom": secret}]
+    assert "HF_TOKEN" not in task.environment()
+
+
+def test_the_schedule_may_run_this_task_alone(dev: Program) -> None:
+    statements = {s["Sid"]: s for s in dev.one("RolePolicy", "vllm-dev-fetch").document()["Statement"]}
+    assert statements["RunTask"]["Resource"] == [arn("aws:ecs/taskDefinition:TaskDefinition", "vllm-dev-fetch")]
+    assert statements["PassRoles"]["Resource"] == [ROLE, EXECUTION]
+    assert statements["PassRoles"]["Condition"] == {"StringEquals": {"iam:PassedToService": "ecs-tasks.amazonaws.com"}}
+    wake = {s["Sid"]: s["Action"] for s in dev.one("RolePolicy", "-fetch-wake").document()["Statement"]}
+    assert wake["WakeInstances"] == ["autoscaling:SetDesiredCapacity"]
