@@ -116,7 +116,9 @@ Cidr = Annotated[str, Field(pattern=r"^(\d{1,3}\.){3}\d{1,3}/\d{1,2}$|^[0-9a-fA-
 LogRetentionDays = Annotated[
     Literal[1, 3, 5, 7, 14, 30, 60, 90, 120, 180, 365, 400, 731, 1827], BeforeValidator(_digits)
 ]
-QUANTIZATIONS = ("fp8", "awq", "gptq", "compressed-tensors", "bitsandbytes")
+Adapter = Annotated[str, BeforeValidator(_stripped), Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*=[^\s=]+$")]
+LoraRank = Annotated[Literal[8, 16, 32, 64, 128, 256], BeforeValidator(_digits)]
+GpuShare = Annotated[Literal[1, 2, 4, 8], BeforeValidator(_digits)]
 
 
 class Settings(BaseModel):
@@ -138,17 +140,28 @@ class Settings(BaseModel):
         ge=0,
         description="Longest prompt plus answer, in tokens; 0: the model's own limit, or less where two such sequences do not fit in the KV cache.",
     )
-    quantization: Literal["", "fp8", "awq", "gptq", "compressed-tensors", "bitsandbytes"] = Field(
-        "", description="Weight quantization done or expected by vLLM; empty: as the checkpoint says."
+    quantization: Literal["", "auto", "fp8", "awq", "gptq", "compressed-tensors", "bitsandbytes"] = Field(
+        "",
+        description="Weight quantization done or expected by vLLM; empty: as the checkpoint says; auto: a 16-bit checkpoint's weights in FP8 on GPUs that multiply FP8 (l4, l40s, h100, h200), a quarter more tokens a second for slightly rounded weights.",
     )
     kv_cache_dtype: Literal["auto", "fp8", "fp8_e4m3", "fp8_e5m2", "bfloat16"] = Field(
         "auto", description="Type of the KV cache; fp8 halves it (not on A10G)."
     )
     speculative: Text = Field(
         "",
-        description="Speculative decoding: empty (none), ngram[:TOKENS], DRAFT_MODEL[:TOKENS], or a JSON object for vLLM's --speculative-config.",
+        description="Speculative decoding: empty (none), ngram[:TOKENS], mtp[:TOKENS], DRAFT_MODEL[:TOKENS], eagle:MODEL[:TOKENS], eagle3:MODEL[:TOKENS], or a JSON object for vLLM's --speculative-config.",
     )
     enable_prefix_caching: bool = Field(True, description="Reuse the KV cache of prompts that begin alike.")
+    performance_mode: Literal["balanced", "interactivity", "throughput"] = Field(
+        "balanced",
+        description="vLLM's --performance-mode: balanced, interactivity (a CUDA graph for each batch up to 32) or throughput (batch limits doubled).",
+    )
+    lora_adapters: tuple[Adapter, ...] = Field(
+        (),
+        max_length=16,
+        description="LoRA adapters, each NAME=HUB_ID or NAME=PATH in the engine; clients send NAME as `model`.",
+    )
+    max_lora_rank: LoraRank = Field(16, description="Largest rank of loraAdapters: 8, 16, 32, 64, 128 or 256.")
     image_limit: int = Field(0, ge=0, le=64, description="Images a request may hold; needs a model that sees.")
     video_limit: int = Field(0, ge=0, le=16, description="Videos a request may hold; needs a model that sees.")
     gpu_memory_utilization: float = Field(
@@ -160,7 +173,7 @@ class Settings(BaseModel):
     )
     fast_boot: Annotated[FastBoot, BeforeValidator(_lower)] = Field(
         FastBoot.KEPT_CACHE,
-        description="true: keep vLLM's compile cache beside the weights; false: compile at each start; eager: never compile (starts 8 s sooner, costs three quarters of the throughput).",
+        description="true: keep vLLM's compile cache beside the weights; false: compile at each start; eager: never compile (starts no sooner, and serves a quarter of the tokens).",
     )
     engine_args: tuple[Text, ...] = Field(
         (), description="More arguments for `vllm serve`, given last, so that they win."
@@ -184,7 +197,11 @@ class Settings(BaseModel):
         Gpu.A10G, description="GPU class: a10g, l4, l40s, a100, h100 or h200."
     )
     gpu_count: Annotated[Literal[1, 2, 4, 8], BeforeValidator(_digits)] = Field(
-        1, description="GPUs of one replica, used tensor-parallel: 1, 2, 4 or 8."
+        1, description="GPUs of one replica, used tensor-parallel unless dataParallelSize says otherwise: 1, 2, 4 or 8."
+    )
+    data_parallel_size: GpuShare = Field(
+        1,
+        description="Copies of the model in one replica, each on gpuCount / dataParallelSize GPUs, behind one port: 1, 2, 4 or 8. For models that fit on fewer GPUs than the instance has.",
     )
     instance_types: tuple[Text, ...] = Field(
         (), description="EC2 instance types in order of preference; empty: chosen from gpu and gpuCount."
@@ -348,6 +365,11 @@ class Settings(BaseModel):
     def name(self) -> str:
         """The name that clients send as ``model``."""
         return self.served_model_name or self.model
+
+    @property
+    def tensor_parallel_size(self) -> int:
+        """GPUs that one copy of the model is split over."""
+        return max(1, self.gpu_count // self.data_parallel_size)
 
     @property
     def https(self) -> bool:

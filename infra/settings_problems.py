@@ -93,6 +93,20 @@ def _contradictions(s: Settings) -> list[tuple[tuple[str, ...], str]]:
             "maxNumBatchedTokens",
             text=f"maxNumSeqs: found {s.max_num_seqs}, more than maxNumBatchedTokens ({s.max_num_batched_tokens}); vLLM refuses that. Set maxNumBatchedTokens to at least {s.max_num_seqs}",
         )
+    if s.data_parallel_size > s.gpu_count:
+        add(
+            "dataParallelSize",
+            "gpuCount",
+            text=f"dataParallelSize: found {s.data_parallel_size}, more than gpuCount ({s.gpu_count}); each copy needs a GPU. Set gpuCount: {s.data_parallel_size}, or dataParallelSize: {s.gpu_count}",
+        )
+    names = [adapter.partition("=")[0] for adapter in s.lora_adapters]
+    twice = sorted({name for name in names if names.count(name) > 1 or name == s.name})
+    if twice:
+        add(
+            "loraAdapters",
+            "servedModelName",
+            text=f"loraAdapters: found the name {twice[0]} twice, or as the model's own. Set a name of its own for each adapter",
+        )
     if s.capacity.reserved and not s.capacity_reservation_id:
         add(
             "capacity",

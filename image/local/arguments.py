@@ -19,6 +19,9 @@ CPU_HAS_NONE = "the CPU build has none"
 NOT_ON_CPU = {
     "--gpu-memory-utilization": "there is no GPU",
     "--tensor-parallel-size": "there is no GPU",
+    "--data-parallel-size": "there is no GPU",
+    "--compilation-config": "it is for CUDA graphs",
+    "--performance-mode": "it is for CUDA graphs",
     "--mm-encoder-tp-mode": "there is no GPU",
     "--quantization": CPU_HAS_NONE,
     "--kv-cache-dtype": CPU_HAS_NONE,
@@ -32,8 +35,12 @@ NOT_FOR_STAND_IN = {
     "--hf-overrides": "the stand-in has its own configuration",
     "--trust-remote-code": "the stand-in has no code",
     "--speculative-config": "the stand-in has no draft model",
+    "--enable-lora": "the stand-in has no adapters",
+    "--max-loras": "the stand-in has no adapters",
+    "--max-lora-rank": "the stand-in has no adapters",
+    "--lora-modules": "the stand-in has no adapters",
 }
-VARIABLES_NOT_ON_CPU = ("VLLM_ENABLE_STARTUP_PLAN",)
+VARIABLES_NOT_ON_CPU = ("VLLM_ENABLE_STARTUP_PLAN", "VLLM_WORKER_MULTIPROC_METHOD")
 # Would make the engine ask the gateway for a key, listen elsewhere, or go to the hub.
 NOT_FROM_THE_SHELL = ("VLLM_API_KEY", "VLLM_PORT", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "PYTHONPATH", "PYTHONHOME")
 
@@ -85,6 +92,9 @@ def engine_command(
     if machine.has_gpu:
         if (parallel := _tensor_parallel(plan, len(machine.gpu_names))) != plan.engine.tensor_parallel_size:
             change("--tensor-parallel-size", str(parallel), f"there are {len(machine.gpu_names)} GPUs")
+        copies = max(1, min(plan.engine.data_parallel_size, len(machine.gpu_names) // parallel))
+        if copies != plan.engine.data_parallel_size:
+            change("--data-parallel-size", str(copies), f"there are {len(machine.gpu_names)} GPUs")
     else:
         cache_gib = _cpu_kv_cache_gib(plan, machine, stand_in)
         variables["VLLM_CPU_KVCACHE_SPACE"] = str(cache_gib)

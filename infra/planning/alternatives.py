@@ -6,51 +6,62 @@ from typing import Any
 
 from infra.planning.catalog.gpus import GpuSpec, InstanceType, gpu_specs, instance_types
 from infra.planning.catalog.models import GIB, ModelArchitecture
-from infra.planning.memory import AUTOMATIC_LENGTH_STEP_TOKENS, fit, weight_bytes
+from infra.planning.memory import AUTOMATIC_LENGTH_STEP_TOKENS, NOTHING, Extras, fit
 from infra.planning.plan import MemoryFit
-from infra.planning.refusals import PlanError, choose_instances, refusals
-from infra.settings import Gpu, Settings
+from infra.planning.refusals import PlanError, choose_instances, quantization_of, refusals
+from infra.planning.weights import weight_bytes
+from infra.settings import FastBoot, Gpu, Settings
 
 SHORTEST_USEFUL_LENGTH_TOKENS = 2048
 MOST_SUGGESTIONS = 3
 
 
 def memory_fit(
-    settings: Settings, architecture: ModelArchitecture, gpu: GpuSpec, kinds: tuple[InstanceType, ...]
+    settings: Settings,
+    architecture: ModelArchitecture,
+    gpu: GpuSpec,
+    kinds: tuple[InstanceType, ...],
+    extras: Extras = NOTHING,
 ) -> MemoryFit:
     """How the settings' model fits into one of the instance types' GPUs."""
     return fit(
         architecture,
         gpu,
         gpu_memory_gib=min(kind.gpu_memory_gib for kind in kinds),
-        tensor_parallel=settings.gpu_count,
+        tensor_parallel=settings.tensor_parallel_size,
         utilization=settings.gpu_memory_utilization,
-        quantization=settings.quantization,
+        quantization=quantization_of(settings, architecture, gpu),
         kv_cache_dtype=settings.kv_cache_dtype,
         max_model_len=settings.max_model_len,
         batched_tokens=settings.max_num_batched_tokens,
         sequences=settings.max_num_seqs,
+        performance_mode=settings.performance_mode,
+        compiles=settings.fast_boot is not FastBoot.EAGER,
+        startup_plan=settings.fast_boot is FastBoot.KEPT_CACHE,
+        extras=extras,
     )
 
 
-def suggest(settings: Settings, architecture: ModelArchitecture) -> list[str]:
+def suggest(settings: Settings, architecture: ModelArchitecture, extras: Extras = NOTHING) -> list[str]:
     """Changes that fit, as ``key: value`` texts with their price, cheapest first; a change of one setting before one of two."""
     single: list[dict[str, Any]] = []
     if settings.max_model_len > SHORTEST_USEFUL_LENGTH_TOKENS:
         single.append({"max_model_len": 0})
-    if not settings.quantization and not architecture.quantization:
+    if settings.quantization in ("", "auto") and not architecture.quantization:
         single.append({"quantization": "fp8"})
     single += [{"gpu_count": count} for count in (1, 2, 4, 8) if count > settings.gpu_count]
     single += [{"gpu": gpu} for gpu in Gpu if gpu is not settings.gpu]
     double = [{"gpu": gpu, "gpu_count": count} for gpu in Gpu for count in (1, 2, 4, 8) if count != settings.gpu_count]
     for changes in (single, double):
-        found = [(price, text) for change in changes for price, text in _priced(settings, architecture, change)]
+        found = [(price, text) for change in changes for price, text in _priced(settings, architecture, change, extras)]
         if found:
             return [text for _, text in sorted(found)][:MOST_SUGGESTIONS]
     return []
 
 
-def _priced(settings: Settings, architecture: ModelArchitecture, change: dict[str, Any]) -> list[tuple[float, str]]:
+def _priced(
+    settings: Settings, architecture: ModelArchitecture, change: dict[str, Any], extras: Extras
+) -> list[tuple[float, str]]:
     """The price and the text of one change, or nothing where it does not fit either."""
     # A list of instance types named for another GPU cannot stay.
     fresh = {"instance_types": ()} if "gpu" in change or "gpu_count" in change else {}
@@ -62,7 +73,7 @@ def _priced(settings: Settings, architecture: ModelArchitecture, change: dict[st
         kinds = choose_instances(changed, gpu, instance_types(), weight_bytes(architecture, "") / GIB)
     except PlanError:
         return []
-    memory = memory_fit(changed, architecture, gpu, kinds)
+    memory = memory_fit(changed, architecture, gpu, kinds, extras)
     if not memory.fits or memory.max_model_len < min(
         SHORTEST_USEFUL_LENGTH_TOKENS, architecture.max_position_embeddings
     ):

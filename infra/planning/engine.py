@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 
-from infra.planning.catalog.gpus import InstanceType
+from infra.planning.catalog.gpus import GpuSpec, InstanceType
 from infra.planning.catalog.models import GIB, ModelArchitecture
-from infra.planning.memory import weight_bytes
+from infra.planning.cold_start import forks
+from infra.planning.memory import default_batch
 from infra.planning.plan import EnginePlan, MemoryFit
-from infra.planning.refusals import PlanError, container_memory_gib
+from infra.planning.refusals import container_memory_gib, quantization_of
+from infra.planning.speculation import speculation
+from infra.planning.weights import weight_bytes
 from infra.settings import FastBoot, Settings
 
 VLLM_VERSION = "0.33.0"
@@ -22,62 +24,68 @@ CACHE_PATH = "/cache"
 # vLLM exits about 7 s after the last; only Fargate limits a container's stop to 120 s, and the engine is not there.
 SHUTDOWN_TIMEOUT_SECONDS = 600
 STOP_TIMEOUT_SECONDS = 630
-DEFAULT_DRAFT_TOKENS = 4
+# 15 CUDA graphs instead of vLLM's 51: a start is 2 to 3 s shorter, and at no concurrency was it slower. What was measured
+# of each choice here, and what was dropped, is in docs/benchmarks/engine.
+GRAPH_SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+# Compiled for exactly this batch: one stream of 16-bit weights is 10 to 17% faster on an H200. torch.compile tunes matrix
+# products on GPUs with at least so many multiprocessors only; elsewhere it would be time for nothing.
+COMPILED_BATCH, LEAST_MULTIPROCESSORS = 1, 68
+COMPILATION_FLAGS = ("--compilation-config", "-cc", "-O", "--cudagraph-capture-sizes", "--max-cudagraph-capture-size")
 
 
-def speculative_config(text: str) -> str | None:
-    """The JSON for ``--speculative-config``: from ``ngram[:N]``, ``DRAFT_MODEL[:N]`` or JSON as it is.
-
-    Raises:
-        PlanError: the text is none of them.
-    """
-    if not text:
-        return None
-    if text.startswith("{"):
-        try:
-            json.loads(text)
-        except ValueError as error:
-            raise PlanError(
-                [
-                    f"speculative: found JSON that does not parse ({error}). Set ngram, DRAFT_MODEL:TOKENS or a JSON object"
-                ]
-            ) from None
-        return text
-    match = re.fullmatch(r"(?P<name>ngram|[\w.-]+/[\w.-]+)(:(?P<tokens>[1-9]\d?))?", text)
-    if not match:
-        raise PlanError(
-            [f"speculative: found {text!r}. Set ngram[:TOKENS], DRAFT_MODEL[:TOKENS] (a hub id) or a JSON object"]
-        )
-    tokens = int(match["tokens"] or DEFAULT_DRAFT_TOKENS)
-    if match["name"] == "ngram":
-        return json.dumps({"method": "ngram", "num_speculative_tokens": tokens, "prompt_lookup_max": 4})
-    return json.dumps({"model": match["name"], "num_speculative_tokens": tokens})
+def compilation_config(settings: Settings, architecture: ModelArchitecture, gpu: GpuSpec) -> dict[str, object]:
+    """What ``--compilation-config`` is told; empty: nothing, because vLLM's own choice or the user's is the right one."""
+    theirs = any(arg.startswith(COMPILATION_FLAGS) for arg in settings.engine_args)
+    # A step of speculative decoding has several tokens a sequence, and vLLM sizes its graphs by that itself.
+    if theirs or settings.speculative or settings.fast_boot is FastBoot.EAGER:
+        return {}
+    sequences = settings.max_num_seqs or default_batch(gpu, settings.performance_mode)[1]
+    config: dict[str, object] = {}
+    if settings.performance_mode != "interactivity":
+        config["cudagraph_capture_sizes"] = [size for size in GRAPH_SIZES if size <= 2 * sequences]
+    kept = settings.fast_boot is FastBoot.KEPT_CACHE
+    sixteen_bit = not (architecture.quantization or quantization_of(settings, architecture, gpu))
+    if kept and sixteen_bit and gpu.multiprocessors >= LEAST_MULTIPROCESSORS:
+        config["compile_sizes"] = [COMPILED_BATCH]
+    return config
 
 
-def engine_args(settings: Settings, architecture: ModelArchitecture, memory: MemoryFit) -> tuple[str, ...]:
+def engine_args(
+    settings: Settings, architecture: ModelArchitecture, memory: MemoryFit, gpu: GpuSpec
+) -> tuple[str, ...]:
     """The arguments of ``vllm serve MODEL``, but for host and port. What is not set is left to vLLM's default."""
     args = ["--served-model-name", settings.name, "--max-model-len", str(memory.max_model_len)]
     args += ["--gpu-memory-utilization", f"{settings.gpu_memory_utilization:g}"]
     if settings.model_revision:
         args += ["--revision", settings.model_revision]
-    if settings.gpu_count > 1:
-        args += ["--tensor-parallel-size", str(settings.gpu_count)]
+    if settings.tensor_parallel_size > 1:
+        args += ["--tensor-parallel-size", str(settings.tensor_parallel_size)]
+    if settings.data_parallel_size > 1:
+        args += ["--data-parallel-size", str(settings.data_parallel_size)]
     if settings.max_num_seqs:
         args += ["--max-num-seqs", str(settings.max_num_seqs)]
     if settings.max_num_batched_tokens:
         args += ["--max-num-batched-tokens", str(settings.max_num_batched_tokens)]
-    if settings.quantization:
-        args += ["--quantization", settings.quantization]
+    if settings.performance_mode != "balanced":
+        args += ["--performance-mode", settings.performance_mode]
+    if quantization := quantization_of(settings, architecture, gpu):
+        args += ["--quantization", quantization]
     if settings.kv_cache_dtype != "auto":
         args += ["--kv-cache-dtype", settings.kv_cache_dtype]
-    if config := speculative_config(settings.speculative):
-        args += ["--speculative-config", config]
+    if chosen := speculation(settings.speculative):
+        args += ["--speculative-config", chosen.config]
     if not settings.enable_prefix_caching:
         args += ["--no-enable-prefix-caching"]
     if architecture.sees:
         args += ["--limit-mm-per-prompt", json.dumps({"image": settings.image_limit, "video": settings.video_limit})]
-        if settings.gpu_count > 1:
+        if settings.tensor_parallel_size > 1:
             args += ["--mm-encoder-tp-mode", "data"]  # a small encoder is faster whole on each GPU than split
+    if settings.lora_adapters:
+        # All of them may be in one batch; with vLLM's default of one, requests for another adapter wait.
+        args += ["--enable-lora", "--max-loras", str(len(settings.lora_adapters))]
+        args += ["--max-lora-rank", str(settings.max_lora_rank), "--lora-modules", *settings.lora_adapters]
+    if config := compilation_config(settings, architecture, gpu):
+        args += ["--compilation-config", json.dumps(config)]
     if settings.fast_boot is FastBoot.EAGER:
         args += ["--enforce-eager"]
     args += ["--shutdown-timeout", str(SHUTDOWN_TIMEOUT_SECONDS)]
@@ -103,10 +111,10 @@ def compile_cache_key(settings: Settings, args: tuple[str, ...]) -> str:
 
 
 def engine_plan(
-    settings: Settings, architecture: ModelArchitecture, memory: MemoryFit, smallest: InstanceType
+    settings: Settings, architecture: ModelArchitecture, memory: MemoryFit, gpu: GpuSpec, smallest: InstanceType
 ) -> EnginePlan:
     """The engine's container on the smallest of the instance types."""
-    args = engine_args(settings, architecture, memory)
+    args = engine_args(settings, architecture, memory, gpu)
     key = compile_cache_key(settings, args)
     container_gib = container_memory_gib(smallest)
     # Workers of a tensor-parallel engine pass tensors through /dev/shm; Docker's 64 MB breaks them.
@@ -117,12 +125,15 @@ def engine_plan(
         environment["ENGINE_CACHE"] = CACHE_PATH
     if settings.fast_boot is FastBoot.KEPT_CACHE:
         environment["VLLM_ENABLE_STARTUP_PLAN"] = "1"
+    if forks(settings, architecture):
+        environment["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
     environment |= dict(pair.split("=", 1) for pair in settings.engine_environment)
     return EnginePlan(
         image=settings.engine_image or UPSTREAM_IMAGE,
         args=args,
         environment=environment,
-        tensor_parallel_size=settings.gpu_count,
+        tensor_parallel_size=settings.tensor_parallel_size,
+        data_parallel_size=settings.data_parallel_size,
         port=ENGINE_PORT,
         memory_mib=int(container_gib * 1024),
         shared_memory_mib=int(shared_gib * 1024),

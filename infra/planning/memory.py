@@ -1,41 +1,54 @@
 """Does it fit? Weights, working memory and KV cache of one GPU, in GiB.
 
 vLLM takes ``gpu_memory_utilization`` of what CUDA reports, loads the weights, runs one batch of the largest size to see
-what the activations peak at, and gives the rest to the KV cache. This module predicts each of the three.
+what the activations peak at, and gives the rest to the KV cache. This module predicts each of the three. Its figures
+were read off an H200 with vLLM 0.26 (docs/benchmarks/engine, which compares them with every configuration measured).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from infra.planning.catalog.gpus import GpuSpec
 from infra.planning.catalog.models import GIB, ModelArchitecture
 from infra.planning.plan import MemoryFit
+from infra.planning.weights import weights_gib
 
-# All figures: one H200, vLLM 0.26, docs/benchmarks/engine. What vLLM holds outside PyTorch before it sizes the cache:
+MIB = 1 << 20
+# What the driver, cuBLAS and the runtime hold outside PyTorch before the cache is sized.
 NON_TORCH_GIB = 0.22
-TENSOR_PARALLEL_GIB = 0.35  # NCCL's buffers; not measured
-# The sampler holds a batch's logits in the model's 16 bits and twice in 32 bits: more than was seen, on the safe side.
-SAMPLER_BYTES_PER_LOGIT = 10
-# Small batches do not get below this: 0.74 GiB for 4B with 2,048 tokens and 256 sequences.
-LEAST_ACTIVATION_GIB = 0.75
-WEIGHTS_OVERHEAD = 1.009  # buffers beside the parameters: 7.56 GiB reported for 7.49 GiB of parameters
+TENSOR_PARALLEL_GIB = (
+    0.35  # buffers for all-reduces: between -0.2 and 0.35 was seen on two and four GPUs; on the safe side
+)
+PEAK_REST_GIB = 0.03  # small buffers, at any batch
+# The second model runner keeps a batch's logits in 16 bits and samples from them as they are; the first one holds them
+# in 16 bits and four times in 32 bits at once. vLLM chooses it for mixtures of experts.
+LOGIT_BYTES, LOGIT_BYTES_OF_FIRST_RUNNER = 2, 18
+# Speculation looks at the logits of each guess and of the token before, in 16 and in 32 bits.
+LOGIT_BYTES_OF_A_GUESS = 6
+VISION_GIB = 1.0  # what an encoder's batch takes; not measured
+# CUDA graphs: so much a layer, and so much a layer for each sequence of the largest.
+GRAPH_GIB_PER_LAYER, GRAPH_GIB_PER_LAYER_AND_SEQUENCE = 0.0025, 0.000037
+LARGEST_GRAPH = 512
+# A start from VLLM_ENABLE_STARTUP_PLAN leaves this and the graphs' memory free, where a first start does not.
+STARTUP_PLAN_MARGIN_GIB = 150 * MIB / GIB
 KV_BLOCK_TOKENS = 16
 AUTOMATIC_LENGTH_STEP_TOKENS = 1024
 
 
-def weight_bytes(architecture: ModelArchitecture, quantization: str) -> float:
-    """Bytes of the checkpoint as vLLM holds it, all GPUs together.
+@dataclass(frozen=True)
+class Extras:
+    """What is loaded beside the model: a draft model, adapters. GiB and bytes of all tensor-parallel GPUs together.
 
-    ``quantization`` is the stack's setting: ``fp8`` on a 16-bit checkpoint quantizes its linear layers at load.
+    ``draft_tokens`` are those that a step of speculative decoding guesses for each sequence.
     """
-    bits = architecture.weight_bits
-    if bits == 16 and quantization == "fp8":
-        bits = 8
-    elif bits == 16 and quantization == "bitsandbytes":
-        bits = 4
-    # A group of 128 weights carries a 16-bit scale (and a zero point in AWQ and GPTQ); FP8 blocks of 128 x 128 almost nothing.
-    scale_bits = 0.25 if bits == 4 else 0.0
-    linear = architecture.linear_parameters * (bits + scale_bits) / 8
-    return linear + 2 * (architecture.embedding_parameters + architecture.vision_parameters)
+
+    weights_gib: float = 0.0
+    kv_bytes_per_token: int = 0
+    draft_tokens: int = 0
+
+
+NOTHING = Extras()
 
 
 def kv_bytes_per_token(architecture: ModelArchitecture, kv_cache_dtype: str) -> int:
@@ -44,19 +57,52 @@ def kv_bytes_per_token(architecture: ModelArchitecture, kv_cache_dtype: str) -> 
     return architecture.num_hidden_layers * architecture.num_key_value_heads * architecture.head_dim * 2 * width
 
 
-def default_batch(gpu: GpuSpec) -> tuple[int, int]:
-    """vLLM's own (max_num_batched_tokens, max_num_seqs) for the GPU."""
-    return (8192, 1024) if gpu.large else (2048, 256)
+def default_batch(gpu: GpuSpec, performance_mode: str = "balanced") -> tuple[int, int]:
+    """vLLM's own (max_num_batched_tokens, max_num_seqs) for the GPU; ``throughput`` doubles both."""
+    tokens, sequences = (8192, 1024) if gpu.large else (2048, 256)
+    return (2 * tokens, 2 * sequences) if performance_mode == "throughput" else (tokens, sequences)
 
 
-def overhead_gib(architecture: ModelArchitecture, tensor_parallel: int, batched_tokens: int, sequences: int) -> float:
-    """Peak working memory of one GPU beside weights and cache: the larger of forward pass and sampler."""
+def overhead_gib(
+    architecture: ModelArchitecture,
+    tensor_parallel: int,
+    batched_tokens: int,
+    sequences: int,
+    *,
+    eight_bit: bool = False,
+    compiles: bool = True,
+    draft_tokens: int = 0,
+) -> float:
+    """Peak working memory of one GPU beside weights and cache.
+
+    It is the largest of three: the widest point of a forward pass, the logits of a full batch, and, in the start that
+    compiles, a second copy of the embedding table beside the hidden states.
+    """
+    hidden = architecture.hidden_size
     inner = max(architecture.intermediate_size, architecture.moe_intermediate_size)
-    forward = batched_tokens * (3 * inner / tensor_parallel + 4 * architecture.hidden_size) * 2
-    sampler = sequences * architecture.vocab_size * SAMPLER_BYTES_PER_LOGIT
-    vision = 1.0 if architecture.sees else 0.0
-    peak = max(forward / GIB, sampler / GIB, LEAST_ACTIVATION_GIB)
-    return NON_TORCH_GIB + (TENSOR_PARALLEL_GIB if tensor_parallel > 1 else 0) + vision + peak
+    states = batched_tokens * hidden * 2 * 2
+    forward = batched_tokens * (3 * inner / tensor_parallel + 4 * hidden) * 2
+    if architecture.num_experts:
+        # Each token's rows go through several experts: in and out of each, and again when they are put together.
+        rows = batched_tokens * architecture.experts_per_token
+        forward = 2 * rows * (3 * architecture.moe_intermediate_size / tensor_parallel + hidden) * 2 + states
+    elif eight_bit:
+        forward += batched_tokens * (inner / tensor_parallel - hidden)  # the activation once more, in 8 bits
+    width = LOGIT_BYTES_OF_FIRST_RUNNER if architecture.num_experts else LOGIT_BYTES
+    if draft_tokens:
+        width = max(width, LOGIT_BYTES_OF_A_GUESS * (1 + draft_tokens))
+    logits = sequences * architecture.vocab_size * width + states
+    embedding = architecture.vocab_size * hidden * 2 / tensor_parallel + states if compiles else 0.0
+    peak = max(forward, logits, embedding) / GIB + PEAK_REST_GIB
+    parallel = TENSOR_PARALLEL_GIB if tensor_parallel > 1 else 0.0
+    return NON_TORCH_GIB + parallel + (VISION_GIB if architecture.sees else 0.0) + peak
+
+
+def graphs_gib(architecture: ModelArchitecture, sequences: int) -> float:
+    """Memory of the CUDA graphs that are kept for batches of up to so many sequences."""
+    largest = min(2 * sequences, LARGEST_GRAPH)
+    per_layer = GRAPH_GIB_PER_LAYER + GRAPH_GIB_PER_LAYER_AND_SEQUENCE * min(largest, sequences)
+    return architecture.num_hidden_layers * per_layer
 
 
 def fit(
@@ -71,17 +117,33 @@ def fit(
     max_model_len: int,
     batched_tokens: int,
     sequences: int,
+    performance_mode: str = "balanced",
+    compiles: bool = True,
+    startup_plan: bool = False,
+    extras: Extras = NOTHING,
 ) -> MemoryFit:
     """Divide a GPU's memory.
 
     ``max_model_len`` of 0 takes the longest length, up to the model's own, of which two fit at once (or, where that is
-    less than 1,024 tokens, of which one fits).
+    less than 1,024 tokens, of which one fits). ``startup_plan`` counts what a second start leaves free.
     """
     usable = gpu_memory_gib * utilization
-    weights = weight_bytes(architecture, quantization) * WEIGHTS_OVERHEAD / tensor_parallel / GIB
-    batched = batched_tokens or default_batch(gpu)[0]
-    overhead = overhead_gib(architecture, tensor_parallel, batched, sequences or default_batch(gpu)[1])
-    per_token = kv_bytes_per_token(architecture, kv_cache_dtype)
+    weights = weights_gib(architecture, quantization, tensor_parallel) + extras.weights_gib / tensor_parallel
+    default_tokens, default_sequences = default_batch(gpu, performance_mode)
+    batched, batch = batched_tokens or default_tokens, sequences or default_sequences
+    eight_bit = quantization == "fp8" or (architecture.quantization != "" and architecture.weight_bits == 8)
+    overhead = overhead_gib(
+        architecture,
+        tensor_parallel,
+        batched,
+        batch,
+        eight_bit=eight_bit,
+        compiles=compiles,
+        draft_tokens=extras.draft_tokens,
+    )
+    if startup_plan:
+        overhead += graphs_gib(architecture, batch) + STARTUP_PLAN_MARGIN_GIB
+    per_token = kv_bytes_per_token(architecture, kv_cache_dtype) + extras.kv_bytes_per_token
     # A GPU holds its share of the KV heads; with fewer heads than GPUs, heads are kept more than once.
     share = max(architecture.num_key_value_heads // tensor_parallel, 1) / architecture.num_key_value_heads
     free = usable - weights - overhead

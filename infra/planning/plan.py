@@ -13,8 +13,8 @@ from infra.planning.catalog.models import ModelArchitecture
 class MemoryFit:
     """How one GPU's memory divides, in GiB, and how many tokens of KV cache that leaves.
 
-    ``kv_cache_tokens`` counts the whole replica's cache. ``max_full_length_sequences`` is that divided by
-    ``max_model_len``: how many of the longest requests run at once before vLLM makes one wait.
+    ``kv_cache_tokens`` counts the cache of one copy of the model; each data-parallel copy has as many.
+    ``max_full_length_sequences`` is that divided by ``max_model_len``: how many of the longest requests run at once before vLLM makes one wait.
     """
 
     fits: bool
@@ -40,6 +40,7 @@ class EnginePlan:
     args: tuple[str, ...]
     environment: Mapping[str, str]
     tensor_parallel_size: int
+    data_parallel_size: int
     port: int
     memory_mib: int
     shared_memory_mib: int

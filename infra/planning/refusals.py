@@ -21,14 +21,15 @@ class PlanError(ValueError):
 def refusals(settings: Settings, architecture: ModelArchitecture, gpu: GpuSpec) -> list[str]:
     """Every reason, memory aside, why this model cannot run with these settings on this GPU."""
     found = []
-    method = settings.quantization or architecture.quantization
-    needed = max(MINIMUM_CAPABILITY.get(settings.quantization, 0), architecture.minimum_capability)
+    chosen = quantization_of(settings, architecture, gpu)
+    method = chosen or architecture.quantization
+    needed = max(MINIMUM_CAPABILITY.get(chosen, 0), architecture.minimum_capability)
     if gpu.compute_capability < needed:
         able = [f"gpu: {other.gpu}" for other in gpu_specs().values() if other.compute_capability >= needed]
         found.append(
             f"quantization: {method} needs compute capability {needed / 10} and an {gpu.label} has {gpu.compute_capability / 10}. Set {' or '.join(able) or 'model to a checkpoint with another quantization'}"
         )
-    if settings.quantization and architecture.quantization and settings.quantization != architecture.quantization:
+    if chosen and architecture.quantization and chosen != architecture.quantization:
         found.append(
             f"quantization: found {settings.quantization}, but the checkpoint of {settings.model} is {architecture.quantization} already. Remove quantization, or set {architecture.quantization}"
         )
@@ -40,16 +41,16 @@ def refusals(settings: Settings, architecture: ModelArchitecture, gpu: GpuSpec) 
         found.append(
             f"kvCacheDtype: found {settings.kv_cache_dtype}, which vLLM refuses on an {gpu.label} (compute capability {gpu.compute_capability / 10}, needs 8.9). Set kvCacheDtype: auto, or gpu: l4"
         )
-    heads, tensor_parallel = architecture.num_attention_heads, settings.gpu_count
-    if heads % tensor_parallel:
-        good = [str(n) for n in (1, 2, 4, 8) if heads % n == 0]
+    if why := _splits_badly(architecture, settings.tensor_parallel_size):
+        good = [str(n) for n in (1, 2, 4, 8) if not _splits_badly(architecture, n)]
+        copies = "" if settings.data_parallel_size == 1 else f" with dataParallelSize {settings.data_parallel_size}"
+        advice = f"Set gpuCount to {' or '.join(good)}" if good else "Set model to another checkpoint"
         found.append(
-            f"gpuCount: found {tensor_parallel}, which does not divide the {heads} attention heads of {settings.model}. Set gpuCount to {' or '.join(good)}"
+            f"gpuCount: found {settings.gpu_count}{copies}, which does not divide {why} of {settings.model}. {advice}"
         )
-    elif architecture.num_key_value_heads % tensor_parallel and tensor_parallel % architecture.num_key_value_heads:
-        good = [str(n) for n in (1, 2, 4, 8) if heads % n == 0 and architecture.num_key_value_heads % n == 0]
+    if architecture.num_experts and settings.data_parallel_size > 1:
         found.append(
-            f"gpuCount: found {tensor_parallel}, which does not divide the {architecture.num_key_value_heads} KV heads of {settings.model}. Set gpuCount to {' or '.join(good)}"
+            f"dataParallelSize: found {settings.data_parallel_size}, but {settings.model} is a mixture of experts, whose copies vLLM keeps in lockstep over all GPUs. Set dataParallelSize: 1, or more replicas with maxReplicas"
         )
     if settings.max_model_len > architecture.max_position_embeddings:
         found.append(
@@ -61,6 +62,26 @@ def refusals(settings: Settings, architecture: ModelArchitecture, gpu: GpuSpec) 
             f"{key}: found {settings.image_limit or settings.video_limit}, but {settings.model} does not see. Set {key}: 0, or a vision model such as Qwen/Qwen2.5-VL-7B-Instruct"
         )
     return found
+
+
+def quantization_of(settings: Settings, architecture: ModelArchitecture, gpu: GpuSpec) -> str:
+    """The ``--quantization`` for this GPU: what is set, and for ``auto`` FP8 where the GPU has it and nothing is quantized yet."""
+    if settings.quantization != "auto":
+        return settings.quantization
+    return "fp8" if gpu.has_fp8 and not architecture.quantization else ""
+
+
+def _splits_badly(architecture: ModelArchitecture, tensor_parallel: int) -> str:
+    """What of the model so many GPUs cannot share evenly; empty: nothing."""
+    heads, kv_heads = architecture.num_attention_heads, architecture.num_key_value_heads
+    if heads % tensor_parallel:
+        return f"the {heads} attention heads"
+    if kv_heads % tensor_parallel and tensor_parallel % kv_heads:
+        return f"the {kv_heads} KV heads"
+    inner = architecture.moe_intermediate_size if architecture.num_experts else architecture.intermediate_size
+    if tensor_parallel > 1 and architecture.weight_block > 0 and inner % (tensor_parallel * architecture.weight_block):
+        return f"the feed-forward size {inner} in blocks of {architecture.weight_block} quantized weights"
+    return ""
 
 
 def choose_instances(

@@ -21,7 +21,10 @@ TEXTS: dict[str, st.SearchStrategy[Any]] = {
     "model": st.sampled_from([*sorted(catalog()), "acme/unknown"]),
     "model_revision": st.sampled_from(["main", "v1.0", "0123abc"]),
     "served_model_name": st.sampled_from(["chat", "ours/chat-v2", "a b"]),
-    "speculative": st.sampled_from(["ngram", "ngram:8", "Qwen/Qwen3-0.6B:3", '{"method": "ngram"}', "{", "fast"]),
+    "speculative": st.sampled_from(
+        ["ngram", "ngram:8", "mtp:2", "Qwen/Qwen3-0.6B:3", "eagle3:acme/head:3", '{"method": "ngram"}', "{", "fast"]
+    ),
+    "lora_adapters": st.lists(st.sampled_from(["sql=acme/sql-lora", "legal=/weights/legal", "x", "a b=c"]), max_size=3),
     "engine_args": st.lists(st.sampled_from(["--seed", "1", "--load-format=dummy", "--trust-remote-code"]), max_size=3),
     "engine_environment": st.lists(st.sampled_from(["NCCL_DEBUG=INFO", "A=b=c", "EMPTY=", "NO EQUALS"]), max_size=2),
     "engine_image": st.sampled_from(["example.com/vllm:1", "123456789012.dkr.ecr.us-east-1.amazonaws.com/vllm@sha256:0"]),
@@ -60,6 +63,8 @@ MODELS: list[dict[str, Any]] = [
     {"model": "Qwen/Qwen2.5-VL-72B-Instruct", "gpu": "h200", "gpuCount": 8, "imageLimit": 4, "scaleDownMinutes": 30},
     {"model": "tiiuae/falcon-7b-instruct", "maxModelLen": 0},
     {"model": "mistralai/Mixtral-8x7B-Instruct-v0.1", "gpu": "a100", "gpuCount": 4},
+    {"model": "Qwen/Qwen3-4B", "gpu": "h200", "gpuCount": 8, "dataParallelSize": 8, "quantization": "auto"},
+    {"loraAdapters": ["sql=acme/sql-lora", "legal=acme/legal"], "maxLoraRank": 64},
 ]
 NETWORKS: list[dict[str, Any]] = [
     {},

@@ -26,6 +26,12 @@ class GpuSpec:
     compute_capability: int
     interconnect: str
     bandwidth_gb_per_second: int
+    multiprocessors: int
+
+    @property
+    def has_fp8(self) -> bool:
+        """Whether it multiplies 8-bit floats itself: Ada and Hopper."""
+        return self.compute_capability >= 89
 
     @property
     def large(self) -> bool:

@@ -29,6 +29,8 @@ class ModelArchitecture:
 
     ``quantization`` is the checkpoint's own method (fp8, awq, gptq, compressed-tensors) or empty.
     ``weight_bits`` is the width of a quantized linear weight, 16 where it is not quantized.
+    ``weight_block`` is how many weights share a scale, 0 where a GPU may hold any share of a tensor.
+    ``draft_layers`` are those that predict further tokens (MTP).
     ``minimum_capability`` is the lowest SM version times ten on which vLLM runs the checkpoint's quantization.
     """
 
@@ -47,6 +49,9 @@ class ModelArchitecture:
     num_experts: int
     moe_intermediate_size: int
     gated_mlp: bool
+    weight_block: int
+    experts_per_token: int
+    draft_layers: int
     vision_parameters: int
     source: str
 
@@ -111,6 +116,9 @@ class ModelArchitecture:
             num_experts=experts,
             moe_intermediate_size=int(text.get("moe_intermediate_size") or intermediate),
             gated_mlp=bool(text.get("gated_mlp", True)),
+            experts_per_token=int(text.get("num_experts_per_tok") or text.get("moe_topk") or 0),
+            weight_block=int((quantization.get("weight_block_size") or [quantization.get("group_size") or 0])[0]),
+            draft_layers=int(text.get("num_nextn_predict_layers") or text.get("mtp_num_hidden_layers") or 0),
             vision_parameters=vision,
             source=source,
         )

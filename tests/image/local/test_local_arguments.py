@@ -35,10 +35,12 @@ def test_dev_on_a_cpu_keeps_what_fits_and_tells_what_does_not() -> None:
     )  # fmt: skip
     assert command.notes == (
         "dropped --gpu-memory-utilization 0.92: there is no GPU",
+        f"dropped --compilation-config {plan().engine.args[-3]}: it is for CUDA graphs",
         "added --enforce-eager: a model this small starts sooner and runs no slower without compiling",
         "changed --shutdown-timeout 30 (was 600): nobody here waits longer",
     )
     assert command.environment["VLLM_CPU_KVCACHE_SPACE"] == "1"
+    assert not {"VLLM_ENABLE_STARTUP_PLAN", "VLLM_WORKER_MULTIPROC_METHOD"} & set(command.environment)
 
 
 def test_what_needs_a_gpu_is_dropped_on_a_cpu_in_either_spelling() -> None:
@@ -72,7 +74,21 @@ def test_on_gpus_the_plan_stays_but_for_the_gpus_that_are_not_there() -> None:
     assert "changed --tensor-parallel-size 2 (was 8): there are 2 GPUs" in command.notes
     assert "dropped --revision abc: the files are here" in command.notes
     assert "--gpu-memory-utilization" in command.arguments
+    assert "--compilation-config" in command.arguments
     assert "VLLM_CPU_KVCACHE_SPACE" not in command.environment
+    assert command.environment["VLLM_WORKER_MULTIPROC_METHOD"] == "fork"
+
+
+def test_copies_of_the_model_are_as_many_as_the_gpus_allow() -> None:
+    planned = plan(gpu="h100", gpuCount=8, dataParallelSize=8)
+    assert "changed --data-parallel-size 2 (was 8): there are 2 GPUs" in translated(planned, GPU, stand_in=False).notes
+    assert "--data-parallel-size" not in translated(planned, CPU, stand_in=False).arguments
+
+
+def test_a_stand_in_has_no_adapters() -> None:
+    command = translated(plan(loraAdapters=["sql=acme/sql", "law=acme/law"]))
+    assert not {"--enable-lora", "--lora-modules", "sql=acme/sql"} & set(command.arguments)
+    assert "dropped --lora-modules sql=acme/sql law=acme/law: the stand-in has no adapters" in command.notes
 
 
 def test_nothing_is_written_outside_the_clone_and_no_key_or_token_reaches_the_engine(

@@ -24,8 +24,8 @@ def test_committed_stacks_can_be_deployed(stack: str) -> None:
 @pytest.mark.parametrize(
     ("overrides", "key", "advice"),
     [
-        ({"scaleDownMinutes": 1}, "scaleDownMinutes", "at least 6"),
-        ({"startupTimeoutMinutes": 2}, "startupTimeoutMinutes", "at least 6"),
+        ({"scaleDownMinutes": 1}, "scaleDownMinutes", "at least 5"),
+        ({"startupTimeoutMinutes": 2}, "startupTimeoutMinutes", "at least 5"),
         ({"gatewayCpu": 1000}, "gatewayCpu", "1024"),
         ({"gatewayMemoryMib": 8192}, "gatewayMemoryMib", "4096"),
         ({"gatewayCpu": 256, "gatewayMemoryMib": 768}, "gatewayMemoryMib", "512"),

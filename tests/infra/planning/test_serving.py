@@ -9,30 +9,12 @@ from hypothesis import strategies as st
 
 from infra.planning import PlanError, make_plan
 from infra.planning.__main__ import main
-from infra.planning.catalog.models import UnknownModelError, catalog
-from infra.planning.engine import speculative_config
-from infra.planning.plan import ServingPlan
+from infra.planning.catalog.models import catalog
+from infra.planning.speculation import Speculation, speculation
 from infra.settings import Gpu
 from infra.settings_problems import parse_settings
 from infra.stack_files import load_stack
-
-
-def no_hub(model: str, revision: str) -> dict[str, object]:
-    raise UnknownModelError("the hub cannot be reached (tests never reach it)")
-
-
-def plan(stack: str = "dev", **overrides: Any) -> ServingPlan:
-    return make_plan(load_stack(stack, overrides), fetch=no_hub)
-
-
-def reasons(stack: str = "dev", **overrides: Any) -> list[str]:
-    with pytest.raises(PlanError) as raised:
-        plan(stack, **overrides)
-    return raised.value.reasons
-
-
-def argument(args: tuple[str, ...], name: str) -> str:
-    return args[args.index(name) + 1]
+from tests.infra.planning.plans import argument, no_hub, plan, reasons
 
 
 def test_dev_is_the_cheapest_a10g_and_sleeps() -> None:
@@ -112,7 +94,7 @@ def test_timeouts_nest() -> None:
 
 def test_what_does_not_fit_names_the_smallest_change() -> None:
     (reason,) = reasons("prod", gpu="a10g")
-    assert reason.startswith("gpu: Qwen/Qwen3-32B-FP8 does not fit on one NVIDIA A10G: 32.25 GiB of weights")
+    assert reason.startswith("gpu: Qwen/Qwen3-32B-FP8 does not fit on one NVIDIA A10G: 32.07 GiB of weights")
     assert "Set gpuCount: 4 (g5.12xlarge, $5.67 an hour); or gpu: h100 (p5.4xlarge, $6.88 an hour)" in reason
 
 
@@ -208,13 +190,26 @@ def test_a100_with_80_gib_is_its_own_type() -> None:
     assert small.memory.usable_gib < 40 < large.memory.usable_gib
 
 
-def test_speculative_forms() -> None:
-    assert speculative_config("") is None
-    assert json.loads(speculative_config("Qwen/Qwen3-0.6B:5") or "") == {
-        "model": "Qwen/Qwen3-0.6B",
-        "num_speculative_tokens": 5,
-    }
-    assert speculative_config('{"method": "mtp"}') == '{"method": "mtp"}'
+@pytest.mark.parametrize(
+    ("text", "config", "draft"),
+    [
+        ("ngram", {"method": "ngram", "num_speculative_tokens": 4, "prompt_lookup_max": 4}, ""),
+        ("mtp", {"method": "mtp", "num_speculative_tokens": 1}, ""),
+        ("Qwen/Qwen3-0.6B:5", {"model": "Qwen/Qwen3-0.6B", "num_speculative_tokens": 5}, "Qwen/Qwen3-0.6B"),
+        ("eagle3:acme/head:3", {"method": "eagle3", "model": "acme/head", "num_speculative_tokens": 3}, "acme/head"),
+        ("eagle:acme/head", {"method": "eagle", "model": "acme/head", "num_speculative_tokens": 4}, "acme/head"),
+        ('{"method": "suffix"}', {"method": "suffix"}, ""),
+    ],
+)
+def test_speculative_forms(text: str, config: dict[str, object], draft: str) -> None:
+    found = speculation(text)
+    assert isinstance(found, Speculation)
+    assert json.loads(found.config) == config
+    assert found.draft == draft
+
+
+def test_no_speculation_unless_asked_for() -> None:
+    assert speculation("") is None
 
 
 def test_command_line_refuses_with_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
@@ -236,7 +231,7 @@ def test_command_line_table_answers_the_three_questions(capsys: pytest.CaptureFi
     assert main(["dev"]) == 0
     table = capsys.readouterr().out
     assert "1 x NVIDIA A10G a replica (g5.xlarge" in table
-    assert "5.2 sequences of 16,384 tokens" in table
+    assert "5 sequences of 16,384 tokens" in table
     assert "an hour active" in table
 
 

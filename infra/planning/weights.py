@@ -1,0 +1,80 @@
+"""What a model's weights take: bytes of the checkpoint, and GiB of a GPU once vLLM holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from infra.planning.catalog.models import GIB, ModelArchitecture
+
+MIB = 1 << 20
+# PyTorch takes 2 MiB steps for tensors of 10 MiB and more, and does not split off a rest of 1 MiB or less.
+LARGE_TENSOR_BYTES, STEP_BYTES, SMALLEST_REST_BYTES = 10 * MIB, 2 * MIB, MIB
+NORMS_GIB, EIGHT_BIT_SCALES_GIB = 0.012, 0.035  # read off the same runs, at any size of model
+
+
+def weight_bits(architecture: ModelArchitecture, quantization: str) -> int:
+    """Bits of a linear weight once loaded; ``quantization`` is what vLLM is told, empty for the checkpoint's own."""
+    if architecture.weight_bits != 16:
+        return architecture.weight_bits
+    return {"fp8": 8, "bitsandbytes": 4}.get(quantization, 16)
+
+
+def weight_bytes(architecture: ModelArchitecture, quantization: str) -> float:
+    """Bytes of the checkpoint as vLLM holds it, all GPUs together.
+
+    ``quantization`` of ``fp8`` on a 16-bit checkpoint quantizes its linear layers at load.
+    """
+    linear = architecture.linear_parameters * _bytes_per_weight(weight_bits(architecture, quantization))
+    return linear + 2 * (architecture.embedding_parameters + architecture.vision_parameters)
+
+
+def weights_gib(architecture: ModelArchitecture, quantization: str, tensor_parallel: int) -> float:
+    """GiB that the weights take of one GPU: each tensor's share, rounded as PyTorch's allocator does."""
+    bits = weight_bits(architecture, quantization)
+    total = sum(count * _allocated(size) for count, size in _tensors(architecture, bits, tensor_parallel))
+    scales = EIGHT_BIT_SCALES_GIB if bits == 8 else 0.0
+    return total / GIB + NORMS_GIB + scales
+
+
+def lora_bytes(architecture: ModelArchitecture, rank: int, adapters: int) -> float:
+    """Bytes of the buffers for so many adapters of a rank: two thin matrices beside each linear one, in 16 bits."""
+    hidden, head = architecture.hidden_size, architecture.head_dim
+    heads, kv_heads = architecture.num_attention_heads * head, architecture.num_key_value_heads * head
+    attention = (hidden + heads) + 2 * (hidden + kv_heads) + (heads + hidden)
+    inner = architecture.moe_intermediate_size if architecture.num_experts else architecture.intermediate_size
+    feed_forward = max(architecture.num_experts, 1) * 3 * (hidden + inner)
+    return 2.0 * adapters * rank * architecture.num_hidden_layers * (attention + feed_forward)
+
+
+def _bytes_per_weight(bits: int) -> float:
+    # A group of 128 weights carries a 16-bit scale (and a zero point in AWQ and GPTQ); FP8 blocks of 128 x 128 almost nothing.
+    return (bits + (0.25 if bits == 4 else 0.0)) / 8
+
+
+def _tensors(architecture: ModelArchitecture, bits: int, tensor_parallel: int) -> Iterator[tuple[int, float]]:
+    """(how many, bytes each) of the tensors that one GPU holds."""
+    hidden, head, layers = architecture.hidden_size, architecture.head_dim, architecture.num_hidden_layers
+    query = architecture.num_attention_heads * head / tensor_parallel
+    key = max(architecture.num_key_value_heads / tensor_parallel, 1) * head
+    width = _bytes_per_weight(bits)
+    yield layers, hidden * (query + 2 * key) * width
+    yield layers, query * hidden * width
+    up = 2 if architecture.gated_mlp else 1
+    if architecture.num_experts:
+        experts = architecture.num_experts * hidden * architecture.moe_intermediate_size / tensor_parallel * width
+        yield layers, up * experts
+        yield layers, experts
+        yield layers, 2.0 * architecture.num_experts * hidden
+    else:
+        inner = hidden * architecture.intermediate_size / tensor_parallel * width
+        yield layers, up * inner
+        yield layers, inner
+    tables = 1 if architecture.tie_word_embeddings else 2
+    yield tables, 2.0 * architecture.vocab_size * hidden / tensor_parallel
+    if architecture.sees:  # whole on each GPU: --mm-encoder-tp-mode data
+        yield 1, 2.0 * architecture.vision_parameters
+
+
+def _allocated(size: float) -> float:
+    rest = -size % STEP_BYTES
+    return size + rest if size >= LARGE_TENSOR_BYTES and rest <= SMALLEST_REST_BYTES else size

@@ -1,0 +1,28 @@
+"""Plans of the committed stacks with changes, and what is in them; no hub is asked."""
+
+from typing import Any
+
+import pytest
+
+from infra.planning import PlanError, make_plan
+from infra.planning.catalog.models import UnknownModelError
+from infra.planning.plan import ServingPlan
+from infra.stack_files import load_stack
+
+
+def no_hub(model: str, revision: str) -> dict[str, object]:
+    raise UnknownModelError("the hub cannot be reached (tests never reach it)")
+
+
+def plan(stack: str = "dev", **overrides: Any) -> ServingPlan:
+    return make_plan(load_stack(stack, overrides), fetch=no_hub)
+
+
+def reasons(stack: str = "dev", **overrides: Any) -> list[str]:
+    with pytest.raises(PlanError) as raised:
+        plan(stack, **overrides)
+    return raised.value.reasons
+
+
+def argument(args: tuple[str, ...], name: str) -> str:
+    return args[args.index(name) + 1]
