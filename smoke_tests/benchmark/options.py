@@ -50,15 +50,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     kind.add_argument(
         "--request-rate",
-        type=_many(_positive),
+        type=_many(_finite),
         metavar="R[,R...]",
         help="open loop: so many a second, at random (Poisson) times; several are a sweep",
     )
     load.add_argument(
         "--burstiness",
-        type=_positive,
+        type=_finite,
         metavar="B",
-        help="open loop: 1 Poisson (default), less comes in bursts, inf evenly",
+        help="open loop: 1 Poisson (default), less comes in bursts, a million evenly",
     )
     much = load.add_mutually_exclusive_group()
     much.add_argument(
@@ -186,6 +186,12 @@ def _positive(text: str) -> float:
     if not value > 0:
         raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
     return value
+
+
+def _finite(text: str) -> float:
+    if _positive(text) == math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no finite number above 0")
+    return float(text)
 
 
 def _zero_or_more(text: str) -> float:

@@ -64,7 +64,8 @@ def main(arguments: list[str]) -> int:
         write_record(record, options.json)
         print(f"\nrecord: {options.json}")
     if record.interrupted:
-        print("interrupted: what was measured so far is above", file=sys.stderr)
+        above = "what was measured so far is above" if record.measurements else "nothing was measured yet"
+        print(f"interrupted: {above}", file=sys.stderr)
         return INTERRUPTED_EXIT_CODE
     return 1 if any(point.figures.failed for point in record.measurements) else 0
 

@@ -11,7 +11,7 @@ def arrival_times(
     """Return the seconds from the start at which requests are due, rising.
 
     Gaps are drawn from a gamma distribution of mean 1 / `request_rate` and shape `burstiness`: 1 is a Poisson process,
-    less comes in bursts, more is more even, infinity is a metronome (vLLM bench's definition). With `requests` the
+    less comes in bursts, more is more even (vLLM bench's definition). With `requests` the
     times are stretched so that the last one is due at `requests / request_rate`, as vLLM bench does it, else the luck
     of the draw would change the rate; with `duration_seconds` as many come as are due before its end.
     """
@@ -27,7 +27,4 @@ def arrival_times(
 
 def _gaps(request_rate: float, burstiness: float, source: random.Random) -> Iterator[float]:
     while True:
-        if burstiness == float("inf"):
-            yield 1 / request_rate
-        else:
-            yield source.gammavariate(burstiness, 1 / (request_rate * burstiness))
+        yield source.gammavariate(burstiness, 1 / (request_rate * burstiness))

@@ -40,7 +40,8 @@ class PacedServer:
     """Answers `max_tokens` tokens, `tokens_per_chunk` a chunk, the first after `ttft_seconds`, each `gap_seconds` apart.
 
     Like a gateway that holds a request it sends a comment and the role long before the first token. Prompt
-    tokens are words, plus 7 for a template.
+    tokens are words, plus 7 for a template. `info` is what /info tells; where its state is "cold", the first stream
+    wakes it, and `ledger` is told from then on.
     """
 
     ttft_seconds: float = 0.06
@@ -48,6 +49,10 @@ class PacedServer:
     tokens_per_chunk: int = 1
     endpoint: str = ""
     sent: list[SentAnswer] = field(default_factory=list)
+    bodies: list[dict[str, Any]] = field(default_factory=list)
+    connections: int = 0
+    info: dict[str, Any] | None = None
+    ledger: dict[str, Any] | None = None
 
     async def serve(self, started: Future[Callable[[], object]], tls: ssl.SSLContext | None) -> None:
         """Serve until what is set in `started` is called."""
@@ -60,6 +65,7 @@ class PacedServer:
         server.close()
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -69,11 +75,14 @@ class PacedServer:
         except (asyncio.IncompleteReadError, ConnectionError):
             return
         finally:
+            self.connections -= 1
             writer.close()
 
     async def _answer(self, path: bytes, request: dict[str, Any], writer: asyncio.StreamWriter) -> None:
         if path == b"/v1/models":
             _whole(writer, 200, {"data": [{"id": MODEL, "object": "model"}]})
+        elif path == b"/info" and self.info is not None:
+            _whole(writer, 200, self.info)
         elif path != b"/v1/chat/completions":
             _whole(writer, 404, {"error": {"message": "no such path"}})
         elif request.get("stream"):
@@ -84,6 +93,7 @@ class PacedServer:
     async def _stream(self, request: dict[str, Any], writer: asyncio.StreamWriter) -> None:
         answer = SentAnswer(time.perf_counter())
         self.sent.append(answer)
+        self.bodies.append(request)
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
         _chunk(writer, b": held\n\n")
         _event(writer, {"choices": [{"delta": {"role": "assistant", "content": ""}, "finish_reason": None}]})
@@ -94,6 +104,8 @@ class PacedServer:
             text = "" if number == 1 else " word" * self.tokens_per_chunk
             _event(writer, {"choices": [{"delta": {"content": text}, "finish_reason": None}]})
             answer.chunks.append(time.perf_counter())
+        if self.info and self.info.get("state") == "cold":
+            self.info |= {"state": "ready", "replicas": {"ready": 1}, "cold_start": self.ledger}
         _event(writer, {"choices": [{"delta": {}, "finish_reason": "length"}]})
         _event(writer, {"choices": [], "usage": _usage(request, chunks * self.tokens_per_chunk)})
         _chunk(writer, b"data: [DONE]\n\n")

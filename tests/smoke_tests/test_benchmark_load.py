@@ -1,7 +1,6 @@
 """When requests are due, and that a late client shows in the figures."""
 
 import asyncio
-import math
 import time
 from itertools import pairwise
 from statistics import fmean, pstdev
@@ -18,7 +17,7 @@ from tests.smoke_tests.paced_server import PacedServer, paced
 BODY = b'{"stream": true, "max_tokens": 2, "messages": [{"content": "a"}]}'
 
 
-@given(st.floats(0.1, 1000), st.integers(1, 200), st.sampled_from([0.2, 1.0, 5.0, math.inf]), st.integers(0, 9))
+@given(st.floats(0.1, 1000), st.integers(1, 200), st.sampled_from([0.2, 1.0, 5.0, 1e6]), st.integers(0, 9))
 def test_arrivals_rise_keep_the_rate_and_come_again_with_the_seed(
     rate: float, requests: int, burstiness: float, seed: int
 ) -> None:
@@ -29,7 +28,7 @@ def test_arrivals_rise_keep_the_rate_and_come_again_with_the_seed(
     assert times == arrival_times(rate, requests=requests, duration_seconds=None, burstiness=burstiness, seed=seed)
 
 
-@pytest.mark.parametrize(("burstiness", "variation"), [(0.25, 2.0), (1.0, 1.0), (4.0, 0.5), (math.inf, 0.0)])
+@pytest.mark.parametrize(("burstiness", "variation"), [(0.25, 2.0), (1.0, 1.0), (4.0, 0.5), (1e6, 0.001)])
 def test_gaps_vary_as_a_gamma_distribution_does(burstiness: float, variation: float) -> None:
     times = arrival_times(10.0, requests=20_000, duration_seconds=None, burstiness=burstiness)
     gaps = [later - earlier for earlier, later in pairwise(times)]
