@@ -34,7 +34,7 @@ class Deployed(Server):
     """The container's entrypoint instead of ``vllm serve``."""
 
     def start(self) -> None:
-        """As the task definition starts it, but for the port."""
+        """As the task definition starts it, but for the address."""
         self.log = RESULTS / "logs" / f"{self.name}.log"
         self.log.parent.mkdir(parents=True, exist_ok=True)
         command = [
@@ -43,10 +43,10 @@ class Deployed(Server):
             "image.engine",
             str(MODELS / self.model),
             "--host",
-            "0.0.0.0",
+            "127.0.0.1",
             "--port",
             str(self.port),
-        ]  # noqa: S104
+        ]
         self.started = time.monotonic()
         self.process = subprocess.Popen(
             [*command, *self.flags], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
@@ -99,6 +99,7 @@ def starts(zygote: Zygote) -> None:
 
 def attention(zygote: Zygote) -> None:
     """Whether another attention kernel makes ten streams of bf16 faster."""
+    shell("compileall", "python3 -m compileall -q -j 16 ~/site >/dev/null 2>&1")
     full = shared(FULL_CACHE_GIB)
     load = {1: 6, 10: 50, 64: 320}
     unsplit = ("--attention-config", '{"flash_attn_max_num_splits_for_cuda_graph": 1}')
