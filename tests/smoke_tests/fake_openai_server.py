@@ -55,6 +55,7 @@ class FakeOpenAIServer(ThreadingHTTPServer):
         self.cold_requests = cold_requests
         self.refuse_ignore_eos = False
         self.dead = False
+        self.refuses_pictures = False
         self.connections = 0
         self.bodies: list[dict[str, Any]] = []
         self.lock = threading.Lock()
@@ -241,6 +242,8 @@ class _Handler(BaseHTTPRequestHandler):
             if not self._has("cuts_long_prompts"):
                 raise RefusalError(400, f"the context is {CONTEXT_TOKENS} tokens")
         try:
+            if self.server.refuses_pictures and "_url" in str(request.get("messages")):
+                raise RefusalError(400, "this model takes no pictures")
             fake_model.check_pictures(request, self._has)
         except RefusalError as refusal:
             self.server.dead = refusal.status == 500 and self._has("dies_of_broken_addresses")
