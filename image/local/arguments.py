@@ -54,6 +54,11 @@ class EngineCommand:
     notes: tuple[str, ...]
     compiles: bool
 
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The arguments without host, port and the model's folder, which say nothing of how it serves."""
+        return self.arguments[len(("--host", "HOST", "--port", "PORT", "--model", "FOLDER")) :]
+
 
 def engine_command(
     plan: ServingPlan, machine: Machine, model: Path, stand_in: bool, port: int, compiler: Path | None

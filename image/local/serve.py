@@ -113,7 +113,7 @@ def served(plan: ServingPlan, options: Options, progress: Progress) -> Iterator[
         cleanup.callback(supervisor.close)
         version = engine.version()
         metrics_port = preflight.free_port()
-        info = gateway.information(plan, machine, version, because)
+        info = gateway.information(plan, machine, version, because) | {"engineArguments": list(command.options)}
         variables = gateway.environment(plan, options.port, metrics_port, supervisor.url, info)
         front = gateway.start(local.python, variables, options.port, progress)
         cleanup.callback(_drain, front, progress)

@@ -17,6 +17,7 @@ from infra.aws.load_balancer import LoadBalancer
 from infra.aws.observability import Observability
 from infra.aws.secrets import Secrets
 from infra.aws.weights import Weights
+from infra.engine_outputs import engine_outputs
 from infra.planning.plan import CostPlan, ServingPlan
 from infra.settings import Settings
 
@@ -64,6 +65,7 @@ def stack_outputs(
         "gpu": settings.gpu.value,
         "gpuCount": plan.capacity.gpu_count,
         "instanceType": plan.capacity.instance_types[0].name,
+        **engine_outputs(settings, plan),
         "apiKeySecretArn": secrets.api_keys_arn,
         "showApiKeys": pulumi.Output.concat(
             "aws secretsmanager get-secret-value --query SecretString --output text --region ",

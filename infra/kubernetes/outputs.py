@@ -6,6 +6,7 @@ from typing import Any
 
 import pulumi
 
+from infra.engine_outputs import engine_outputs
 from infra.kubernetes.engine import Engine
 from infra.kubernetes.exposure import TLS_SECRET_NAME
 from infra.kubernetes.gateway import Gateway
@@ -35,6 +36,7 @@ def stack_outputs(
         "namespace": namespace,
         "gpu": settings.gpu.value,
         "gpuCount": plan.capacity.gpu_count,
+        **engine_outputs(settings, plan),
         "apiKeySecretName": secrets.api_keys_name,
         "showApiKeys": pulumi.Output.format(
             "kubectl -n {0} get secret {1} -o jsonpath='{2}' | base64 -d", namespace, secrets.api_keys_name, entry

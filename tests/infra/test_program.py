@@ -109,7 +109,8 @@ def test_secrets_never_leave_their_secrets() -> None:
 def test_outputs_are_what_other_parts_read(program: Program) -> None:
     promised = (
         "endpoint openaiBaseUrl model apiKeySecretArn clusterName engineServiceName gatewayServiceName region gpu gpuCount "
-        "instanceType usdPerHourActive usdPerHourIdle usdPerMonth costItems weightsFileSystemId"
+        "instanceType usdPerHourActive usdPerHourIdle usdPerHourReplica usdPerColdStart usdPerMonth costItems pricedOn "
+        "weightsFileSystemId modelRevision engineImage engineArguments"
     )
     assert set(promised.split()) <= set(program.outputs)
     assert program.outputs["openaiBaseUrl"] == program.outputs["endpoint"] + "/v1"

@@ -191,6 +191,10 @@ def test_exports(dev: Rendered) -> None:
         "keptAtDestroy": {},
         "gpu": "a10g",
         "gpuCount": 1,
+        "modelRevision": "main",
+        "engineImage": dev.plan.engine.image,
+        "engineArguments": list(dev.plan.engine.args),
+        "usdPerHourReplica": 1.006,
         "usdPerHourActive": dev.plan.cost.usd_per_hour_active,
         "usdPerHourIdle": dev.plan.cost.usd_per_hour_active,  # one replica runs always, whatever minReplicas says
     }
