@@ -18,6 +18,7 @@ GIB = 1 << 30
 LEAST_DRIVER = {11: 450, 12: 525, 13: 580}
 LEAST_COMPUTE_CAPABILITY = {11: 3.5, 12: 5.0, 13: 7.5}
 COMPATIBILITY_LIBRARY = Path("/usr/local/cuda/compat/libcuda.so.1")
+DRIVER_TIMEOUT_SECONDS = 30.0
 _QUERY = "name,memory.total,driver_version,compute_cap,memory.used"
 
 
@@ -52,10 +53,10 @@ def visible_gpus(environment: Mapping[str, str]) -> list[Gpu]:
         return []
     query = [command, f"--query-gpu={_QUERY}", "--format=csv,noheader,nounits"]
     try:
-        done = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(query, capture_output=True, text=True, timeout=DRIVER_TIMEOUT_SECONDS, check=False)
     except subprocess.TimeoutExpired:
         raise EngineError(
-            "GPU: nvidia-smi did not answer within 30 s; the driver hangs: replace the instance"
+            f"GPU: nvidia-smi did not answer within {DRIVER_TIMEOUT_SECONDS:.0f} s; the driver hangs: replace the instance"
         ) from None
     if done.returncode:
         lines = (done.stdout + done.stderr).strip().splitlines()

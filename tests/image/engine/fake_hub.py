@@ -21,6 +21,8 @@ class FakeModel:
     readers: set[str] = field(default_factory=set)
     cuts: dict[str, int] = field(default_factory=dict)
     """File -> bytes after which the connection breaks, once."""
+    breaking: set[str] = field(default_factory=set)
+    """Files whose connection breaks at once, always."""
     damaged: dict[str, int] = field(default_factory=dict)
     """File -> how many times it is sent with a wrong byte."""
     stalled: dict[str, threading.Event] = field(default_factory=dict)
@@ -159,7 +161,7 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
             self.send_response(206 if found else 200)
             self.send_header("Content-Length", str(len(content) - start))
             self.end_headers()
-            end = model.cuts.pop(name, len(content))
+            end = start if name in model.breaking else model.cuts.pop(name, len(content))
             if event := model.stalled.get(name):
                 half = max(start, len(content) // 2)
                 self.wfile.write(content[start:half])

@@ -13,7 +13,7 @@ import pytest
 
 from image.engine.arguments import EngineError, settle
 from image.engine.checks import check_machine
-from image.engine.gpus import Gpu, check_gpus, torch_cuda
+from image.engine.gpus import Gpu, check_gpus, torch_cuda, visible_gpus
 from image.engine.memory import available_gib
 from image.engine.staging import stage
 from image.engine.weights import Repository, Weights
@@ -187,6 +187,16 @@ def test_a_driver_with_its_compatibility_library_may_be_older(tmp_path: Path, mo
     with pytest.raises(EngineError, match="driver: found NVIDIA 535"):
         check_gpus([old], 1, 0.92, {})
     check_gpus([old], 1, 0.92, {"VLLM_ENABLE_CUDA_COMPATIBILITY": "1"})
+
+
+def test_a_driver_that_hangs_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nexec /bin/sleep 30\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setattr("image.engine.gpus.DRIVER_TIMEOUT_SECONDS", 0.05)
+    with pytest.raises(
+        EngineError, match=r"GPU: nvidia-smi did not answer within .*; the driver hangs: replace the instance"
+    ):
+        visible_gpus({"PATH": str(tmp_path)})
 
 
 def test_torchs_cuda_is_read_without_importing_it(tmp_path: Path) -> None:

@@ -253,6 +253,27 @@ def test_a_hub_that_keeps_failing_is_given_up_and_what_came_is_kept(
     assert (tmp_path / (file.hash + ".part")).read_bytes() == b"abc"
 
 
+def test_a_connection_that_keeps_breaking_is_given_up(
+    tmp_path: Path, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Progress, "pause", lambda self, seconds: None)
+    hub.models[MODEL].breaking.add(FIRST)
+    with pytest.raises(
+        HubUnreachableError, match=rf"{FIRST} of acme/tiny: the connection keeps breaking .* start again"
+    ):
+        have(tmp_path, hub)
+    hub.models[MODEL].breaking.clear()
+    hub.served.clear()
+    assert right(have(tmp_path, hub), hub.models[MODEL])
+    assert "config.json" not in hub.names(), "what came is kept"
+
+
+def test_a_hub_that_is_broken_or_none_is_said(tmp_path: Path, hub: FakeHub) -> None:
+    hub.broken = True
+    with pytest.raises(HubUnreachableError, match=r"http://127.* answered 503 for acme/tiny; try again later"):
+        have(tmp_path, hub)
+
+
 def test_every_model_that_the_arguments_name_is_found_and_put_in_place() -> None:
     draft = json.dumps({"model": "acme/draft", "num_speculative_tokens": 4})
     adapter = json.dumps({"name": "b", "path": "acme/lora-b"})

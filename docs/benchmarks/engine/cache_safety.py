@@ -1,0 +1,258 @@
+"""Torn, stale and concurrent caches and weights under real vLLM on the CPU: is anything wrong ever served?
+
+    PYTHONPATH=. .venv/bin/python docs/benchmarks/engine/cache_safety.py RESULT.jsonl
+
+Needs `.venv-engine` (`make local` makes it), a C++ compiler, and root for `unshare`: each replica is a process with a mount
+namespace of its own, whose local folder has the same path and other content, as containers have. The hub is the fake one
+of the tests; the model is the stand-in. Expected, written before the run: every start answers the same text (greedy, one
+prompt); a start from kept files needs less than half of the CPU time of a first one; what is torn is said to be thrown
+away and costs a first start again; of the weights only the torn file is fetched again; two at once and one that is killed
+while it keeps its files leave nothing that a later start reads wrongly.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from image.local.stand_in import files
+from tests.image.engine.fake_hub import FakeHub, FakeModel, fake_hub
+
+ROOT = Path(__file__).resolve().parents[3]
+PYTHON = ROOT / ".venv-engine/bin/python"
+MODEL = "acme/stand-in"
+START_LIMIT_SECONDS = 900
+
+
+class Replica:
+    """One engine, started through the entrypoint in a namespace of its own."""
+
+    def __init__(self, base: Path, name: str, hub: FakeHub, **arguments: str) -> None:
+        self.name, self.began = name, time.monotonic()
+        self.log = base / f"{name}.log"
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = int(probe.getsockname()[1])
+        private, seen = base / f"{name}.tmp", base / "tmp"
+        for folder in (private, seen):
+            folder.mkdir(exist_ok=True)
+        environment = {
+            "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": str(private), "TMPDIR": str(seen),
+            "ENGINE_DEVICE": "cpu", "HF_HOME": str(base / "weights"), "HF_ENDPOINT": hub.address,
+            "ENGINE_CACHE": str(base / "cache"), "ENGINE_PLAN_KEY": "plan", "VLLM_CPU_KVCACHE_SPACE": "1",
+            "VLLM_NO_USAGE_STATS": "1", "PYTHONWARNINGS": "ignore", "PORT": str(self.port),
+        }  # fmt: skip
+        options = {"--max-model-len": "512", "--max-num-seqs": "8", "--shutdown-timeout": "5"} | arguments
+        engine = [str(PYTHON), "-m", "image.engine", MODEL, *(word for pair in options.items() for word in pair)]
+        script = 'mount --bind "$1" "$2"; shift 2; exec "$@"'
+        command = ["unshare", "-m", "sh", "-c", script, "sh", str(private), str(seen), *engine]
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+
+    def said(self) -> str:
+        """Its log."""
+        return self.log.read_text(errors="replace")
+
+    def wait(self, what: Callable[[], bool]) -> None:
+        """Wait until something is so; raises RuntimeError with the log where it ends first."""
+        deadline = time.monotonic() + START_LIMIT_SECONDS
+        while not what():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{self.name} did not come up:\n{self.said()[-3000:]}")
+            time.sleep(0.05)
+
+    def answer(self) -> str:
+        """What it makes of the one prompt."""
+        body = {
+            "model": MODEL,
+            "prompt": "the people of the old town",
+            "max_tokens": 40,
+            "temperature": 0,
+            "ignore_eos": True,
+        }
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}/v1/completions",
+            json.dumps(body).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=120) as answer:  # noqa: S310
+            return str(json.load(answer)["choices"][0]["text"])
+
+    def ready(self) -> bool:
+        """Whether its watcher saw it answer."""
+        return "engine: ready after" in self.said()
+
+    def cpu_seconds(self) -> float:
+        """Of the engine's session: all its processes that are alive, and those they waited for."""
+        total = 0
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                fields = stat.read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[3]) == self.process.pid:
+                total += sum(int(field) for field in fields[11:15])
+        return total / os.sysconf("SC_CLK_TCK")
+
+    def stop(self) -> None:
+        """End it and whatever came from it."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(60)
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                fields = stat.read_text().rpartition(")")[2].split()
+                if int(fields[3]) == self.process.pid:
+                    os.kill(int(stat.parent.name), signal.SIGKILL)
+            except OSError:
+                continue
+        self.process.wait()
+
+
+def kept_lines(said: str) -> list[str]:
+    """What the entrypoint and its watcher said."""
+    wanted = (
+        "engine: kept",
+        "engine: compiled:",
+        "engine: bytecode:",
+        "engine: weights:",
+        "engine: ready",
+        "engine: ledger",
+    )
+    return [line.removeprefix("engine: ") for line in said.splitlines() if line.startswith(wanted)]
+
+
+class Study:
+    """The starts, and a line of the result for each."""
+
+    def __init__(self, result: Path, base: Path, hub: FakeHub) -> None:
+        self.result, self.base, self.hub = result, base, hub
+        self.reference = ""
+
+    def record(self, replica: Replica, **more: Any) -> None:
+        """Ask it, and write its line."""
+        text, cpu = replica.answer(), replica.cpu_seconds()
+        self.reference = self.reference or text
+        line = {
+            "start": replica.name, "cpu_seconds": round(cpu, 1), "same_answer": text == self.reference,
+            "fetched_files": sorted({one.name for one in self.hub.served}), **more, "log": kept_lines(replica.said()),
+        }  # fmt: skip
+        self.hub.served.clear()
+        print(json.dumps({name: value for name, value in line.items() if name != "log"}), flush=True)
+        with self.result.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def run(self, name: str, until: str = "engine: compiled: kept", **arguments: str) -> None:
+        """One start, until it kept its files or has nothing to keep."""
+        replica = Replica(self.base, name, self.hub, **arguments)
+        try:
+            replica.wait(replica.ready)
+            seconds = round(time.monotonic() - replica.began, 1)
+            replica.wait(lambda: until in replica.said() or (self.base / "cache/warm/plan").exists())
+            self.record(replica, ready_seconds=seconds)
+        finally:
+            replica.stop()
+
+    def archive(self, kind: str) -> Path:
+        """The newest archive."""
+        return max((self.base / "cache" / kind).glob("*/*.tar"), key=lambda path: path.stat().st_mtime_ns)
+
+
+def main() -> None:
+    """All scenarios, one after the other."""
+    result = Path(sys.argv[1])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started ends with it
+    result.unlink(missing_ok=True)
+    base = Path(tempfile.mkdtemp(prefix="cache-safety-"))
+    try:
+        with fake_hub() as hub:
+            hub.models[MODEL] = FakeModel(dict(files()))
+            scenarios(Study(result, base, hub))
+    finally:
+        shutil.rmtree(base, ignore_errors=True)
+
+
+def scenarios(study: Study) -> None:
+    """Each fault, and the start after it."""
+    base, hub = study.base, study.hub
+    marker = base / "cache/warm/plan"
+
+    # Killed while it keeps its files: the compiled ones are in the writing.
+    killed = Replica(base, "killed-while-keeping", hub)
+    try:
+        killed.wait(lambda: bool([*(base / "cache").glob("*/*/*.part")]))
+        os.killpg(killed.process.pid, signal.SIGSTOP)  # vLLM; its watcher has a session of its own
+        parts = len([*(base / "cache").glob("*/*/*.part")])
+        watcher = [pid for pid in _watchers(killed) if pid != killed.process.pid]
+        for pid in watcher:
+            os.kill(pid, signal.SIGKILL)
+        os.killpg(killed.process.pid, signal.SIGCONT)
+        study.record(killed, parts_left=parts, watchers_killed=len(watcher))
+    finally:
+        killed.stop()
+
+    study.run("first")
+    marker.unlink(missing_ok=True)
+    study.run("kept", until="never")
+    marker.unlink(missing_ok=True)
+
+    archive = study.archive("compiled")
+    os.truncate(archive, archive.stat().st_size // 2)
+    (blob,) = [path for path in base.glob("weights/hub/*/blobs/*") if path.stat().st_size > 1 << 17][:1]
+    os.truncate(blob, blob.stat().st_size // 2)
+    study.run("torn-archive-and-torn-weights")
+    marker.unlink(missing_ok=True)
+
+    content = bytearray(study.archive("bytecode").read_bytes())
+    content[len(content) // 3] ^= 1
+    study.archive("bytecode").write_bytes(content)
+    study.run("one-bit-of-bytecode", until="engine: bytecode: kept")
+    marker.unlink(missing_ok=True)
+
+    study.run("stale-other-argument", **{"--max-num-seqs": "4"})
+    marker.unlink(missing_ok=True)
+
+    shutil.rmtree(base / "cache")
+    shutil.rmtree(base / "weights")
+    both = [Replica(base, f"two-at-once-{number}", hub) for number in (1, 2)]
+    try:
+        for replica in both:
+            replica.wait(replica.ready)
+        for replica in both:
+            replica.wait(lambda r=replica: "engine: compiled: kept" in r.said())  # type: ignore[misc]
+            study.record(replica)
+    finally:
+        for replica in both:
+            replica.stop()
+    study.run("after-two-at-once", until="never")
+
+
+def _watchers(replica: Replica) -> list[int]:
+    """Processes of the replica that left its session: the watcher, which has the same log open and was forked from it."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if str((folder / "fd/1").readlink()) == str(replica.log):
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+                if int(fields[3]) != replica.process.pid:
+                    found.append(int(folder.name))
+        except OSError:
+            continue
+    return found
+
+
+if __name__ == "__main__":
+    main()
