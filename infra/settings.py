@@ -361,6 +361,28 @@ class Settings(BaseModel):
         description="Keep the weight cache, logs and images at destroy, and refuse to delete the load balancer by accident.",
     )
 
+    # make verify
+    results_bucket: Text = Field(
+        "",
+        pattern=r"^$|^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$",
+        description="S3 bucket that make verify keeps its results in; empty: a folder of the machine that verifies.",
+    )
+    verify_max_slowdown_percent: int = Field(
+        10, ge=0, le=1000, description="make verify fails where throughput, or the median of a time, got worse by more."
+    )
+    verify_max_tail_slowdown_percent: int = Field(
+        25, ge=0, le=1000, description="make verify fails where the 99th percentile of a time got worse by more."
+    )
+    verify_max_cost_increase_percent: int = Field(
+        10, ge=0, le=1000, description="make verify fails where a million tokens cost more by more than this."
+    )
+    verify_max_cold_start_slowdown_percent: int = Field(
+        25, ge=0, le=1000, description="make verify fails where a cold start that was measured took longer by more."
+    )
+    verify_max_success_rate_drop_percent: int = Field(
+        1, ge=0, le=100, description="make verify fails where the share of requests that succeed fell by more points."
+    )
+
     @property
     def name(self) -> str:
         """The name that clients send as ``model``."""

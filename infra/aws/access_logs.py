@@ -37,7 +37,7 @@ class AccessLogs(pulumi.ComponentResource):
         self.bucket = aws.s3.Bucket(
             name,
             force_destroy=not args.keep,
-            tags=context.tags("load-balancer", name),
+            tags=context.tags("load-balancer", name, keep=args.keep),
             opts=pulumi.ResourceOptions(parent=self, retain_on_delete=args.keep),
         )
         aws.s3.BucketOwnershipControls(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from infra.settings import PROJECT
 
+KEPT_TAG = "KeptAtDestroy"
 LONGEST_PREFIX = 20  # an ALB's name has 32 characters at most: prefix + "-int" + Pulumi's random suffix of 8
 
 
@@ -34,13 +35,21 @@ class Context:
         """What every resource's name begins with: ``vllm-<stack>``, shortened and made unique where it is too long."""
         return bounded(f"vllm-{self.stack}", LONGEST_PREFIX)
 
-    def tags(self, component: str, name: str = "") -> dict[str, str]:
-        """Tags of one resource; ``component`` is the part of the stack that it belongs to."""
+    def tags(self, component: str, name: str = "", *, keep: bool = False) -> dict[str, str]:
+        """Tags of one resource.
+
+        Args:
+            component: the part of the stack that it belongs to.
+            name: for the Name tag, or empty.
+            keep: whether it stays when the stack is destroyed; the proof of teardown then calls it kept, not left.
+        """
         found = {"Project": PROJECT, "Stack": self.stack, "Component": component, "ManagedBy": "pulumi"}
         if self.owner:
             found["Owner"] = self.owner
         if name:
             found["Name"] = name
+        if keep:
+            found[KEPT_TAG] = "true"
         return found
 
     def arn(self, service: str, resource: str) -> str:

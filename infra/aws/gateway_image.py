@@ -51,7 +51,7 @@ class GatewayImage(pulumi.ComponentResource):
             image_scanning_configuration=aws.ecr.RepositoryImageScanningConfigurationArgs(scan_on_push=True),
             encryption_configurations=encryption(args.kms_key_arn),
             force_delete=not args.keep,
-            tags=args.context.tags("gateway", name),
+            tags=args.context.tags("gateway", name, keep=args.keep),
             opts=pulumi.ResourceOptions(parent=self, retain_on_delete=args.keep),
         )
         rule = {

@@ -42,7 +42,7 @@ class Observability(pulumi.ComponentResource):
                 f"{name}-{component}",
                 retention_in_days=args.retention_days,
                 kms_key_id=args.kms_key_arn or None,
-                tags=args.context.tags(component, f"{name}-{component}"),
+                tags=args.context.tags(component, f"{name}-{component}", keep=args.keep),
                 opts=pulumi.ResourceOptions(parent=self, retain_on_delete=args.keep),
             )
 

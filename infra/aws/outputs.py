@@ -20,6 +20,7 @@ from infra.aws.weights import Weights
 from infra.engine_outputs import engine_outputs
 from infra.planning.plan import CostPlan, ServingPlan
 from infra.settings import Settings
+from infra.verification import verify_output
 
 # AWS puts a tag on the bill only once somebody who may see the bill has said so, and nothing in a stack can.
 BUDGET_COUNTS = (
@@ -80,6 +81,11 @@ def stack_outputs(
         "weightsFileSystemId": weights.file_system.id,
         "logGroups": {"engine": logs.engine.name, "gateway": logs.gateway.name},
         "keptAtDestroy": kept if settings.protect else {},
+        "minReplicas": plan.capacity.min_replicas,
+        "maxReplicas": plan.capacity.max_replicas,
+        "scaleDownMinutes": settings.scale_down_minutes,
+        "alarms": bool(settings.alarm_email),
+        "verify": verify_output(settings),
         **cost_outputs(plan.cost),
     }
     if dashboard:

@@ -65,7 +65,7 @@ class Weights(pulumi.ComponentResource):
                 aws.efs.FileSystemLifecyclePolicyArgs(transition_to_ia="AFTER_30_DAYS"),
                 aws.efs.FileSystemLifecyclePolicyArgs(transition_to_primary_storage_class="AFTER_1_ACCESS"),
             ],
-            tags=args.context.tags("weights", name),
+            tags=args.context.tags("weights", name, keep=args.keep),
             opts=pulumi.ResourceOptions(parent=self, retain_on_delete=args.keep),
         )
         self.models = self._access_point("models")

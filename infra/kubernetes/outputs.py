@@ -14,6 +14,7 @@ from infra.kubernetes.secrets import API_KEYS_FILE, Secrets
 from infra.kubernetes.weights import Weights
 from infra.planning.plan import ServingPlan
 from infra.settings import Settings
+from infra.verification import verify_output
 
 
 def stack_outputs(
@@ -46,6 +47,7 @@ def stack_outputs(
         "keptAtDestroy": {"namespace": namespace, "weights": weights.claim_name} if settings.protect else {},
         "usdPerHourActive": plan.cost.usd_per_hour_active,
         "usdPerHourIdle": plan.cost.usd_per_hour_idle,
+        "verify": verify_output(settings),
     }
     if how := _how_to_open(settings):
         found["howToOpen"] = how

@@ -43,6 +43,8 @@ TEXTS: dict[str, st.SearchStrategy[Any]] = {
     "vpc_id": st.sampled_from(["vpc-1", "vpc"]),
     "subnet_ids": st.lists(st.sampled_from(["subnet-a", "subnet-b", "subnet-c", "subnet-x", "net"]), max_size=4),
     "load_balancer_subnet_ids": st.lists(st.sampled_from(["subnet-a", "subnet-b", "subnet-x"]), max_size=3),
+    "results_bucket": st.sampled_from(["acme-results", "No_Bucket"]),
+    "tool_call_parser": st.sampled_from(["hermes", "none", "Bad Parser"]),
     "kubernetes_namespace": st.sampled_from(["llm", "-llm"]),
     "kubernetes_ingress_class": st.sampled_from(["nginx"]),
     "kubernetes_storage_class": st.sampled_from(["efs"]),

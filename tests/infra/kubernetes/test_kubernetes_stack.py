@@ -7,6 +7,8 @@ import pytest
 
 from image.gateway.seams import KubernetesCapacity, capacity
 from infra.kubernetes.weights import claim_size_gib
+from infra.stack_files import load_stack
+from infra.verification import verify_output
 from tests.infra.kubernetes.rendering import Rendered, render
 
 KEY = "sk-given-1234"
@@ -195,6 +197,7 @@ def test_exports(dev: Rendered) -> None:
         "engineImage": dev.plan.engine.image,
         "engineArguments": list(dev.plan.engine.args),
         "usdPerHourReplica": 1.006,
+        "verify": verify_output(load_stack("dev")),
         "usdPerHourActive": dev.plan.cost.usd_per_hour_active,
         "usdPerHourIdle": dev.plan.cost.usd_per_hour_active,  # one replica runs always, whatever minReplicas says
     }
