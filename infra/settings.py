@@ -162,8 +162,13 @@ class Settings(BaseModel):
         description="LoRA adapters, each NAME=HUB_ID or NAME=PATH in the engine; clients send NAME as `model`.",
     )
     max_lora_rank: LoraRank = Field(16, description="Largest rank of loraAdapters: 8, 16, 32, 64, 128 or 256.")
-    image_limit: int = Field(0, ge=0, le=64, description="Images a request may hold; needs a model that sees.")
-    video_limit: int = Field(0, ge=0, le=16, description="Videos a request may hold; needs a model that sees.")
+    image_limit: int = Field(5, ge=0, le=64, description="Images a request may hold, where the model sees.")
+    video_limit: int = Field(1, ge=0, le=16, description="Videos a request may hold, where the model sees.")
+    tool_call_parser: Text = Field(
+        "",
+        pattern=r"^[a-z0-9_.]*$",
+        description="vLLM's parser of tool calls, such as hermes; empty: the model's where it is known (Qwen2.5, Qwen3, Llama 3.1); none: requests with tools are refused.",
+    )
     gpu_memory_utilization: float = Field(
         0.92, ge=0.3, le=0.98, description="Share of a GPU's memory that vLLM may use, 0.3 to 0.98."
     )

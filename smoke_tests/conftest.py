@@ -1,6 +1,6 @@
 """What every conformance test stands on: the target, the real OpenAI SDK, plain HTTP, and what the model can do."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx2
@@ -14,6 +14,8 @@ from smoke_tests.target import Target
 
 # Long enough for a slow engine under sixteen requests; a cold start was waited for before the tests.
 REQUEST_TIMEOUT_SECONDS = 300.0
+# Where /info says that the plan has it.
+TOLD_BY = {"image": "imageLimit", "video": "videoLimit", "tools": "toolCallParser"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -85,13 +87,20 @@ def context_tokens(client: OpenAI, model: str) -> int | None:
     return length if isinstance(length, int) else None
 
 
-def _needs(ability: str, reason: str | None, conformance: Conformance) -> None:
-    """Skip where the model cannot do it; fail, where it must."""
-    if reason is None:
-        return
-    if ability in conformance.required:
-        pytest.fail(f"--require {ability}: {reason}")
-    pytest.skip(f"the model has no {ability}: {reason}")
+@pytest.fixture(scope="session")
+def needs(conformance: Conformance, info: dict[str, Any]) -> Callable[[str, str | None], None]:
+    """Skip a test where the model cannot do it; fail, where it must: by --require, or as /info tells of the plan."""
+
+    def check(ability: str, reason: str | None) -> None:
+        if reason is None:
+            return
+        if ability in conformance.required:
+            pytest.fail(f"--require {ability}: {reason}")
+        if told := info.get(TOLD_BY[ability]):
+            pytest.fail(f"/info tells {TOLD_BY[ability]}: {told}, but: {reason}")
+        pytest.skip(f"the model has no {ability}: {reason}")
+
+    return check
 
 
 @pytest.fixture(scope="session")
@@ -105,12 +114,12 @@ def _why_no_video(http: httpx2.Client, model: str) -> str | None:
 
 
 @pytest.fixture
-def image(_why_no_image: str | None, conformance: Conformance) -> None:
+def image(_why_no_image: str | None, needs: Callable[[str, str | None], None]) -> None:
     """The model takes images."""
-    _needs("image", _why_no_image, conformance)
+    needs("image", _why_no_image)
 
 
 @pytest.fixture
-def video(_why_no_video: str | None, conformance: Conformance) -> None:
+def video(_why_no_video: str | None, needs: Callable[[str, str | None], None]) -> None:
     """The model takes videos."""
-    _needs("video", _why_no_video, conformance)
+    needs("video", _why_no_video)

@@ -1,6 +1,7 @@
 """Answers of a given form: JSON schemas, and calls of tools where the model makes them."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import httpx2
@@ -9,7 +10,6 @@ from openai import OpenAI
 
 from smoke_tests.abilities import why_not
 from smoke_tests.asking import ask, stream, user
-from smoke_tests.conformance import Conformance
 from smoke_tests.expectations import assert_openai_error
 
 CITIES, STARS = ["Paris", "Rome", "Tokyo"], {"minimum": 1, "maximum": 5}
@@ -80,12 +80,9 @@ def _why_no_tools(http: httpx2.Client, model: str) -> str | None:
 
 
 @pytest.fixture
-def tools(_why_no_tools: str | None, conformance: Conformance) -> None:
+def tools(_why_no_tools: str | None, needs: Callable[[str, str | None], None]) -> None:
     """The model calls tools."""
-    if _why_no_tools and "tools" in conformance.required:
-        pytest.fail(f"--require tools: {_why_no_tools}")
-    if _why_no_tools:
-        pytest.skip(f"the model calls no tools: {_why_no_tools}")
+    needs("tools", _why_no_tools)
 
 
 @pytest.mark.usefixtures("tools")

@@ -15,7 +15,6 @@ from image.local import banner, folders, processes
 from image.local.failures import reason
 from image.local.options import Options
 from image.local.progress import Progress
-from infra.planning.plan import ServingPlan
 
 if TYPE_CHECKING:
     from image.local.serve import Running
@@ -82,7 +81,6 @@ def run(options: Options, progress: Progress, serve: Callable[[], AbstractContex
         target += ["--api-key-file", folders.API_KEY, "--model", running.model]
         python = folders.LOCAL_ENVIRONMENT / "bin" / "python"
         conformance: list[str | Path] = ["--rotate-keys", folders.API_KEY, "--json", folders.STATE / "conformance.json"]
-        conformance += _required(running.plan)
         steps.run("smoke tests", [python, "-m", "smoke_tests", *target, *conformance], _last_line)
         report = folders.STATE / "benchmark.json"
         benchmark: list[str | Path] = [python, "-m", "smoke_tests.benchmark", *target, *BENCHMARK, "--json", report]
@@ -97,16 +95,6 @@ def run(options: Options, progress: Progress, serve: Callable[[], AbstractContex
     failed = [step for step in steps.done if not step.passed]
     _summary(steps.done, progress, running)
     return 1 if failed else 0
-
-
-def _required(plan: ServingPlan) -> list[str | Path]:
-    """What the smoke tests must not skip, as the plan says that the model can do it."""
-    arguments = plan.engine.args
-    if "--limit-mm-per-prompt" not in arguments:
-        return []
-    limits = json.loads(arguments[arguments.index("--limit-mm-per-prompt") + 1])
-    seen = [kind for kind in ("image", "video") if limits.get(kind)]
-    return ["--require", *seen] if seen else []
 
 
 def _as_a_person(steps: Steps, base_url: str, model: str) -> None:

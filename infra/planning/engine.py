@@ -12,6 +12,7 @@ from infra.planning.memory import default_batch
 from infra.planning.plan import EnginePlan, MemoryFit
 from infra.planning.refusals import container_memory_gib, quantization_of
 from infra.planning.speculation import speculation
+from infra.planning.tools import tool_call_parser
 from infra.planning.weights import weight_bytes
 from infra.settings import FastBoot, Settings
 
@@ -80,6 +81,8 @@ def engine_args(
         args += ["--limit-mm-per-prompt", json.dumps({"image": settings.image_limit, "video": settings.video_limit})]
         if settings.tensor_parallel_size > 1:
             args += ["--mm-encoder-tp-mode", "data"]  # a small encoder is faster whole on each GPU than split
+    if parser := tool_call_parser(settings):
+        args += ["--enable-auto-tool-choice", "--tool-call-parser", parser]
     if settings.lora_adapters:
         # All of them may be in one batch; with vLLM's default of one, requests for another adapter wait.
         args += ["--enable-lora", "--max-loras", str(len(settings.lora_adapters))]

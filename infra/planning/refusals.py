@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from infra.planning.catalog.gpus import GpuSpec, InstanceType, gpu_specs
 from infra.planning.catalog.models import MINIMUM_CAPABILITY, ModelArchitecture
 from infra.settings import Gpu, Settings
@@ -56,12 +58,19 @@ def refusals(settings: Settings, architecture: ModelArchitecture, gpu: GpuSpec) 
         found.append(
             f"maxModelLen: found {settings.max_model_len}, but {settings.model} knows {architecture.max_position_embeddings} positions. Set maxModelLen to at most {architecture.max_position_embeddings}"
         )
-    if (settings.image_limit or settings.video_limit) and not architecture.sees:
-        key = "imageLimit" if settings.image_limit else "videoLimit"
-        found.append(
-            f"{key}: found {settings.image_limit or settings.video_limit}, but {settings.model} does not see. Set {key}: 0, or a vision model such as Qwen/Qwen2.5-VL-7B-Instruct"
-        )
+    if not architecture.sees:
+        found += _limits_without_eyes(settings)
     return found
+
+
+def _limits_without_eyes(settings: Settings) -> Iterator[str]:
+    # Pulumi.yaml gives every stack the default, so that nothing tells a default from the same number set on purpose.
+    for key, name in (("imageLimit", "image_limit"), ("videoLimit", "video_limit")):
+        limit = getattr(settings, name)
+        if limit not in (0, Settings.model_fields[name].default):
+            yield (
+                f"{key}: found {limit}, but {settings.model} does not see. Set {key}: 0, or a vision model such as Qwen/Qwen2.5-VL-7B-Instruct"
+            )
 
 
 def quantization_of(settings: Settings, architecture: ModelArchitecture, gpu: GpuSpec) -> str:

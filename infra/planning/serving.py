@@ -21,6 +21,7 @@ from infra.planning.engine import engine_plan
 from infra.planning.plan import CapacityPlan, GatewayPlan, MemoryFit, ServingPlan
 from infra.planning.refusals import PlanError, choose_instances, container_memory_gib, refusals
 from infra.planning.speculation import extras
+from infra.planning.tools import tool_call_parser
 from infra.planning.weights import weight_bytes
 from infra.settings import FastBoot, Settings, Target
 
@@ -73,7 +74,7 @@ def make_plan(settings: Settings, *, region: str = "us-east-1", fetch: FetchConf
     cold = cold_start_seconds(settings, architecture, checkpoint_gib)
     capacity = _capacity_plan(settings, kinds, gpu, cold)
     engine = engine_plan(settings, architecture, memory, gpu, min(kinds, key=lambda kind: kind.memory_gib))
-    gateway = _gateway_plan(settings, capacity, engine.image, memory.max_model_len)
+    gateway = _gateway_plan(settings, architecture, capacity, engine.image, memory.max_model_len)
     return ServingPlan(
         model=settings.model,
         model_revision=settings.model_revision,
@@ -125,7 +126,9 @@ def _capacity_plan(settings: Settings, kinds: tuple[InstanceType, ...], gpu: Gpu
     )
 
 
-def _gateway_plan(settings: Settings, capacity: CapacityPlan, engine_image: str, max_model_len: int) -> GatewayPlan:
+def _gateway_plan(
+    settings: Settings, architecture: ModelArchitecture, capacity: CapacityPlan, engine_image: str, max_model_len: int
+) -> GatewayPlan:
     hold = capacity.startup_timeout_seconds
     # A held non-stream sends nothing, so the load balancer must wait for the whole hold and the answer after it.
     idle_timeout = min(ALB_LONGEST_IDLE_TIMEOUT_SECONDS, hold + 300)
@@ -137,6 +140,9 @@ def _gateway_plan(settings: Settings, capacity: CapacityPlan, engine_image: str,
         "gpuCount": settings.gpu_count,
         "engineImage": engine_image,
         "maxModelLen": max_model_len,
+        "imageLimit": settings.image_limit if architecture.sees else 0,
+        "videoLimit": settings.video_limit if architecture.sees else 0,
+        "toolCallParser": tool_call_parser(settings),
     }
     if settings.target is Target.ECS:
         info["instanceTypes"] = [kind.name for kind in capacity.instance_types]

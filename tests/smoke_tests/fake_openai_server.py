@@ -56,6 +56,7 @@ class FakeOpenAIServer(ThreadingHTTPServer):
         self.refuse_ignore_eos = False
         self.dead = False
         self.refuses_pictures = False
+        self.plan: dict[str, Any] = {}
         self.connections = 0
         self.bodies: list[dict[str, Any]] = []
         self.lock = threading.Lock()
@@ -135,8 +136,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(503 if self._has("is_unhealthy") else 200, {})
         elif path == ("GET", "/info"):
             info: dict[str, Any] = {"model": "other/model" if self._has("info_names_another_model") else MODEL}
-            info |= {"requests": {"running": self.server.running}} | (
-                {"key": KEY} if self._has("info_shows_the_key") else {}
+            info |= (
+                self.server.plan
+                | {"requests": {"running": self.server.running}}
+                | ({"key": KEY} if self._has("info_shows_the_key") else {})
             )
             self._send(200, info)
         elif self._leaks(path):

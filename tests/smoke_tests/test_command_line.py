@@ -50,6 +50,23 @@ def test_what_is_required_fails_where_it_would_be_skipped(
     assert "--require video: this model takes no pictures" in capsys.readouterr().out
 
 
+def test_what_the_plan_tells_fails_where_it_would_be_skipped(tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    with serving(blind(FakeOpenAIServer())) as server:
+        server.plan = {"videoLimit": 1, "imageLimit": 0}
+        conformance = Conformance(Target(server.endpoint, KEY, MODEL))
+        only = (*QUICKLY, "-k", "by_base64")
+        assert run_conformance(conformance, files=("test_vision.py",), report=report, pytest_arguments=only) == 1
+    outcomes = {test["name"]: (test["outcome"], test["detail"]) for test in json.loads(report.read_text())["tests"]}
+    assert outcomes == {
+        "test_an_image_by_base64_is_read": ("skipped", "the model has no image: this model takes no pictures"),
+        "test_a_video_by_base64_is_read": (
+            "failed",
+            "Failed: /info tells videoLimit: 1, but: this model takes no pictures",
+        ),
+    }
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [

@@ -3,15 +3,12 @@
 import io
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from image.local import folders
-from image.local.check import Steps, _required
+from image.local.check import Steps
 from image.local.progress import Progress
-from infra.planning import make_plan
-from infra.stack_files import load_stack
 
 
 @pytest.fixture
@@ -40,17 +37,3 @@ def test_a_step_whose_answer_is_not_good_fails(steps: Steps) -> None:
     (step,) = steps.done
     assert not step.passed
     assert step.detail.startswith("the answer is nothing. The log: ")
-
-
-@pytest.mark.parametrize(
-    ("settings", "required"),
-    [
-        ({}, []),
-        ({"model": "Qwen/Qwen2.5-VL-7B-Instruct", "imageLimit": 5, "videoLimit": 1}, ["--require", "image", "video"]),
-        ({"model": "Qwen/Qwen2.5-VL-7B-Instruct", "imageLimit": 5, "videoLimit": 0}, ["--require", "image"]),
-        ({"model": "Qwen/Qwen2.5-VL-7B-Instruct", "imageLimit": 0, "videoLimit": 0}, []),
-    ],
-    ids=["text", "both", "images", "neither"],
-)
-def test_what_the_plan_says_the_model_sees_is_not_skipped(settings: dict[str, Any], required: list[str]) -> None:
-    assert _required(make_plan(load_stack("dev", settings))) == required

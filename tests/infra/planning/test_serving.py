@@ -122,7 +122,7 @@ def test_a_length_that_does_not_fit_names_one_that_does() -> None:
         ({"quantization": "awq"}, "quantization", "quantization: fp8"),
         ({"maxModelLen": 300_000}, "maxModelLen", "at most 262144"),
         ({"imageLimit": 1}, "imageLimit", "vision model"),
-        ({"videoLimit": 1}, "videoLimit", "videoLimit: 0"),
+        ({"videoLimit": 2}, "videoLimit", "videoLimit: 0"),
         ({"instanceTypes": ["g5.huge"]}, "instanceTypes", "g5.xlarge"),
         ({"instanceTypes": ["g6.xlarge"]}, "instanceTypes", "gpu: l4"),
         ({"instanceTypes": ["g5.xlarge"], "gpuCount": 4}, "instanceTypes", "larger type"),
