@@ -91,7 +91,7 @@ class Exchange:
         self.started = monotonic()
         self.scope = scope
         self.receive = receive
-        self._cycle = scope["gateway.cycle"]
+        self._cycle = scope.pop("gateway.cycle")  # which has the scope: each would keep the other from being freed
         self._writer = Writer(self._cycle)
         self.part = self._writer.write  # sends a part of the body; False when `caught_up` should be awaited
         self._timer: asyncio.TimerHandle | None = None
