@@ -178,7 +178,7 @@ class Settings(BaseModel):
     )
     fast_boot: Annotated[FastBoot, BeforeValidator(_lower)] = Field(
         FastBoot.KEPT_CACHE,
-        description="true: keep vLLM's compile cache beside the weights; false: compile at each start; eager: never compile (starts no sooner, and serves a quarter of the tokens).",
+        description="true: keep vLLM's compile cache beside the weights; false: compile at each start; eager: never compile (starts at most 8 s sooner, and serves a quarter of the tokens).",
     )
     engine_args: tuple[Text, ...] = Field(
         (), description="More arguments for `vllm serve`, given last, so that they win."

@@ -162,7 +162,8 @@ class App:
         exchange.modalities = facts.modalities
         if facts.model is not None and facts.model != self._settings.model:
             exchange.model = facts.model[:128]
-            raise errors.unknown_model(facts.model)
+            if facts.model not in self._settings.adapters:
+                raise errors.unknown_model(facts.model)
         exchange.affinity = facts.affinity
         if facts.addition:
             exchange.body = exchange.body.rstrip()[:-1] + facts.addition
@@ -228,20 +229,23 @@ class App:
             ),
         )
 
-    def _model_card(self) -> dict[str, Any]:
-        card = {"id": self._settings.model, "object": "model", "created": int(self._started), "owned_by": "vllm"}
+    def _model_card(self, name: str) -> dict[str, Any]:
+        card = {"id": name, "object": "model", "created": int(self._started), "owned_by": "vllm"}
         info = self._settings.info
         length = info.get("max_model_len", info.get("maxModelLen"))
+        if name != self._settings.model:
+            card["parent"] = self._settings.model
         return card | {"max_model_len": length} if isinstance(length, int) else card
 
     async def _models(self, exchange: Exchange) -> None:
-        await exchange.answer(200, _json({"object": "list", "data": [self._model_card()]}))
+        cards = [self._model_card(name) for name in (self._settings.model, *self._settings.adapters)]
+        await exchange.answer(200, _json({"object": "list", "data": cards}))
 
     async def _model(self, exchange: Exchange) -> None:
         name = exchange.path.removeprefix("/v1/models/")
-        if name != self._settings.model:
+        if name != self._settings.model and name not in self._settings.adapters:
             raise errors.unknown_model(name)
-        await exchange.answer(200, _json(self._model_card()))
+        await exchange.answer(200, _json(self._model_card(name)))
 
 
 def _json(document: dict[str, Any]) -> bytes:

@@ -70,6 +70,13 @@ def _text(value: str) -> str:
     return value
 
 
+def _names(value: str) -> tuple[str, ...]:
+    names = tuple(part.strip() for part in value.split(","))
+    if not all(names):
+        raise ValueError(f"{value!r} has an empty name; set names separated by commas")
+    return names
+
+
 def _whole(low: int, high: int) -> Callable[[str], int]:
     def parse(value: str) -> int:
         if not re.fullmatch(r"\d{1,18}", value) or not low <= int(value) <= high:
@@ -130,7 +137,9 @@ class Settings:
     """What the gateway was told. Field `x` is the environment variable GATEWAY_X, in the unit of its name."""
 
     model: str = _setting(_text)
-    """Name the model is served under; always listed in /v1/models, and the only one a body may name."""
+    """Name the model is served under; always listed in /v1/models. A body may name this one and those of `adapters`."""
+    adapters: tuple[str, ...] = _setting(_names, ())
+    """Names of LoRA adapters that the engine serves beside the model, separated by commas."""
     discovery: DiscoverySetting = _setting(seams.discovery)  # noqa: RUF009 - a dataclass field
     """Where replicas are found: `fixed:http://HOST:PORT,...` or `dns:NAME:PORT`."""
     capacity: CapacitySetting = _setting(seams.capacity, FixedCapacity())  # noqa: RUF009 - a dataclass field

@@ -8,17 +8,17 @@ from infra.settings import FastBoot, Settings, WeightsThroughput
 # Instance and image are estimates. EFS reads at 300 MiB/s from its burst credits; elastic, 0.5 GiB/s is careful.
 INSTANCE_SECONDS, IMAGE_PULL_SECONDS = 90, 150
 WEIGHTS_GIB_PER_SECOND = {WeightsThroughput.BURSTING: 300 / 1024, WeightsThroughput.ELASTIC: 0.5}
-# From the engine's first instruction to the first token, on an H200 with vLLM 0.26, forked, where Python has to compile
-# vLLM's own modules (the upstream image has no bytecode; with it, 10 s less): a kept cache was measured, the other two
-# are the measured starts with what a fork saves taken off and missing bytecode added (docs/benchmarks/engine).
-ENGINE_START_SECONDS = {FastBoot.KEPT_CACHE: 30, FastBoot.OFF: 60, FastBoot.EAGER: 42}
+# From the entrypoint's first instruction to the first token on an H200 with vLLM 0.26, forked. A kept cache was measured as
+# it is deployed: 26 to 28 s for 4B, 3 of them to restore bytecode and compiled files. The other two are put together from
+# measured starts: no bytecode and 50 s of compiling; everything kept and nothing to compile (docs/benchmarks/engine).
+ENGINE_START_SECONDS = {FastBoot.KEPT_CACHE: 26, FastBoot.OFF: 75, FastBoot.EAGER: 18}
 GPU_LOAD_SECONDS_PER_GIB = 0.14  # graphs and copies grow with the model: 32B takes 7.5 s longer than 4B
-SPAWN_SECONDS = 12  # each level of processes that imports vLLM anew
+SPAWN_SECONDS = 8  # each level of processes that imports vLLM anew
 TENSOR_PARALLEL_SECONDS = 4
 
 
 def forks(settings: Settings, architecture: ModelArchitecture) -> bool:
-    """Whether processes of the engine are forked, which saves each of them 5 to 12 s of importing vLLM again.
+    """Whether processes of the engine are forked, which saves each of them 5 to 10 s of importing vLLM again.
 
     vLLM forks before any CUDA context exists, and spawns by itself where one does; NCCL and CUDA begin in the workers.
     A fork keeps the parent's memory and none of its threads, so it is for what was measured: text, on one GPU or

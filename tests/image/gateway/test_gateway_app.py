@@ -36,6 +36,19 @@ async def test_every_listed_path_goes_through(start_engine: StartEngine, start_g
     assert [request.path for request in engine.requests] == list(UPSTREAM)
 
 
+async def test_adapters_are_models_of_their_own_names(start_engine: StartEngine, start_gateway: StartGateway) -> None:
+    engine = await start_engine()
+    gateway = await start_gateway(engine, adapters=("sql", "law"))
+    listed = (await gateway.client.get("/v1/models")).json()["data"]
+    assert [(card["id"], card.get("parent")) for card in listed] == [(MODEL, None), ("sql", MODEL), ("law", MODEL)]
+    assert (await gateway.client.get("/v1/models/sql")).json()["id"] == "sql"
+    for name, status in ((MODEL, 200), ("sql", 200), ("law", 200), ("other", 404)):
+        body = json.dumps({**GOOD, "model": name})
+        response = await gateway.client.post("/v1/chat/completions", content=body, headers=JSON)
+        assert response.status_code == status, name
+    assert [json.loads(request.body)["model"] for request in engine.requests] == [MODEL, "sql", "law"]
+
+
 async def test_no_other_path_exists(start_engine: StartEngine, start_gateway: StartGateway) -> None:
     engine = await start_engine()
     gateway = await start_gateway(engine)
