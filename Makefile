@@ -2,7 +2,7 @@
 STACK ?= dev
 PYTHON ?= python3
 
-.PHONY: help local local-check test check mutants format plan up destroy
+.PHONY: help local local-check test check mutants format plan up verify history destroy teardown
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
 
@@ -53,5 +53,19 @@ plan: .venv/ready  ## what STACK would run and cost, without an account
 up: .venv/ready  ## deploy STACK (pulumi up)
 	pulumi up --stack $(STACK)
 
-destroy: .venv/ready  ## take STACK down and stop its billing
+# ENDPOINT=http://127.0.0.1:8000 verifies what make local started, under a name of its own.
+VERIFY = $(if $(ENDPOINT),--endpoint '$(ENDPOINT)' --name 'local-$(STACK)' \
+	$(if $(wildcard .local/api-key),--api-key-file .local/api-key),--stack '$(STACK)')
+
+verify: .venv/ready  ## is STACK right, how fast is it, and did anything get worse? (ENDPOINT=URL: of make local)
+	@exec .venv/bin/python -m smoke_tests.verify $(VERIFY)
+
+history: .venv/ready  ## what make verify found of STACK so far (NAME=local-dev: of make local)
+	@exec .venv/bin/python -m smoke_tests.history $(if $(NAME),--name '$(NAME)',--stack '$(STACK)')
+
+destroy: .venv/ready  ## take STACK down, and prove that nothing of it is left
 	pulumi destroy --stack $(STACK)
+	@grep -qsE 'vllm-endpoint:target: *kubernetes' Pulumi.$(STACK).yaml || exec .venv/bin/python -m smoke_tests.teardown --stack '$(STACK)'
+
+teardown: .venv/ready  ## what of STACK is left in AWS, and what does it cost? (FIX=1: delete it)
+	@exec .venv/bin/python -m smoke_tests.teardown --stack '$(STACK)' $(if $(FIX),--fix)

@@ -1,0 +1,146 @@
+"""Command line: `python -m smoke_tests.history --stack dev` shows what was verified, and when."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from smoke_tests.benchmark.record import Record, write_record
+from smoke_tests.errors import TargetError
+from smoke_tests.history_entry import Entry, checked_name
+from smoke_tests.history_store import Store, store_for
+from smoke_tests.stack import read_stack
+
+UNUSABLE_TARGET_EXIT_CODE = 4
+COLUMNS = ("date (UTC)", "id", "config", "commit", "verdict", "tests", "at once", "tokens/s", "TTFT ms", "$/M out")
+RIGHT = COLUMNS.index("tests")  # from here on figures
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the history; returns 0, or 4 where it cannot be read."""
+    options = _parser().parse_args(arguments)
+    try:
+        name, store = _place(options)
+        if options.record:
+            return _write_record(name, store, *options.record)
+        entries = list(islice(store.entries(name), options.limit))
+    except TargetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return UNUSABLE_TARGET_EXIT_CODE
+    if options.json:
+        print(json.dumps([_told(entry) for entry in entries], indent=1))
+    elif entries:
+        print(table(entries))
+        print(f"\n{len(entries)} of {name}, in {store}")
+    else:
+        print(f"nothing is kept of {name} in {store}; make verify STACK={name} keeps the first")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m smoke_tests.history",
+        description="What was verified of a stack: when, of which configuration, how it went, how fast it was, what it cost.",
+        allow_abbrev=False,
+    )
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--stack", help="Pulumi stack")
+    which.add_argument("--name", help="what an endpoint without a stack was called, such as local-dev")
+    parser.add_argument("--bucket", default="", help="S3 bucket (default: the stack's resultsBucket)")
+    parser.add_argument("--folder", type=Path, help="folder of this machine (default: .results in the clone)")
+    parser.add_argument("--limit", type=int, default=20, metavar="N", help="the last N (default 20)")
+    parser.add_argument("--json", action="store_true", help="print the same for a program")
+    parser.add_argument(
+        "--record", nargs=2, metavar=("ID", "FILE"), help="write the benchmark's record of one, for compare and report"
+    )
+    return parser
+
+
+def _place(options: argparse.Namespace) -> tuple[str, Store]:
+    if options.name:
+        return checked_name(options.name), store_for(bucket=options.bucket, folder=options.folder)
+    bucket, region = options.bucket, None
+    if not bucket and options.folder is None:
+        stack = read_stack(options.stack, read_key=False)
+        bucket, region = bucket_of(stack.outputs), stack.region
+    return checked_name(options.stack), store_for(bucket=bucket, region=region, folder=options.folder)
+
+
+def bucket_of(outputs: Any) -> str:
+    """The bucket that a stack's outputs name, or an empty string."""
+    verify = outputs.get("verify")
+    return str(verify.get("resultsBucket") or "") if isinstance(verify, dict) else ""
+
+
+def _write_record(name: str, store: Store, wanted: str, file: str) -> int:
+    found = [entry for entry in store.entries(name) if wanted in entry.id]
+    if len(found) != 1 or (record := found[0].record()) is None:
+        many = f"{len(found)} entries" if len(found) != 1 else "no benchmark that this version reads"
+        raise TargetError(f"--record: {many} for {wanted!r}; python -m smoke_tests.history lists the ids")
+    write_record(record, Path(file))
+    print(f"record: {file}")
+    return 0
+
+
+def table(entries: Sequence[Entry]) -> str:
+    """The entries for a person: a line each, one more for each further load, and one that says why it did not pass."""
+    groups = [(entry, _rows(entry)) for entry in entries]
+    rows = [COLUMNS, *(row for _, found in groups for row in found)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
+    lines = [_line(COLUMNS, widths)]
+    for entry, found in groups:
+        lines += [_line(row, widths) for row in found]
+        lines += [f"    {reason}" for reason in entry.reasons[:1]]
+    return "\n".join(lines)
+
+
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+    cells = (
+        cell.rjust(width) if i >= RIGHT else cell.ljust(width)
+        for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+    )
+    return "  ".join(cells).rstrip()
+
+
+def _rows(entry: Entry) -> list[tuple[str, ...]]:
+    tests = entry.conformance
+    count = f"{tests.get('passed', 0)}/{tests.get('passed', 0) + tests.get('failed', 0)}"
+    shown = entry.date[:16].replace("T", " ")
+    verdict = "passed" if entry.passed else "FAILED"
+    left = (shown, entry.id.rpartition("-")[2], entry.config_hash[:8], entry.commit or "-", verdict, count)
+    loads = _loads(entry.record()) or [("-", "-", "-", "-")]
+    return [(*left, *loads[0])] + [("",) * len(left) + load for load in loads[1:]]
+
+
+def _loads(record: Record | None) -> list[tuple[str, ...]]:
+    """Each load that was measured: how much at once, output tokens a second, median TTFT, $ per million output tokens."""
+    if record is None:
+        return []
+    rows: list[tuple[str, ...]] = []
+    for point in record.measurements:
+        price = point.cost.usd_per_million_output_tokens if point.cost else None
+        ttft = point.figures.median_ttft_ms
+        rows.append((
+            point.load.label.removesuffix(" at once"), f"{point.figures.output_throughput:,.0f}",
+            "-" if ttft is None else f"{ttft:,.0f}", "-" if price is None else f"{price:.3f}",
+        ))  # fmt: skip
+    return rows
+
+
+def _told(entry: Entry) -> dict[str, Any]:
+    """An entry for a program, without the samples of its benchmark."""
+    record = entry.record()
+    loads = [] if record is None else [
+        {"load": point.load.label, "figures": point.figures.model_dump(), "cost": point.cost and point.cost.model_dump()}
+        for point in record.measurements
+    ]  # fmt: skip
+    found = entry.model_dump(exclude={"benchmark", "conformance"})
+    outcomes = {name: entry.conformance.get(name) for name in ("passed", "failed", "skipped")}
+    return {**found, "conformance": outcomes, "loads": loads}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

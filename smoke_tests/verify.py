@@ -1,0 +1,235 @@
+"""Command line: `python -m smoke_tests.verify --stack dev`: conformance, benchmark, comparison, and a place to keep them."""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smoke_tests import __main__ as conformance
+from smoke_tests.benchmark import run_command
+from smoke_tests.benchmark.compare import Thresholds, as_text, compare
+from smoke_tests.benchmark.deployment import read_deployment
+from smoke_tests.benchmark.record import Measurement, Record, read_record
+from smoke_tests.errors import TargetError
+from smoke_tests.history import bucket_of
+from smoke_tests.history_entry import Compared, Entry, checked_name, digest, new_id
+from smoke_tests.history_store import FolderStore, Store, store_for
+from smoke_tests.stack import PROJECT_FOLDER
+from smoke_tests.target import Target, add_target_options, target_from_options
+
+UNUSABLE_TARGET_EXIT_CODE = 4
+# The same load each time, or nothing could be compared; from a hundred requests on, p99 is judged as well.
+LOAD = ("--concurrency", "1,16", "--requests", "100", "--prompt-tokens", "256", "--max-tokens", "64")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Verify, and keep what was found.
+
+    Returns:
+        0: everything passed and nothing got worse; 1: something failed or got worse, or could not be kept; 4: the
+        endpoint or the place of the results cannot be reached, and nothing was kept.
+    """
+    given = sys.argv[1:] if arguments is None else arguments
+    own, load = (given[: given.index("--")], given[given.index("--") + 1 :]) if "--" in given else (given, list(LOAD))
+    options = _parser().parse_args(own)
+    try:
+        target = target_from_options(options)
+        limits = thresholds(options, target.outputs)
+        name = checked_name(options.name or options.stack or "endpoint")
+        store = store_for(
+            bucket=options.bucket or bucket_of(target.outputs), region=target.region, folder=options.folder
+        )
+        earlier = [entry for entry in store.entries(name) if entry.passed]
+        entry, lines = _verify(options, load, target, name, earlier, limits)
+    except TargetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return UNUSABLE_TARGET_EXIT_CODE
+    if entry is None:
+        return UNUSABLE_TARGET_EXIT_CODE
+    print("\n".join(["", *lines]))
+    kept = _keep(store, entry)
+    if not entry.passed:
+        more = f" (and {len(entry.reasons) - 1} more)" if len(entry.reasons) > 1 else ""
+        print(f"error: {name} does not pass: {entry.reasons[0]}{more}", file=sys.stderr)
+        return 1
+    print(f"{name} passes")
+    return 0 if kept else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m smoke_tests.verify",
+        description="Is it right, how fast is it, and did anything get worse since it last passed? Keeps the answer.",
+        epilog=f"What stands after -- goes to the benchmark instead of: {' '.join(LOAD)}",
+        allow_abbrev=False,
+    )
+    add_target_options(parser)
+    parser.add_argument("--name", default="", help="what the results are kept under (default: the stack's name)")
+    parser.add_argument("--bucket", default="", help="S3 bucket to keep them in (default: the stack's resultsBucket)")
+    parser.add_argument("--folder", type=Path, help="folder to keep them in (default without a bucket: .results)")
+    for each in fields(Thresholds):
+        parser.add_argument(
+            f"--{each.name.replace('_', '-')}", type=float, metavar="SHARE",
+            help=f"default: the stack's verify settings, else {each.default}",
+        )  # fmt: skip
+    return parser
+
+
+def thresholds(options: argparse.Namespace, outputs: Mapping[str, Any]) -> Thresholds:
+    """How much worse is too much: the command line's, else the stack's own settings, else the defaults.
+
+    Raises:
+        TargetError: one is no share.
+    """
+    verify = outputs.get("verify")
+    told = verify if isinstance(verify, dict) else {}
+    found: dict[str, float] = {}
+    for each in fields(Thresholds):
+        head, *rest = each.name.split("_")
+        value = getattr(options, each.name)
+        value = told.get(head + "".join(part.title() for part in rest)) if value is None else value
+        if value is not None:
+            found[each.name] = float(value)
+    try:
+        return Thresholds(**found)
+    except ValueError as error:
+        raise TargetError(str(error)) from None
+
+
+def _verify(
+    options: argparse.Namespace,
+    load: Sequence[str],
+    target: Target,
+    name: str,
+    earlier: Sequence[Entry],
+    limits: Thresholds,
+) -> tuple[Entry | None, list[str]]:
+    """Run both, compare, and make an entry of it; None where the conformance tests could not start."""
+    where = _target_arguments(options)
+    reasons: list[str] = []
+    record, compared, lines = None, None, []
+    started = datetime.now(UTC)
+    with tempfile.TemporaryDirectory() as temporary:
+        report, file = Path(temporary, "conformance.json"), Path(temporary, "benchmark.json")
+        code = conformance.main([*where, "--json", str(report)])
+        if code == pytest.ExitCode.INTERRUPTED:
+            raise KeyboardInterrupt
+        if not report.is_file():
+            return None, []
+        tests = json.loads(report.read_text(encoding="utf-8"))
+        if code:
+            reasons.append(_failed_tests(tests, code))
+            lines.append("the benchmark was not run: what is wrong need not be fast")
+        else:
+            print(flush=True)
+            if run_command.main([*where, *load, "--json", str(file)]) == run_command.INTERRUPTED_EXIT_CODE:
+                raise KeyboardInterrupt
+            record = read_record(file)
+            reasons += [_failed_requests(point) for point in record.measurements if point.figures.failed]
+            compared, told = compare_with_last_good(record, earlier, limits)
+            lines += told
+            reasons += compared.regressions if compared else ()
+    deployment = record.deployment if record else read_deployment(target)
+    config_hash = digest(deployment)
+    entry = Entry(
+        id=new_id(started, config_hash), name=name, date=started.isoformat(timespec="seconds"), config_hash=config_hash,
+        commit=commit(), passed=not reasons, reasons=tuple(reasons), conformance=tests,
+        benchmark=record.model_dump(mode="json") if record else None, compared=compared,
+    )  # fmt: skip
+    return entry, lines
+
+
+def _target_arguments(options: argparse.Namespace) -> list[str]:
+    found = ["--stack", options.stack] if options.stack else ["--endpoint", options.endpoint]
+    if options.api_key_file:
+        found += ["--api-key-file", str(options.api_key_file)]
+    if options.model:
+        found += ["--model", options.model]
+    return [*found, "--wait-seconds", str(options.wait_seconds)]
+
+
+def _failed_tests(report: Mapping[str, Any], code: int) -> str:
+    failed = [test["name"] for test in report.get("tests", ()) if test["outcome"] == "failed"]
+    if not failed:
+        return f"the conformance tests ended with code {code}"
+    return f"{len(failed)} of {len(report['tests'])} conformance tests failed: {', '.join(failed[:3])}{', ...' if len(failed) > 3 else ''}"
+
+
+def _failed_requests(point: Measurement) -> str:
+    first = next((f"{kind}: {failure.example}" for kind, failure in point.failures.items()), "")
+    return f"{point.figures.failed} of {point.figures.failed + point.figures.completed} requests failed at {point.load.label} ({first})"
+
+
+def compare_with_last_good(
+    record: Record, earlier: Sequence[Entry], limits: Thresholds
+) -> tuple[Compared | None, list[str]]:
+    """Hold a record against the newest entry that passed and measured the same model, hardware and load.
+
+    Args:
+        record: the new one.
+        earlier: entries that passed, the newest first.
+        limits: how much worse is too much.
+
+    Returns:
+        What came of it, None where there is nothing to compare with, and lines for a person.
+    """
+    reason = "nothing was verified before"
+    for entry in earlier:
+        base = entry.record()
+        if base is None:
+            continue
+        found = compare(base, record, limits)
+        if found.incomparable:
+            reason = found.incomparable[0] if reason == "nothing was verified before" else reason
+            continue
+        shown = f"{entry.date[:16].replace('T', ' ')} {entry.id.rpartition('-')[2]} {entry.commit or ''}".strip()
+        return (
+            Compared(base=entry.id, regressions=found.regressions, notes=found.notes),
+            [as_text(found, shown, "now")],
+        )
+    return None, [f"not compared with anything: {reason}. From now on this is what others are held against"]
+
+
+def _keep(store: Store, entry: Entry) -> bool:
+    """Keep it; where that fails, in the folder, so that minutes of a GPU are not lost."""
+    try:
+        print(f"kept: {store.keep(entry)}")
+    except TargetError as error:
+        place = FolderStore().keep(entry)
+        print(f"error: {error}. Kept here instead: {place}", file=sys.stderr)
+        return False
+    return True
+
+
+def commit() -> str | None:
+    """The commit of this clone, with -dirty where something is changed; None outside of one."""
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", *arguments], cwd=PROJECT_FOLDER, capture_output=True, text=True, timeout=10, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    head = git("rev-parse", "--short", "HEAD")
+    if not head:
+        return None
+    return f"{head}-dirty" if git("status", "--porcelain", "--untracked-files=no") else head
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("interrupted: nothing was kept", file=sys.stderr)
+        sys.exit(130)
