@@ -155,7 +155,7 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
             engine=engine,
             weights=weights,
             roles=roles,
-            subnet_ids=network.private_subnet_ids,
+            network=network,
             security_group_id=groups.engine.id,
             log_group=logs.engine,
             hub_token_arn=secrets.hub_token_arn,

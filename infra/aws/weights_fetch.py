@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ from infra.aws.context import Context
 from infra.aws.engine import Engine, environment, log_configuration
 from infra.aws.gateway import USER
 from infra.aws.iam import allow, document, trust
+from infra.aws.network import Network
 from infra.aws.roles import Roles
 from infra.aws.weights import Weights
 from infra.planning.engine import CACHE_PATH, WEIGHTS_PATH
@@ -38,7 +38,8 @@ class WeightsFetchArgs:
         engine: the service that is started once, so that its compiled files are kept before anybody asks.
         weights: the file system.
         roles: the engine's execution role, and the step's own.
-        subnet_ids: private subnets.
+        network: whose private subnets it runs in, once they reach the internet: nobody tries again where an image cannot
+            be pulled.
         security_group_id: the engine's: from there the hub and EFS are reached.
         log_group: the engine's, so that a cold start is told in one place.
         hub_token_arn: secret with the Hugging Face token, or None.
@@ -52,7 +53,7 @@ class WeightsFetchArgs:
     engine: Engine
     weights: Weights
     roles: Roles
-    subnet_ids: Sequence[pulumi.Input[str]]
+    network: Network
     security_group_id: pulumi.Input[str]
     log_group: aws.cloudwatch.LogGroup
     hub_token_arn: pulumi.Output[str] | None
@@ -92,7 +93,7 @@ class WeightsFetch(pulumi.ComponentResource):
                     task_count=1,
                     propagate_tags="TASK_DEFINITION",
                     network_configuration=aws.scheduler.ScheduleTargetEcsParametersNetworkConfigurationArgs(
-                        subnets=list(args.subnet_ids),
+                        subnets=list(args.network.private_subnet_ids),
                         security_groups=[args.security_group_id],
                         assign_public_ip=False,
                     ),
@@ -103,7 +104,9 @@ class WeightsFetch(pulumi.ComponentResource):
             ),
             # Only a new schedule begins at once; a changed one would wait for its next month.
             opts=pulumi.ResourceOptions(
-                parent=self, depends_on=[*ready, policy, args.capacity.ready], replace_on_changes=["target"]
+                parent=self,
+                depends_on=[*ready, policy, args.capacity.ready, args.network],
+                replace_on_changes=["target"],
             ),
         )
         self.register_outputs({})

@@ -30,6 +30,8 @@ def test_it_runs_at_once_and_again_when_the_task_changes_and_needs_no_clock(dev:
     assert parameters["networkConfiguration"]["securityGroups"] == ["vllm-dev-sg-engine-id"]
     waits_for = {urn.rpartition("::")[2] for urn in schedule.depends_on}
     assert {"vllm-dev-weights-0", "vllm-dev-weights-mount-fetch", "vllm-dev-fetch", "vllm-dev-fetch-wake"} <= waits_for
+    routes = {"vllm-dev-network-private-0", "vllm-dev-network-nat-0"}
+    assert routes <= waits_for, "an image that cannot be pulled yet is not tried again"
 
 
 def test_it_is_told_what_the_engine_is_told(dev: Program) -> None:
