@@ -121,8 +121,12 @@ def _warnings(name: str, record: Record) -> str:
         for point in record.measurements
         for kind, failure in point.failures.items()
     ]
-    prefix = f"{name}: " if name else ""
-    return "".join(f'<p class="warning" role="note">{escape(prefix + text)}</p>' for text in found)
+    if not found:
+        return ""
+    rows = "".join(f"<li>{escape(text)}</li>" for text in found)
+    return (
+        f'<div class="warning" role="note"><b>{escape(name) or "Read these figures with care"}</b><ul>{rows}</ul></div>'
+    )
 
 
 def _figure(chart: charts.Chart) -> str:
