@@ -25,6 +25,8 @@ HEAD_DIMENSION = 64  # one that every attention backend of vLLM knows
 MAX_POSITIONS = 1 << 20  # longer than any stack's maxModelLen
 CONSTANT = 4.0  # the component of the hidden state that never changes
 UNWANTED_BIAS = -20.0
+# A grammar lets white space go on for ever, and so would a model that does not mind.
+WHITE_SPACE = frozenset(b"\t\n\r ")
 END, START_OF_TURN, END_OF_TURN = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 WORDS = (
     "the of and to in is it that for on with as was at by from this have be are not or an they which one "
@@ -182,9 +184,12 @@ def add_decoder(
         weights.matrix(f"{name}.mlp.up_proj.weight", INTERMEDIATE_SIZE, hidden)
         weights.matrix(f"{name}.mlp.down_proj.weight", hidden, INTERMEDIATE_SIZE, keeps_constant=True)
     weights.vector("model.norm.weight", hidden, 1.0)
-    weights.matrix(
-        "lm_head.weight", vocabulary_size, hidden, 1.0, first=lambda token: 0.0 if token in wanted else UNWANTED_BIAS
-    )
+
+    def bias(token: int) -> float:
+        # The first 256 tokens are the bytes.
+        return 0.0 if token in wanted else UNWANTED_BIAS * (2 if token in WHITE_SPACE else 1)
+
+    weights.matrix("lm_head.weight", vocabulary_size, hidden, 1.0, first=bias)
 
 
 def as_json(value: Any) -> bytes:
