@@ -1,26 +1,34 @@
-"""Fetches a model's files from the hub into a folder. Run in `.venv-engine`, which has huggingface_hub.
+"""Fetches a model's files from the hub, as the engine's container does: gone on with where it broke, checked by hash.
 
-Usage: python download.py MODEL REVISION FOLDER; the token is HF_TOKEN's. On failure the last line of output says why.
+Usage: python -m image.local.download MODEL REVISION FOLDER, with HF_HOME, and the token in HF_TOKEN. FOLDER becomes a link to
+the files. On failure the last line of output says why.
 """
 
+from __future__ import annotations
+
+import os
+import shutil
 import sys
+from pathlib import Path
 
-from huggingface_hub import HfApi, snapshot_download  # type: ignore[import-not-found]
-
-# Weights in formats that vLLM does not load when safetensors are there, and copies for other programs.
-OTHER_FORMATS = ["*.bin", "*.pt", "*.pth", "*.h5", "*.msgpack", "*.onnx", "*.gguf", "*.ot", "original/*", "onnx/*"]
+from image.engine.arguments import EngineError
+from image.engine.hub import Hub
+from image.engine.weights import Repository, ensure
 
 
 def main(model: str, revision: str, folder: str) -> None:
-    """Fetch every file that vLLM needs; takes up an earlier, interrupted fetch."""
-    names = HfApi().list_repo_files(model, revision=revision)
-    has_safetensors = any(name.endswith(".safetensors") for name in names)
-    ignored = OTHER_FORMATS if has_safetensors else OTHER_FORMATS[3:]
-    snapshot_download(model, revision=revision, local_dir=folder, ignore_patterns=ignored)
+    """Fetch every file that vLLM needs."""
+    home, link = Path(os.environ["HF_HOME"]), Path(folder)
+    weights = ensure(Repository(model, revision), home, Hub(os.environ), lambda line: print(line, flush=True), ask=True)
+    if link.is_symlink():
+        link.unlink()
+    shutil.rmtree(link, ignore_errors=True)
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(weights.folder)
 
 
 if __name__ == "__main__":
     try:
         main(*sys.argv[1:4])
-    except Exception as error:  # the boundary: whatever the library raises becomes one line
-        sys.exit(f"error: {type(error).__name__}: {str(error).splitlines()[0]}")
+    except EngineError as error:
+        sys.exit(f"error: {error}")

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from image.engine.weights import Repository
 from image.local import folders
 from image.local.failures import reason
 from image.local.machine import Machine, free_gib
@@ -21,7 +22,7 @@ HUB = "https://huggingface.co"
 HUB_TIMEOUT_SECONDS = 4.0
 DOWNLOAD_TIMEOUT_SECONDS = 4 * 3600.0
 COMPLETE = ".complete"
-DOWNLOAD = Path(__file__).with_name("download.py")
+DOWNLOAD = "image.local.download"
 SPARE_DISK_GIB = 2.0
 # An answer needs every weight once a token. A core reads about 5 GB/s, so more than this would be slower than
 # reading speed.
@@ -99,17 +100,19 @@ def hub_obstacle(model: str, revision: str, environment: Mapping[str, str] = os.
 def fetch(plan: ServingPlan, python: Path, progress: Progress) -> str | None:
     """Fetch the model's files into its folder; returns why that failed, or None."""
     folder = folder_of(plan.model, plan.model_revision)
-    before = _size_gib(folder)
+    home = folders.CACHE / "huggingface"
+    coming = Repository(plan.model).folder(home) / "blobs"
+    before = _size_gib(coming)
     wanted = plan.engine.checkpoint_gib
 
     def tick() -> None:
-        progress.detail(f"fetching {plan.model}: {_size_gib(folder):.1f} of about {wanted:.1f} GiB")
+        progress.detail(f"fetching {plan.model}: {_size_gib(coming):.1f} of about {wanted:.1f} GiB")
 
     progress.say(f"Fetching {wanted - before:.1f} GiB of weights of {plan.model}; Ctrl-C and WEIGHTS=stand-in skip it")
-    command: list[str | Path] = [python, DOWNLOAD, plan.model, plan.model_revision or "main", folder]
-    variables = {**os.environ, "HF_HOME": str(folders.CACHE / "huggingface"), "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    variables |= {"HF_HUB_DISABLE_TELEMETRY": "1"}
-    code, output = run("download", command, folders.LOGS / "download.log", tick, DOWNLOAD_TIMEOUT_SECONDS, variables)
+    command: list[str | Path] = [python, "-m", DOWNLOAD, plan.model, plan.model_revision or "main", folder]
+    variables = {**os.environ, "HF_HOME": str(home)}
+    log = folders.LOGS / "download.log"
+    code, output = run("download", command, log, tick, DOWNLOAD_TIMEOUT_SECONDS, variables, folders.ROOT)
     if code != 0:
         return f"fetching it failed: {reason(output, code)}"
     (folder / COMPLETE).touch()

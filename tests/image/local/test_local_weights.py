@@ -1,6 +1,7 @@
 """When the model's own weights are used, and the reason that is told when not."""
 
 import http.server
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,9 +11,11 @@ import pytest
 
 from image.local import folders, preflight, weights
 from image.local.machine import Machine
+from image.local.progress import Progress
 from infra.planning import make_plan
 from infra.planning.plan import ServingPlan
 from infra.stack_files import load_stack
+from tests.image.engine.fake_hub import FakeModel, fake_hub
 
 BIG = Machine("Linux", "x86_64", 16, frozenset({"avx2"}), memory_gib=64, shared_memory_gib=4)
 
@@ -96,6 +99,28 @@ def test_no_network() -> None:
     nowhere = {"HF_ENDPOINT": f"http://127.0.0.1:{preflight.free_port()}"}
     assert weights.hub_obstacle("a/open", "", nowhere) == "there is no network to the Hugging Face hub"
     assert not weights.hub_is_reachable(nowhere)
+
+
+def test_weights_are_fetched_as_the_engines_container_fetches_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("MODELS", "CACHE", "LOGS"):
+        monkeypatch.setattr(folders, name, tmp_path / name)
+    planned = plan()
+    with fake_hub() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.address)
+        content = bytes(range(256)) * 1024
+        server.models[planned.model] = FakeModel({"config.json": b"{}", "model.safetensors": content}, gated=True)
+        because = weights.fetch(planned, Path(sys.executable), Progress())
+        assert because is not None
+        assert "is gated, and there is no token" in because
+        assert not weights.is_here(planned.model, "")
+        server.models[planned.model].gated = False
+        server.models[planned.model].cuts["model.safetensors"] = 100_000
+        assert weights.fetch(planned, Path(sys.executable), Progress()) is None
+        assert [one.start for one in server.served if one.name == "model.safetensors"] == [0, 100_000]
+    assert weights.is_here(planned.model, "")
+    assert (weights.folder_of(planned.model, "") / "model.safetensors").read_bytes() == content
 
 
 def test_a_folder_is_used_where_it_is(tmp_path: Path) -> None:
