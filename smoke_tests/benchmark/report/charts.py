@@ -1,31 +1,15 @@
-"""The plots of the report, each with its words and its table."""
+"""The plots that lay records over one another: throughput, first token, cost."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from smoke_tests.benchmark.cost import DailyPattern, cost
 from smoke_tests.benchmark.record import Measurement, Record
+from smoke_tests.benchmark.report.chart import Chart, as_time, as_usd, known
 from smoke_tests.benchmark.report.plot import LINES, Axis, Plot, Point, axis, short
 
-MOST_BARS = 150
-LANES_ROOM, LANE_ROOM = 200.0, 18.0
 HOURS = tuple(hour / 2 for hour in range(1, 49))
-PHASES_SHOWN = 6
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A plot with its heading, what it says, its legend (series number, name) and its table (head, rows)."""
-
-    name: str
-    heading: str
-    says: str
-    svg: str
-    legend: tuple[tuple[int, str], ...] = ()
-    head: tuple[str, ...] = ()
-    rows: tuple[tuple[Any, ...], ...] = ()
 
 
 def throughput_against_latency(records: Sequence[tuple[str, Record]]) -> Chart | None:
@@ -35,7 +19,7 @@ def throughput_against_latency(records: Sequence[tuple[str, Record]]) -> Chart |
     if not points:
         return None
     x = axis([point.figures.output_throughput for point in points], "output tokens a second")
-    y = axis([_known(point.figures.p99_e2el_ms) for point in points], "whole answer, ms")
+    y = axis([known(point.figures.p99_e2el_ms) for point in points], "whole answer, ms")
     plot, rows = Plot(x, y), []
     for series, (name, each) in enumerate(found):
         ordered = sorted(each, key=lambda point: point.figures.output_throughput)
@@ -110,50 +94,6 @@ def ttft_distribution(records: Sequence[tuple[str, Record]]) -> Chart | None:
     )  # fmt: skip
 
 
-def timeline(record: Record, name: str, number: int) -> Chart | None:
-    """One load's requests as they ran, waiting and answering, with the tokens a second above: the busiest load."""
-    measured = [point for point in record.measurements if point.figures.completed]
-    if not measured:
-        return None
-    point = max(measured, key=lambda each: each.figures.output_throughput)
-    seconds = max(point.figures.duration, 1e-3)
-    lanes = _lanes(point)
-    rates = [tokens / point.timeline.bucket_seconds for tokens in point.timeline.tokens]
-    count = max((lane for lane, *_ in lanes), default=0) + 1
-    room = min(LANES_ROOM, count * LANE_ROOM)
-    thickness = max(1.0, room / count * 0.7)
-    x = Axis(0.0, seconds, "seconds")
-    top = axis(rates, "tokens/s")
-    upper = Plot(x, top, height=150.0, bottom=12.0)
-    bucket = point.timeline.bucket_seconds
-    stairs = [(0.0, rates[0]), *((place * bucket, rate) for place, rate in enumerate(rates)), (seconds, rates[-1])]
-    upper.area(stairs, 0)
-    upper.steps(stairs, 0)
-    lower = Plot(x, Axis(0.0, float(count), "requests"), height=room + 66.0)
-    for lane, start, first, end, failure in lanes:
-        y = count - lane
-        if failure:
-            lower.bar(start, min(seconds, start + seconds / 100), y, thickness, "failed", f"failed: {failure}")
-            continue
-        lower.bar(
-            start, first, y, thickness, "waiting", f"waited {as_time((first - start) * 1000)} for the first token"
-        )
-        lower.bar(first, end, y, thickness, "answering", f"answered for {as_time((end - first) * 1000)}")
-    left_out = len(point.samples.start_ms) - len(lanes)
-    more = f" The first {len(lanes)} of {len(point.samples.start_ms)} requests are drawn." if left_out else ""
-    says = f"{point.load.label}: tokens a second, and below each request: light while it waits for its first token, solid while it is answered.{more}"
-    title = f"Timeline{f' of {name}' if name else ''}"
-    described = (
-        f"{says} {point.figures.completed} requests succeeded and {point.figures.failed} failed in {seconds:.1f} s."
-    )
-    ident = f"timeline-{number}"
-    return Chart(
-        ident, title, says,
-        upper.svg(f"{ident}-a", "Output tokens a second over time", described, x_axis=False)
-        + lower.svg(f"{ident}-b", "Requests over time", described, y_axis=False),
-    )  # fmt: skip
-
-
 def cost_against_utilisation(records: Sequence[tuple[str, Record]]) -> Chart | None:
     """What a million output tokens cost by the hours a day in which the best measured load comes."""
     curves: list[tuple[str, int, bool, list[Point]]] = []
@@ -222,42 +162,6 @@ def cost_against_utilisation(records: Sequence[tuple[str, Record]]) -> Chart | N
     )
 
 
-def cold_start(record: Record, name: str, number: int) -> Chart | None:
-    """The ledger of a wake from zero, phase after phase."""
-    cold = record.cold_start
-    if cold is None or not cold.phases:
-        return None
-    total = max(cold.seconds_to_first_token, sum(phase.seconds for phase in cold.phases), 1e-3)
-    plot = Plot(Axis(0.0, total, "seconds after the request"), Axis(0.0, 1.0, ""), height=120.0, left=14.0)
-    passed = 0.0
-    for series, phase in enumerate(cold.phases[:PHASES_SHOWN]):
-        told = f"{phase.phase}: {phase.seconds:.1f} s"
-        plot.bar(passed, passed + phase.seconds, 0.8, 34.0, f"phase s{series % LINES}", told)
-        passed += phase.seconds
-    says = f"The first token came after {cold.seconds_to_first_token:.1f} s. The gateway's ledger says where they went."
-    ident = f"cold-start-{number}"
-    rows = tuple((phase.phase, f"{phase.seconds:.1f} s", phase.source) for phase in cold.phases)
-    return Chart(
-        ident, f"Cold start{f' of {name}' if name else ''}", says, plot.svg(ident, "Cold start", says, y_axis=False),
-        tuple((place, f"{phase.phase} {phase.seconds:.1f} s") for place, phase in enumerate(cold.phases[:PHASES_SHOWN])),
-        ("phase", "took", "told by"), rows,
-    )  # fmt: skip
-
-
-def _lanes(point: Measurement) -> list[tuple[int, float, float, float, str]]:
-    """Return (lane, start, first token, end, failure) in seconds; a lane is free again when its request has ended."""
-    free: list[float] = []
-    found = []
-    columns = (point.samples.start_ms, point.samples.ttft_ms, point.samples.e2el_ms, point.samples.failure)
-    for start_ms, ttft_ms, e2el_ms, failure in list(zip(*columns, strict=True))[:MOST_BARS]:
-        start = start_ms / 1000
-        first, end = start + _known(ttft_ms) / 1000, start + _known(e2el_ms) / 1000
-        lane = next((number for number, until in enumerate(free) if until <= start), len(free))
-        free[lane : lane + 1] = [end]
-        found.append((lane, start, first, end, failure))
-    return found
-
-
 def _spread(points: list[Measurement], most: int) -> list[Measurement]:
     """Return at most so many of them, the first and the last among them."""
     if len(points) <= most:
@@ -271,24 +175,8 @@ def _thinned(times: list[float]) -> list[tuple[int, float]]:
 
 
 def _at(point: Measurement, figure: str) -> Point:
-    return point.figures.output_throughput, _known(getattr(point.figures, figure))
+    return point.figures.output_throughput, known(getattr(point.figures, figure))
 
 
 def _legend(found: Sequence[tuple[str, list[Measurement]]]) -> tuple[tuple[int, str], ...]:
     return tuple((series, name) for series, (name, _) in enumerate(found)) if len(found) > 1 else ()
-
-
-def _known(value: float | None) -> float:
-    return value if value is not None else 0.0
-
-
-def as_time(value: float | None) -> str:
-    """Return milliseconds as a person reads them."""
-    if value is None:
-        return "-"
-    return f"{value / 1000:.2f} s" if value >= 1000 else f"{value:.0f} ms" if value >= 10 else f"{value:.1f} ms"
-
-
-def as_usd(value: float) -> str:
-    """Return dollars to as many digits as say something."""
-    return f"${value:,.0f}" if value >= 100 else f"${value:.2f}" if value >= 0.1 else f"${value:.2g}"

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from smoke_tests.benchmark.record import Measurement, Record
-from smoke_tests.benchmark.report import charts
+from smoke_tests.benchmark.report import charts, runs
+from smoke_tests.benchmark.report.chart import Chart, as_time, as_usd
 from smoke_tests.benchmark.report.plot import short
 
 STYLE = Path(__file__).with_name("page.css")
@@ -29,7 +30,7 @@ def page(records: Sequence[Record]) -> str:
     wide += [
         make(record, name if several else "", number)
         for number, (name, record) in enumerate(named)
-        for make in (charts.timeline, charts.cold_start)
+        for make in (runs.timeline, runs.cold_start)
     ]
     newest = records[-1]
     body = [
@@ -86,8 +87,8 @@ def _cards(record: Record) -> str:
     told = best.figures
     cards: list[tuple[str, str, str]] = [
         ("Output tokens a second", f"{told.output_throughput:,.0f}", f"at {best.load.label}"),
-        ("Time to first token", charts.as_time(told.median_ttft_ms), f"median; p99 {charts.as_time(told.p99_ttft_ms)}"),
-        ("Per output token", charts.as_time(told.median_tpot_ms), f"median; p99 {charts.as_time(told.p99_tpot_ms)}"),
+        ("Time to first token", as_time(told.median_ttft_ms), f"median; p99 {as_time(told.p99_ttft_ms)}"),
+        ("Per output token", as_time(told.median_tpot_ms), f"median; p99 {as_time(told.p99_tpot_ms)}"),
         (
             "Succeeded",
             f"{told.success_rate:.1%}".replace(".0%", "%"),
@@ -96,11 +97,11 @@ def _cards(record: Record) -> str:
     ]
     if best.cost and best.cost.usd_per_million_output_tokens is not None:
         daily = best.cost.with_idle_hours
-        more = f"{charts.as_usd(best.cost.usd_per_million_input_tokens or 0)} in; ${best.cost.usd_per_hour:.3f} an hour"
-        cards.append(("$ per million tokens out", charts.as_usd(best.cost.usd_per_million_output_tokens), more))
+        more = f"{as_usd(best.cost.usd_per_million_input_tokens or 0)} in; ${best.cost.usd_per_hour:.3f} an hour"
+        cards.append(("$ per million tokens out", as_usd(best.cost.usd_per_million_output_tokens), more))
         if daily and daily.usd_per_million_output_tokens is not None:
             more = f"{daily.pattern} busy, ${daily.usd_per_day:.2f} a day"
-            cards.append(("... idle hours included", charts.as_usd(daily.usd_per_million_output_tokens), more))
+            cards.append(("... idle hours included", as_usd(daily.usd_per_million_output_tokens), more))
     if told.request_goodput is not None:
         limits = ", ".join(f"{name} {limit:g} ms" for name, limit in record.goodput_slos_ms.items())
         cards.append(("Goodput, requests a second", f"{told.request_goodput:.2f}", f"within {limits}"))
@@ -129,7 +130,7 @@ def _warnings(name: str, record: Record) -> str:
     )
 
 
-def _figure(chart: charts.Chart) -> str:
+def _figure(chart: Chart) -> str:
     legend = "".join(f'<li><span class="swatch s{series}"></span>{escape(name)}</li>' for series, name in chart.legend)
     table = (
         f"<details><summary>Numbers</summary>{_table(chart.head, chart.rows, chart.heading)}</details>"
@@ -160,7 +161,7 @@ def _numbers(named: Sequence[tuple[str, Record]]) -> str:
 def _cell(value: float | None, figure: str) -> str:
     if value is None:
         return "-"
-    return charts.as_time(value) if figure.endswith("_ms") else short(value)
+    return as_time(value) if figure.endswith("_ms") else short(value)
 
 
 def _cost_cells(point: Measurement) -> list[str]:
@@ -169,7 +170,7 @@ def _cost_cells(point: Measurement) -> list[str]:
         if point.cost
         else (None, None)
     )
-    return ["-" if usd is None else charts.as_usd(usd) for usd in prices]
+    return ["-" if usd is None else as_usd(usd) for usd in prices]
 
 
 def _how(record: Record) -> str:
