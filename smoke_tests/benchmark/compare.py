@@ -104,7 +104,9 @@ def compare(base: Record, new: Record, thresholds: Thresholds | None = None, *, 
     if not pairs:
         loads = [", ".join(point.load.label for point in record.measurements) or "none" for record in (base, new)]
         incomparable.append(f"no load in common: {loads[0]}; and {loads[1]}")
-    rows = [row for one, other in pairs for row in _load_rows(one, other, limits)]
+    skipped, why = _not_comparable_figures(base, new)
+    notes += why
+    rows = [row for one, other in pairs for row in _load_rows(one, other, limits) if row.figure not in skipped]
     rows += _cold_start_rows(base, new, limits)
     notes += [_few(one, other) for one, other in pairs if _has_few(one, other)]
     regressions = [] if incomparable else [_sentence(row) for row in rows if row.verdict == "worse"]
@@ -130,6 +132,25 @@ def as_text(comparison: Comparison, base_name: str, new_name: str) -> str:
     verdicts = {None: "nothing was judged (--anyway judges)", True: "nothing got worse past its limit"}
     lines.append(verdicts.get(comparison.passed, f"{len(comparison.regressions)} figures got worse past their limit"))
     return "\n".join(lines)
+
+
+def _not_comparable_figures(base: Record, new: Record) -> tuple[set[str], list[str]]:
+    """Return the figures that two records compute differently, and what to say of it."""
+    skipped, why = set(), []
+    if base.goodput_slos_ms != new.goodput_slos_ms and base.goodput_slos_ms and new.goodput_slos_ms:
+        skipped.add("request_goodput")
+        why.append(f"another SLO: {base.goodput_slos_ms} and {new.goodput_slos_ms}; goodput is not compared")
+    if base.prices and new.prices:
+        ratios = (base.prices.output_to_input_price, new.prices.output_to_input_price)
+        if ratios[0] != ratios[1]:
+            skipped.add("usd_per_million_output_tokens")
+            why.append(
+                f"an output token counts {ratios[0]:g} and {ratios[1]:g} input tokens; its price is not compared"
+            )
+        hours = (base.prices.usd_per_hour_active, new.prices.usd_per_hour_active)
+        if hours[0] != hours[1]:
+            why.append(f"another price: ${hours[0]:g} and ${hours[1]:g} an hour")
+    return skipped, why
 
 
 def _load_rows(base: Measurement, new: Measurement, limits: Thresholds) -> Iterator[Row]:
@@ -203,12 +224,7 @@ def _other_workload(base: Record, new: Record) -> list[str]:
         "shared_prefixes",
         "ignore_eos",
     )
-    found = [
-        _differs(name, base.workload, new.workload) for name in names if _differ(name, base.workload, new.workload)
-    ]
-    if base.goodput_slos_ms and new.goodput_slos_ms and base.goodput_slos_ms != new.goodput_slos_ms:
-        found.append(f"another SLO: {base.goodput_slos_ms} and {new.goodput_slos_ms}")
-    return found
+    return [_differs(name, base.workload, new.workload) for name in names if _differ(name, base.workload, new.workload)]
 
 
 def _differ(name: str, one: object, other: object) -> bool:

@@ -35,6 +35,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m smoke_tests.benchmark",
+        usage="%(prog)s [run] (--stack NAME | --endpoint URL) [options]; --help lists them",
         description="How fast is this endpoint, and what do a million tokens cost? Sends streamed requests and times each token.",
         epilog="Other commands: compare BASE.json NEW.json; report RECORD.json... -o FILE.html. docs/benchmark.md explains every figure.",
         allow_abbrev=False,

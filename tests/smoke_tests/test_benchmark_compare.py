@@ -117,6 +117,23 @@ def test_what_one_usually_compares_is_noted() -> None:
     assert "interrupted: the new record" in comparison.notes
 
 
+def test_figures_that_are_computed_otherwise_are_not_compared() -> None:
+    prices = {"usd_per_hour_active": 1.0, "source": "test", "output_to_input_price": 4.0}
+    point = measurement(request_goodput=9.0) | {"cost": COST}
+    base = record(point, prices=prices, goodput_slos_ms={"ttft": 100.0})
+    other = record(
+        point,
+        prices=prices | {"usd_per_hour_active": 2.0, "output_to_input_price": 5.0},
+        goodput_slos_ms={"ttft": 200.0},
+    )
+    figures = {row.figure for row in compare(base, base).rows} - {row.figure for row in compare(base, other).rows}
+    assert figures == {"request_goodput", "usd_per_million_output_tokens"}
+    told = " ".join(compare(base, other).notes)
+    assert "another SLO" in told
+    assert "counts 4 and 5 input tokens" in told
+    assert "another price: $1 and $2 an hour" in told
+
+
 def test_only_loads_of_both_are_compared() -> None:
     one = measurement({"mode": "open", "request_rate": 2.0})
     bursty = measurement({"mode": "open", "request_rate": 2.0, "burstiness": 0.5})
