@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from typing import Any
 
 import pytest
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from tests.image.gateway import fake_engine
 from tests.image.gateway.conftest import KEY, StartEngine, StartGateway, until
@@ -128,3 +130,19 @@ async def test_what_is_no_text_cannot_end_the_log(start_engine: StartEngine, sta
     gateway = await start_gateway(await start_engine(fake_engine.answer))
     gateway.service.telling.event("odd", name="\ud800", count=2**70)
     assert gateway.log("odd")[0]["count"] == 2**70
+
+
+async def test_a_request_is_freed_when_it_is_over(start_engine: StartEngine, start_gateway: StartGateway) -> None:
+    """Not when the garbage collector comes by: until then it would keep its body, and then stop everybody."""
+    gateway = await start_gateway(await start_engine(), probe_seconds=60)
+    await gateway.chat()
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(10):
+            assert (await gateway.chat(stream=number % 2 == 0)).status_code == 200
+        await until(lambda: not gateway.service.app.active)
+        kept = sum(isinstance(thing, RequestResponseCycle) for thing in gc.get_objects())
+    finally:
+        gc.enable()
+    assert kept <= 2, "the last one of each connection"
