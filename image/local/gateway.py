@@ -59,9 +59,10 @@ def environment(
 ) -> dict[str, str]:
     """The gateway's environment: the plan's, on this machine's addresses."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
+    missing = ("GATEWAY_ADAPTERS",) if info.get("standIn") else ()  # a stand-in has none
     return {
         **inherited,
-        **plan.gateway.environment,
+        **{name: value for name, value in plan.gateway.environment.items() if name not in missing},
         "GATEWAY_HOST": "127.0.0.1",
         "GATEWAY_PORT": str(port),
         "GATEWAY_METRICS_PORT": str(metrics_port),
@@ -69,6 +70,7 @@ def environment(
         "GATEWAY_DISCOVERY_SECONDS": "0.2",  # a file here, not a name server
         "GATEWAY_CAPACITY": f"local:{supervisor_url}",
         "GATEWAY_KEYS": f"file:{folders.API_KEY}",
+        "GATEWAY_MEDIA_HOSTS": "127.0.0.1",  # what this machine may fetch is its owner's own
         "GATEWAY_DRAIN_DELAY_SECONDS": "0",  # there is no load balancer that would have to notice
         "GATEWAY_DRAIN_TIMEOUT_SECONDS": str(DRAIN_SECONDS),
         "GATEWAY_INFO": json.dumps(info),

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from image.local.arguments import EngineCommand, engine_command
+from image.local.gateway import environment
 from image.local.machine import Machine
 from infra.planning import make_plan
 from infra.planning.plan import ServingPlan
@@ -103,3 +104,10 @@ def test_nothing_is_written_outside_the_clone_and_no_key_or_token_reaches_the_en
     root = Path(__file__).parents[3]
     assert all(Path(environment[name]).is_relative_to(root / ".local") for name in caches)
     assert environment["VLLM_NO_USAGE_STATS"] == environment["DO_NOT_TRACK"] == "1"
+
+
+def test_the_gateway_of_a_stand_in_lists_no_adapters() -> None:
+    planned = plan(loraAdapters=["sql=acme/sql"])
+    for stand_in, names in ((True, None), (False, "sql")):
+        told = environment(planned, 8000, 9090, "http://127.0.0.1:1", {"standIn": stand_in})
+        assert told.get("GATEWAY_ADAPTERS") == names
