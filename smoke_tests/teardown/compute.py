@@ -59,7 +59,9 @@ def _remove_template(look: Look, item: Item) -> None:
 def _volumes(look: Look) -> Iterator[Item]:
     ours = {item.identifier for item in _instances(look)}
     for volume in look.pages("ec2", "describe_volumes", "Volumes"):
-        instance = next((one["InstanceId"] for one in volume["Attachments"] if one["InstanceId"] in ours), "")
+        # A disk that would outlive its instance was attached by somebody: it is only the stack's if its tags say so.
+        own = [one["InstanceId"] for one in volume["Attachments"] if one.get("DeleteOnTermination")]
+        instance = next((one for one in own if one in ours), "")
         yield from present(
             look.item(
                 "EBS volume", volume["VolumeId"], "", volume.get("Tags"),
