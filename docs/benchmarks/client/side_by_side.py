@@ -21,7 +21,6 @@ from typing import Any
 
 from exact import HERE, ROOT, engine
 
-ROUNDS = 3
 PROMPT_TOKENS, TOKENS = 128, 64
 NAMES = ("median_ttft_ms", "mean_ttft_ms", "mean_tpot_ms", "mean_itl_ms", "mean_e2el_ms", "output_throughput")
 Tool = Callable[[argparse.Namespace, str, int, Path], tuple[list[str], Callable[[], dict[str, float]]]]
@@ -119,6 +118,7 @@ def main() -> None:
     parser.add_argument("--model", default="exact")
     parser.add_argument("--api-key-file", type=Path)
     parser.add_argument("--concurrency", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--few", type=int, default=40)
     parser.add_argument("--many", type=int, default=240)
     parser.add_argument("--out", type=Path, required=True)
@@ -127,7 +127,7 @@ def main() -> None:
     with contextlib.ExitStack() as cleanup:
         endpoint = options.endpoint or cleanup.enter_context(engine(60, 8)).endpoint
         folder = Path(cleanup.enter_context(TemporaryDirectory()))
-        for number in range(ROUNDS):
+        for number in range(options.rounds):
             for name, tool in TOOLS.items():
                 options.seed = 2 * number
                 few = cpu_seconds(tool(options, endpoint, options.few, folder)[0])
