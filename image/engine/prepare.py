@@ -18,7 +18,7 @@ from image.engine.kept import Kept, restore
 from image.engine.models import localized, repositories
 from image.engine.staging import stage
 from image.engine.watcher import Watch
-from image.engine.weights import Weights, ensure
+from image.engine.weights import Weights, ensure, known
 
 # Where each of vLLM's compilers keeps what it made, below the folder of compiled files.
 COMPILED = {
@@ -32,6 +32,7 @@ COMPILED = {
 LOCAL = "vllm-endpoint"
 # Shrink the weights while they load, or keep a part of them out of the GPU: then their size says little.
 _SHRINKING = ("--quantization", "-q", "--cpu-offload-gb", "--hf-overrides")
+_YES = ("1", "true", "yes", "on")
 Tell = Callable[[str], None]
 
 
@@ -98,7 +99,11 @@ def fetch(launch: Launch, found: Machine | None, tell: Tell, *, ask: bool = Fals
     environment, arguments = launch.environment, launch.arguments
     if last_value(arguments, "--load-format") == "dummy" or last_value(arguments, "--download-dir"):
         return []  # vLLM's own business
+    if environment.get("VLLM_USE_MODELSCOPE", "").lower() in _YES:
+        return []  # another hub
     home = Path(environment.get("HF_HOME") or Path.home() / ".cache/huggingface")
+    if environment.get("HF_HUB_OFFLINE", "").lower() in _YES:  # what is here must do, whoever put it there
+        return [weights for one in repositories(arguments) if (weights := known(one, home))]
     hub = Hub(environment)
     shrinks = any(argument.partition("=")[0] in _SHRINKING for argument in arguments)
 

@@ -99,6 +99,11 @@ def ensure(
         ) from None
 
 
+def known(repository: Repository, home: Path) -> Weights | None:
+    """A model that is here and whole, without asking anybody."""
+    return _whole(repository, repository.folder(home))
+
+
 def model_bytes(listing: Listing) -> int:
     """Bytes that are loaded: some repositories hold the same weights twice, once as Mistral's consolidated file."""
     names = {file.name for file in listing.files}

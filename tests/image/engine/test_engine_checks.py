@@ -150,6 +150,22 @@ def test_a_busy_port_is_named(engine: Engine) -> None:
     assert f"PORT: {port} cannot be listened on (Address already in use)" in done.stderr
 
 
+def test_offline_nobody_is_asked_and_what_is_here_is_used(engine: Engine, hub: FakeHub) -> None:
+    elsewhere = engine(HF_HUB_OFFLINE="1")
+    assert elsewhere.returncode == 0, elsewhere.stderr
+    assert f"VLLM ['--model', '{MODEL}'," in elsewhere.stdout, "a cache that another client filled is vLLM's to find"
+    assert hub.names() == []
+    assert engine().returncode == 0
+    assert (
+        f"snapshots/{hub.models[MODEL].commit}'" in engine(HF_HUB_OFFLINE="1", HF_ENDPOINT="http://127.0.0.1:9").stdout
+    )
+
+
+def test_another_hubs_models_are_not_looked_for_here(engine: Engine, hub: FakeHub) -> None:
+    assert engine(VLLM_USE_MODELSCOPE="True").returncode == 0
+    assert hub.names() == []
+
+
 def test_a_machine_without_a_gpu_may_say_so(engine: Engine) -> None:
     assert engine(gpus=None, ENGINE_DEVICE="cpu").returncode == 0
 
