@@ -25,6 +25,8 @@ def as_json(plan: ServingPlan) -> dict[str, Any]:
         "instance_types": [kind.name for kind in capacity.instance_types],
         "gpu": capacity.gpu.gpu.value,
         "gpu_count": capacity.gpu_count,
+        "tensor_parallel_size": plan.engine.tensor_parallel_size,
+        "data_parallel_size": plan.engine.data_parallel_size,
         "usable_gib": memory.usable_gib,
         "weights_gib": memory.weights_gib,
         "overhead_gib": memory.overhead_gib,
@@ -62,6 +64,8 @@ def as_table(plan: ServingPlan, stack: str) -> str:
     """The plan for a person: what runs where, does it fit, what it costs."""
     memory, capacity, cost = plan.memory, plan.capacity, plan.cost
     gpus = f"{capacity.gpu_count} x {capacity.gpu.label}"
+    copies = plan.engine.data_parallel_size
+    each = f" in each of {copies} copies of the model" if copies > 1 else ""
     replicas = f"{capacity.min_replicas} to {capacity.max_replicas}"
     if capacity.min_replicas == 0:
         replicas += f", to zero after {capacity.scale_down_seconds // 60} idle minutes"
@@ -77,7 +81,7 @@ def as_table(plan: ServingPlan, stack: str) -> str:
         ),
         (
             "KV cache",
-            f"{memory.kv_cache_tokens:,} tokens: {memory.max_full_length_sequences:g} sequences of {memory.max_model_len:,} tokens",
+            f"{memory.kv_cache_tokens:,} tokens: {memory.max_full_length_sequences:g} sequences of {memory.max_model_len:,} tokens{each}",
         ),
         (
             "cold start",

@@ -124,6 +124,9 @@ def engine_plan(
     shared_gib = settings.shared_memory_gib or (min(16.0, container_gib / 4) if settings.gpu_count > 1 else 1.0)
     environment = {"HF_HOME": WEIGHTS_PATH, "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     environment |= {"ENGINE_IMAGE": settings.engine_image or UPSTREAM_IMAGE, "ENGINE_PLAN_KEY": key}
+    if architecture.sees:
+        # The gateway looks at the address that a request names, not at where that one leads on.
+        environment["VLLM_MEDIA_URL_ALLOW_REDIRECTS"] = "0"
     if settings.fast_boot is not FastBoot.OFF:
         environment["ENGINE_CACHE"] = CACHE_PATH
     if settings.fast_boot is FastBoot.KEPT_CACHE:

@@ -158,6 +158,7 @@ def _gateway_plan(
             "GATEWAY_METRICS_PORT": str(METRICS_PORT),
             "GATEWAY_MODEL": settings.name,
             **_adapters(settings),
+            **_media_hosts(settings),
             "GATEWAY_COUNT": str(settings.gateway_count),
             # Of all gateways together: each takes its share by GATEWAY_COUNT.
             "GATEWAY_CONCURRENCY_PER_REPLICA": str(settings.concurrency_per_replica),
@@ -179,6 +180,10 @@ def _gateway_plan(
 def _adapters(settings: Settings) -> dict[str, str]:
     names = [adapter.partition("=")[0] for adapter in settings.lora_adapters]
     return {"GATEWAY_ADAPTERS": ",".join(names)} if names else {}
+
+
+def _media_hosts(settings: Settings) -> dict[str, str]:
+    return {"GATEWAY_MEDIA_HOSTS": ",".join(settings.media_hosts)} if settings.media_hosts else {}
 
 
 def _would_fit_whole(

@@ -227,6 +227,15 @@ def test_command_line_json_has_the_promised_keys(capsys: pytest.CaptureFixture[s
     assert printed["kv_cache_tokens"] == pytest.approx(874_048, rel=0.03)
 
 
+def test_command_line_says_how_many_copies_share_the_gpus(capsys: pytest.CaptureFixture[str]) -> None:
+    changes = ["--set", "gpu=h200", "--set", "gpuCount=8", "--set", "dataParallelSize=4"]
+    assert main(["dev", *changes]) == 0
+    assert "tokens in each of 4 copies of the model" in capsys.readouterr().out
+    assert main(["dev", *changes, "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["tensor_parallel_size"], printed["data_parallel_size"]) == (2, 4)
+
+
 def test_command_line_table_answers_the_three_questions(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["dev"]) == 0
     table = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Tools and pictures: what the plan tells vLLM of them, and what /info tells of the plan."""
+"""Tools and pictures: what the plan tells vLLM and the gateway of them, and what /info tells of the plan."""
 
 import json
 from typing import Any
@@ -58,3 +58,12 @@ def test_a_model_that_sees_takes_pictures_unless_told_otherwise(
     if limits != (0, 0):
         told = json.loads(args[args.index("--limit-mm-per-prompt") + 1])
         assert (told["image"], told["video"]) == limits
+
+
+def test_pictures_are_fetched_from_public_hosts_and_named_ones_and_from_nowhere_else() -> None:
+    vision = {"model": "Qwen/Qwen2.5-VL-7B-Instruct", "gpu": "l40s"}
+    assert plan(**vision).engine.environment["VLLM_MEDIA_URL_ALLOW_REDIRECTS"] == "0"
+    assert "VLLM_MEDIA_URL_ALLOW_REDIRECTS" not in plan().engine.environment
+    assert "GATEWAY_MEDIA_HOSTS" not in plan(**vision).gateway.environment
+    named = plan(**vision, mediaHosts=["media.internal", "10.0.0.7"])
+    assert named.gateway.environment["GATEWAY_MEDIA_HOSTS"] == "media.internal,10.0.0.7"
