@@ -164,6 +164,11 @@ class Settings(BaseModel):
     max_lora_rank: LoraRank = Field(16, description="Largest rank of loraAdapters: 8, 16, 32, 64, 128 or 256.")
     image_limit: int = Field(5, ge=0, le=64, description="Images a request may hold, where the model sees.")
     video_limit: int = Field(1, ge=0, le=16, description="Videos a request may hold, where the model sees.")
+    media_hosts: tuple[Annotated[Text, Field(pattern=r"^[a-z0-9][a-z0-9.:-]*$")], ...] = Field(
+        (),
+        max_length=64,
+        description="Hosts of a private network that pictures and videos may be fetched from by URL, beside all public ones.",
+    )
     tool_call_parser: Text = Field(
         "",
         pattern=r"^[a-z0-9_.]*$",

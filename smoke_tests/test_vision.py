@@ -17,6 +17,10 @@ from smoke_tests.pictures import BLUE, BLUE_VIDEO, RED, RED_VIDEO, image_part, m
 THIS_MACHINE = ("127.0.0.1", "::1", "localhost")
 # More than any stack's imageLimit.
 TOO_MANY_IMAGES = 65
+INTERNAL_ADDRESSES = [
+    "http://169.254.169.254/latest/meta-data/", "http://169.254.170.2/v2/credentials", "http://2852039166/",
+    "http://[::ffff:169.254.169.254]/", "http://engine.internal:8000/metrics", "file:///etc/passwd",
+]  # fmt: skip
 
 
 def look(client: OpenAI, model: str, *parts: dict[str, Any]) -> tuple[int, dict[str, float]]:
@@ -105,6 +109,14 @@ def test_a_broken_image_is_refused(http: httpx2.Client, model: str, wrong: str) 
     assert_openai_error(response, 500 if wrong == "address" and response.status_code == 500 else 400)
     fine = http.post("/v1/chat/completions", json={"model": model, "messages": messages(), "max_tokens": 1})
     assert fine.status_code == 200, f"the next request is answered HTTP {fine.status_code}"
+
+
+@pytest.mark.usefixtures("image")
+@pytest.mark.parametrize("address", INTERNAL_ADDRESSES)
+def test_an_internal_address_is_not_fetched(http: httpx2.Client, model: str, address: str) -> None:
+    """No address of the cloud's metadata, of a private network or of a file is fetched: a 400, and no word of what is there."""
+    body = {"model": model, "messages": messages(image_part(address)), "max_tokens": 1}
+    assert_openai_error(http.post("/v1/chat/completions", json=body), 400)
 
 
 @pytest.mark.usefixtures("image")

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from image.gateway import errors
+from image.gateway import errors, media
 from image.gateway.admission import Admission
 from image.gateway.exchange import Exchange
 from image.gateway.routes import BodyKind, Route
@@ -99,6 +99,8 @@ def _read_json(body: bytes, route: Route, settings: Settings) -> BodyFacts:
         raise errors.bad_body("The body is not a JSON object.")
     if body.count(b"[") + body.count(b"{") > settings.max_json_depth:
         _check_depth(document, settings)
+    if media.may_hold_addresses(body):
+        media.check(document, settings.media_hosts)
     model = document.get("model")
     if model is not None and not isinstance(model, str):
         raise errors.bad_body("'model' is not a string.", param="model")

@@ -140,6 +140,8 @@ class Settings:
     """Name the model is served under; always listed in /v1/models. A body may name this one and those of `adapters`."""
     adapters: tuple[str, ...] = _setting(_names, ())
     """Names of LoRA adapters that the engine serves beside the model, separated by commas."""
+    media_hosts: tuple[str, ...] = _setting(_names, ())
+    """Hosts beside the public ones that the engine may fetch pictures from, separated by commas."""
     discovery: DiscoverySetting = _setting(seams.discovery)  # noqa: RUF009 - a dataclass field
     """Where replicas are found: `fixed:http://HOST:PORT,...` or `dns:NAME:PORT`."""
     capacity: CapacitySetting = _setting(seams.capacity, FixedCapacity())  # noqa: RUF009 - a dataclass field

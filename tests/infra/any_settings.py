@@ -44,6 +44,7 @@ TEXTS: dict[str, st.SearchStrategy[Any]] = {
     "subnet_ids": st.lists(st.sampled_from(["subnet-a", "subnet-b", "subnet-c", "subnet-x", "net"]), max_size=4),
     "load_balancer_subnet_ids": st.lists(st.sampled_from(["subnet-a", "subnet-b", "subnet-x"]), max_size=3),
     "results_bucket": st.sampled_from(["acme-results", "No_Bucket"]),
+    "media_hosts": st.lists(st.sampled_from(["media.internal", "10.0.0.7", "a b"]), max_size=2),
     "tool_call_parser": st.sampled_from(["hermes", "none", "Bad Parser"]),
     "kubernetes_namespace": st.sampled_from(["llm", "-llm"]),
     "kubernetes_ingress_class": st.sampled_from(["nginx"]),

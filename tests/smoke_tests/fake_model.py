@@ -122,6 +122,8 @@ def check_pictures(body: Body, has: Has) -> None:
         raise RefusalError(400, f"At most {MOST_IMAGES} image(s) may be provided in one prompt.")
     for part in pictures:
         kind, url = part["type"].removesuffix("_url"), part[part["type"]]["url"]
+        if url.startswith("file:") or any(name in url for name in ("169.254", "2852039166", "internal")):
+            raise RefusalError(500 if has("fetches_internal_addresses") else 400, "not an address of a public host")
         if url.startswith("http"):
             if has(f"fetches_no_{kind}s"):
                 raise RefusalError(400, "addresses are not fetched")

@@ -135,6 +135,11 @@ FAULTS = {
     "dies_of_broken_addresses": Fault(
         "test_vision.py", frozenset({"test_a_broken_image_is_refused[address]"}), breaks_much=True
     ),
+    "fetches_internal_addresses": Fault(
+        "test_vision.py",
+        frozenset({"test_an_internal_address_is_not_fetched[http://169.254.169.254/latest/meta-data/]"}),
+        breaks_much=True,
+    ),
     "takes_any_number_of_images": _fails("vision", "too_many_images_are_400"),
     "breaks_off_streams_about_images": _fails("vision", "an_image_is_streamed_about"),
     "drops_videos": _fails(
