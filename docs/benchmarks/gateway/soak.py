@@ -95,7 +95,8 @@ async def soak(streams: int, seconds: int) -> dict[str, Any]:
         "memory_mib_every_10_s": memory,
         "goals": {
             "none dropped or altered": result["done"] == streams and result["errors"] == 0,
-            "memory grows under 5% from when all streams are open to the end": max(*during, after[1]) <= 1.05 * memory[0],
+            "memory grows under 5% from when all streams are open to the end": max(*during, after[1])
+            <= 1.05 * memory[0],
             "descriptors back": after[0] <= before[0],
         },
     }
