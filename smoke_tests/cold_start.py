@@ -127,7 +127,7 @@ class _Waiter:
         if status in (401, 403):
             given = "the API key given" if self.target.api_key else "a request without an API key"
             raise TargetError(
-                f"{self.target.endpoint} refused {given} (HTTP {status}); give --api-key-file or set {API_KEY_VARIABLE}"
+                f"{self.target.endpoint} refused {given} (HTTP {status}); give --api-key-file (make local's is .local/api-key) or set {API_KEY_VARIABLE}"
             )
 
     async def _report(self, http: httpx2.AsyncClient, wait_seconds: float) -> None:
