@@ -191,10 +191,16 @@ def test_a_browser_shows_it_on_desktop_and_phone(browser: Browser, tmp_path: Pat
     context.close()
 
 
-# The plots that are not wholly in the page, and the words that are not wholly in their plot.
+# Plots that are not wholly in the page, words that are not wholly in their plot, and names of axes that lie on a number.
 OUTSIDE = """plots => plots.flatMap(plot => {
   const box = plot.getBoundingClientRect();
   const bad = box.left < 0 || box.right > innerWidth || box.height < 60 ? [plot.id || 'plot'] : [];
+  const ticks = [...plot.querySelectorAll('.tick')].map(tick => [tick.getBoundingClientRect(), tick.textContent]);
+  for (const name of plot.querySelectorAll('.name')) {
+    const own = name.getBoundingClientRect();
+    for (const [tick, text] of ticks)
+      if (own.left < tick.right && tick.left < own.right && own.top < tick.bottom && tick.top < own.bottom) bad.push(name.textContent + ' on ' + text);
+  }
   return bad.concat([...plot.querySelectorAll('text')].filter(text => {
     const inner = text.getBoundingClientRect(); return inner.left < box.left - 1 || inner.right > box.right + 1 || inner.top < box.top - 1;
   }).map(text => text.textContent));

@@ -9,6 +9,7 @@ from smoke_tests.benchmark.record import Measurement, Record
 from smoke_tests.benchmark.report.chart import Chart, as_time, as_usd, known
 from smoke_tests.benchmark.report.plot import LINES, Axis, Plot, Point, axis, short
 
+ROOM_FOR_A_LABEL = 0.17  # of the plot's width
 HOURS = tuple(hour / 2 for hour in range(1, 49))
 
 
@@ -25,7 +26,8 @@ def throughput_against_latency(records: Sequence[tuple[str, Record]]) -> Chart |
         ordered = sorted(each, key=lambda point: point.figures.output_throughput)
         for figure, dashed in (("median_e2el_ms", False), ("p99_e2el_ms", True)):
             plot.line([_at(point, figure) for point in ordered], series, dashed=dashed)
-        for number, point in enumerate(ordered):
+        labelled = -ROOM_FOR_A_LABEL
+        for point in ordered:
             told, load = point.figures, point.load.label
             plot.dot(
                 *_at(point, "median_e2el_ms"),
@@ -37,8 +39,10 @@ def throughput_against_latency(records: Sequence[tuple[str, Record]]) -> Chart |
                 series,
                 f"{load}: {told.output_throughput:,.0f} tokens/s, p99 {as_time(told.p99_e2el_ms)}",
             )
-            if series == 0 and (number in (0, len(ordered) - 1) or len(ordered) <= 5):
+            place = x.share(told.output_throughput)
+            if series == 0 and place - labelled >= ROOM_FOR_A_LABEL:
                 plot.label(*_at(point, "p99_e2el_ms"), load)
+                labelled = place
             rows.append(
                 (name, load, short(told.output_throughput), as_time(told.median_e2el_ms), as_time(told.p99_e2el_ms))
             )
@@ -139,7 +143,7 @@ def cost_against_utilisation(records: Sequence[tuple[str, Record]]) -> Chart | N
     y = axis(values, "$ per million tokens out (log scale)", log=True)
     y = Axis(y.low, y.high, y.title, log=True, format=as_usd)
     x = Axis(0.0, 24.0, "busy hours a day (24 is full utilisation)", at=tuple(range(0, 25, 4)))
-    plot = Plot(x, y, left=68.0)
+    plot = Plot(x, y, left=80.0)
     for _, series, dashed, line in curves:
         plot.line(line, series, dashed=dashed)
     for hours, usd, series, words in marks:

@@ -7,6 +7,7 @@ from smoke_tests.benchmark.report.plot import LINES, Axis, Plot, axis
 MOST_BARS = 150
 LANES_ROOM, LANE_ROOM = 200.0, 18.0
 PHASES_SHOWN = 6
+ROUNDING = 0.0002  # times are kept to a tenth of a millisecond
 
 
 def timeline(record: Record, name: str, number: int) -> Chart | None:
@@ -83,7 +84,7 @@ def _lanes(point: Measurement) -> list[tuple[int, float, float, float, str]]:
     for start_ms, ttft_ms, e2el_ms, failure in list(zip(*columns, strict=True))[:MOST_BARS]:
         start = start_ms / 1000
         first, end = start + known(ttft_ms) / 1000, start + known(e2el_ms) / 1000
-        lane = next((number for number, until in enumerate(free) if until <= start), len(free))
+        lane = next((number for number, until in enumerate(free) if until <= start + ROUNDING), len(free))
         free[lane : lane + 1] = [end]
         found.append((lane, start, first, end, failure))
     return found
