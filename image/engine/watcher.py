@@ -16,6 +16,7 @@ from image.engine.kept import Kept, contents, publish
 POLL_SECONDS = 1.0
 SETTLED_SECONDS = 10.0  # without a new file: kernels are still compiled for the first requests
 LONGEST_SETTLING_SECONDS = 120.0
+LATER_SECONDS = 600.0  # by then requests of all kinds have had their kernels compiled, too
 RETRIES = 5
 
 
@@ -29,6 +30,7 @@ class Watch:
         marker: file to touch once all of it is kept, or None.
         began: time.monotonic() when the container started.
         settled_seconds: for how long nothing may change before it is kept.
+        later_seconds: after which it is looked at once more.
     """
 
     health: str
@@ -36,6 +38,7 @@ class Watch:
     marker: Path | None
     began: float
     settled_seconds: float = SETTLED_SECONDS
+    later_seconds: float = LATER_SECONDS
 
 
 def start(watch: Watch, tell: Callable[[str], None], *, engine: int | None = None) -> None:
@@ -57,6 +60,8 @@ def start(watch: Watch, tell: Callable[[str], None], *, engine: int | None = Non
             os.setsid()  # a Ctrl-C in a terminal is for vLLM
             os.nice(10)
             run(watch, parent, tell)
+    except Exception as error:  # the boundary of a process whose end nobody looks at
+        tell(f"kept files: not kept ({type(error).__name__}: {error}); the next start compiles again")
     finally:
         os._exit(0)
 
@@ -73,13 +78,22 @@ def run(watch: Watch, parent: int, tell: Callable[[str], None]) -> None:
         if _ended(parent, POLL_SECONDS):
             return
     tell(f"ready after {time.monotonic() - watch.began:.1f} s")
-    limit = time.monotonic() + LONGEST_SETTLING_SECONDS
-    for kept, known in watch.kept:
-        if not _keep(kept, known, watch.settled_seconds, limit, parent, tell):
-            return
+    if not _keep_all(watch, watch.kept, parent, tell):
+        return
     if watch.marker:
         watch.marker.parent.mkdir(parents=True, exist_ok=True)
         watch.marker.touch()
+    now = [(kept, contents(kept.local)) for kept, _ in watch.kept]
+    if not _ended(parent, watch.later_seconds):
+        _keep_all(watch, now, parent, tell)
+
+
+def _keep_all(
+    watch: Watch, all_kept: Sequence[tuple[Kept, Mapping[str, int]]], parent: int, tell: Callable[[str], None]
+) -> bool:
+    limit = time.monotonic() + LONGEST_SETTLING_SECONDS
+    done = [_keep(kept, known, watch.settled_seconds, limit, parent, tell) for kept, known in all_kept]
+    return all(done)
 
 
 def _keep(

@@ -274,7 +274,9 @@ def test_an_image_with_bytecode_is_told_from_one_without(tmp_path: Path) -> None
     assert has_bytecode([str(tmp_path)])
 
 
-def test_the_watcher_keeps_what_was_compiled_once_the_engine_answers(tmp_path: Path) -> None:
+def test_the_watcher_keeps_what_was_compiled_once_the_engine_answers_and_once_more_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one = kept(tmp_path)
     restore(one)
     engine = subprocess.Popen(
@@ -288,14 +290,25 @@ def test_the_watcher_keeps_what_was_compiled_once_the_engine_answers(tmp_path: P
         compile_into(one)
         told: list[str] = []
         marker = tmp_path / "store/warm/key"
-        watch = Watch(f"http://127.0.0.1:{port}/health/", [(one, {})], marker, time.monotonic(), settled_seconds=0.01)
+
+        wait = watcher._ended
+
+        def ended(parent: int, seconds: float) -> bool:
+            if seconds != 0.5:
+                return wait(parent, seconds)
+            (one.local / "later.so").write_text("late")  # a request has one more kernel compiled meanwhile
+            return False
+
+        monkeypatch.setattr(watcher, "_ended", ended)
+        watch = Watch(f"http://127.0.0.1:{port}/health/", [(one, {})], marker, time.monotonic(), 0.01, 0.5)
         parent = os.pidfd_open(engine.pid)
         watcher.run(watch, parent, told.append)
         os.close(parent)
         assert told[0].startswith("ready after")
         assert "compiled: kept 2 files" in told[1]
+        assert "compiled: kept 3 files" in told[2]
         assert marker.exists()
-        assert restore(kept(tmp_path, "two")).files
+        assert set(restore(kept(tmp_path, "two")).files) == {"graph.py", "triton/kernel.so", "later.so"}
     finally:
         engine.kill()
         engine.communicate()
