@@ -32,7 +32,7 @@ local-check:  ## the same, then smoke tests and a short benchmark, then stop
 	@exec $(LOCAL) --check
 
 test: .venv/ready  ## every offline test
-	.venv/bin/python -m pytest -n 2
+	.venv/bin/python -m pytest -n 3 --dist worksteal
 
 check: .venv/ready .venv-policy/ready  ## format, lint, types, policy of the Dockerfiles
 	.venv/bin/ruff format --check .

@@ -30,6 +30,8 @@ def options(*arguments: str) -> argparse.Namespace:
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("VLLM_API_KEY", "AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name, raising=False)
+    # boto3 keeps the credentials of whoever asked first in this process, which may be a test of something else.
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
 
 
 @pytest.fixture
