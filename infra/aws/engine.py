@@ -170,19 +170,7 @@ class Engine(pulumi.ComponentResource):
             network_mode="awsvpc",
             execution_role_arn=args.roles.engine_execution.arn,
             task_role_arn=args.roles.engine_task.arn,
-            volumes=[
-                aws.ecs.TaskDefinitionVolumeArgs(
-                    name=volume,
-                    efs_volume_configuration=aws.ecs.TaskDefinitionVolumeEfsVolumeConfigurationArgs(
-                        file_system_id=args.weights.file_system.id,
-                        transit_encryption="ENABLED",
-                        authorization_config=aws.ecs.TaskDefinitionVolumeEfsVolumeConfigurationAuthorizationConfigArgs(
-                            access_point_id=point.id, iam="ENABLED"
-                        ),
-                    ),
-                )
-                for volume, (point, _) in mounts.items()
-            ]
+            volumes=[args.weights.volume(volume, point) for volume, (point, _) in mounts.items()]
             + [
                 aws.ecs.TaskDefinitionVolumeArgs(name=CODE_CONTAINER),
                 aws.ecs.TaskDefinitionVolumeArgs(name=NVME_VOLUME, host_path=NVME_HOST_PATH),

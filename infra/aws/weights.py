@@ -111,6 +111,19 @@ class Weights(pulumi.ComponentResource):
         self.ready: list[pulumi.Resource] = [*targets, *grants, policy]
         self.register_outputs({"fileSystemId": self.file_system.id})
 
+    def volume(self, name: str, access_point: aws.efs.AccessPoint) -> aws.ecs.TaskDefinitionVolumeArgs:
+        """One access point as a task's volume: over TLS, and with the task's own identity."""
+        return aws.ecs.TaskDefinitionVolumeArgs(
+            name=name,
+            efs_volume_configuration=aws.ecs.TaskDefinitionVolumeEfsVolumeConfigurationArgs(
+                file_system_id=self.file_system.id,
+                transit_encryption="ENABLED",
+                authorization_config=aws.ecs.TaskDefinitionVolumeEfsVolumeConfigurationAuthorizationConfigArgs(
+                    access_point_id=access_point.id, iam="ENABLED"
+                ),
+            ),
+        )
+
     def _access_point(self, folder: str) -> aws.efs.AccessPoint:
         name = f"{self._name}-{folder}"
         return aws.efs.AccessPoint(

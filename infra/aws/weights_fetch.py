@@ -154,19 +154,7 @@ class WeightsFetch(pulumi.ComponentResource):
             ),
             execution_role_arn=args.roles.engine_execution.arn,
             task_role_arn=args.roles.fetch_task.arn,
-            volumes=[
-                aws.ecs.TaskDefinitionVolumeArgs(
-                    name=volume,
-                    efs_volume_configuration=aws.ecs.TaskDefinitionVolumeEfsVolumeConfigurationArgs(
-                        file_system_id=args.weights.file_system.id,
-                        transit_encryption="ENABLED",
-                        authorization_config=aws.ecs.TaskDefinitionVolumeEfsVolumeConfigurationAuthorizationConfigArgs(
-                            access_point_id=point.id, iam="ENABLED"
-                        ),
-                    ),
-                )
-                for volume, point in points.items()
-            ],
+            volumes=[args.weights.volume(volume, point) for volume, point in points.items()],
             container_definitions=pulumi.Output.json_dumps([self._container()]),
             tags=self._tags(),
             opts=self._child,
