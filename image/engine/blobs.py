@@ -13,12 +13,12 @@ from types import TracebackType
 
 from image.engine.arguments import EngineError
 from image.engine.hub import Hub, HubFile, HubUnreachableError, Listing
+from image.engine.memory import GIB
 
 BLOCK = 1 << 20
 TRIES_WITHOUT_PROGRESS = 5
 LONGEST_PAUSE_SECONDS = 30.0
 TELL_EVERY_SECONDS = 10.0
-GIB = 1 << 30
 
 
 class Progress:

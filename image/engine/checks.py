@@ -10,9 +10,8 @@ from pathlib import Path
 
 from image.engine.arguments import EngineError, Launch
 from image.engine.gpus import Gpu, check_gpus, visible_gpus
-from image.engine.memory import available_gib
+from image.engine.memory import GIB, available_gib
 
-GIB = 1 << 30
 SHARED_MEMORY_GIB_PER_GPU = 1
 LEAST_FREE_GIB = 2
 # vLLM's own processes: an API server, an engine and a worker for each GPU, with torch in each.

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from image.engine.arguments import EngineError, settle
+from image.engine.memory import GIB
 from image.engine.prepare import fetch, say, warm_marker
 
 
@@ -18,7 +19,7 @@ def main() -> int:
     try:
         launch = settle(sys.argv[1:], os.environ)
         for weights in fetch(launch, None, say, ask=True):
-            size_gib = weights.size_bytes / (1 << 30)
+            size_gib = weights.size_bytes / GIB
             say(f"weights: {weights.repository.name} at {weights.commit[:12]}, {size_gib:.2f} GiB, whole")
     except EngineError as error:
         print(f"engine: error: {error}", file=sys.stderr)

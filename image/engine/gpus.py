@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from image.engine.arguments import EngineError
+from image.engine.memory import GIB
 
-GIB = 1 << 30
 # NVIDIA's least driver for each major version of CUDA, and the oldest architecture that CUDA 13 compiles for.
 LEAST_DRIVER = {11: 450, 12: 525, 13: 580}
 LEAST_COMPUTE_CAPABILITY = {11: 3.5, 12: 5.0, 13: 7.5}

@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from image.engine.memory import GIB
+
 POLL_SECONDS = 0.5
 TELL_EVERY_SECONDS = 15.0
-GIB = 1 << 30
 
 
 @contextlib.contextmanager

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from image.engine.memory import GIB
 from image.engine.weights import Weights
 
 # vLLM reads a checkpoint on a network file system ahead into memory only up to this share of it. Beyond, it reads page by
 # page, which takes many times as long; below, the copy would only be one more read and write.
 SHARE_OF_MEMORY = 0.9
 PARALLEL_COPIES = 16
-GIB = 1 << 30
 
 
 def stage(weights: Weights, disk: Path, memory_gib: float, tell: Callable[[str], None]) -> Path:

@@ -22,8 +22,8 @@ from image.engine.arguments import EngineError
 from image.engine.blobs import Progress, fetch_blob, is_right
 from image.engine.hub import Hub, HubUnreachableError, Listing
 from image.engine.locks import locked
+from image.engine.memory import GIB
 
-GIB = 1 << 30
 PARALLEL_FILES = 8
 SPARE_BYTES = GIB  # for compile caches and the hub's small files
 Tell = Callable[[str], None]
