@@ -4,6 +4,7 @@ import ast
 import os
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -158,3 +159,17 @@ def test_every_setting_named_in_the_readme_exists() -> None:
         r"vllm-endpoint:(\w+)|pulumi config set (?:--secret )?(\w+)", (ROOT / "README.md").read_text()
     ):
         assert (key[0] or key[1]) in config, key
+
+
+def test_every_folder_of_tests_is_run_by_a_target() -> None:
+    """``make test`` runs what pyproject.toml lists; the rest needs more than Python and has a target of its own."""
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]["testpaths"]
+    makefile = (ROOT / "Makefile").read_text()
+    for path in {
+        path
+        for test in tracked("tests/**/test_*.py")
+        for path in [test, *test.parents]
+        if path.parent == ROOT / "tests"
+    }:
+        name = f"tests/{path.name}"
+        assert name in listed or f"pytest {name}" in makefile, f"{name} is run by no target"
