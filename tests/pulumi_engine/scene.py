@@ -108,13 +108,12 @@ class Scene:
         }
         self._calls = 0
 
-    def run(self, *arguments: str, ok: bool | None = True, limit: float = LIMIT_SECONDS, **environment: str) -> Ran:
+    def run(self, *arguments: str, ok: bool | None = True, **environment: str) -> Ran:
         """Run ``pulumi ARGUMENTS`` to its end.
 
         Args:
             arguments: as on the command line.
             ok: whether it must succeed (True) or fail (False); None: either.
-            limit: seconds after which it is killed and the test fails.
             environment: variables for this call alone, such as ``STANDIN_FAIL``.
         """
         self._calls += 1
@@ -122,7 +121,7 @@ class Scene:
         logged = ("--event-log", str(events)) if arguments[0] in ("up", "preview", "destroy", "refresh") else ()
         process = self.start(*arguments, *logged, **environment)
         try:
-            output, _ = process.communicate(timeout=limit)
+            output, _ = process.communicate(timeout=LIMIT_SECONDS)
         except subprocess.TimeoutExpired:
             self.kill(process)
             raise
