@@ -2,7 +2,7 @@
 STACK ?= dev
 PYTHON ?= python3
 
-.PHONY: help local local-check test test-pulumi check mutants format plan up verify history destroy teardown
+.PHONY: help local local-check test test-pulumi test-clients check mutants format plan up verify history destroy teardown
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
 
@@ -36,6 +36,26 @@ test: .venv/ready  ## every offline test
 
 test-pulumi: .venv/ready  ## whole lives of a stack on Pulumi's own engine, where it is at hand
 	.venv/bin/python -m pytest tests/pulumi_engine -n 3 --dist worksteal
+
+# What the clients need is installed into .clients only. The JDK is the machine's, or Debian's, unpacked there.
+CLIENTS = tests/clients_matrix
+.clients/ready: requirements/clients-sdks.txt requirements/clients-frameworks.txt $(CLIENTS)/programs/package.json
+	@echo "installing clients into .clients: about two minutes, once"
+	@$(PYTHON) -m venv .clients/sdks
+	@.clients/sdks/bin/python -m pip install -q --disable-pip-version-check -r requirements/clients-sdks.txt
+	@$(PYTHON) -m venv .clients/frameworks
+	@.clients/frameworks/bin/python -m pip install -q --disable-pip-version-check -r requirements/clients-frameworks.txt
+	@cp $(CLIENTS)/programs/package.json .clients/
+	@PATH="$(CURDIR)/.clients/sdks/bin:$$PATH" npm install --silent --no-package-lock --no-audit --no-fund --prefix .clients
+	@command -v javac > /dev/null || (mkdir -p .clients/jdk && cd .clients/jdk && \
+		apt-get download -q openjdk-17-jdk-headless openjdk-17-jre-headless && \
+		for file in *.deb; do dpkg -x $$file . || exit 1; done)
+	@command -v curl > /dev/null && command -v chromium > /dev/null || \
+		 { echo "curl or chromium is missing; apt-get install curl chromium"; exit 1; }
+	@touch $@
+
+test-clients: .venv/ready .clients/ready  ## the SDKs people use, against the gateway; writes docs/clients.md (minutes)
+	.venv/bin/python -m pytest tests/clients_matrix
 
 check: .venv/ready .venv-policy/ready  ## format, lint, types, policy of the Dockerfiles
 	.venv/bin/ruff format --check .
