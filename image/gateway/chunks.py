@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from image.gateway.request_head import BadRequest
+from image.gateway.request_head import BadRequestError
 
 # Chunk extensions and trailers together: nobody sends them, and nothing here reads them.
 _MOST_OVERHEAD_BYTES = 16 << 10
@@ -29,7 +29,7 @@ class Chunks:
         self.complete = False
 
     def feed(self, data: bytes, body: bytearray) -> int:
-        """Append what is body to `body`; returns how many of the bytes belong to the message. Raises BadRequest."""
+        """Append what is body to `body`; returns how many of the bytes belong to the message. Raises BadRequestError."""
         kept = len(self._kept)
         if kept:
             data, self._kept = self._kept + data, b""
@@ -45,7 +45,7 @@ class Chunks:
                 if data[at : at + 2] != b"\r\n":
                     if data[at:] == b"\r":
                         return self._keep(data, at, kept)
-                    raise BadRequest("A chunk of the body is longer than its size.")
+                    raise BadRequestError("A chunk of the body is longer than its size.")
                 self._after_data = False
                 at += 2
                 continue
@@ -53,7 +53,7 @@ class Chunks:
             if line is None:
                 part_of = _PART_OF_TRAILER if self._in_trailers else _PART_OF_SIZE
                 if not part_of.fullmatch(data, at):
-                    raise BadRequest(f"The body's {'trailers are' if self._in_trailers else 'chunks are'} malformed.")
+                    raise BadRequestError(f"The body's {'trailers are' if self._in_trailers else 'chunks are'} malformed.")
                 return self._keep(data, at, kept)
             if self._in_trailers:
                 self.complete = line.end() - at == 2
@@ -77,4 +77,4 @@ class Chunks:
         self._overhead += size
         if self._overhead > _MOST_OVERHEAD_BYTES:
             message = f"The body's chunk extensions and trailers are over {_MOST_OVERHEAD_BYTES} bytes."
-            raise BadRequest(message, 431, "header_too_large")
+            raise BadRequestError(message, 431, "header_too_large")

@@ -22,7 +22,7 @@ from uvicorn.server import ServerState
 from image.gateway import errors
 from image.gateway.chunks import Chunks
 from image.gateway.exchange import Exchange, new_request_id
-from image.gateway.request_head import BadRequest, RequestHead
+from image.gateway.request_head import BadRequestError, RequestHead
 from image.gateway.settings import Network, Settings
 from image.gateway.writer import date_line
 
@@ -162,7 +162,7 @@ class EdgeProtocol(asyncio.Protocol):
                 self._begin()
             if self._in_body:
                 data = data[self._read_body(data) :]
-        except BadRequest as refusal:
+        except BadRequestError as refusal:
             self._refuse(refusal)
             return
         if not data:
@@ -219,7 +219,7 @@ class EdgeProtocol(asyncio.Protocol):
         self._server_state.tasks.add(task)
 
     def _read_body(self, data: bytes) -> int:
-        """Take what belongs to the body; returns how many bytes that was. Raises BadRequest."""
+        """Take what belongs to the body; returns how many bytes that was. Raises BadRequestError."""
         cycle = self._cycle
         assert cycle is not None
         if self._chunks is not None:
@@ -293,11 +293,11 @@ class EdgeProtocol(asyncio.Protocol):
         """Half a head, empty lines, or the rest of a body whose request has been answered."""
         self._head_timer = None
         if self._head.started:
-            self._refuse(BadRequest("The request's headers did not arrive in time.", 408, "header_timeout"))
+            self._refuse(BadRequestError("The request's headers did not arrive in time.", 408, "header_timeout"))
         else:
             self._close()
 
-    def _refuse(self, refusal: BadRequest) -> None:
+    def _refuse(self, refusal: BadRequestError) -> None:
         """Answer what is not HTTP, unless an answer is on its way; nothing is read any more."""
         if self._transport.is_closing():
             return

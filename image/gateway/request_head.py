@@ -23,7 +23,7 @@ _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::[0-
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 
 
-class BadRequest(Exception):
+class BadRequestError(Exception):
     """A request that cannot be served, nor anything behind it on its connection."""
 
     def __init__(self, message: str, status: int = 400, reason: str = "http") -> None:
@@ -56,7 +56,7 @@ class RequestHead:
         self.headers: list[tuple[bytes, bytes]] = []
 
     def feed(self, data: bytes) -> int:
-        """Read on; returns how many of the bytes belong to the head. Raises BadRequest."""
+        """Read on; returns how many of the bytes belong to the head. Raises BadRequestError."""
         skipped = 0
         if self._parser is None:
             skipped = len(data)
@@ -74,7 +74,7 @@ class RequestHead:
                 self._line += data
             self._parse(data)
             if self._parsed:
-                raise BadRequest("The request's headers do not end in an empty line.")
+                raise BadRequestError("The request's headers do not end in an empty line.")
             self._tail = joined[-3:]
             return skipped + len(data)
         end = at + len(_END) - len(self._tail)
@@ -86,7 +86,7 @@ class RequestHead:
             self._parse(data[end - 1 : end])
             self.complete = self._parsed
         if not self.complete:
-            raise BadRequest("The request's headers do not end in an empty line.")
+            raise BadRequestError("The request's headers do not end in an empty line.")
         self._parser = None
         self._understand(line)
         return skipped + end
@@ -94,7 +94,7 @@ class RequestHead:
     def _count(self, size: int) -> None:
         self.size += size
         if self.size > self._most_bytes:
-            raise BadRequest(f"The request's headers are over {self._most_bytes} bytes.", 431, "header_too_large")
+            raise BadRequestError(f"The request's headers are over {self._most_bytes} bytes.", 431, "header_too_large")
 
     def _parse(self, data: bytes) -> None:
         assert self._parser is not None
@@ -105,8 +105,8 @@ class RequestHead:
         except httptools.HttpParserError:
             if len(self.headers) > _MOST_HEADERS:
                 message = f"The request has over {_MOST_HEADERS} headers."
-                raise BadRequest(message, 431, "header_too_large") from None
-            raise BadRequest("The request is not valid HTTP/1.1.") from None
+                raise BadRequestError(message, 431, "header_too_large") from None
+            raise BadRequestError("The request is not valid HTTP/1.1.") from None
 
     @property
     def started(self) -> bool:
@@ -134,7 +134,7 @@ class RequestHead:
     def _understand(self, line: bytes) -> None:
         parts = line.split(b" ")
         if len(parts) != 3 or parts[2] not in _VERSIONS:
-            raise BadRequest("The request line is not METHOD TARGET HTTP/1.1.")
+            raise BadRequestError("The request line is not METHOD TARGET HTTP/1.1.")
         self.method = parts[0].decode("ascii")
         self.version = _VERSIONS[parts[2]]
         self._read_target(parts[1])
@@ -146,45 +146,47 @@ class RequestHead:
             if name == b"host":
                 hosts += 1
                 if not _HOST.fullmatch(value):
-                    raise BadRequest("The Host header is not a host name or address with an optional port.")
+                    raise BadRequestError("The Host header is not a host name or address with an optional port.")
             elif name == b"content-length":
                 lengths += 1
                 if not _LENGTH.fullmatch(value):
-                    raise BadRequest("The Content-Length is not a whole number.")
+                    raise BadRequestError("The Content-Length is not a whole number.")
                 self.length = int(value)
             elif name == b"content-type":
                 types += 1
             elif name == b"transfer-encoding":
                 codings += 1
                 if value.lower() != b"chunked":
-                    raise BadRequest("The only Transfer-Encoding supported is chunked.")
+                    raise BadRequestError("The only Transfer-Encoding supported is chunked.")
                 self.chunked = True
             elif name == b"expect":
                 self.expects_continue = value.lower() == b"100-continue" and self.version == "1.1"
             elif b"close" in [token.strip().lower() for token in value.split(b",")]:  # Connection
                 self.keep_alive = False
         if hosts != 1 and (hosts or self.version == "1.1"):
-            raise BadRequest("The request must have one Host header." if hosts else "The request has no Host header.")
+            raise BadRequestError("The request must have one Host header." if hosts else "The request has no Host header.")
         if lengths + codings > 1:
-            raise BadRequest("The request must have one Content-Length or one Transfer-Encoding header.")
+            raise BadRequestError("The request must have one Content-Length or one Transfer-Encoding header.")
         if codings and self.version == "1.0":
-            raise BadRequest("HTTP/1.0 has no Transfer-Encoding; send a Content-Length.")
+            raise BadRequestError("HTTP/1.0 has no Transfer-Encoding; send a Content-Length.")
         if types > 1:
-            raise BadRequest("The request must have one Content-Type header.")
+            raise BadRequestError("The request must have one Content-Type header.")
 
     def _read_target(self, target: bytes) -> None:
         if not _TARGET.fullmatch(target):
-            raise BadRequest("The request target is not a valid path.")
+            raise BadRequestError("The request target is not a valid path.")
+        if self.method == "CONNECT":
+            raise BadRequestError("Tunnels are not supported.")
         if target[:1] == b"/":
             raw_path, _, self.query = target.partition(b"?")
-        elif (absolute := _ABSOLUTE.fullmatch(target)) is not None and self.method != "CONNECT":
+        elif (absolute := _ABSOLUTE.fullmatch(target)) is not None:
             if not _HOST.fullmatch(absolute[1]):
-                raise BadRequest("The request target is not a valid URL.")
+                raise BadRequestError("The request target is not a valid URL.")
             raw_path, self.query = absolute[2] or b"/", (absolute[3] or b"?")[1:]
         elif target == b"*" and self.method == "OPTIONS":
             raw_path, self.query = target, b""
         else:
-            raise BadRequest("The request target is not a path.")
+            raise BadRequestError("The request target is not a path.")
         self.raw_path = raw_path
         self.path = raw_path.decode("ascii")
         if "%" in self.path:
