@@ -53,7 +53,9 @@ class Chunks:
             if line is None:
                 part_of = _PART_OF_TRAILER if self._in_trailers else _PART_OF_SIZE
                 if not part_of.fullmatch(data, at):
-                    raise BadRequestError(f"The body's {'trailers are' if self._in_trailers else 'chunks are'} malformed.")
+                    raise BadRequestError(
+                        f"The body's {'trailers are' if self._in_trailers else 'chunks are'} malformed."
+                    )
                 return self._keep(data, at, kept)
             if self._in_trailers:
                 self.complete = line.end() - at == 2

@@ -164,7 +164,9 @@ class RequestHead:
             elif b"close" in [token.strip().lower() for token in value.split(b",")]:  # Connection
                 self.keep_alive = False
         if hosts != 1 and (hosts or self.version == "1.1"):
-            raise BadRequestError("The request must have one Host header." if hosts else "The request has no Host header.")
+            raise BadRequestError(
+                "The request must have one Host header." if hosts else "The request has no Host header."
+            )
         if lengths + codings > 1:
             raise BadRequestError("The request must have one Content-Length or one Transfer-Encoding header.")
         if codings and self.version == "1.0":
