@@ -119,6 +119,8 @@ class App:
 
     async def _route(self, exchange: Exchange) -> None:
         path = exchange.path
+        if path.endswith("/") and len(path) > 1:  # some clients join a base URL and a path with one too many
+            path = exchange.path = path[:-1]
         route = UPSTREAM.get(path)
         if route is not None:
             exchange.label = path
@@ -146,8 +148,6 @@ class App:
         self._authenticate(exchange)
         if self.refusing:
             raise self._draining_error()
-        if exchange.headers.get(b"content-encoding", b"identity").lower() != b"identity":
-            raise errors.bad_body("A compressed body is not read.", status=415, reason="content_encoding")
         self._limiter.enter(exchange.key)
         try:
             await self._forward_counted(exchange, route)

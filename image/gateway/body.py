@@ -1,11 +1,13 @@
 """A request's body: received within its limits, and read as far as the gateway needs to know it.
 
-The bytes go to the engine as they came; nothing here changes them.
+The bytes go to the engine as they came; nothing here changes them, but for gzip, which is inflated.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
+import zlib
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
@@ -13,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from image.gateway import errors, media
+from image.gateway import errors, media, not_json
 from image.gateway.admission import Admission
 from image.gateway.exchange import Exchange
 from image.gateway.routes import BodyKind, Route
@@ -34,8 +36,9 @@ class BodyFacts:
 
 
 async def receive(exchange: Exchange, settings: Settings, admission: Admission) -> bytes:
-    """The whole body; raises the 413 or 429. The 408 is the exchange's deadline."""
+    """The whole body, inflated; raises the 413, 415 or 429. The 408 is the exchange's deadline."""
     limit = settings.max_body_bytes
+    compressed = _is_compressed(exchange)
     announced = exchange.headers.get(b"content-length")
     if announced is not None and int(announced) > limit:
         raise errors.body_too_large(limit)
@@ -47,29 +50,90 @@ async def receive(exchange: Exchange, settings: Settings, admission: Admission) 
         body = await _receive_rest(exchange, body, limit, admission)
     if len(body) > limit:
         raise errors.body_too_large(limit)
+    if compressed:
+        body = await _inflate(body, limit, admission)
     exchange.bytes_in = len(body)
     exchange.receiving_seconds = monotonic() - exchange.started
     return body
 
 
 async def _receive_rest(exchange: Exchange, first: bytes, limit: int, admission: Admission) -> bytes:
-    parts = [first]
-    received = 0
+    body = bytearray()  # a list of parts would cost 40 bytes for each, and a part may be one byte
     part = first
     try:
         while True:
             admission.reserve(len(part))
-            received += len(part)
-            if received > limit:
+            body += part
+            if len(body) > limit:
                 raise errors.body_too_large(limit)
             message = await exchange.receive()
             part = message.get("body", b"")
-            parts.append(part)
             if not message.get("more_body"):
                 break
     finally:
-        admission.unreserve(received)
-    return b"".join(parts)
+        admission.unreserve(len(body))
+    body += part
+    return bytes(body)
+
+
+_GZIP = (b"gzip", b"x-gzip")  # RFC 9110, 8.4.1.3: the same
+
+
+def _is_compressed(exchange: Exchange) -> bool:
+    """Whether the body is gzip; raises the 415 when it is coded otherwise."""
+    if b"content-encoding" not in exchange.headers:
+        return False
+    values = (value for name, value in exchange.scope["headers"] if name == b"content-encoding")
+    codings = [coding.strip().lower() for value in values for coding in value.split(b",")]
+    codings = [coding for coding in codings if coding not in (b"", b"identity")]
+    if len(codings) > 1 or any(coding not in _GZIP for coding in codings):
+        raise errors.unknown_coding()
+    return bool(codings)
+
+
+_INFLATED_FROM_BYTES = 64 << 10
+_INFLATED_TO_BYTES = 1 << 20
+# A gzip file may be several in a row; an empty one of 20 bytes costs as much as a small body.
+_MOST_MEMBERS = 64
+
+
+async def _inflate(body: bytes, limit: int, admission: Admission) -> bytes:
+    """What a gzip body holds; raises the 400, 413 or 429. Memory and time are counted as it grows, not afterwards."""
+    inflated = bytearray()
+    reserved = 0
+    stream = zlib.decompressobj(wbits=31)
+    members = 1
+    try:
+        admission.reserve(len(body))
+        reserved = len(body)
+        for start in range(0, len(body), _INFLATED_FROM_BYTES):
+            data = body[start : start + _INFLATED_FROM_BYTES]
+            while True:
+                if stream.eof:
+                    if not data:
+                        break
+                    members += 1
+                    if members > _MOST_MEMBERS:
+                        raise errors.bad_body(f"The gzip body has over {_MOST_MEMBERS} members.")
+                    stream = zlib.decompressobj(wbits=31)
+                part = stream.decompress(data, _INFLATED_TO_BYTES)
+                data = stream.unused_data if stream.eof else stream.unconsumed_tail
+                inflated += part
+                if len(inflated) > limit:
+                    raise errors.body_too_large(limit)
+                admission.reserve(len(part))
+                reserved += len(part)
+                if len(part) == _INFLATED_TO_BYTES:
+                    await asyncio.sleep(0)  # for the others
+                elif not data:
+                    break
+    except zlib.error as error:
+        raise errors.bad_body(f"The body is not valid gzip: {error}.") from None
+    finally:
+        admission.unreserve(reserved)
+    if not stream.eof:
+        raise errors.bad_body("The gzip body is cut off.")
+    return bytes(inflated)
 
 
 def read(body: bytes, route: Route, content_type: bytes, settings: Settings) -> BodyFacts:
@@ -94,7 +158,7 @@ def _read_json(body: bytes, route: Route, settings: Settings) -> BodyFacts:
     except orjson.JSONDecodeError as error:
         if error.msg.startswith("depth limit"):  # its own, above any that can be set
             raise _too_deep(settings) from None
-        raise errors.bad_body(f"The body is not JSON: {error}.") from None
+        raise not_json.explained(body, error) from None
     if not isinstance(document, dict):
         raise errors.bad_body("The body is not a JSON object.")
     if body.count(b"[") + body.count(b"{") > settings.max_json_depth:

@@ -1,4 +1,7 @@
-"""The client's end of a connection: uvicorn's HTTP protocol, with the deadlines and caps that it leaves to others."""
+"""The client's end of a connection: one request at a time, with a bound in bytes and seconds on everything that is read.
+
+Where a message ends is decided here, by its Content-Length or its chunks, and by nothing that is left of the message before.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,31 @@ import asyncio
 import functools
 import http
 import ipaddress
+import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr
+from uvicorn.server import ServerState
 
 from image.gateway import errors
-from image.gateway.exchange import Exchange
+from image.gateway.chunks import Chunks
+from image.gateway.exchange import Exchange, new_request_id
+from image.gateway.request_head import BadRequestError, RequestHead
 from image.gateway.settings import Network, Settings
+from image.gateway.writer import date_line
 
-# Requests sent before the answers to those before them; each costs some kilobytes.
-_MOST_PIPELINED = 16
+# Of requests sent before the answers to those before them; then no more is read.
+_MOST_PIPELINED_BYTES = 64 << 10
+# The rest of a body that was answered before it was read: up to this size it is read and dropped, and the connection kept.
+_MOST_DROPPED_BYTES = 256 << 10
+# Read and dropped before a connection is closed, so that a client that still sends can read its answer.
+_MOST_LINGERING_BYTES = 64 << 20
+
+_LOGGER = logging.getLogger("uvicorn.error")
 
 
 @functools.cache
@@ -30,25 +47,43 @@ def _trusted_by(networks: tuple[Network, ...]) -> Callable[[str], bool]:
     return trusted
 
 
-class EdgeProtocol(HttpToolsProtocol):
+class EdgeProtocol(asyncio.Protocol):
     """One client's connection. Closes what drips, floods or stalls, and ends the exchange of a client that leaves."""
 
-    def __init__(self, settings: Settings, refused: Callable[[str], None], **uvicorn_arguments: Any) -> None:
-        """`refused` is told the reason of each refusal made here, below HTTP."""
-        super().__init__(**uvicorn_arguments)
+    def __init__(
+        self,
+        settings: Settings,
+        refused: Callable[[str], None],
+        *,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        """`refused` is called with the reason of each refusal made here, below HTTP. The rest comes from uvicorn."""
         self._settings = settings
         self._refused = refused
-        self._in_head = False
-        self._head_bytes = self._read_bytes = 0
+        self._app = config.loaded_app
+        self._keep_alive_seconds = config.timeout_keep_alive
+        self._server_state = server_state
+        self.loop = _loop or asyncio.get_event_loop()
+        self._trusted = _trusted_by(settings.trusted_proxies)
+        self._head = RequestHead(settings.max_header_bytes)
+        self._chunks: Chunks | None = None
+        self._left = 0  # of a body with a length
+        self._waiting = bytearray()  # pipelined
+        self._lingering: int | None = None  # bytes that are still dropped
         self._head_timer: asyncio.TimerHandle | None = None
+        self._idle_timer: asyncio.TimerHandle | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
+        self._cycle: Cycle | None = None
         self.exchange: Exchange | None = None
         self.gone = False
-        self._trusted = _trusted_by(settings.trusted_proxies)
+        """No answer can be sent any more."""
 
     def client_of(self, headers: dict[bytes, bytes]) -> str:
         """The client's address: the peer's, or what proxies that are trusted say of theirs."""
-        address = self.client[0] if self.client else ""
+        address = self._client[0] if self._client else ""
         forwarded = headers.get(b"x-forwarded-for")
         if forwarded is not None:
             for part in reversed(forwarded.decode("latin-1").split(",")):
@@ -60,60 +95,191 @@ class EdgeProtocol(HttpToolsProtocol):
                     break
         return address
 
-    # A request's head
+    # asyncio.Protocol
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client connected: its first request's head is due."""
-        super().connection_made(transport)
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
+        self._flow = FlowControl(self._transport)
+        self._server, self._client = get_local_addr(self._transport), get_remote_addr(self._transport)
+        self._server_state.connections.add(self)  # type: ignore[arg-type]
         self._start_head_timer()
-
-    def on_message_begin(self) -> None:
-        """A head begins."""
-        super().on_message_begin()
-        self.scope["gateway.connection"] = self  # type: ignore[typeddict-unknown-key]
-        self._in_head = True
-        self._head_bytes = 0
-
-    def on_headers_complete(self) -> None:
-        """A head is whole."""
-        self._in_head = False
-        self._stop_head_timer()
-        # What is raised here, uvicorn answers as all that is not HTTP, unless it has been refused before.
-        if self._head_bytes + self._read_bytes > self._settings.max_header_bytes:
-            size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-            if size > self._settings.max_header_bytes:
-                self._refuse_head()
-                raise ValueError("headers too large")
-        if len(self.pipeline) >= _MOST_PIPELINED:
-            raise ValueError("too many requests at once")
-        if self.parser.get_http_version() not in ("1.1", "1.0"):
-            raise ValueError("no version, or one that is not spoken")
-        super().on_headers_complete()
-        self.scope["gateway.cycle"] = self.cycle  # type: ignore[typeddict-unknown-key]
-
-    def on_message_complete(self) -> None:
-        """A request is whole."""
-        self._stop_head_timer()
-        super().on_message_complete()
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""
-        self._read_bytes = len(data)
-        super().data_received(data)
-        if self._in_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > self._settings.max_header_bytes:
-                self._refuse_head()
-                return
-        elif self.cycle is not None and not self.cycle.response_complete:
-            return
-        # Bytes, and no request to show for them: half a head, empty lines, or the rest of a body that was refused.
-        if self._head_timer is None and not self.transport.is_closing():
-            self._start_head_timer()
+        self._stop_idle_timer()
+        if self._lingering is not None:
+            self._lingering -= len(data)
+            if self._lingering < 0:
+                self._transport.abort()
+        elif self._between_messages or self._in_body:
+            self._read(data)
+        else:
+            self._wait(data)
 
-    def send_400_response(self, msg: str) -> None:
-        """Called by uvicorn for what is not HTTP."""
-        self._refuse(400, "The request is not valid HTTP/1.1.", "http")
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone."""
+        self.gone = True
+        self._server_state.connections.discard(self)  # type: ignore[arg-type]
+        if self._cycle is not None:
+            self._cycle.disconnected = self._cycle.disconnected or not self._cycle.response_complete
+            self._cycle.message_event.set()
+        self._flow.resume_writing()
+        for timer in (self._head_timer, self._idle_timer, self._stall_timer):
+            if timer is not None:
+                timer.cancel()
+        self._waiting.clear()
+        self._head.reset()
+        if self.exchange is not None:
+            self.exchange.leave("client_left")
+
+    def shutdown(self) -> None:
+        """Called by uvicorn: close, after the answer that is being sent."""
+        if self._cycle is None or self._cycle.response_complete or self._lingering is not None:
+            self._transport.close()
+        else:
+            self._cycle.keep_alive = False
+
+    # Messages
+
+    @property
+    def _between_messages(self) -> bool:
+        return self._cycle is None or (self._cycle.response_complete and not self._cycle.more_body)
+
+    @property
+    def _in_body(self) -> bool:
+        return self._cycle is not None and self._cycle.more_body
+
+    def _read(self, data: bytes) -> None:
+        """Read a head, or the body of the request whose head has been read, or both."""
+        try:
+            if self._between_messages:
+                data = data[self._head.feed(data) :]
+                if not self._head.complete:
+                    if self._head_timer is None:
+                        self._start_head_timer()
+                    return
+                self._begin()
+            if self._in_body:
+                data = data[self._read_body(data) :]
+        except BadRequestError as refusal:
+            self._refuse(refusal)
+            return
+        if not data:
+            return
+        if self._between_messages:  # the body of a request that had been answered before
+            self._read(data)
+        else:
+            self._wait(data)
+
+    def _begin(self) -> None:
+        """A head is complete: its request is answered from now on."""
+        self._stop_head_timer()
+        self._stop_idle_timer()
+        head = self._head
+        self._left = head.length
+        self._chunks = Chunks() if head.chunked else None
+        more_body = head.chunked or head.length > 0
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": head.version,
+            "server": self._server,
+            "client": self._client,
+            "scheme": "http",
+            "method": head.method,
+            "root_path": "",
+            "path": head.path,
+            "raw_path": head.raw_path,
+            "query_string": head.query,
+            "headers": head.headers,
+            "gateway.connection": self,
+        }
+        cycle = self._cycle = Cycle(
+            scope=scope,  # type: ignore[arg-type]
+            transport=self._transport,
+            flow=self._flow,
+            logger=_LOGGER,
+            access_logger=_LOGGER,
+            access_log=False,
+            default_headers=self._server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=head.expects_continue and more_body,
+            keep_alive=head.keep_alive,
+            on_response=self._answered,
+        )
+        cycle.more_body = more_body
+        cycle.rest_can_be_dropped = not head.chunked and head.length <= _MOST_DROPPED_BYTES
+        if not more_body:
+            cycle.message_event.set()
+        scope["gateway.cycle"] = cycle
+        head.reset()
+        task = self.loop.create_task(cycle.run_asgi(self._app))
+        task.add_done_callback(self._server_state.tasks.discard)
+        self._server_state.tasks.add(task)
+
+    def _read_body(self, data: bytes) -> int:
+        """Take what belongs to the body; returns how many bytes that was. Raises BadRequestError."""
+        cycle = self._cycle
+        assert cycle is not None
+        if self._chunks is not None:
+            size = self._chunks.feed(data, cycle.body)
+            cycle.more_body = not self._chunks.complete
+        else:
+            size = min(len(data), self._left)
+            self._left -= size
+            cycle.more_body = self._left > 0
+            if not cycle.response_complete:
+                cycle.body += data if size == len(data) else data[:size]
+        if cycle.response_complete:
+            if not cycle.more_body:
+                self._idle()
+        else:
+            if len(cycle.body) > HIGH_WATER_LIMIT:
+                self._flow.pause_reading()
+            cycle.message_event.set()
+        return size
+
+    def _wait(self, data: bytes) -> None:
+        """Keep what comes behind a request until that is answered."""
+        self._waiting += data
+        if len(self._waiting) > _MOST_PIPELINED_BYTES:
+            self._flow.pause_reading()
+
+    def _answered(self) -> None:
+        """An answer is over: close, or go on with the next request."""
+        self._server_state.total_requests += 1
+        cycle = self._cycle
+        assert cycle is not None
+        if self._transport.is_closing() or self._lingering is not None:
+            return
+        if not cycle.keep_alive:
+            if cycle.more_body or self._waiting:
+                self._linger()
+            else:
+                self._close()
+            return
+        self._flow.resume_reading()
+        if cycle.more_body:  # no more than _MOST_DROPPED_BYTES of it, see Cycle.answer_begins
+            cycle.body.clear()
+            self._start_head_timer()
+        elif self._waiting:
+            data, self._waiting = bytes(self._waiting), bytearray()
+            self._read(data)
+        else:
+            self._idle()
+
+    def _idle(self) -> None:
+        """A message and its answer are over, and no other has come."""
+        self._stop_head_timer()
+        self._idle_timer = self.loop.call_later(self._keep_alive_seconds, self._close)
+
+    # Ends
+
+    def _stop_idle_timer(self) -> None:
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None
 
     def _start_head_timer(self) -> None:
         self._head_timer = self.loop.call_later(self._settings.header_timeout_seconds, self._head_too_slow)
@@ -124,41 +290,61 @@ class EdgeProtocol(HttpToolsProtocol):
             self._head_timer = None
 
     def _head_too_slow(self) -> None:
+        """Half a head, empty lines, or the rest of a body whose request has been answered."""
         self._head_timer = None
-        if self._in_head:
-            self._refuse(408, "The request's headers did not arrive in time.", "header_timeout")
+        if self._head.started:
+            self._refuse(BadRequestError("The request's headers did not arrive in time.", 408, "header_timeout"))
         else:
-            self.transport.close()
+            self._close()
 
-    def _refuse_head(self) -> None:
-        self._refuse(431, "The request's headers are too large.", "header_too_large")
-
-    def _refuse(self, status: int, message: str, reason: str) -> None:
-        if self.transport.is_closing():
+    def _refuse(self, refusal: BadRequestError) -> None:
+        """Answer what is not HTTP, unless an answer is on its way; nothing is read any more."""
+        if self._transport.is_closing():
             return
-        self._refused(reason)
-        answering = self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete
-        if not answering:  # else it would go out in the middle of an answer
-            if self.cycle is not None:
-                self.cycle.disconnected = True  # no other answer may follow
-            body = errors.bad_body(message, status=status).body()
+        self._refused(refusal.reason)
+        cycle = self._cycle
+        if self._between_messages or (cycle is not None and not cycle.response_started):
+            body = errors.bad_body(refusal.message, status=refusal.status).body()
             head = (
-                f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\n"
-                f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+                f"HTTP/1.1 {refusal.status} {http.HTTPStatus(refusal.status).phrase}\r\ncontent-type: application/json\r\n"
+                f"content-length: {len(body)}\r\nx-request-id: {new_request_id()}\r\nconnection: close\r\n"
             )
-            self.transport.write(head.encode() + body)
-        self.transport.close()
+            self._transport.write(head.encode() + date_line() + b"\r\n\r\n" + body)
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self.gone = True
+        if self.exchange is not None:
+            self.exchange.leave(refusal.reason)
+        self._linger()
 
-    # A client that takes nothing, or is gone
+    def _linger(self) -> None:
+        """Close when the client has: a connection closed with bytes unread is reset, and its last answer lost."""
+        self._lingering = _MOST_LINGERING_BYTES
+        self._waiting.clear()
+        self._stop_head_timer()
+        self._head_timer = self.loop.call_later(self._settings.header_timeout_seconds, self._close)
+        self._flow.resume_reading()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+
+    def _close(self) -> None:
+        if self._transport.is_closing():
+            return
+        self._transport.close()
+        if self._transport.get_write_buffer_size() and self._stall_timer is None:
+            self._stall_timer = self.loop.call_later(self._settings.stalled_reader_seconds, self._transport.abort)
+
+    # A client that takes nothing
 
     def pause_writing(self) -> None:
         """The client reads more slowly than the engine writes."""
-        super().pause_writing()
+        self._flow.pause_writing()
         self._stall_timer = self.loop.call_later(self._settings.stalled_reader_seconds, self._stalled)
 
     def resume_writing(self) -> None:
         """The client has caught up."""
-        super().resume_writing()
+        self._flow.resume_writing()
         if self._stall_timer is not None:
             self._stall_timer.cancel()
             self._stall_timer = None
@@ -166,15 +352,23 @@ class EdgeProtocol(HttpToolsProtocol):
     def _stalled(self) -> None:
         if self.exchange is not None:
             self.exchange.leave("client_stalled")
-        self.transport.abort()
+        self._transport.abort()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The client is gone."""
-        self.gone = True
-        super().connection_lost(exc)
-        self._unset_keepalive_if_required()
-        self._stop_head_timer()
-        if self._stall_timer is not None:
-            self._stall_timer.cancel()
-        if self.exchange is not None:
-            self.exchange.leave("client_left")
+
+class Cycle(RequestResponseCycle):
+    """uvicorn's state of one request and its answer, and what becomes of a body that nobody has read."""
+
+    rest_can_be_dropped = False
+
+    def answer_begins(self) -> None:
+        """Decide whether the connection survives an answer that is given before the body is here: not where the client may
+        leave the body out (it was not told to continue), and not where the rest may be long.
+        """
+        if self.more_body and (self.waiting_for_100_continue or not self.rest_can_be_dropped):
+            self.keep_alive = False
+
+    async def send(self, message: Any) -> None:
+        """ASGI's `send`, for the metrics; what clients are answered goes through `writer`."""
+        if not self.response_started:
+            self.answer_begins()
+        await super().send(message)

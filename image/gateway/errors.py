@@ -77,6 +77,16 @@ def body_too_large(limit_bytes: int) -> ApiError:
     return bad_body(f"The body is over {limit_bytes} bytes.", status=413, reason="body_too_large")
 
 
+def unknown_coding() -> ApiError:
+    """The body's Content-Encoding is one that is not read."""
+    return ApiError(
+        415,
+        "Content-Encoding must be gzip or absent.",
+        reason="content_encoding",
+        headers=((b"accept-encoding", b"gzip"),),
+    )
+
+
 def body_timeout(seconds: float) -> ApiError:
     """The body did not arrive within GATEWAY_BODY_TIMEOUT_SECONDS."""
     return bad_body(f"The body did not arrive within {seconds:g} s.", status=408, reason="body_timeout")

@@ -30,6 +30,12 @@ _NOBODY = Key("")
 _PROCESS_ID = os.urandom(8).hex()
 _NUMBERS = itertools.count()
 
+
+def new_request_id() -> str:
+    """An id for a request whose client sent none."""
+    return _PROCESS_ID + f"{next(_NUMBERS):016x}"
+
+
 # nginx's number for a client that left; no answer of it ever goes out.
 CLIENT_LEFT_STATUS = 499
 
@@ -98,7 +104,7 @@ class Exchange:
         self._task = asyncio.current_task(self.loop)
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         given = self.headers.get(b"x-request-id", b"")
-        self.request_id = given.decode() if _REQUEST_ID.fullmatch(given) else _PROCESS_ID + f"{next(_NUMBERS):016x}"
+        self.request_id = given.decode() if _REQUEST_ID.fullmatch(given) else new_request_id()
 
         self.method: str = scope["method"]
         self.path: str = scope["path"]

@@ -8,6 +8,7 @@ from image.gateway.exchange import Exchange
 _HOP_BY_HOP = frozenset(
     (
         b"connection",
+        b"http2-settings",
         b"keep-alive",
         b"proxy-authenticate",
         b"proxy-authorization",
@@ -18,10 +19,12 @@ _HOP_BY_HOP = frozenset(
         b"upgrade",
     )
 )
-# The client's key is the gateway's business; what is compressed could not be counted; the rest is set below.
+# The client's key is the gateway's business; a compressed answer could not be counted, a compressed body has been inflated; the
+# rest is set below.
 _NOT_UPSTREAM = _HOP_BY_HOP | {
     b"accept-encoding",
     b"authorization",
+    b"content-encoding",
     b"content-length",
     b"cookie",
     b"expect",

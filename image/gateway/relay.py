@@ -31,7 +31,7 @@ async def relay(exchange: Exchange, connection: Connection) -> None:
             content_type = header[1]
         if name not in NOT_DOWNSTREAM:
             headers.append(header)
-    if content_type.startswith(b"text/event-stream"):
+    if content_type.partition(b";")[0].strip().lower() == b"text/event-stream":
         await _relay_events(exchange, connection, headers)
     else:
         await _relay_whole(exchange, connection, headers)

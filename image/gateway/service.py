@@ -90,7 +90,7 @@ class Service:
         refused = self.telling.metrics.refusals
         edge = partial(EdgeProtocol, settings, lambda reason: refused.labels(reason).inc())
         server = _Server(_config(self.app, edge, settings.keep_alive_seconds))
-        metrics = _Server(_config(self._metrics_app, "httptools", 75))
+        metrics = _Server(_config(self._metrics_app, edge, 75))
         self.telling.event("listening", port=settings.port, metrics_port=settings.metrics_port, version=__version__)
         async with asyncio.TaskGroup() as group:
             background = [group.create_task(self.fleet.run()), group.create_task(self._demand.run())]

@@ -20,7 +20,9 @@ from image.gateway.settings import Address
 _IDLE_SECONDS = 3.0
 # Above this much unread, the replica is made to wait.
 _HIGH_WATER_BYTES = 64 << 10
-_LONGEST_HEAD_BYTES = 256 << 10
+# A head, the framing of chunks, trailers: what may come in a row without a byte of the body.
+_MOST_OVERHEAD_BYTES = 256 << 10
+_LAST_CHUNK = b"0\r\n\r\n"
 # Small bodies ride in the packet of their head.
 _JOIN_BYTES = 64 << 10
 
@@ -42,7 +44,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._loop = asyncio.get_running_loop()
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: httptools.HttpResponseParser | None = None
         self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._sink: Callable[[bytes], bool] | None = None
@@ -53,7 +55,9 @@ class Connection(asyncio.Protocol):
         self._in_exchange = False
         self._framed = False
         self._heard = False
-        self._head_bytes = 0
+        self._chunked = False
+        self._last_of_body = b""
+        self._overhead_bytes = 0
         self._head_complete = False
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
@@ -65,9 +69,11 @@ class Connection(asyncio.Protocol):
         """Begin an exchange: write a request."""
         assert self._transport is not None
         self._in_exchange = True
-        self._framed = self._head_complete = self.complete = self.reusable = self._heard = False
-        self._head_bytes = 0
+        self._framed = self._head_complete = self.complete = self.reusable = self._heard = self._chunked = False
+        self._last_of_body = b""
+        self._overhead_bytes = 0
         self.headers = []
+        self._parser = httptools.HttpResponseParser(self)  # what one answer leaves behind is not taken for the next
         if len(body) < _JOIN_BYTES:
             self._transport.write(head + body)
         else:
@@ -163,24 +169,33 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of an answer."""
-        if not self._in_exchange:  # an answer nobody asked for
+        if not self._in_exchange or self.complete:  # nobody asked for it
             self.close()
             return
+        assert self._parser is not None
+        self._heard = True
+        self._overhead_bytes += len(data)
         try:
-            if not self._head_complete:
-                self._heard = True
-                self._head_bytes += len(data)
-                if self._head_bytes > _LONGEST_HEAD_BYTES:
-                    raise httptools.HttpParserError("a head without an end")
             self._parser.feed_data(data)
+            if self._overhead_bytes > _MOST_OVERHEAD_BYTES:
+                raise httptools.HttpParserError("a head or trailers without an end")
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._failure = UpstreamError("protocol", f"not HTTP: {error}")
             self.close()
+        if self.complete:
+            self.reusable = self.reusable and self._ends_with_answer(data)
+            self._last_of_body = b""
         if self._sink is None or self.complete or self._failure is not None:
             self._wake()
         elif self._parts and not self._sink(self._take()):
             self._sink = None
             self._wake()
+
+    def _ends_with_answer(self, data: bytes) -> bool:
+        """Whether the read in which an answer ended holds nothing behind it: what that would be nobody knows."""
+        if self._chunked:
+            return data.endswith(_LAST_CHUNK) or len(data) < len(_LAST_CHUNK)
+        return data.endswith(self._last_of_body or b"\r\n\r\n")
 
     def connection_lost(self, exc: Exception | None) -> None:
         """No more bytes: what is not complete now never will be."""
@@ -195,19 +210,26 @@ class Connection(asyncio.Protocol):
 
     # httptools
 
+    def on_message_begin(self) -> None:
+        """The beginning of an answer, or of what comes behind one."""
+        if self.complete:
+            self.reusable = False
+
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header of the answer."""
-        if self._head_complete:  # a trailer, or bytes after the answer: read on only to notice, see on_message_complete
+        if self._head_complete:  # a trailer, or bytes behind the answer
             return
         name = name.lower()
         if name in (b"content-length", b"transfer-encoding"):
             self._framed = True
+            self._chunked = name == b"transfer-encoding"
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """The answer's head is there, unless it is an interim one."""
         if self._head_complete:
             return
+        assert self._parser is not None
         status = self._parser.get_status_code()
         if status < 200:  # 100 Continue and the like: the answer proper follows
             self.headers = []
@@ -220,6 +242,8 @@ class Connection(asyncio.Protocol):
         """Bytes of the answer's body, free of any chunking."""
         if self.complete:
             return
+        self._overhead_bytes = 0
+        self._last_of_body = body
         self._parts.append(body)
         self._buffered += len(body)
         if self._buffered > _HIGH_WATER_BYTES and not self._paused and self._transport is not None:
@@ -228,9 +252,9 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """The answer is whole."""
-        if self._head_complete:
-            # A second time within one exchange: whose answer the next bytes are nobody knows.
-            self.reusable = self._parser.should_keep_alive() and not self.complete
+        if self._head_complete and not self.complete:
+            assert self._parser is not None
+            self.reusable = self._parser.should_keep_alive()
             self.complete = True
 
 

@@ -6,9 +6,26 @@ coroutine and a message. What uvicorn keeps of an answer is kept here too, for t
 
 from __future__ import annotations
 
+from email.utils import formatdate
 from http import HTTPStatus
+from time import time
+from typing import TYPE_CHECKING
 
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+if TYPE_CHECKING:
+    from image.gateway.edge import Cycle
+
+_date_of = 0
+_date_line = b""
+
+
+def date_line() -> bytes:
+    """The Date header of now, without its line break (RFC 9110, 6.6.1)."""
+    global _date_of, _date_line
+    now = int(time())
+    if now != _date_of:
+        _date_line = b"date: " + formatdate(now, usegmt=True).encode()
+        _date_of = now
+    return _date_line
 
 
 class Writer:
@@ -19,7 +36,7 @@ class Writer:
 
     __slots__ = ("_bodiless", "_chunked", "_cycle", "_flow", "_head", "body_bytes")
 
-    def __init__(self, cycle: RequestResponseCycle) -> None:
+    def __init__(self, cycle: Cycle) -> None:
         self._cycle = cycle
         self._flow = cycle.flow
         self.body_bytes = 0
@@ -39,10 +56,11 @@ class Writer:
     def head(self, status: int, headers: list[tuple[bytes, bytes]], *, close: bool) -> None:
         """Status and headers, which go out with the first part, or by `flush`. `close`: the connection, afterwards."""
         cycle = self._cycle
+        cycle.answer_begins()
         cycle.response_started = True
         cycle.waiting_for_100_continue = False
         self._bodiless = cycle.scope["method"] == "HEAD" or status in (204, 304)
-        lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status]
+        lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status, date_line()]
         framed = self._bodiless
         for name, value in headers:
             framed = framed or name == b"content-length"
@@ -84,8 +102,6 @@ class Writer:
         if not cycle.disconnected:
             cycle.response_complete = True
             cycle.message_event.set()
-            if not cycle.keep_alive:
-                cycle.transport.close()
             cycle.on_response()
 
     def abort(self) -> None:

@@ -54,7 +54,7 @@ async def test_no_other_path_exists(start_engine: StartEngine, start_gateway: St
     gateway = await start_gateway(engine)
     others = (
         "/", "/metrics", "/load", "/version", "/ping", "/invocations", "/openapi.json", "/docs", "/tokenize",
-        "/v1", "/v1/", "/v1/chat/completions/", "//v1/chat/completions", "/v1/chat/completions/render",
+        "/v1", "/v1/", "/v1/chat/completions//", "//v1/chat/completions", "/v1/chat/completions/render",
         "/v1/load_lora_adapter", "/v1/chat/../../metrics", "/v1/chat%2Fcompletions/x", "/sleep", "/v1/responses/abc",
         "/v1/images/generations", "/health/x", "/V1/MODELS",
     )  # fmt: skip
@@ -135,7 +135,9 @@ BAD_BODIES: list[tuple[bytes, Any, int, str]] = [
     (b'{"a":' + b"[" * 100_000, JSON, 400, "nested too deeply"),
     (b"{}", {"content-type": "text/plain"}, 415, "application/json"),
     (b"{}", {}, 415, "application/json"),
-    (b"{}", {**JSON, "content-encoding": "gzip"}, 415, "compressed"),
+    (b"{}", {**JSON, "content-encoding": "br"}, 415, "must be gzip"),
+    (b"{}", {**JSON, "content-encoding": "gzip, gzip"}, 415, "must be gzip"),
+    (b"{}", {**JSON, "content-encoding": "gzip"}, 400, "not valid gzip"),
     (json.dumps({"model": "other/model"}).encode(), JSON, 404, "other/model"),
     (b'{"model": ""}', JSON, 404, "does not exist"),
 ]

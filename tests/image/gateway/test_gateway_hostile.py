@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
+import zlib
 
 import pytest
 
@@ -13,6 +15,9 @@ from tests.image.gateway.fake_engine import MODEL
 AUTH = f"host: x\r\nauthorization: Bearer {KEY}\r\n"
 JSON = AUTH + "content-type: application/json\r\n"
 GOOD = json.dumps({"model": MODEL, "prompt": "Hi"}).encode()
+
+
+BOMB = gzip.compress(b" " * (30 << 20))
 
 
 def post(
@@ -83,7 +88,50 @@ ROWS: dict[str, tuple[bytes, int]] = {
     "chunk longer than its size": (chunked(b"2\r\nabcd\r\n0\r\n\r\n"), 400),
     "chunk ended by LF": (chunked(b"2\nab\n0\n\n"), 400),
     "chunk extension with a control": (chunked(b"2;\x00\r\nab\r\n0\r\n\r\n"), 400),
+    "chunk extensions beyond their cap": (chunked(b"2;" + b"a" * 20_000 + b"\r\n{}\r\n0\r\n\r\n"), 431),
+    "chunk extensions beyond their cap, in all": (chunked((b"1;" + b"a" * 2000 + b"\r\n \r\n") * 9), 431),
+    "chunk size followed by a space": (chunked(b"2 \r\n{}\r\n0\r\n\r\n"), 400),
+    "chunk size with a sign": (chunked(b"+2\r\n{}\r\n0\r\n\r\n"), 400),
+    "chunk size in hexadecimal": (chunked(b"0x2\r\n{}\r\n0\r\n\r\n"), 400),
+    "chunk size of nothing": (chunked(b"\r\n{}\r\n0\r\n\r\n"), 400),
+    "trailers beyond their cap": (chunked(b"0\r\n" + b"a: b\r\n" * 4000), 431),
+    "a trailer without an end": (chunked(b"0\r\na: " + b"b" * 20_000), 431),
+    "a trailer without a colon": (chunked(b"2\r\n{}\r\n0\r\nnonsense\r\n\r\n"), 400),
+    "a folded trailer": (chunked(b"2\r\n{}\r\n0\r\na: b\r\n c\r\n\r\n"), 400),
+    "a trailer ended by LF": (chunked(b"2\r\n{}\r\n0\r\na: b\n\r\n"), 400),
+    "identity before chunks": (chunked(b"0\r\n\r\n").replace(b": chunked", b": identity, chunked"), 400),
+    "identity alone": (post(length="transfer-encoding: identity\r\n"), 400),
+    "gzip before chunks": (chunked(b"0\r\n\r\n").replace(b": chunked", b": gzip, chunked"), 400),
+    "chunks twice in one": (chunked(b"0\r\n\r\n").replace(b": chunked", b": chunked, chunked"), 400),
+    "a comma before chunks": (chunked(b"0\r\n\r\n").replace(b": chunked", b": ,chunked"), 400),
+    "chunks in quotes": (chunked(b"0\r\n\r\n").replace(b": chunked", b': "chunked"'), 400),
+    "no transfer coding": (chunked(b"0\r\n\r\n").replace(b": chunked", b": "), 400),
+    # Who is asked for (RFC 9112, 3.2)
+    "no host": (get("/v1/models", AUTH.replace("host: x\r\n", "")), 400),
+    "two hosts": (get("/v1/models", AUTH + "host: y\r\n"), 400),
+    "the same host twice": (get("/v1/models", AUTH + "Host: x\r\n"), 400),
+    "two hosts in HTTP/1.0": (post(line="POST /v1/completions HTTP/1.0", headers=JSON + "host: y\r\n"), 400),
+    "two hosts in one": (get("/v1/models", AUTH.replace("host: x", "host: x, y")), 400),
+    "an empty host": (get("/v1/models", AUTH.replace("host: x", "host: ")), 400),
+    "a host with a path": (get("/v1/models", AUTH.replace("host: x", "host: x/y")), 400),
+    "a host with a user": (get("/v1/models", AUTH.replace("host: x", "host: a@x")), 400),
+    "a host with a space": (get("/v1/models", AUTH.replace("host: x", "host: x y")), 400),
+    "a port that is none": (get("/v1/models", AUTH.replace("host: x", "host: x:http")), 400),
+    "absolute target without a host": (get("http://x/v1/models", AUTH.replace("host: x\r\n", "")), 400),
+    "absolute target with a user": (get("http://a@x/v1/models"), 400),
+    "absolute target of nobody": (get("http:///v1/models"), 400),
+    "target of another scheme": (get("ftp://x/v1/models"), 400),
+    "authority as a target": (get("x:80"), 400),
+    "asterisk for another method": (get("*"), 400),
+    "relative target": (get("v1/models"), 400),
+    "target with a fragment": (get("/v1/models#a"), 400),
+    "target beyond ASCII": (get("/v1/models\xe9"), 400),
+    "two spaces in the request line": (post(line="POST  /v1/completions HTTP/1.1"), 400),
+    "a space behind the request line": (post(line="POST /v1/completions HTTP/1.1 "), 400),
+    "RTSP": (b"OPTIONS /health RTSP/1.0\r\n\r\n", 400),
+    "two content types": (post(headers=JSON + "content-type: multipart/form-data\r\n"), 400),
     # Too much
+    "more headers than anybody sends": (post(headers=JSON + "a: b\r\n" * 300), 431),
     "headers beyond their cap": (post(headers=JSON + "a: " + "b" * 70_000 + "\r\n"), 431),
     "many headers": (post(headers=JSON + "".join(f"a{number}: b\r\n" for number in range(9000))), 431),
     "path beyond the cap": (get("/" + "a" * 70_000), 431),
@@ -109,7 +157,17 @@ ROWS: dict[str, tuple[bytes, int]] = {
     # Bodies
     "no content type": (post(headers=AUTH), 415),
     "form for JSON": (post(headers=FORM), 415),
-    "gzip": (post(headers=JSON + "content-encoding: gzip\r\n"), 415),
+    "gzip that is none": (post(headers=JSON + "content-encoding: gzip\r\n"), 400),
+    "gzip cut off": (post(gzip.compress(GOOD)[:-1], JSON + "content-encoding: gzip\r\n"), 400),
+    "gzip and more": (post(gzip.compress(GOOD) + b"x", JSON + "content-encoding: gzip\r\n"), 400),
+    "gzip of gzip": (post(gzip.compress(gzip.compress(GOOD)), JSON + "content-encoding: gzip, gzip\r\n"), 415),
+    "two codings in two headers": (
+        post(gzip.compress(GOOD), JSON + "content-encoding: gzip\r\ncontent-encoding: br\r\n"),
+        415,
+    ),
+    "gzip bomb": (post(BOMB, JSON + "content-encoding: gzip\r\n"), 413),
+    "gzip of very many files": (post(gzip.compress(b"") * 1000, JSON + "content-encoding: gzip\r\n"), 400),
+    "deflate": (post(zlib.compress(GOOD), JSON + "content-encoding: deflate\r\n"), 415),
     "empty": (post(b""), 400),
     "half of JSON": (post(GOOD[:-5]), 400),
     "JSON and more": (post(GOOD + b"{}"), 400),

@@ -1,0 +1,59 @@
+"""A real nginx on loopback, of the package that the machine has, with its files in a folder of the caller's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin:/opt/homebrew/bin")
+
+_CONFIG = """
+daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log;
+events {{ worker_connections 1024; }}
+http {{
+  access_log off; server_tokens off;
+  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+  {http}
+}}
+"""
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+@contextlib.asynccontextmanager
+async def nginx(folder: Path, http: str) -> AsyncIterator[int]:
+    """Runs nginx with what its `http` block shall hold; `PORT` in it is replaced by the port, which is returned."""
+    assert NGINX is not None
+    port = free_port()
+    config = folder / "nginx.conf"
+    config.write_text(_CONFIG.format(folder=folder, http=http.replace("PORT", str(port))))
+    process = await asyncio.create_subprocess_exec(
+        NGINX, "-p", str(folder), "-c", str(config), stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        async with asyncio.timeout(10):
+            while True:
+                try:
+                    _, writer = await asyncio.open_connection("127.0.0.1", port)
+                except OSError:
+                    assert process.returncode is None, (await process.stderr.read()).decode()  # type: ignore[union-attr]
+                    await asyncio.sleep(0.02)
+                else:
+                    writer.close()
+                    break
+        yield port
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        await process.communicate()
