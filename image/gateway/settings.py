@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
-from image.gateway import seams
+from image.gateway import cors, seams
 from image.gateway.seams import (
     Address,
     CapacitySetting,
@@ -137,7 +137,10 @@ class Settings:
     """What the gateway was told. Field `x` is the environment variable GATEWAY_X, in the unit of its name."""
 
     model: str = _setting(_text)
-    """Name the model is served under; always listed in /v1/models. A body may name this one and those of `adapters`."""
+    """Name the model is served under; always listed in /v1/models. A body may name this one, and those of `aliases` and
+    `adapters`."""
+    aliases: tuple[str, ...] = _setting(_names, ())
+    """Other names of the same model, separated by commas, each listed and accepted."""
     adapters: tuple[str, ...] = _setting(_names, ())
     """Names of LoRA adapters that the engine serves beside the model, separated by commas."""
     media_hosts: tuple[str, ...] = _setting(_names, ())
@@ -149,6 +152,8 @@ class Settings:
     `kubernetes:NAMESPACE/DEPLOYMENT` or `local:http://HOST:PORT`."""
     keys: KeysSetting = _setting(_text, NoKeys())  # noqa: RUF009 - a dataclass field
     """Where API keys come from: `none`, `env:VARIABLE`, `file:/PATH`, `secretsmanager:ARN`; see `keys`."""
+    allowed_origins: tuple[str, ...] = _setting(cors.parse_origins, ())
+    """Origins whose web pages may use the endpoint from a browser, separated by commas: `https://app.example.com`; `*`: all."""
     info: dict[str, Any] = field(default_factory=dict, metadata={"parse": _json_object})
     """JSON object shown at /info beside what the gateway knows itself. Anybody may read it."""
 
@@ -256,6 +261,16 @@ class Settings:
         if values.get("port", 8080) == values.get("metrics_port", 9090):
             problems.append(
                 f"GATEWAY_PORT and GATEWAY_METRICS_PORT are both {values.get('port', 8080)}; set two different ports"
+            )
+        if values.get("allowed_origins") == (cors.EVERY_ORIGIN,) and isinstance(values.get("keys", NoKeys()), NoKeys):
+            problems.append(
+                "GATEWAY_ALLOWED_ORIGINS is * without keys, so that any web page could use this endpoint through its "
+                "visitors' browsers; set GATEWAY_KEYS, or name the origins"
+            )
+        names = [values.get("model"), *values.get("aliases", ()), *values.get("adapters", ())]
+        for name in sorted({name for name in names if name and names.count(name) > 1}):
+            problems.append(
+                f"GATEWAY_MODEL, GATEWAY_ALIASES and GATEWAY_ADAPTERS hold {name!r} twice; set each name once"
             )
         if "max_queued_requests" in values:
             values.setdefault("max_queued_per_slot", 0.0)
