@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import time
 from typing import Any
 
 import pytest
@@ -12,7 +10,7 @@ from openai import AsyncAzureOpenAI
 
 from image.gateway.settings import InlineKeys, Settings, SettingsError
 from tests.image.gateway import fake_engine
-from tests.image.gateway.conftest import KEY, TLS, Cloud, StartEngine, StartGateway
+from tests.image.gateway.conftest import KEY, Cloud, StartEngine, StartGateway
 from tests.image.gateway.fake_engine import MODEL, Line, Request
 from tests.image.gateway.test_gateway_app import FORM, form
 from tests.image.gateway.test_gateway_settings import LEAST
