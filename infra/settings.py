@@ -421,21 +421,22 @@ class Settings(BaseModel):
 
 
 def config_keys() -> dict[str, Any]:
-    """The keys as Pulumi.yaml declares them: name -> type, default, description, secret."""
+    """The keys as Pulumi.yaml declares them: name -> type, default, description.
+
+    Secret keys are not among them: Pulumi refuses a declared secret with a default, and requires one without.
+    """
     declared: dict[str, Any] = {}
     for name, field in Settings.model_fields.items():
+        if name in SECRET_FIELDS:
+            continue
         default = field.get_default(call_default_factory=True)
         kind = {bool: "boolean", int: "integer", tuple: "array"}.get(type(default), "string")
-        value = (
-            list(default) if isinstance(default, tuple) else "" if isinstance(default, SecretStr | dict) else default
-        )
+        value = list(default) if isinstance(default, tuple) else default
         if kind == "string":
             value = str(value)
         entry: dict[str, Any] = {"type": kind, "description": field.description, "default": value}
         if kind == "array":
             entry["items"] = {"type": "string"}
-        if name in SECRET_FIELDS:
-            entry["secret"] = True
         declared[to_camel(name)] = entry
     return declared
 

@@ -4,13 +4,15 @@ import ast
 import os
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
-import yaml
+from pydantic.alias_generators import to_camel
 
 from infra.planning import make_plan
 from infra.planning.__main__ import as_table
+from infra.settings import Settings
 from infra.stack_files import load_stack
 
 ROOT = Path(__file__).parents[1]
@@ -153,8 +155,22 @@ def test_the_readme_shows_plans_and_prices_as_they_are() -> None:
 
 
 def test_every_setting_named_in_the_readme_exists() -> None:
-    config = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"]
+    known = {to_camel(name) for name in Settings.model_fields}
     for key in re.findall(
         r"vllm-endpoint:(\w+)|pulumi config set (?:--secret )?(\w+)", (ROOT / "README.md").read_text()
     ):
-        assert (key[0] or key[1]) in config, key
+        assert (key[0] or key[1]) in known, key
+
+
+def test_every_folder_of_tests_is_run_by_a_target() -> None:
+    """``make test`` runs what pyproject.toml lists; the rest needs more than Python and has a target of its own."""
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]["testpaths"]
+    makefile = (ROOT / "Makefile").read_text()
+    for path in {
+        path
+        for test in tracked("tests/**/test_*.py")
+        for path in [test, *test.parents]
+        if path.parent == ROOT / "tests"
+    }:
+        name = f"tests/{path.name}"
+        assert name in listed or f"pytest {name}" in makefile, f"{name} is run by no target"

@@ -39,7 +39,7 @@ def test_the_keys_that_users_were_promised_exist() -> None:
         "engineImage gatewayImage port apiKeys hfToken certificateArn domain allowedCidrs capacity warmPool vpcId "
         "subnetIds target ttlHours monthlyBudgetUsd alarmEmail protect"
     )
-    assert set(promised.split()) <= set(config_keys())
+    assert set(promised.split()) <= {to_camel(name) for name in Settings.model_fields}
     assert config_keys()["concurrencyPerReplica"]["default"] == 16
 
 

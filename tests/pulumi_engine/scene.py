@@ -1,0 +1,213 @@
+"""One stack in a folder and a state of its own, driven by Pulumi's real CLI."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+ENGINE = Path(os.environ.get("PULUMI_ENGINE", ROOT.parent / "shared" / "pulumi_engine" / "pulumi"))
+LIMIT_SECONDS = 150
+
+
+@dataclass(frozen=True)
+class Step:
+    """What the engine did, or at a preview would do, to one resource."""
+
+    op: str  # create, update, delete, replace, create-replacement, delete-replaced, same, read, ...
+    type: str
+    urn: str
+    changed: tuple[str, ...] = ()
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The resource's name in the program."""
+        return self.urn.rsplit("::", 1)[-1]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """One call of the CLI that has ended."""
+
+    arguments: tuple[str, ...]
+    code: int
+    output: str  # standard output and error, in the order in which they were written
+    events: tuple[dict[str, Any], ...]
+
+    @property
+    def steps(self) -> list[Step]:
+        """Every step of the engine that changes something, in the order in which they began; providers left out."""
+        found = []
+        for event in self.events:
+            metadata = event.get("resourcePreEvent", {}).get("metadata")
+            if not metadata or metadata["op"] in ("same", "read", "refresh"):
+                continue
+            if metadata["type"].startswith("pulumi:"):
+                continue
+            changed = tuple(metadata.get("diffs") or metadata.get("keys") or ())
+            inputs = (metadata.get("new") or metadata.get("old") or {}).get("inputs") or {}
+            found.append(Step(metadata["op"], metadata["type"], metadata["urn"], changed, inputs))
+        return found
+
+    def steps_of(self, *ops: str) -> list[str]:
+        """The names of the resources that were given one of these steps."""
+        return [step.name for step in self.steps if step.op in ops]
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether nothing was created, updated, replaced or deleted."""
+        return self.code == 0 and not self.steps
+
+    @property
+    def diagnostics(self) -> list[str]:
+        """What the program and the engine said at the severity warning or error, without colours."""
+        said = []
+        for event in self.events:
+            told = event.get("diagnosticEvent")
+            if told and told.get("severity") in ("warning", "error", "info#err"):
+                said.append(f"{told['severity']}: {told['message'].strip()}")
+        return said
+
+
+class Scene:
+    """A copy of the project in links, with a state, a home and a cloud of its own."""
+
+    def __init__(self, folder: Path, *, root: Path = ROOT) -> None:
+        self.project, self.state = folder / "project", folder / "state"
+        self.log_path, self.cloud_path = folder / "operations.jsonl", folder / "cloud.json"
+        self.project.mkdir(parents=True)
+        self.state.mkdir()
+        self.root = root
+        for path in root.iterdir():
+            if path.name.startswith("Pulumi"):
+                (self.project / path.name).write_bytes(path.read_bytes())
+            elif path.name not in (".git", ".local", ".results"):
+                (self.project / path.name).symlink_to(path)
+        self.environment = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith(("AWS_", "PULUMI_", "STANDIN_", "PYTEST_"))
+        } | {
+            "PULUMI_BACKEND_URL": f"file://{self.state}",
+            "PULUMI_CONFIG_PASSPHRASE": "scene",
+            "PULUMI_DEBUG_COMMANDS": "true",  # --event-log is hidden without it
+            "PULUMI_ENGINE_PYTHON": sys.executable,
+            "PATH": f"{ENGINE.parent}:{os.environ['PATH']}",
+            "NO_COLOR": "1",
+            "STANDIN_LOG": str(self.log_path),
+            "STANDIN_CLOUD": str(self.cloud_path),
+            "STANDIN_SUBNETS": json.dumps({f"subnet-{zone}": zone for zone in "abcdef"}),
+        }
+        self._calls = 0
+
+    def run(self, *arguments: str, ok: bool | None = True, **environment: str) -> Ran:
+        """Run ``pulumi ARGUMENTS`` to its end.
+
+        Args:
+            arguments: as on the command line.
+            ok: whether it must succeed (True) or fail (False); None: either.
+            environment: variables for this call alone, such as ``STANDIN_FAIL``.
+        """
+        self._calls += 1
+        events = self.log_path.with_name(f"events-{self._calls}.jsonl")
+        logged = ("--event-log", str(events)) if arguments[0] in ("up", "preview", "destroy", "refresh") else ()
+        process = self.start(*arguments, *logged, **environment)
+        try:
+            output, _ = process.communicate(timeout=LIMIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill(process)
+            raise
+        found = tuple(json.loads(line) for line in events.read_text().splitlines()) if events.is_file() else ()
+        ran = Ran(arguments, process.returncode, output, found)
+        if ok is not None and (ran.code == 0) != ok:
+            raise AssertionError(f"pulumi {' '.join(arguments)}: exit status {ran.code}\n{output[-6000:]}")
+        return ran
+
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        """Start ``pulumi ARGUMENTS`` in a process group of its own and return at once."""
+        return subprocess.Popen(
+            [str(ENGINE), *arguments],
+            cwd=self.project,
+            env=self.environment | environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    @staticmethod
+    def kill(process: subprocess.Popen[str]) -> None:
+        """SIGKILL to the engine and everything that it started."""
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+    def init(self, stack: str = "dev", settings: Mapping[str, Any] | None = None, *, of: str | None = None) -> Scene:
+        """Make the stack, from ``Pulumi.<of>.yaml`` where its own does not exist, with these settings."""
+        own = self.project / f"Pulumi.{stack}.yaml"
+        if of and not own.exists():
+            own.write_bytes((self.root / f"Pulumi.{of}.yaml").read_bytes())
+        self.run("stack", "init", stack)
+        for key, value in (settings or {}).items():
+            self.set(key, value)
+        return self
+
+    def set(self, key: str, value: Any) -> None:
+        """``pulumi config set`` as a person would: lists by path, secrets encrypted, None removes the key."""
+        if value is None or isinstance(value, list | tuple):
+            self.run("config", "rm", key, ok=None)
+            for number, item in enumerate(value or ()):
+                self.run("config", "set", "--path", f"{key}[{number}]", "--", str(item))
+            if value is not None and not value:
+                self.run("config", "set", "--path", key, "--", "[]")
+            return
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        secret = ("--secret",) if key in SECRET_KEYS else ()
+        self.run("config", "set", *secret, key, "--", text)
+
+    def up(self, *arguments: str, ok: bool | None = True, **environment: str) -> Ran:
+        """``pulumi up`` without the preview, which runs the program once more."""
+        return self.run("up", "--yes", "--skip-preview", *arguments, ok=ok, **environment)
+
+    def destroy(self, *arguments: str, ok: bool | None = True, **environment: str) -> Ran:
+        """``pulumi destroy`` without the preview."""
+        return self.run("destroy", "--yes", "--skip-preview", *arguments, ok=ok, **environment)
+
+    def outputs(self) -> dict[str, Any]:
+        """The stack's outputs, secrets hidden."""
+        found: dict[str, Any] = json.loads(self.run("stack", "output", "--json").output)
+        return found
+
+    def resources(self) -> list[dict[str, Any]]:
+        """What the state holds; the stack itself and providers left out."""
+        exported = json.loads(self.run("stack", "export").output)
+        kept = exported["deployment"].get("resources") or []
+        return [resource for resource in kept if not resource["type"].startswith("pulumi:")]
+
+    def operations(self, *ops: str) -> list[dict[str, Any]]:
+        """What reached the providers so far: op, urn, id, started, ended, inputs."""
+        if not self.log_path.is_file():
+            return []
+        rows = [json.loads(line) for line in self.log_path.read_text().splitlines()]
+        return [row for row in rows if not ops or row["op"] in ops]
+
+    def cloud(self) -> dict[str, dict[str, Any]]:
+        """What exists in the stand-in cloud: id -> kind and inputs."""
+        found: dict[str, dict[str, Any]] = json.loads(self.cloud_path.read_text()) if self.cloud_path.is_file() else {}
+        return found
+
+
+SECRET_KEYS = frozenset({"apiKeys", "hfToken"})
+
+
+def names(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The resources' names, of states or operations."""
+    return [str(row["urn"]).rsplit("::", 1)[-1] for row in rows]

@@ -1,0 +1,21 @@
+"""Every configuration lives a whole life: up, up again unchanged, destroyed to nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from policy.matrix import load_matrix
+from tests.pulumi_engine.scene import Scene
+
+MATRIX = load_matrix()
+
+
+@pytest.mark.parametrize("name", MATRIX)
+def test_up_again_unchanged_and_destroyed_to_nothing(scene: Scene, name: str) -> None:
+    entry = MATRIX[name]
+    scene.init(entry.stack_name, {**entry.settings, "protect": False}, of=entry.stack)
+    first = scene.up()
+    assert len(first.steps_of("create")) > 60
+    assert scene.up().unchanged
+    scene.destroy()
+    assert scene.resources() == []
