@@ -94,7 +94,9 @@ def _entry(name: str, value: Any) -> tuple[str, Key]:
         value = options.get("key")
         unknown = options.keys() - set(_FIELDS)
         if unknown or not isinstance(options.get("limits", Pairs()), Pairs):
-            what = f"{min(unknown)!r} is not a field" if unknown else "limits is not an object"
+            # A name that is unlike a field's may be a key in the wrong place.
+            odd = min(unknown) if unknown and re.fullmatch("[a-z_]{1,24}", min(unknown)) else "another one"
+            what = f"{odd!r} is not a field" if unknown else "limits is not an object"
             raise ValueError(
                 f'{name!r} is not of the form {{"key": ..., "limits": {{"concurrency": ...}}, "expires": ...}}: {what}; '
                 f"the fields are {', '.join(_FIELDS)}"
