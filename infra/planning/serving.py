@@ -161,7 +161,6 @@ def _gateway_plan(
             **_names(settings),
             **_media_hosts(settings),
             **({"GATEWAY_ALLOWED_ORIGINS": ",".join(settings.allowed_origins)} if settings.allowed_origins else {}),
-            **variables(settings.gateway_environment),
             "GATEWAY_COUNT": str(settings.gateway_count),
             # Of all gateways together: each takes its share by GATEWAY_COUNT.
             "GATEWAY_CONCURRENCY_PER_REPLICA": str(settings.concurrency_per_replica),
@@ -172,6 +171,7 @@ def _gateway_plan(
             "GATEWAY_DRAIN_TIMEOUT_SECONDS": str(DRAIN_TIMEOUT_SECONDS),
             "GATEWAY_KEEP_ALIVE_SECONDS": str(idle_timeout + 60),
             "GATEWAY_INFO": json.dumps(info, sort_keys=True),
+            **variables(settings.gateway_environment),
         },
         max_queued_requests=MAX_QUEUED_REQUESTS,
         drain_timeout_seconds=DRAIN_TIMEOUT_SECONDS,
