@@ -155,7 +155,7 @@ class _SecretsManager:
         try:
             if self._client is None:
                 self._client = aws.session().client("secretsmanager", config=aws.CONFIG)
-            answer = self._client.get_secret_value(SecretId=self._secret_id)
+            answer = self._client.get_secret_value(SecretId=self._secret_id, VersionStage="AWSCURRENT")
         except aws.ERRORS as error:
             raise KeysError(f"the keys secret {self._secret_id}: {aws.describe(error)}") from None
         if "SecretString" not in answer:
