@@ -74,7 +74,10 @@ def problems(pairs: Sequence[str]) -> Iterator[str]:
     try:
         GatewaySettings.from_environment(_SAMPLE | passed)
     except GatewaySettingsError as error:
-        yield from (f"gatewayEnvironment: {problem}" for problem in error.problems)
+        for problem in error.problems:
+            unknown = " is not a setting" in problem
+            advice = "Set a name of image/gateway/settings.py" if unknown else "Set another value, or none for the default"
+            yield f"gatewayEnvironment: {problem}. {advice}".replace("?.", "?")
     for name in sorted(passed):
         if not passed[name]:
             yield f"gatewayEnvironment: {name} is empty. Set a value, or remove it for the gateway's default"
