@@ -2,7 +2,7 @@
 STACK ?= dev
 PYTHON ?= python3
 
-.PHONY: help local local-check test test-pulumi test-clients check mutants format plan up verify history destroy teardown
+.PHONY: help local local-check test test-pulumi test-clients check mutants format plan up verify history key destroy teardown
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
 
@@ -21,15 +21,15 @@ help:            ## this list
 
 # Machine, model and weights in, an endpoint on 127.0.0.1 out: STACK, MODEL, PORT, WEIGHTS (auto, real, stand-in),
 # SCALE_DOWN_MINUTES, SET="key=value ...".
-LOCAL = $(PYTHON) -m image.local --stack '$(STACK)' $(if $(MODEL),--model '$(MODEL)') $(if $(PORT),--port '$(PORT)') \
+RUN_LOCAL = $(PYTHON) -m image.local --stack '$(STACK)' $(if $(MODEL),--model '$(MODEL)') $(if $(PORT),--port '$(PORT)') \
 	$(if $(WEIGHTS),--weights '$(WEIGHTS)') $(if $(SCALE_DOWN_MINUTES),--scale-down-minutes '$(SCALE_DOWN_MINUTES)') \
 	$(foreach pair,$(SET),--set '$(pair)')
 
 local:  ## STACK on this machine: real vLLM behind the gateway, with no account and no GPU
-	@exec $(LOCAL)
+	@exec $(RUN_LOCAL)
 
 local-check:  ## the same, then smoke tests and a short benchmark, then stop
-	@exec $(LOCAL) --check
+	@exec $(RUN_LOCAL) --check
 
 test: .venv/ready  ## every offline test
 	.venv/bin/python -m pytest -n 3 --dist worksteal
@@ -85,6 +85,18 @@ verify: .venv/ready  ## is STACK right, how fast is it, and did anything get wor
 
 history: .venv/ready  ## what make verify found of STACK so far (NAME=local-dev: of make local)
 	@exec .venv/bin/python -m smoke_tests.history $(if $(NAME),--name '$(NAME)',--stack '$(STACK)')
+
+# STACK's keys, or with LOCAL=1 those of make local. ADD=alice and ROTATE=alice take CONCURRENCY, REQUESTS_PER_MINUTE,
+# TOKENS_PER_MINUTE, EXPIRES=2027-01-31T00:00:00Z, PRIORITY, HEALTH=1; ROTATE=alice takes GRACE_HOURS (24).
+KEY = $(if $(LOCAL),--local,--stack '$(STACK)') $(if $(ADD),--add '$(ADD)') $(if $(ROTATE),--rotate '$(ROTATE)') \
+	$(if $(REVOKE),--revoke '$(REVOKE)') $(if $(LIST),--list) $(if $(HEALTH),--health) \
+	$(if $(CONCURRENCY),--concurrency '$(CONCURRENCY)') $(if $(EXPIRES),--expires '$(EXPIRES)') \
+	$(if $(REQUESTS_PER_MINUTE),--requests-per-minute '$(REQUESTS_PER_MINUTE)') \
+	$(if $(TOKENS_PER_MINUTE),--tokens-per-minute '$(TOKENS_PER_MINUTE)') \
+	$(if $(PRIORITY),--priority '$(PRIORITY)') $(if $(GRACE_HOURS),--grace-hours '$(GRACE_HOURS)')
+
+key: .venv/ready  ## API keys of STACK: ADD=alice, ROTATE=alice, REVOKE=alice or LIST=1 (LOCAL=1: of make local)
+	@exec .venv/bin/python -m smoke_tests.keys $(KEY)
 
 destroy: .venv/ready  ## take STACK down, and prove that nothing of it is left
 	pulumi destroy --stack $(STACK)

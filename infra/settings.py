@@ -7,12 +7,16 @@ default, so "not set" is written as ``""``, ``0`` or ``[]`` there and means "the
 
 from __future__ import annotations
 
+import json
 import re
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 from pydantic.alias_generators import to_camel
+
+from image.gateway import keys_document
+from image.gateway.cors import parse_origins
 
 PROJECT = "vllm-endpoint"
 
@@ -110,6 +114,35 @@ def _stripped(value: object) -> object:
     return value.strip() if isinstance(value, str) else value
 
 
+def _names(value: str) -> str:
+    names = [part.strip() for part in value.split(",")]
+    if value and not all(names):
+        raise ValueError("has an empty name; separate names by single commas")
+    if len(set(names)) < len(names):
+        raise ValueError("names one twice")
+    return ",".join(names)
+
+
+def _origins(value: tuple[str, ...]) -> tuple[str, ...]:
+    return parse_origins(",".join(value)) if value else ()
+
+
+# Secrets Manager keeps no longer ones.
+_LONGEST_SECRET_BYTES = 65_536
+
+
+def _keys_document(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if text:
+        try:
+            keys_document.parse(text)
+        except keys_document.KeysError as error:
+            raise ValueError(f"{'; '.join(error.problems)}, as docs/keys.md describes") from None
+        if len(text.encode()) > _LONGEST_SECRET_BYTES:
+            raise ValueError(f"is longer than the {_LONGEST_SECRET_BYTES:,} bytes of a secret")
+    return value
+
+
 Keys = Annotated[dict[str, SecretStr], BeforeValidator(_key_pairs)]
 Text = Annotated[str, BeforeValidator(_stripped)]
 Cidr = Annotated[str, Field(pattern=r"^(\d{1,3}\.){3}\d{1,3}/\d{1,2}$|^[0-9a-fA-F:]+/\d{1,3}$")]
@@ -134,7 +167,10 @@ class Settings(BaseModel):
         "Qwen/Qwen3-4B-Instruct-2507", min_length=1, description="Model to serve: a Hugging Face hub id, org/name."
     )
     model_revision: Text = Field("", description="Branch, tag or commit of the model; empty: the hub's main branch.")
-    served_model_name: Text = Field("", description="Name that clients send as `model`; empty: the hub id.")
+    served_model_name: Annotated[Text, AfterValidator(_names)] = Field(
+        "",
+        description="Names that clients may send as `model`, separated by commas; answers carry the first. Empty: the hub id.",
+    )
     max_model_len: int = Field(
         0,
         ge=0,
@@ -278,6 +314,19 @@ class Settings(BaseModel):
         default_factory=dict,
         description="API keys that are accepted: name=key pairs or one bare key, separated by commas; empty: one is generated.",
     )
+    api_keys_document: Annotated[SecretStr, BeforeValidator(_stripped), AfterValidator(_keys_document)] = Field(
+        SecretStr(""),
+        description="API keys as one JSON document, with limits, expiry and priority of each (docs/keys.md); instead of apiKeys.",
+    )
+    allowed_origins: Annotated[tuple[Text, ...], AfterValidator(_origins)] = Field(
+        (),
+        max_length=64,
+        description="Origins whose web pages may use the endpoint from a browser, such as https://app.example.com; *: all; empty: none.",
+    )
+    gateway_environment: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*=.*$")], ...] = Field(
+        (),
+        description="More environment variables for the gateway, each NAME=value: its own settings (docs/gateway.md), OTEL_EXPORTER_OTLP_ENDPOINT, a proxy; no secrets.",
+    )
     hf_token: Annotated[SecretStr, BeforeValidator(_stripped)] = Field(
         SecretStr(""), description="Hugging Face token, for gated models."
     )
@@ -394,9 +443,25 @@ class Settings(BaseModel):
     )
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The names that clients may send as ``model``; answers carry the first."""
+        return tuple(self.served_model_name.split(",")) if self.served_model_name else (self.model,)
+
+    @property
     def name(self) -> str:
-        """The name that clients send as ``model``."""
-        return self.served_model_name or self.model
+        """The first of ``names``."""
+        return self.names[0]
+
+    @property
+    def given_keys(self) -> str:
+        """The keys document that the stack file gives, a secret; empty: none, so that one key is generated."""
+        keys = {name: key.get_secret_value() for name, key in self.api_keys.items()}
+        return self.api_keys_document.get_secret_value() or (json.dumps(keys, sort_keys=True) if keys else "")
+
+    @property
+    def keys_setting(self) -> str:
+        """The key of the stack file that gives the keys; empty: none does."""
+        return "apiKeysDocument" if self.api_keys_document.get_secret_value() else "apiKeys" if self.api_keys else ""
 
     @property
     def tensor_parallel_size(self) -> int:
@@ -441,4 +506,4 @@ def config_keys() -> dict[str, Any]:
     return declared
 
 
-SECRET_FIELDS = frozenset({"api_keys", "hf_token"})
+SECRET_FIELDS = frozenset({"api_keys", "api_keys_document", "hf_token"})

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic.alias_generators import to_camel
 
+from infra.gateway_environment import problems as gateway_environment_problems
 from infra.settings import SECRET_FIELDS, Capacity, NatGateways, Settings, Target
 
 MOST_REPLICAS_BY_NAME = 8  # Route 53 answers a multi-value name with eight records
@@ -100,13 +101,21 @@ def _contradictions(s: Settings) -> list[tuple[tuple[str, ...], str]]:
             text=f"dataParallelSize: found {s.data_parallel_size}, more than gpuCount ({s.gpu_count}); each copy needs a GPU. Set gpuCount: {s.data_parallel_size}, or dataParallelSize: {s.gpu_count}",
         )
     names = [adapter.partition("=")[0] for adapter in s.lora_adapters]
-    twice = sorted({name for name in names if names.count(name) > 1 or name == s.name})
+    twice = sorted({name for name in names if names.count(name) > 1 or name in s.names})
     if twice:
         add(
             "loraAdapters",
             "servedModelName",
             text=f"loraAdapters: found the name {twice[0]} twice, or as the model's own. Set a name of its own for each adapter",
         )
+    if s.api_keys and s.api_keys_document.get_secret_value():
+        add(
+            "apiKeys",
+            "apiKeysDocument",
+            text="apiKeys: found beside apiKeysDocument, which holds the keys as well. Set one of the two",
+        )
+    for problem in gateway_environment_problems(s.gateway_environment):
+        add("gatewayEnvironment", text=problem)
     if s.capacity.reserved and not s.capacity_reservation_id:
         add(
             "capacity",

@@ -1,22 +1,19 @@
 """Which endpoint is meant: command-line options in, a `Target` out."""
 
 import argparse
-import json
 import os
-import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from image.gateway import keys_document
 from smoke_tests.errors import TargetError
 from smoke_tests.stack import read_stack
 
 API_KEY_VARIABLE = "VLLM_API_KEY"
-# A bare key may end in base64's "=": only something else after the sign makes it a named one.
-NAMED_KEY = re.compile(r"([A-Za-z0-9_.-]{1,64})=(.*[^=].*)")
-USABLE_KEY = re.compile(r"[\x21-\x7e]{1,512}")
 
 
 @dataclass(frozen=True)
@@ -106,25 +103,21 @@ def normalize_endpoint(url: str) -> str:
 
 
 def first_key(document: str) -> str:
-    """Return the first key of a keys document, read as the gateway reads it.
+    """Return the first key of a keys document that asks for answers today, read as the gateway reads it.
 
-    A document is a JSON object {name: key}, or lines of `name=key` or a bare key; blank lines and lines that
-    start with # are skipped. Raises TargetError where there is no usable key; no message holds one.
+    Keys that have expired, and those for health checks, are passed over. Raises TargetError where there is no usable
+    key; no message holds one.
     """
-    if document.lstrip().startswith("{"):
-        try:
-            keys = [entry.get("key") if isinstance(entry, dict) else entry for entry in json.loads(document).values()]
-        except ValueError:
-            raise TargetError("the API keys begin as JSON but are not; set {name: key} or name=key lines") from None
-    else:
-        lines = (line.strip() for line in document.splitlines())
-        entries = [line for line in lines if line and not line.startswith("#")]
-        keys = [named[2].strip() if (named := NAMED_KEY.fullmatch(line)) else line for line in entries]
-    if not keys:
-        raise TargetError("the API keys document holds no key; set {name: key}, name=key lines or a bare key")
-    if not isinstance(keys[0], str) or not USABLE_KEY.fullmatch(keys[0]):
-        raise TargetError("the first API key is not printable ASCII without spaces; set one that is")
-    return keys[0]
+    try:
+        keys = keys_document.parse(document)
+    except keys_document.KeysError as error:
+        raise TargetError(f"the API keys document cannot be used: {error.problems[0]}") from None
+    for text, key in keys.items():
+        if not key.health and (key.expires is None or key.expires > time.time()):
+            return text
+    raise TargetError(
+        "every key of the API keys document has expired or is for health checks; add one with make key ADD=NAME"
+    )
 
 
 def _given_key(path: Path | None) -> str | None:

@@ -172,5 +172,19 @@ def last_value(arguments: Sequence[str], flag: str) -> str | None:
     return found
 
 
+def values(arguments: Sequence[str], flag: str) -> list[str]:
+    """All values of the last such flag, of those that take several."""
+    found: list[str] = []
+    current = False
+    for argument in arguments:
+        if argument.startswith("--"):
+            current = argument.partition("=")[0] == flag
+            if current:
+                found = [argument.partition("=")[2]] if "=" in argument else []
+        elif current:
+            found.append(argument)
+    return found
+
+
 def _described(form: str) -> str:
     return {_NUMBER: "a whole number above 0", _SHARE: "a share between 0 and 1, such as 0.92"}.get(form, "one word")

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 
 from image.engine import watcher
 from image.engine.__main__ import command
-from image.engine.arguments import EngineError, last_value, settle
+from image.engine.arguments import EngineError, last_value, settle, values
 from image.engine.prepare import prepare, say
 
 ENGINE_PORT, METRICS_PORT = 8001, 9090
@@ -29,7 +29,9 @@ POLL_SECONDS = 0.2
 _KEYS = ("VLLM_API_KEY", "API_KEY")
 
 
-def gateway_environment(environment: Mapping[str, str], model: str, port: int) -> dict[str, str]:
+def gateway_environment(
+    environment: Mapping[str, str], model: str, port: int, aliases: Sequence[str] = ()
+) -> dict[str, str]:
     """What the gateway is told; whatever GATEWAY_* is set already stays.
 
     Raises:
@@ -44,6 +46,7 @@ def gateway_environment(environment: Mapping[str, str], model: str, port: int) -
     packages = [told[name] for name in ("ENGINE_GATEWAY_PACKAGES", "PYTHONPATH") if name in told]
     defaults = {
         "GATEWAY_MODEL": model,
+        **({"GATEWAY_ALIASES": ",".join(aliases)} if aliases else {}),
         "GATEWAY_DISCOVERY": f"fixed:http://127.0.0.1:{ENGINE_PORT}",
         "GATEWAY_PORT": str(port),
         "GATEWAY_METRICS_PORT": str(METRICS_PORT),
@@ -105,8 +108,8 @@ def main() -> int:
             raise EngineError(f"PORT: found {outer.port}, which is taken inside the container; set another")
         arguments = _listening_inside(outer.arguments)
         grace = float(last_value(arguments, "--shutdown-timeout") or 0) + SPARE_SECONDS
-        model = last_value(arguments, "--served-model-name") or arguments[0]
-        told = gateway_environment(os.environ, model, outer.port)
+        model, *aliases = values(arguments, "--served-model-name") or arguments[:1]
+        told = gateway_environment(os.environ, model, outer.port, aliases)
         quiet = {name: value for name, value in outer.environment.items() if name not in _KEYS}
         say(f"the gateway answers at port {outer.port}, and holds requests until vLLM is ready")
         pair.gateway = subprocess.Popen([sys.executable, "-m", "image.gateway"], env=told)

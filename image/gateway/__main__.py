@@ -43,7 +43,8 @@ def main() -> int:
             print(f"gateway: {problem}", file=sys.stderr)
         return 2
     except (KeysError, ListenError) as error:
-        print(f"gateway: {error}", file=sys.stderr)
+        for problem in str(error).splitlines():
+            print(f"gateway: {problem}", file=sys.stderr)
         return 2
     return 0
 

@@ -36,7 +36,8 @@ class Ticket:
 class Admission:
     """At most so many requests in flight per ready replica; the others in one queue.
 
-    Within a key: first come, first served. Between keys: a free slot goes to the key that has the fewest running.
+    Within a key: first come, first served. Between keys: a free slot goes to the key of the highest priority, and among
+    those to the one that has the fewest running.
 
     A request *runs* when it has a slot; it is *held* when it waits and no replica is ready, *queued* when it waits for
     a slot on one that is.
@@ -48,8 +49,12 @@ class Admission:
         rotation: Callable[[], list[Replica]],
         cold: Callable[[], None],
         names: Callable[[], int] = lambda: 1,
+        priority: Callable[[str], int] = lambda key: 0,
     ) -> None:
-        """`cold` is called when a request waits and no replica is ready; `names`: how many keys share the gateway."""
+        """`cold` is called when a request waits and no replica is ready; `names`: how many keys share the gateway;
+        `priority`: of a key.
+        """
+        self._priority = priority
         self._limit = settings.concurrency_share
         self._max_waiting = settings.max_queued_requests
         self._max_per_slot = settings.max_queued_per_slot
@@ -194,9 +199,9 @@ class Admission:
             else:
                 passed_over.add(key)
 
-    def _share(self, key: str) -> tuple[int, int]:
-        """Whose turn it is: who has the fewest running, then who was served longest ago."""
-        return self._running_of.get(key, 0), self._served.get(key, 0)
+    def _share(self, key: str) -> tuple[int, int, int]:
+        """Whose turn it is: the highest priority, then who has the fewest running, then who was served longest ago."""
+        return -self._priority(key), self._running_of.get(key, 0), self._served.get(key, 0)
 
     def _remove(self, ticket: Ticket) -> None:
         queue = self._queues[ticket.key]

@@ -9,15 +9,17 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from image.gateway import __version__, body, errors
+from image.gateway import __version__, body, errors, probing
 from image.gateway.admission import Admission
-from image.gateway.errors import ApiError
+from image.gateway.cors import Cors
+from image.gateway.errors import ApiError, Shape
 from image.gateway.exchange import CLIENT_LEFT_STATUS, Exchange, Receive, Scope, Send
 from image.gateway.fleet import Fleet
 from image.gateway.keys import KeyRing
+from image.gateway.keys_document import rfc_3339
 from image.gateway.limits import Limiter
 from image.gateway.proxy import Proxy
-from image.gateway.routes import UPSTREAM, Route
+from image.gateway.routes import ANTHROPIC_PREFIX, UPSTREAM, Route, from_azure
 from image.gateway.settings import Settings
 from image.gateway.telling import Telling
 from image.gateway.waking import Waker
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 _OWN_PATHS = ("/health", "/health/ready", "/info", "/v1/models")
 _NOT_LOGGED = ("/health", "/health/ready")  # a load balancer asks every few seconds
 _OWN_METHODS = ("GET", "HEAD")
+_MODEL_PREFIX = "/v1/models/"
 
 
 class App:
@@ -53,6 +56,9 @@ class App:
         self._capacity_kind = capacity_kind
         self._tracer = tracer
         self._proxy = Proxy(settings, fleet, admission, waker, telling)
+        self._probes = probing.Probes(settings, fleet, admission, waker, telling)
+        self._cors = Cors(settings.allowed_origins)
+        self._names = frozenset((settings.model, *settings.aliases, *settings.adapters))
         self._limiter = Limiter(settings.count)
         self._started = time.time()
         self._own: dict[str, Callable[[Exchange], Any]] = {
@@ -118,18 +124,27 @@ class App:
             await exchange.fail(errors.internal())
 
     async def _route(self, exchange: Exchange) -> None:
+        exchange.cors_headers = self._cors.headers(exchange)
+        if Cors.is_preflight(exchange):  # before the key: browsers send none
+            exchange.label = "preflight"
+            exchange.start(204, list(self._cors.preflight(exchange)))
+            await exchange.last_part()
+            return
         path = exchange.path
         if path.endswith("/") and len(path) > 1:  # some clients join a base URL and a path with one too many
             path = exchange.path = path[:-1]
+        path, deployment = from_azure(path)
+        if path.startswith(ANTHROPIC_PREFIX) or b"anthropic-version" in exchange.headers:
+            exchange.shape = Shape.ANTHROPIC
         route = UPSTREAM.get(path)
         if route is not None:
             exchange.label = path
-            await self._forward(exchange, route)
+            await self._forward(exchange, route, deployment)
             return
         own = self._own.get(path)
         if own is not None:
             exchange.label = path
-        elif path.startswith("/v1/models/"):
+        elif path.startswith(_MODEL_PREFIX):
             exchange.label, own = "/v1/models", self._model
         else:
             raise errors.not_found(path[:128])
@@ -140,7 +155,7 @@ class App:
         exchange.stage = "answering"
         await own(exchange)
 
-    async def _forward(self, exchange: Exchange, route: Route) -> None:
+    async def _forward(self, exchange: Exchange, route: Route, deployment: str | None) -> None:
         if exchange.method != "POST":
             raise errors.method_not_allowed(exchange.method, "POST")
         if self._tracer is not None:
@@ -150,30 +165,31 @@ class App:
             raise self._draining_error()
         self._limiter.enter(exchange.key)
         try:
-            await self._forward_counted(exchange, route)
+            await self._forward_counted(exchange, route, deployment)
         finally:
             self._limiter.leave(exchange.key, exchange.tokens)
 
-    async def _forward_counted(self, exchange: Exchange, route: Route) -> None:
+    async def _forward_counted(self, exchange: Exchange, route: Route, deployment: str | None) -> None:
         exchange.body = await body.receive(exchange, self._settings, self._admission)
         facts = body.read(exchange.body, route, exchange.headers.get(b"content-type", b""), self._settings)
-        exchange.model = self._settings.model
+        named = deployment or facts.model
+        exchange.model = self._settings.model if named is None else named[:128]
         exchange.stream = facts.stream and route.streams
         exchange.modalities = facts.modalities
-        if facts.model is not None and facts.model != self._settings.model:
-            exchange.model = facts.model[:128]
-            if facts.model not in self._settings.adapters:
-                raise errors.unknown_model(facts.model)
+        if named is not None and named not in self._names:
+            raise errors.unknown_model(named)
         exchange.affinity = facts.affinity
+        if deployment is not None and deployment != facts.model:
+            exchange.body = body.with_model(exchange.body, route, deployment)
         if facts.addition:
             exchange.body = exchange.body.rstrip()[:-1] + facts.addition
-        await self._proxy.forward(exchange)
+        if exchange.key.health and probing.is_probe(exchange, route):
+            await self._probes.answer(exchange, self._proxy)
+        else:
+            await self._proxy.forward(exchange)
 
     def _authenticate(self, exchange: Exchange) -> None:
-        key = self._ring.find(exchange.headers.get(b"authorization"))
-        if key is None:
-            raise errors.bad_key()
-        exchange.key = key
+        exchange.key = self._ring.authenticate(exchange.scope["headers"])
 
     # Draining
 
@@ -229,23 +245,31 @@ class App:
             ),
         )
 
-    def _model_card(self, name: str) -> dict[str, Any]:
+    def _model_card(self, name: str, shape: Shape) -> dict[str, Any]:
+        if shape is Shape.ANTHROPIC:
+            return {"type": "model", "id": name, "display_name": name, "created_at": rfc_3339(self._started)}
         card = {"id": name, "object": "model", "created": int(self._started), "owned_by": "vllm"}
         info = self._settings.info
         length = info.get("max_model_len", info.get("maxModelLen"))
-        if name != self._settings.model:
+        if name in self._settings.adapters:
             card["parent"] = self._settings.model
         return card | {"max_model_len": length} if isinstance(length, int) else card
 
     async def _models(self, exchange: Exchange) -> None:
-        cards = [self._model_card(name) for name in (self._settings.model, *self._settings.adapters)]
-        await exchange.answer(200, _json({"object": "list", "data": cards}))
+        settings, shape = self._settings, exchange.shape
+        names = (settings.model, *settings.aliases, *settings.adapters)
+        found: dict[str, Any] = {"data": [self._model_card(name, shape) for name in names]}
+        if shape is Shape.ANTHROPIC:
+            found |= {"has_more": False, "first_id": names[0], "last_id": names[-1]}
+        else:
+            found = {"object": "list"} | found
+        await exchange.answer(200, _json(found))
 
     async def _model(self, exchange: Exchange) -> None:
-        name = exchange.path.removeprefix("/v1/models/")
-        if name != self._settings.model and name not in self._settings.adapters:
+        name = from_azure(exchange.path)[0].removeprefix(_MODEL_PREFIX)
+        if name not in self._names:
             raise errors.unknown_model(name)
-        await exchange.answer(200, _json(self._model_card(name)))
+        await exchange.answer(200, _json(self._model_card(name, exchange.shape)))
 
 
 def _json(document: dict[str, Any]) -> bytes:

@@ -18,7 +18,7 @@ import orjson
 from image.gateway import errors, media, not_json
 from image.gateway.admission import Admission
 from image.gateway.exchange import Exchange
-from image.gateway.routes import BodyKind, Route
+from image.gateway.routes import ANTHROPIC_PREFIX, BodyKind, Route
 from image.gateway.routing import affinity_of
 from image.gateway.settings import Settings
 
@@ -165,6 +165,13 @@ def _read_json(body: bytes, route: Route, settings: Settings) -> BodyFacts:
         _check_depth(document, settings)
     if media.may_hold_addresses(body):
         media.check(document, settings.media_hosts)
+    if route.path.startswith(ANTHROPIC_PREFIX):
+        media.check_sources(document.get("messages"), settings.media_hosts)
+    if route.path == "/pooling" and "data" in document:
+        # A plugin of vLLM's would read it, and fetch whatever address is in it.
+        raise errors.bad_body(
+            "'data' is for I/O processor plugins, which are not served here; send 'input'.", param="data"
+        )
     model = document.get("model")
     if model is not None and not isinstance(model, str):
         raise errors.bad_body("'model' is not a string.", param="model")
@@ -200,8 +207,21 @@ def _cap_tokens(document: dict[str, Any], route: Route, cap: int) -> bytes:
     return b'%b"%b":%d}' % (b"," if document else b"", route.max_tokens[0].encode(), cap)
 
 
+def with_model(body: bytes, route: Route, model: str) -> bytes:
+    """A body that names this model: where it names another one, the last field of a name is the one that counts.
+    Raises the 400 for a form, which would have to be written anew.
+    """
+    if route.body is not BodyKind.JSON:
+        raise errors.bad_body(
+            f"The form's 'model' is not the deployment {model[:128]!r}; send the same.", param="model"
+        )
+    opened = body.rstrip()[:-1].rstrip()
+    return opened + (b"" if opened.endswith(b"{") else b",") + b'"model":' + orjson.dumps(model) + b"}"
+
+
 # The `type` of a content part, in /v1/chat/completions and /v1/responses, and vLLM's own for video and audio.
 _PART_MODALITIES = {
+    "image": "image",  # Anthropic's
     "image_url": "image",
     "input_image": "image",
     "image_embeds": "image",

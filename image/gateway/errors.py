@@ -1,11 +1,33 @@
-"""Errors as OpenAI's API words them, so that any OpenAI client raises its right exception.
+"""Errors in the shape that the client's SDK expects, so that it raises the right exception.
 
-Shape: {"error": {"message", "type", "param", "code"}}; https://platform.openai.com/docs/guides/error-codes
+OpenAI's: {"error": {"message", "type", "param", "code"}}; https://platform.openai.com/docs/guides/error-codes
+Anthropic's: {"type": "error", "error": {"type", "message"}, "request_id"}; https://docs.anthropic.com/en/api/errors
 """
 
 from __future__ import annotations
 
 import json
+from enum import Enum
+from typing import Any
+
+
+class Shape(Enum):
+    """Whose error documents a client reads."""
+
+    OPENAI = "openai"
+    ANTHROPIC = "anthropic"
+
+
+_ANTHROPIC_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    408: "timeout_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
 
 
 class ApiError(Exception):
@@ -34,14 +56,27 @@ class ApiError(Exception):
         if retry_after_seconds is not None:
             self.headers += ((b"retry-after", b"%d" % retry_after_seconds),)
 
-    def body(self) -> bytes:
-        """The JSON document of the answer."""
-        error = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
-        return json.dumps({"error": error}, separators=(",", ":")).encode()
+    def body(self, shape: Shape = Shape.OPENAI, request_id: str | None = None) -> bytes:
+        """The JSON document of the answer; Anthropic's shape names the request in it, too."""
+        document: dict[str, Any]
+        if shape is Shape.ANTHROPIC:
+            kind = _ANTHROPIC_TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "api_error")
+            document = {"type": "error", "error": {"type": kind, "message": self.message}, "request_id": request_id}
+        else:
+            error = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
+            document = {"error": error}
+        return json.dumps(document, separators=(",", ":")).encode()
 
-    def event(self) -> bytes:
+    def event(self, shape: Shape = Shape.OPENAI, request_id: str | None = None) -> bytes:
         """The same as a server-sent event, for a stream whose status is already on its way."""
-        return b"data: " + self.body() + b"\n\n"
+        return as_event(self.body(shape, request_id), shape)
+
+
+def as_event(document: bytes, shape: Shape) -> bytes:
+    """An error document as the server-sent event that the client's SDK takes for an error."""
+    # OpenAI's SDKs look for "error" in the data, Anthropic's at the event's name alone.
+    name = b"event: error\n" if shape is Shape.ANTHROPIC else b""
+    return name + b"data: " + document + b"\n\n"
 
 
 def not_found(path: str) -> ApiError:
@@ -60,11 +95,33 @@ def method_not_allowed(method: str, allowed: str) -> ApiError:
     return ApiError(405, message, reason="method", headers=((b"allow", allowed.encode()),))
 
 
+_CHALLENGE = ((b"www-authenticate", b"Bearer"),)
+
+
 def bad_key() -> ApiError:
     """No key or a wrong one. Says nothing of which."""
-    message = "Incorrect or missing API key; send it as 'Authorization: Bearer KEY'."
-    challenge = ((b"www-authenticate", b"Bearer"),)
-    return ApiError(401, message, reason="key", code="invalid_api_key", headers=challenge)
+    message = (
+        "Incorrect or missing API key; send it as 'Authorization: Bearer KEY', 'x-api-key: KEY' or 'api-key: KEY'."
+    )
+    return ApiError(401, message, reason="key", code="invalid_api_key", headers=_CHALLENGE)
+
+
+def conflicting_keys() -> ApiError:
+    """Two headers hold two keys."""
+    message = "The request holds several different API keys in Authorization, x-api-key and api-key; send one."
+    return ApiError(401, message, reason="key_conflict", code="invalid_api_key", headers=_CHALLENGE)
+
+
+def expired_key(when: str) -> ApiError:
+    """A key that was good until `when`."""
+    message = f"This API key expired on {when}; ask the operator of this endpoint for a new one."
+    return ApiError(401, message, reason="key_expired", code="expired_api_key", headers=_CHALLENGE)
+
+
+def origin_not_allowed(origin: str) -> ApiError:
+    """A browser asks whether a page of an origin may send requests, and it may not."""
+    message = f"Pages from {origin[:256]!r} may not use this endpoint; add the origin to allowedOrigins."
+    return ApiError(403, message, reason="origin", code="origin_not_allowed")
 
 
 def bad_body(message: str, *, status: int = 400, reason: str = "body", param: str | None = None) -> ApiError:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from image.gateway.errors import ApiError
+from image.gateway.errors import ApiError, Shape
 from image.gateway.limits import Key
 from image.gateway.writer import Writer
 
@@ -60,6 +60,7 @@ class Exchange:
         "client",
         "client_left",
         "closing",
+        "cors_headers",
         "dispatched",
         "error",
         "events",
@@ -81,6 +82,7 @@ class Exchange:
         "request_id",
         "retries",
         "scope",
+        "shape",
         "span",
         "stage",
         "started",
@@ -111,6 +113,8 @@ class Exchange:
         self.label = "other"  # the path, where it is one of ours: a metric's label
         self.client: str = scope["gateway.connection"].client_of(self.headers)
         self.key = _NOBODY
+        self.shape = Shape.OPENAI  # of errors
+        self.cors_headers: tuple[tuple[bytes, bytes], ...] = ()  # of every answer, for the page that asks
         self.model: str | None = None
         self.stream = False
         self.modalities: list[str] = []
@@ -201,6 +205,7 @@ class Exchange:
         self.status = status
         self.answered = True
         headers.append((b"x-request-id", self.request_id.encode()))
+        headers += self.cors_headers
         self._writer.head(status, headers, close=self.closing)
 
     def start_held_events(self) -> None:
@@ -247,10 +252,10 @@ class Exchange:
         if not self.answered:
             # A client that waits to be told to send its body must not be thought to be sending it.
             self.closing = self.closing or b"expect" in self.headers
-            await self.answer(error.status, error.body(), headers=error.headers)
+            await self.answer(error.status, error.body(self.shape, self.request_id), headers=error.headers)
         elif self.events:
             self.status = error.status  # for the log: what it would have been
-            await self.last_part(error.event())
+            await self.last_part(error.event(self.shape, self.request_id))
         else:
             # Half an answer is out that is no event stream: only a broken connection can say that it is not whole.
             self.status = error.status

@@ -19,26 +19,45 @@ _HOP_BY_HOP = frozenset(
         b"upgrade",
     )
 )
-# The client's key is the gateway's business; a compressed answer could not be counted, a compressed body has been inflated; the
-# rest is set below.
-_NOT_UPSTREAM = _HOP_BY_HOP | {
-    b"accept-encoding",
-    b"authorization",
-    b"content-encoding",
-    b"content-length",
-    b"cookie",
-    b"expect",
-    b"forwarded",
-    b"host",
-    b"x-forwarded-for",
-    b"x-forwarded-host",
-    b"x-forwarded-port",
-    b"x-forwarded-proto",
-    b"x-real-ip",
-    b"x-request-id",
-}
+KEY_HEADERS = frozenset((b"authorization", b"x-api-key", b"api-key"))
+"""Where clients send their key: OpenAI's, Anthropic's and Azure's."""
+
+# The client's key and the page's origin are the gateway's business; a compressed answer could not be counted, a
+# compressed body has been inflated; the rest is set below.
+_NOT_UPSTREAM = (
+    _HOP_BY_HOP
+    | KEY_HEADERS
+    | {
+        b"accept-encoding",
+        b"content-encoding",
+        b"content-length",
+        b"cookie",
+        b"expect",
+        b"forwarded",
+        b"host",
+        b"origin",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-port",
+        b"x-forwarded-proto",
+        b"x-real-ip",
+        b"x-request-id",
+    }
+)
 _TRACE_HEADERS = frozenset((b"traceparent", b"tracestate"))
-NOT_DOWNSTREAM = _HOP_BY_HOP | {b"date", b"server", b"x-request-id"}
+# vLLM lets the pages of every origin read its answers; which may is said by this gateway.
+_CORS_HEADERS = frozenset(
+    b"access-control-" + name
+    for name in (
+        b"allow-credentials",
+        b"allow-headers",
+        b"allow-methods",
+        b"allow-origin",
+        b"expose-headers",
+        b"max-age",
+    )
+)
+NOT_DOWNSTREAM = _HOP_BY_HOP | _CORS_HEADERS | {b"date", b"server", b"vary", b"x-request-id"}
 
 
 def request_head(exchange: Exchange, host: bytes) -> bytes:

@@ -4,71 +4,42 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import os
-import re
-from typing import TYPE_CHECKING, Any, Protocol
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Protocol
 
-from image.gateway.limits import Key, Limits
+from image.gateway import errors
+from image.gateway.headers import KEY_HEADERS
+from image.gateway.keys_document import KeysError, rfc_3339
+from image.gateway.keys_document import parse as parse_document
+from image.gateway.limits import Key
 from image.gateway.settings import FileKeys, InlineKeys, KeysSetting, NoKeys, SecretsManagerKeys
 from image.gateway.telling import Telling
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
-_NAMED = re.compile(r"([A-Za-z0-9_.-]{1,64})=(.*[^=].*)")
+__all__ = ["KeyRing", "KeySource", "KeysError", "keep_fresh", "load", "parse_document", "presented", "source_of"]
+
 _EVERYBODY = Key("")
 
 
-class KeysError(Exception):
-    """Keys cannot be had; the message names the source and never holds a key."""
-
-
-class _Pairs(list[tuple[str, Any]]):
-    """A JSON object as its pairs: a name may stand twice, and a list is no object."""
-
-
-def parse_document(document: str) -> dict[str, Key]:
-    """Each key's text -> whose it is. A document is a JSON object {name: key}, or lines of `name=key` or a bare key
-    ("default"). In JSON a value may be {"key": key, "limits": {...}} too; see `limits.Limits`.
-
-    A name may stand more than once, so that the old key is good until clients have the new one. What is left of a
-    bare key's last "=" is never its name: base64 ends in "=". Raises KeysError.
-    """
-    pairs: list[tuple[str, Any]]
-    if document.lstrip().startswith("{"):
-        try:
-            pairs = json.loads(document, object_pairs_hook=_Pairs)
-        except ValueError:
-            # Python's message would quote nothing, but its cause holds the document: `from None`.
-            raise KeysError("the keys document begins as JSON but is not; set {name: key} or lines") from None
-    else:
-        lines = (line.strip() for line in document.splitlines())
-        pairs = []
-        for line in lines:
-            if line and not line.startswith("#"):
-                named = _NAMED.fullmatch(line)
-                pairs.append((named[1], named[2].strip()) if named else ("default", line))
-    keys: dict[str, Key] = {}
-    for name, value in pairs:
-        text, limits = _with_limits(name, value) if isinstance(value, _Pairs) else (value, None)
-        if not isinstance(text, str) or not re.fullmatch(r"[\x21-\x7e]{1,512}", text):
-            raise KeysError(f"the key named {name!r} is not 1 to 512 printable ASCII characters without spaces")
-        if keys.setdefault(text, Key(name, limits)).name != name:
-            raise KeysError(f"{name!r} and {keys[text].name!r} are the same key; give each name its own")
-    if not keys:
-        raise KeysError("the keys document holds no key; set `none` to let everybody in")
-    return keys
-
-
-def _with_limits(name: str, pairs: _Pairs) -> tuple[Any, Limits]:
-    value = dict(pairs)
-    if value.keys() - {"key", "limits"} or not isinstance(value.get("limits", _Pairs()), _Pairs):
-        raise KeysError(f'{name!r} is not of the form {{"key": ..., "limits": {{"concurrency": ...}}}}')
-    try:
-        return value.get("key"), Limits.parse(dict(value.get("limits", ())))
-    except ValueError as error:
-        raise KeysError(f"the limits of {name!r}: {error}") from None
+def presented(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
+    """The key in a request's headers: `Authorization: Bearer`, `x-api-key` or `api-key`; raises the 401 for several."""
+    found = None
+    for name, value in headers:
+        if name in KEY_HEADERS:
+            if name == b"authorization":
+                if value[:7].lower() != b"bearer ":
+                    continue  # another scheme is for a proxy in between
+                value = value[7:]
+            value = value.strip()
+            if value and value != found:
+                if found is not None:
+                    raise errors.conflicting_keys()
+                found = value
+    return found
 
 
 class KeyRing:
@@ -81,11 +52,16 @@ class KeyRing:
     def __init__(self) -> None:
         self._secret = os.urandom(32)
         self._keys: dict[bytes, Key] | None = {}
+        self._priorities: dict[str, int] = {}
 
     @property
     def names(self) -> int:
         """How many names share this gateway; 1 when no key is asked for."""
         return 1 if self._keys is None else len({key.name for key in self._keys.values()})
+
+    def priority(self, name: str) -> int:
+        """Of a name: the highest of its keys'."""
+        return self._priorities.get(name, 0)
 
     def allow_everybody(self) -> None:
         """From now on no key is asked for."""
@@ -94,14 +70,21 @@ class KeyRing:
     def replace(self, keys: dict[str, Key]) -> None:
         """From now on these keys are good, and no others."""
         self._keys = {self._digest(text.encode()): key for text, key in keys.items()}
+        self._priorities = {}
+        for key in keys.values():
+            self._priorities[key.name] = max(key.priority, self._priorities.get(key.name, key.priority))
 
-    def find(self, authorization: bytes | None) -> Key | None:
-        """Whose key is in an Authorization header; nameless when no key is asked for; None: not let in."""
+    def authenticate(self, headers: Iterable[tuple[bytes, bytes]]) -> Key:
+        """Whose key a request has, nameless when no key is asked for; raises the 401."""
         if self._keys is None:
             return _EVERYBODY
-        if authorization is None or authorization[:7].lower() != b"bearer ":
-            return None
-        return self._keys.get(self._digest(authorization[7:].strip()))
+        text = presented(headers)
+        key = None if text is None else self._keys.get(self._digest(text))
+        if key is None:
+            raise errors.bad_key()
+        if key.expires is not None and key.expires <= time.time():
+            raise errors.expired_key(rfc_3339(key.expires))
+        return key
 
     def _digest(self, key: bytes) -> bytes:
         return hashlib.blake2b(key, key=self._secret, digest_size=32).digest()
@@ -172,7 +155,7 @@ class _SecretsManager:
         try:
             if self._client is None:
                 self._client = aws.session().client("secretsmanager", config=aws.CONFIG)
-            answer = self._client.get_secret_value(SecretId=self._secret_id)
+            answer = self._client.get_secret_value(SecretId=self._secret_id, VersionStage="AWSCURRENT")
         except aws.ERRORS as error:
             raise KeysError(f"the keys secret {self._secret_id}: {aws.describe(error)}") from None
         if "SecretString" not in answer:

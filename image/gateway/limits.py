@@ -47,6 +47,12 @@ class Key:
 
     name: str
     limits: Limits | None = None
+    expires: float | None = None
+    """When the key is good no longer, in seconds since the epoch."""
+    priority: int = 0
+    """A free slot goes to the waiting name of the highest priority."""
+    health: bool = False
+    """For health checks: what it asks for does not count as demand; see `probing`."""
 
 
 class _Window:

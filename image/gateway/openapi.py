@@ -9,7 +9,7 @@ import json
 from typing import Any
 
 from image.gateway import __version__
-from image.gateway.routes import UPSTREAM, BodyKind, Route
+from image.gateway.routes import ANTHROPIC_PREFIX, UPSTREAM, BodyKind, Route
 
 _ERROR = {
     "type": "object",
@@ -27,9 +27,22 @@ _ERROR = {
         }
     },
 }
+_ANTHROPIC_ERROR = {
+    "type": "object",
+    "required": ["type", "error", "request_id"],
+    "properties": {
+        "type": {"const": "error"},
+        "error": {
+            "type": "object",
+            "required": ["type", "message"],
+            "properties": {"type": {"type": "string"}, "message": {"type": "string"}},
+        },
+        "request_id": {"type": ["string", "null"]},
+    },
+}
 _REFUSALS = {
     400: "The body is not what the path takes, or not HTTP.",
-    401: "No key, or none that is good.",
+    401: "No key, several, an expired one, or none that is good.",
     404: "No such path or model.",
     405: "Not with this method.",
     408: "The request did not arrive in time.",
@@ -52,14 +65,20 @@ def document() -> dict[str, Any]:
         "/health": {"get": _own("Alive.", "status")},
         "/health/ready": {"get": _own("Not draining.", "status", {503: "Draining."})},
         "/info": {"get": _own("What runs here, and its state.", "model")},
-        "/v1/models": {"get": _guarded(_own("The one model, cold or not.", "data", {401: _REFUSALS[401]}))},
+        "/v1/models": {
+            "get": _guarded(_own("The model's names and adapters, cold or not.", "data", {401: _REFUSALS[401]}))
+        },
     }
     return {
         "openapi": "3.1.0",
         "info": {"title": "vLLM endpoint gateway", "version": __version__},
         "components": {
-            "schemas": {"Error": _ERROR},
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            "schemas": {"Error": _ERROR, "AnthropicError": _ANTHROPIC_ERROR},
+            "securitySchemes": {
+                "key": {"type": "http", "scheme": "bearer"},
+                "anthropicKey": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+                "azureKey": {"type": "apiKey", "in": "header", "name": "api-key"},
+            },
         },
         "paths": paths,
     }
@@ -83,7 +102,9 @@ def _operation(route: Route) -> dict[str, Any]:
             },
             "responses": {
                 "200": {"description": "The engine's answer, as it came.", "content": content},
-                **_errors(_REFUSALS | _FAILURES),
+                **_errors(
+                    _REFUSALS | _FAILURES, "AnthropicError" if route.path.startswith(ANTHROPIC_PREFIX) else "Error"
+                ),
             },
         }
     )
@@ -97,11 +118,11 @@ def _own(description: str, field: str, errors: dict[int, str] | None = None) -> 
 
 
 def _guarded(operation: dict[str, Any]) -> dict[str, Any]:
-    return operation | {"security": [{"key": []}]}
+    return operation | {"security": [{"key": []}, {"anthropicKey": []}, {"azureKey": []}]}
 
 
-def _errors(statuses: dict[int, str]) -> dict[str, Any]:
-    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+def _errors(statuses: dict[int, str], schema: str = "Error") -> dict[str, Any]:
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
     return {str(status): {"description": text, "content": content} for status, text in statuses.items()}
 
 

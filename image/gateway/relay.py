@@ -98,13 +98,13 @@ async def _relay_whole(exchange: Exchange, connection: Connection, headers: list
             gathered += await connection.read()
         data = bytes(gathered)
     if connection.status == 404 and data == _NO_SUCH_PATH:
-        data = errors.not_of_this_model(exchange.path).body()
+        data = errors.not_of_this_model(exchange.path).body(exchange.shape, exchange.request_id)
     exchange.note_first_byte()
     if exchange.answered:
         # Comments are out already, so the status cannot be sent any more: what it would have been goes as an event.
         exchange.status = connection.status
         exchange.error = f"engine_{connection.status}"
-        await exchange.last_part(_as_event(data))
+        await exchange.last_part(_as_event(exchange, data))
         return
     if connection.drained():
         exchange.tokens_in, exchange.tokens_out = usage.tokens(data)
@@ -127,12 +127,13 @@ async def _relay_whole(exchange: Exchange, connection: Connection, headers: list
     await exchange.last_part(data)
 
 
-def _as_event(answer: bytes) -> bytes:
-    """An answer that is one JSON document, as the event that an OpenAI client takes for an error."""
+def _as_event(exchange: Exchange, answer: bytes) -> bytes:
+    """An answer that is one JSON document, as the event that the client takes for an error."""
     try:
         document = json.loads(answer)
     except ValueError:
         document = None
     if not isinstance(document, dict) or "error" not in document:
-        return errors.upstream_failed("The engine refused the request.", "engine_refused").event()
-    return b"data: " + json.dumps(document, separators=(",", ":")).encode() + b"\n\n"
+        refused = errors.upstream_failed("The engine refused the request.", "engine_refused")
+        return refused.event(exchange.shape, exchange.request_id)
+    return errors.as_event(json.dumps(document, separators=(",", ":")).encode(), exchange.shape)

@@ -27,18 +27,57 @@ class Route:
     """The body's fields that bound the answer's tokens."""
 
 
-# Not here: GET and cancel of /v1/responses/{id}, whose answers live in one replica's memory, where no other finds them;
-# /v1/images, /v1/files and /v1/batches, which vLLM does not have; /tokenize and /pooling, which are not OpenAI's.
+# What is left out, and why, is in docs/gateway.md.
 UPSTREAM = {
     route.path: route
     for route in (
         Route("/v1/chat/completions", max_tokens=("max_tokens", "max_completion_tokens")),
         Route("/v1/completions", max_tokens=("max_tokens",)),
         Route("/v1/responses", max_tokens=("max_output_tokens",)),
+        Route("/v1/messages", max_tokens=("max_tokens",)),
+        Route("/v1/messages/count_tokens", streams=False),
         Route("/v1/embeddings", streams=False),
         Route("/v1/rerank", streams=False),
+        Route("/v2/rerank", streams=False),
+        Route("/rerank", streams=False),
         Route("/v1/score", streams=False),
+        Route("/score", streams=False),
+        Route("/pooling", streams=False),
+        Route("/classify", streams=False),
+        Route("/tokenize", streams=False),
+        Route("/detokenize", streams=False),
         Route("/v1/audio/transcriptions", BodyKind.FORM),
         Route("/v1/audio/translations", BodyKind.FORM),
     )
 }
+
+ANTHROPIC_PREFIX = "/v1/messages"
+_AZURE_PREFIX = "/openai/"
+_AZURE_DEPLOYMENTS = "deployments/"
+# What Azure serves under a deployment's name.
+_AZURE_PATHS = (
+    "/chat/completions",
+    "/completions",
+    "/embeddings",
+    "/audio/transcriptions",
+    "/audio/translations",
+)
+
+
+def from_azure(path: str) -> tuple[str, str | None]:
+    """A path as Azure spells it -> the same as OpenAI spells it, and the deployment that it names; any other as it is.
+
+    `/openai/v1/...` is `/v1/...`; `/openai/deployments/NAME/chat/completions` is `/v1/chat/completions` with NAME as the
+    model, whatever the body says. A name may hold slashes, as hub ids do.
+    """
+    if not path.startswith(_AZURE_PREFIX):
+        return path, None
+    rest = path[len(_AZURE_PREFIX) :]
+    if rest.startswith("v1/"):
+        return "/" + rest, None
+    if rest.startswith(_AZURE_DEPLOYMENTS):
+        for end in _AZURE_PATHS:
+            name = rest[len(_AZURE_DEPLOYMENTS) : -len(end)]
+            if name.strip("/") == name != "" and rest.endswith(end):
+                return "/v1" + end, name
+    return path, None

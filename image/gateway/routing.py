@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 
 _MOST_OF_AVERAGE_LOAD = 1.25
 _PREFIX_CHARACTERS = 2048
+# A block of the system prompt that Anthropic's own tools make anew for each request; vLLM leaves it out of the prompt.
+_NEW_EACH_TIME = "x-anthropic-billing-header"
 
 
 def affinity_of(document: dict[str, Any]) -> bytes:
     """A digest of a conversation's beginning: all messages to the first that is the user's, or the prompt; b"" without."""
     parts: list[str] = []
-    for name in ("instructions", "prompt"):
+    for name in ("instructions", "system", "prompt"):
         _add_text(parts, document.get(name))
     turns = document.get("messages") or document.get("input")
     if isinstance(turns, list):
@@ -43,6 +45,8 @@ def _add_text(parts: list[str], content: Any) -> None:
         for part in content[:8]:
             if isinstance(part, dict):
                 # A part is {"type": "text", "text": ...} or {"type": "image_url", "image_url": {"url": ...}}.
+                if str(part.get("text", "")).startswith(_NEW_EACH_TIME):
+                    continue
                 values = [value for value in part.values() if isinstance(value, dict)]
                 for value in (part, *values):
                     parts += [text[:_PREFIX_CHARACTERS] for text in value.values() if isinstance(text, str)]

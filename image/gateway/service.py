@@ -69,7 +69,9 @@ class Service:
             ready=lambda: bool(self.fleet.rotation),
             waiting=lambda: self.admission.waiting > 0,
         )
-        self.admission = Admission(settings, lambda: self.fleet.rotation, self.waker.need, lambda: self._ring.names)
+        self.admission = Admission(
+            settings, lambda: self.fleet.rotation, self.waker.need, lambda: self._ring.names, self._ring.priority
+        )
         self._tracer = tracer
         self.app = App(
             settings, self._ring, self.fleet, self.admission, self.waker, self.telling, capacity.kind, tracer

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
-from image.gateway import seams
+from image.gateway import cors, seams
 from image.gateway.seams import (
     Address,
     CapacitySetting,
@@ -128,16 +128,26 @@ def _host(value: str) -> str:
         raise ValueError(f"{value!r} is not an IP address to listen on; set 0.0.0.0, 127.0.0.1 or ::") from None
 
 
+def _constant(value: Any) -> Any:
+    """Nobody should have to tune it: not read from the environment, shortened by tests alone."""
+    return field(default=value)
+
+
 def _setting(parse: Callable[[str], Any], default: Any = MISSING) -> Any:
     return field(default=default, metadata={"parse": parse})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the gateway was told. Field `x` is the environment variable GATEWAY_X, in the unit of its name."""
+    """What the gateway was told. Field `x` is the environment variable GATEWAY_X, in the unit of its name; constants are
+    not variables.
+    """
 
     model: str = _setting(_text)
-    """Name the model is served under; always listed in /v1/models. A body may name this one and those of `adapters`."""
+    """Name the model is served under; always listed in /v1/models. A body may name this one, and those of `aliases` and
+    `adapters`."""
+    aliases: tuple[str, ...] = _setting(_names, ())
+    """Other names of the same model, separated by commas, each listed and accepted."""
     adapters: tuple[str, ...] = _setting(_names, ())
     """Names of LoRA adapters that the engine serves beside the model, separated by commas."""
     media_hosts: tuple[str, ...] = _setting(_names, ())
@@ -149,6 +159,8 @@ class Settings:
     `kubernetes:NAMESPACE/DEPLOYMENT` or `local:http://HOST:PORT`."""
     keys: KeysSetting = _setting(_text, NoKeys())  # noqa: RUF009 - a dataclass field
     """Where API keys come from: `none`, `env:VARIABLE`, `file:/PATH`, `secretsmanager:ARN`; see `keys`."""
+    allowed_origins: tuple[str, ...] = _setting(cors.parse_origins, ())
+    """Origins whose web pages may use the endpoint from a browser, separated by commas: `https://app.example.com`; `*`: all."""
     info: dict[str, Any] = field(default_factory=dict, metadata={"parse": _json_object})
     """JSON object shown at /info beside what the gateway knows itself. Anybody may read it."""
 
@@ -174,7 +186,7 @@ class Settings:
     """Bytes of body held for those that wait and for those still being received; beyond it, 429."""
     max_body_bytes: int = _setting(_whole(1, 1 << 34), 20 << 20)
     """Beyond it, 413."""
-    max_json_depth: int = _setting(_whole(1, 900), 100)
+    max_json_depth: int = _constant(100)
     """Arrays and objects within one another in a body; beyond it, 400."""
     max_tokens: int = _setting(_whole(0, 1 << 31), 0)
     """Most tokens a request may ask for; beyond it, 400. Put into a request that names none. 0: no cap."""
@@ -195,7 +207,7 @@ class Settings:
     """The same for all others; must be below the load balancer's idle timeout."""
     request_timeout_seconds: float = _setting(_seconds(0.01, 86_400), 3600.0)
     """From a slot on a replica to the end of the answer; beyond it, 504."""
-    connect_timeout_seconds: float = _setting(_seconds(0.01, 60), 3.0)
+    connect_timeout_seconds: float = _constant(3.0)
     sse_comment_seconds: float = _setting(_seconds(0.01, 3600), 15.0)
     """How often a waiting stream is sent a comment line."""
 
@@ -203,10 +215,10 @@ class Settings:
     """How often discovery is asked for addresses."""
     probe_seconds: float = _setting(_seconds(0.01, 60), 1.0)
     """How often each replica's /health is asked."""
-    probe_timeout_seconds: float = _setting(_seconds(0.01, 60), 5.0)
-    eject_after_failures: int = _setting(_whole(1, 1000), 5)
+    probe_timeout_seconds: float = _constant(5.0)
+    eject_after_failures: int = _constant(5)
     """Failed requests in a row after which a replica is left out, well as its /health may be."""
-    eject_seconds: float = _setting(_seconds(0.01, 300), 10.0)
+    eject_seconds: float = _constant(10.0)
     """For how long, the first time; twice as long each time after, up to 300."""
     keys_reload_seconds: float = _setting(_seconds(0.01, 3600), 0.0)
     """How often keys are read again; 0, the default: 2 for a file, 60 for Secrets Manager."""
@@ -231,7 +243,7 @@ class Settings:
         """Settings from the variables GATEWAY_*; raises SettingsError with every problem found."""
         values: dict[str, Any] = {}
         problems = []
-        known = {f"GATEWAY_{f.name.upper()}": f for f in fields(cls)}
+        known = {f"GATEWAY_{f.name.upper()}": f for f in fields(cls) if f.metadata}
         for variable, setting in known.items():
             value = environment.get(variable)
             if not value:
@@ -256,6 +268,16 @@ class Settings:
         if values.get("port", 8080) == values.get("metrics_port", 9090):
             problems.append(
                 f"GATEWAY_PORT and GATEWAY_METRICS_PORT are both {values.get('port', 8080)}; set two different ports"
+            )
+        if values.get("allowed_origins") == (cors.EVERY_ORIGIN,) and isinstance(values.get("keys", NoKeys()), NoKeys):
+            problems.append(
+                "GATEWAY_ALLOWED_ORIGINS is * without keys, so that any web page could use this endpoint through its "
+                "visitors' browsers; set GATEWAY_KEYS, or name the origins"
+            )
+        names = [values.get("model"), *values.get("aliases", ()), *values.get("adapters", ())]
+        for name in sorted({name for name in names if name and names.count(name) > 1}):
+            problems.append(
+                f"GATEWAY_MODEL, GATEWAY_ALIASES and GATEWAY_ADAPTERS hold {name!r} twice; set each name once"
             )
         if "max_queued_requests" in values:
             values.setdefault("max_queued_per_slot", 0.0)

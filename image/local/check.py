@@ -80,7 +80,12 @@ def run(options: Options, progress: Progress, serve: Callable[[], AbstractContex
         target: list[str | Path] = ["--endpoint", running.base_url.removesuffix("/v1")]
         target += ["--api-key-file", folders.API_KEY, "--model", running.model]
         python = folders.LOCAL_ENVIRONMENT / "bin" / "python"
-        conformance: list[str | Path] = ["--rotate-keys", folders.API_KEY, "--json", folders.STATE / "conformance.json"]
+        conformance: list[str | Path] = [
+            "--rotate-keys",
+            folders.API_KEYS,
+            "--json",
+            folders.STATE / "conformance.json",
+        ]
         steps.run("smoke tests", [python, "-m", "smoke_tests", *target, *conformance], _last_line)
         report = folders.STATE / "benchmark.json"
         benchmark: list[str | Path] = [python, "-m", "smoke_tests.benchmark", *target, *BENCHMARK, "--json", report]

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from image.gateway import keys_document
 from image.local import folders
 from image.local.failures import LocalError, reason
 from image.local.machine import Machine
@@ -24,10 +25,24 @@ FIRST_TOKEN_SECONDS = 300.0
 
 
 def make_key() -> str:
-    """The API key of this clone: made once, readable by its owner only; curl's headers beside it."""
-    if not folders.API_KEY.exists():
-        _write_private(folders.API_KEY, f"sk-{secrets.token_urlsafe(24)}\n")
-    key = folders.API_KEY.read_text().strip()
+    """The first API key of this clone that is good, from the keys document that the gateway reads; the key alone and
+    curl's headers are beside it. All of them are made once, readable by their owner only.
+
+    Raises:
+        LocalError: the document cannot be used, or every key in it has expired.
+    """
+    if not folders.API_KEYS.exists():
+        # A clone that is older than the document has its key already.
+        key = folders.API_KEY.read_text().strip() if folders.API_KEY.exists() else f"sk-{secrets.token_urlsafe(24)}"
+        _write_private(folders.API_KEYS, json.dumps({"default": key}) + "\n")
+    try:
+        keys = keys_document.parse(folders.API_KEYS.read_text())
+    except keys_document.KeysError as error:
+        raise LocalError(f"{folders.API_KEYS}: {error.problems[0]}") from None
+    good = (text for text, of in keys.items() if not of.health and (of.expires is None or of.expires > time.time()))
+    if (key := next(good, "")) == "":
+        raise LocalError(f"every key in {folders.API_KEYS} has expired; add one with make key LOCAL=1 ADD=NAME")
+    _write_private(folders.API_KEY, f"{key}\n")
     _write_private(folders.CURL_HEADERS, f"Authorization: Bearer {key}\nContent-Type: application/json\n")
     return key
 
@@ -69,7 +84,7 @@ def environment(
         "GATEWAY_DISCOVERY": f"file:{folders.REPLICAS}",
         "GATEWAY_DISCOVERY_SECONDS": "0.2",  # a file here, not a name server
         "GATEWAY_CAPACITY": f"local:{supervisor_url}",
-        "GATEWAY_KEYS": f"file:{folders.API_KEY}",
+        "GATEWAY_KEYS": f"file:{folders.API_KEYS}",
         "GATEWAY_MEDIA_HOSTS": "127.0.0.1",  # what this machine may fetch is its owner's own
         "GATEWAY_DRAIN_DELAY_SECONDS": "0",  # there is no load balancer that would have to notice
         "GATEWAY_DRAIN_TIMEOUT_SECONDS": str(DRAIN_SECONDS),

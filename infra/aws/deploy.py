@@ -290,11 +290,11 @@ def _client_cidrs(settings: Settings, network: Network) -> dict[str, pulumi.Inpu
 
 
 def _secrets_args(context: Context, settings: Settings) -> SecretsArgs:
-    keys = {name: key.get_secret_value() for name, key in settings.api_keys.items()}
+    keys = settings.given_keys
     token = settings.hf_token.get_secret_value()
     return SecretsArgs(
         context=context,
-        api_keys=pulumi.Output.secret(keys) if keys else None,
+        keys_document=pulumi.Output.secret(keys) if keys else None,
         hub_token=pulumi.Output.secret(token) if token else None,
         kms_key_arn=settings.kms_key_arn,
         keep=settings.protect,

@@ -68,6 +68,7 @@ def stack_outputs(
         "instanceType": plan.capacity.instance_types[0].name,
         **engine_outputs(settings, plan),
         "apiKeySecretArn": secrets.api_keys_arn,
+        "apiKeysSetBy": settings.keys_setting or "make key",
         "showApiKeys": pulumi.Output.concat(
             "aws secretsmanager get-secret-value --query SecretString --output text --region ",
             context.region,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pulumi
@@ -22,14 +21,15 @@ class SecretsArgs:
 
     Attributes:
         context: place, names and tags.
-        api_keys: name -> key, a Pulumi secret; None: one key, called ``default``, is generated.
+        keys_document: the API keys that the stack file gives, a Pulumi secret; None: one key, called ``default``, is
+            generated, and from then on ``make key`` owns the secret's value.
         hub_token: the Hugging Face token, a Pulumi secret; None: no secret is made for it.
         kms_key_arn: key that they are encrypted with; empty: AWS's own.
         keep: whether a deleted secret can be brought back for some days.
     """
 
     context: Context
-    api_keys: pulumi.Output[Mapping[str, str]] | None
+    keys_document: pulumi.Output[str] | None
     hub_token: pulumi.Output[str] | None
     kms_key_arn: str
     keep: bool
@@ -39,16 +39,19 @@ class Secrets(pulumi.ComponentResource):
     """The stack's secrets.
 
     Attributes:
-        api_keys_arn: secret with a JSON object {name: key}, as the gateway reads it.
+        api_keys_arn: secret with the keys document, as the gateway reads it.
         hub_token_arn: secret with the token as plain text, or None.
     """
 
     def __init__(self, name: str, args: SecretsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("vllm:aws:Secrets", name, None, opts)
         self._name, self._args = name, args
-        keys = args.api_keys if args.api_keys is not None else self._generated()
+        given = args.keys_document is not None
         self.api_keys_arn = self._secret(
-            "api-keys", "API keys that the gateway accepts: {name: key}", keys.apply(json.dumps)
+            "api-keys",
+            "API keys that the gateway accepts, as docs/keys.md describes",
+            args.keys_document if args.keys_document is not None else self._generated(),
+            seed=not given,
         )
         self.hub_token_arn = (
             self._secret("hub-token", "Hugging Face token for gated models", args.hub_token)
@@ -57,13 +60,16 @@ class Secrets(pulumi.ComponentResource):
         )
         self.register_outputs({"apiKeysArn": self.api_keys_arn})
 
-    def _generated(self) -> pulumi.Output[Mapping[str, str]]:
+    def _generated(self) -> pulumi.Output[str]:
         password = random.RandomPassword(
             f"{self._name}-api-key", length=KEY_CHARACTERS, special=False, opts=pulumi.ResourceOptions(parent=self)
         )
-        return password.result.apply(lambda text: {"default": f"sk-{text}"})
+        return password.result.apply(lambda text: json.dumps({"default": f"sk-{text}"}))
 
-    def _secret(self, suffix: str, description: str, text: pulumi.Output[str]) -> pulumi.Output[str]:
+    def _secret(
+        self, suffix: str, description: str, text: pulumi.Output[str], *, seed: bool = False
+    ) -> pulumi.Output[str]:
+        """The ARN. ``seed``: the text is its first value only; what others make of it stays."""
         name, child = f"{self._name}-{suffix}", pulumi.ResourceOptions(parent=self)
         secret = aws.secretsmanager.Secret(
             name,
@@ -74,6 +80,11 @@ class Secrets(pulumi.ComponentResource):
             opts=child,
         )
         hidden: pulumi.Output[str] = pulumi.Output.secret(text)
-        version = aws.secretsmanager.SecretVersion(name, secret_id=secret.id, secret_string=hidden, opts=child)
+        version = aws.secretsmanager.SecretVersion(
+            name,
+            secret_id=secret.id,
+            secret_string=hidden,
+            opts=pulumi.ResourceOptions(parent=self, ignore_changes=["secretString"] if seed else None),
+        )
         # Whoever is given the ARN waits for the value too: a task that starts before it has one does not start.
         return pulumi.Output.all(secret.arn, version.id).apply(lambda pair: str(pair[0]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pulumi
 import pulumi_random
@@ -21,11 +21,11 @@ GENERATED_KEY_LENGTH = 48
 
 @dataclass(frozen=True)
 class SecretsArgs:
-    """Keys as name -> key, empty to have one made; the token, empty for none."""
+    """``keys_document``: the API keys that the stack file gives, empty to have one made; the token, empty for none."""
 
     namespace: pulumi.Input[str]
     labels: Labels
-    api_keys: dict[str, SecretStr]
+    keys_document: str = field(repr=False)
     hf_token: SecretStr
 
 
@@ -42,9 +42,8 @@ class Secrets(pulumi.ComponentResource):
     def __init__(self, name: str, args: SecretsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(f"{COMPONENTS}:Secrets", name, None, opts)
         children = pulumi.ResourceOptions(parent=self)
-        if args.api_keys:
-            given = {key_name: key.get_secret_value() for key_name, key in args.api_keys.items()}
-            document = pulumi.Output.secret(json.dumps(given, sort_keys=True))
+        if args.keys_document:
+            document = pulumi.Output.secret(args.keys_document)
         else:
             made = pulumi_random.RandomPassword(
                 f"{name}-default-key", length=GENERATED_KEY_LENGTH, special=False, opts=children

@@ -38,7 +38,7 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
     replicas = max(1, plan.capacity.min_replicas)
     _warn(settings, plan, replicas)
     namespace = _namespace(settings, labels)
-    secrets = Secrets("secrets", SecretsArgs(namespace, labels, settings.api_keys, settings.hf_token))
+    secrets = Secrets("secrets", SecretsArgs(namespace, labels, settings.given_keys, settings.hf_token))
     weights = Weights(
         "weights",
         WeightsArgs(

@@ -55,7 +55,7 @@ def engine_args(
     settings: Settings, architecture: ModelArchitecture, memory: MemoryFit, gpu: GpuSpec
 ) -> tuple[str, ...]:
     """The arguments of ``vllm serve MODEL``, but for host and port. What is not set is left to vLLM's default."""
-    args = ["--served-model-name", settings.name, "--max-model-len", str(memory.max_model_len)]
+    args = ["--served-model-name", *settings.names, "--max-model-len", str(memory.max_model_len)]
     args += ["--gpu-memory-utilization", f"{settings.gpu_memory_utilization:g}"]
     if settings.model_revision:
         args += ["--revision", settings.model_revision]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from infra.gateway_environment import variables
 from infra.planning.alternatives import memory_fit, suggest
 from infra.planning.catalog.gpus import GpuSpec, InstanceType, gpu_specs, instance_types
 from infra.planning.catalog.models import (
@@ -157,8 +158,9 @@ def _gateway_plan(
             "GATEWAY_PORT": str(GATEWAY_PORT),
             "GATEWAY_METRICS_PORT": str(METRICS_PORT),
             "GATEWAY_MODEL": settings.name,
-            **_adapters(settings),
+            **_names(settings),
             **_media_hosts(settings),
+            **({"GATEWAY_ALLOWED_ORIGINS": ",".join(settings.allowed_origins)} if settings.allowed_origins else {}),
             "GATEWAY_COUNT": str(settings.gateway_count),
             # Of all gateways together: each takes its share by GATEWAY_COUNT.
             "GATEWAY_CONCURRENCY_PER_REPLICA": str(settings.concurrency_per_replica),
@@ -169,6 +171,7 @@ def _gateway_plan(
             "GATEWAY_DRAIN_TIMEOUT_SECONDS": str(DRAIN_TIMEOUT_SECONDS),
             "GATEWAY_KEEP_ALIVE_SECONDS": str(idle_timeout + 60),
             "GATEWAY_INFO": json.dumps(info, sort_keys=True),
+            **variables(settings.gateway_environment),
         },
         max_queued_requests=MAX_QUEUED_REQUESTS,
         drain_timeout_seconds=DRAIN_TIMEOUT_SECONDS,
@@ -177,9 +180,11 @@ def _gateway_plan(
     )
 
 
-def _adapters(settings: Settings) -> dict[str, str]:
-    names = [adapter.partition("=")[0] for adapter in settings.lora_adapters]
-    return {"GATEWAY_ADAPTERS": ",".join(names)} if names else {}
+def _names(settings: Settings) -> dict[str, str]:
+    """Of the model beside the first, and of its adapters."""
+    aliases, adapters = settings.names[1:], [adapter.partition("=")[0] for adapter in settings.lora_adapters]
+    found = {"GATEWAY_ALIASES": ",".join(aliases)} if aliases else {}
+    return found | ({"GATEWAY_ADAPTERS": ",".join(adapters)} if adapters else {})
 
 
 def _media_hosts(settings: Settings) -> dict[str, str]:

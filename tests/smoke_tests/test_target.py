@@ -1,6 +1,7 @@
 """Where the endpoint, the model, the price and the key come from, and what is said when they cannot be had."""
 
 import argparse
+import json
 import os
 import stat
 from pathlib import Path
@@ -81,11 +82,19 @@ def test_what_is_no_url_is_refused(given: str) -> None:
         ("c2stYQ==", "c2stYQ=="),
         ("alice=c2stYQ==", "c2stYQ=="),
         ("a+b/c=d", "a+b/c=d"),
+        ('{"alice": ["sk-new", {"key": "sk-old", "expires": "2999-01-31T00:00:00Z"}]}', "sk-new"),
     ],
 )
 def test_the_first_key_is_the_one_the_gateway_reads(document: str, key: str) -> None:
     assert first_key(document) == key
     assert next(iter(parse_document(document))) == key
+
+
+def test_a_key_that_has_expired_or_is_for_health_checks_is_passed_over() -> None:
+    old = {"key": "sk-old", "expires": "2026-01-31T00:00:00Z"}
+    assert first_key(json.dumps({"probe": {"key": "sk-probe", "health": True}, "alice": [old, "sk-new"]})) == "sk-new"
+    with pytest.raises(TargetError, match="make key ADD=NAME"):
+        first_key(json.dumps({"alice": old}))
 
 
 @pytest.mark.parametrize("document", ["", "# nothing\n", "{}", '{"a": 5}', '{"a": ', "two words", "schlüssel"])

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from image.engine import standalone
-from image.engine.arguments import EngineError
+from image.engine.arguments import EngineError, values
 from image.engine.standalone import gateway_environment
 from tests.image.engine.conftest import MODEL
 from tests.image.engine.fake_hub import FakeHub
@@ -220,6 +220,21 @@ def test_there_is_no_open_endpoint_by_accident() -> None:
     )
     assert (told["GATEWAY_KEYS"], told["PYTHONPATH"]) == ("env:API_KEY", "/p:/app")
     assert "HF_TOKEN" not in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["a/b", "--served-model-name", "chat", "gpt-4o", "--seed", "1"], ["chat", "gpt-4o"]),
+        (["a/b", "--served-model-name=chat", "--seed", "1"], ["chat"]),
+        (["a/b", "--served-model-name", "x", "--seed", "1", "--served-model-name", "chat"], ["chat"]),
+        (["a/b", "--seed", "1"], []),
+    ],
+)
+def test_each_name_that_vllm_is_given_is_the_gateways_too(arguments: list[str], names: list[str]) -> None:
+    assert values(arguments, "--served-model-name") == names
+    told = gateway_environment({"API_KEY": "sk-1"}, (names or arguments)[0], 80, names[1:])
+    assert told.get("GATEWAY_ALIASES", "") == ",".join(names[1:])
 
 
 @pytest.mark.parametrize("port", ["8001", "9090"])

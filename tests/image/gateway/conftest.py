@@ -16,6 +16,7 @@ import uvloop
 
 from image.gateway.capacity import Capacity, CapacityError
 from image.gateway.discovery import Discovery
+from image.gateway.errors import ApiError
 from image.gateway.keys import KeyRing
 from image.gateway.service import Service
 from image.gateway.settings import Address, FixedDiscovery, InlineKeys, Settings
@@ -144,8 +145,10 @@ async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
 
 def name_of(ring: KeyRing, authorization: bytes | None) -> str | None:
     """The name of the key in an Authorization header; None when it is not let in."""
-    key = ring.find(authorization)
-    return None if key is None else key.name
+    try:
+        return ring.authenticate([] if authorization is None else [(b"authorization", authorization)]).name
+    except ApiError:
+        return None
 
 
 class StartGateway(Protocol):

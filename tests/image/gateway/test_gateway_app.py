@@ -53,17 +53,19 @@ async def test_no_other_path_exists(start_engine: StartEngine, start_gateway: St
     engine = await start_engine()
     gateway = await start_gateway(engine)
     others = (
-        "/", "/metrics", "/load", "/version", "/ping", "/invocations", "/openapi.json", "/docs", "/tokenize",
+        "/", "/metrics", "/load", "/version", "/ping", "/invocations", "/openapi.json", "/docs", "/tokenizer_info", "/v2/embed",
         "/v1", "/v1/", "/v1/chat/completions//", "//v1/chat/completions", "/v1/chat/completions/render",
         "/v1/load_lora_adapter", "/v1/chat/../../metrics", "/v1/chat%2Fcompletions/x", "/sleep", "/v1/responses/abc",
-        "/v1/images/generations", "/health/x", "/V1/MODELS",
+        "/v1/images/generations", "/health/x", "/V1/MODELS", "/v1/messages/batches", "/openai/metrics",
+        "/openai/deployments/x/load", "/openai/deployments//chat/completions", "/openai/v1/../metrics", "/inference/v1/generate",
     )  # fmt: skip
     for path in others:
         for method in ("GET", "POST"):
             # As a raw target: a client library would tidy it up.
             status, body = await raw(gateway.port, f"{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n")
             assert status == 404, (method, path)
-            assert json.loads(body)["error"]["code"] == "not_found"
+            error = json.loads(body)["error"]
+            assert error["type" if path.startswith("/v1/messages") else "code"].startswith("not_found"), path
     assert engine.requests == []
     assert await gateway.metric('gateway_requests_total{path="other",status="404"}') == 2 * len(others)
 

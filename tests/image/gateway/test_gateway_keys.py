@@ -2,11 +2,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
+import time
 from pathlib import Path
 
 import pytest
 
 from image.gateway import keys
+from image.gateway.errors import ApiError
+from image.gateway.keys_document import rfc_3339
 from image.gateway.limits import Key, Limits
 from image.gateway.settings import FileKeys, InlineKeys
 from image.gateway.telling import Telling
@@ -23,6 +27,7 @@ from tests.image.gateway.conftest import name_of, until
         ("alice=old\nalice=new", {"old": "alice", "new": "alice"}),
         ("c2VjcmV0==", {"c2VjcmV0==": "default"}),
         ("alice=c2VjcmV0==", {"c2VjcmV0==": "alice"}),
+        ('{"alice": ["new", {"key": "old", "expires": "2027-01-31T00:00:00Z"}]}', {"new": "alice", "old": "alice"}),
     ],
 )
 def test_documents(document: str, expected: dict[str, str]) -> None:
@@ -36,7 +41,15 @@ def test_documents(document: str, expected: dict[str, str]) -> None:
         ("# nothing\n", "no key"),
         ("{}", "no key"),
         ('{"alice": "sk-hidden"', "begins as JSON"),
-        ('{"alice": ["sk-hidden"]}', "'alice'"),
+        ('{"alice": [["sk-hidden"]]}', "'alice'"),
+        ('{"alice": []}', "no key"),
+        ('{"alice": {"key": "sk-hidden", "expires": "2027-01-31"}}', "expires is '2027-01-31'; set a date and time"),
+        ('{"alice": {"key": "sk-hidden", "expires": "2027-02-31T00:00:00Z"}}', "expires is '2027-02-31T00:00:00Z'"),
+        ('{"alice": {"key": "sk-hidden", "expires": "2027-01-31T00:00:00"}}', "with its offset"),
+        ('{"alice": {"key": "sk-hidden", "expires": 1800000000}}', "expires is 1800000000"),
+        ('{"alice": {"key": "sk-hidden", "priority": 101}}', "priority is 101; set a whole number from -100 to 100"),
+        ('{"alice": {"key": "sk-hidden", "priority": true}}', "priority is True"),
+        ('{"alice": {"key": "sk-hidden", "health": 1}}', "health is 1; set true or false"),
         ('{"alice": {"key": "sk-hidden", "limit": {}}}', "not of the form"),
         ('{"alice": {"key": "sk-hidden", "limits": [1]}}', "not of the form"),
         ('{"alice": {"key": "sk-hidden", "limits": {"rpm": 1}}}', "'rpm' is not a limit; set concurrency"),
@@ -112,3 +125,61 @@ async def test_sources_that_cannot_be_read_to_begin_with(tmp_path: Path) -> None
         await keys.load(ring, keys.source_of(FileKeys(tmp_path / "binary")))
     await keys.load(ring, keys.source_of(InlineKeys("sk-1")))
     assert name_of(ring, b"Bearer sk-1") == "default"
+
+
+def test_all_problems_of_a_document_come_at_once() -> None:
+    document = '{"a": {"key": "sk-1", "priority": 999}, "b": "with space", "c": "sk-3", "d": "sk-3"}'
+    with pytest.raises(keys.KeysError) as raised:
+        keys.parse_document(document)
+    assert [problem.split(" ")[0] for problem in raised.value.problems] == ["'a':", "the", "'d'"]
+    assert "sk-" not in str(raised.value)
+
+
+@pytest.mark.parametrize("text", ["2027-01-31T00:00:00Z", "2027-01-31t01:30:00.5+01:30", "2027-01-30T19:00:00-05:00"])
+def test_an_expiry_is_rfc_3339(text: str) -> None:
+    (key,) = keys.parse_document(f'{{"alice": {{"key": "sk-1", "expires": "{text}"}}}}').values()
+    assert key.expires is not None
+    assert rfc_3339(key.expires) == "2027-01-31T00:00:00Z"
+
+
+def test_a_key_is_good_until_it_expires_and_its_holder_is_told_when_that_was() -> None:
+    ring = keys.KeyRing()
+    ring.replace({"sk-old": Key("alice", expires=time.time() - 1), "sk-new": Key("alice", expires=time.time() + 60)})
+    assert name_of(ring, b"Bearer sk-new") == "alice"
+    with pytest.raises(ApiError) as raised:
+        ring.authenticate([(b"authorization", b"Bearer sk-old")])
+    assert (raised.value.status, raised.value.code) == (401, "expired_api_key")
+    assert re.fullmatch(r"This API key expired on \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ; .*", raised.value.message)
+    assert "sk-old" not in raised.value.message
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [(b"authorization", b"Bearer sk-1")],
+        [(b"x-api-key", b"sk-1")],
+        [(b"api-key", b" sk-1 ")],
+        [(b"authorization", b"bearer sk-1"), (b"x-api-key", b"sk-1"), (b"api-key", b"sk-1")],
+        [(b"authorization", b"Basic dXNlcjpwYXNz"), (b"x-api-key", b"sk-1")],  # a proxy's, in between
+        [(b"authorization", b"Bearer "), (b"x-api-key", b"sk-1"), (b"api-key", b"")],
+    ],
+)
+def test_a_key_is_taken_from_where_any_sdk_sends_it(headers: list[tuple[bytes, bytes]]) -> None:
+    assert keys.presented(headers) == b"sk-1"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [(b"authorization", b"Bearer sk-1"), (b"x-api-key", b"sk-2")],
+        [(b"x-api-key", b"sk-1"), (b"api-key", b"sk-2")],
+        [(b"x-api-key", b"sk-1"), (b"x-api-key", b"sk-2")],
+    ],
+)
+def test_two_different_keys_are_refused_even_where_one_is_good(headers: list[tuple[bytes, bytes]]) -> None:
+    ring = keys.KeyRing()
+    ring.replace({"sk-1": Key("alice")})
+    with pytest.raises(ApiError, match="several different API keys") as raised:
+        ring.authenticate(headers)
+    assert raised.value.status == 401
+    assert "sk-" not in raised.value.message

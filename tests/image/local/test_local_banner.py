@@ -41,6 +41,7 @@ def base_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     state = tmp_path / "a folder"
     state.mkdir()
     monkeypatch.setattr(folders, "API_KEY", state / "api-key")
+    monkeypatch.setattr(folders, "API_KEYS", state / "api-keys.json")
     monkeypatch.setattr(folders, "CURL_HEADERS", state / "curl-headers")
     Endpoint.key = gateway.make_key()
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Endpoint) as server:
@@ -67,7 +68,9 @@ def test_the_sdk_lines_work_as_printed(base_url: str) -> None:
 def test_the_key_is_kept_readable_by_its_owner_only_and_in_no_line(base_url: str) -> None:
     key = gateway.make_key()
     assert key == Endpoint.key
-    assert [path.stat().st_mode & 0o777 for path in (folders.API_KEY, folders.CURL_HEADERS)] == [0o600, 0o600]
+    assert [path.stat().st_mode & 0o777 for path in (folders.API_KEY, folders.API_KEYS, folders.CURL_HEADERS)] == [
+        0o600
+    ] * 3
     machine = Machine("Linux", "x86_64", 2, frozenset(), 8, 4)
     shown = banner.banner(base_url, MODEL, "0.32.0", machine, 85.0, "there is no network to the Hugging Face hub")
     assert key not in shown

@@ -1,0 +1,83 @@
+"""Cross-origin requests: which web pages may use the endpoint from a browser (https://fetch.spec.whatwg.org/#http-cors-protocol).
+
+A key is what lets a request in; this only tells browsers whose pages may send one and read the answer. Cookies play no part:
+no answer allows credentials.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from image.gateway import errors
+
+if TYPE_CHECKING:
+    from image.gateway.exchange import Exchange
+
+EVERY_ORIGIN = "*"
+_EXPOSED = (b"access-control-expose-headers", b"x-request-id, retry-after")
+_METHODS = (b"access-control-allow-methods", b"GET, HEAD, POST")
+_MAX_AGE = (b"access-control-max-age", b"7200")  # the longest that Chromium takes
+_VARY = (b"vary", b"Origin")
+_PREFLIGHT_VARY = (b"vary", b"Access-Control-Request-Method, Access-Control-Request-Headers")
+# Header names separated by commas. They are sent back as they came: SDKs invent new ones with each release, and what no
+# page may set a browser refuses by itself.
+_HEADER_NAMES = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+( *, *[A-Za-z0-9!#$%&'*+.^_`|~-]+)*")
+_ORIGIN = re.compile(r"https?://(?:[a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+
+def parse_origins(value: str) -> tuple[str, ...]:
+    """Origins separated by commas, or `*`; raises ValueError."""
+    origins = tuple(part.strip() for part in value.split(","))
+    for origin in origins:
+        if origin == EVERY_ORIGIN:
+            if len(origins) > 1:
+                raise ValueError("names * beside other origins; set * alone, or the origins without it")
+        elif origin == "null":
+            # Any page can be one, in a sandboxed frame.
+            raise ValueError("names null, the origin of every sandboxed frame; set the page's own origin, or * for all")
+        elif not _ORIGIN.fullmatch(origin):
+            raise ValueError(
+                f"{origin!r} is not an origin; set SCHEME://HOST[:PORT] in lower case, without a path, such as https://app.example.com"
+            )
+    return origins
+
+
+class Cors:
+    """Answers browsers as the setting says. Without origins, no page of another origin can use the endpoint."""
+
+    def __init__(self, origins: tuple[str, ...]) -> None:
+        self._every = EVERY_ORIGIN in origins
+        self._origins = frozenset(origin.encode() for origin in origins)
+        self._other: Headers = (_VARY,) if origins and not self._every else ()
+
+    def headers(self, exchange: Exchange) -> Headers:
+        """What every answer to this request says, errors and streams included."""
+        origin = exchange.headers.get(b"origin")
+        if origin is None:
+            return self._other  # a cache must not give it to a page that asks later
+        if self._every:
+            return ((b"access-control-allow-origin", b"*"), _EXPOSED)
+        if origin in self._origins:
+            return ((b"access-control-allow-origin", origin), _EXPOSED, _VARY)
+        return self._other
+
+    @staticmethod
+    def is_preflight(exchange: Exchange) -> bool:
+        """Whether a browser asks if a page may send a request. It never sends the page's key along."""
+        headers = exchange.headers
+        return exchange.method == "OPTIONS" and b"origin" in headers and b"access-control-request-method" in headers
+
+    def preflight(self, exchange: Exchange) -> Headers:
+        """The headers of the answer to a preflight request; raises the 403."""
+        headers = exchange.headers
+        origin = headers[b"origin"]
+        if not self._every and origin not in self._origins:
+            raise errors.origin_not_allowed(origin.decode("latin-1"))
+        asked = headers.get(b"access-control-request-headers", b"")
+        allowed: Headers = ()
+        if _HEADER_NAMES.fullmatch(asked):
+            allowed = ((b"access-control-allow-headers", asked),)
+        return (_METHODS, *allowed, _MAX_AGE, _PREFLIGHT_VARY)

@@ -1,0 +1,171 @@
+"""Health checks that are requests for an answer, as LiteLLM and other routers send them all day.
+
+Sent by a key that the keys document marks `"health": true` and asking for a token or two, they are probes: they are no
+demand, so they neither wake a cold engine nor keep an idle one running. While nothing is ready and nothing failed, the
+gateway answers by itself, truthfully: the endpoint works, and the first real request wakes it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Collection
+from typing import Any
+
+import orjson
+
+from image.gateway import errors
+from image.gateway.admission import Admission, Ticket
+from image.gateway.exchange import Exchange
+from image.gateway.fleet import Fleet, Replica
+from image.gateway.proxy import Proxy
+from image.gateway.routes import Route
+from image.gateway.settings import Settings
+from image.gateway.telling import Telling
+from image.gateway.waking import Waker
+
+# One is what LiteLLM asks for; the Responses API of OpenAI takes no less than 16.
+MOST_TOKENS = 16
+_COLD = (b"x-engine-state", b"cold")
+_RETRY_AFTER_SECONDS = 30
+
+
+def is_probe(exchange: Exchange, route: Route) -> bool:
+    """Whether a request of a health key asks for so little that it can be nothing else."""
+    if exchange.stream or route.path not in _ANSWERS:
+        return False
+    if not route.max_tokens:
+        return True
+    document = orjson.loads(exchange.body)
+    asked = [document[name] for name in route.max_tokens if document.get(name) is not None]
+    return bool(asked) and all(isinstance(tokens, int) and tokens <= MOST_TOKENS for tokens in asked)
+
+
+class Probes:
+    """Answers probes."""
+
+    def __init__(self, settings: Settings, fleet: Fleet, admission: Admission, waker: Waker, telling: Telling) -> None:
+        self._fleet = fleet
+        self._admission = admission
+        self._waker = waker
+        self._uncounted = Proxy(settings, fleet, _Uncounted(settings, fleet, admission), waker, telling)
+
+    async def answer(self, exchange: Exchange, proxy: Proxy) -> None:
+        """From the engine where one is ready, else by the gateway itself; raises ApiError. `proxy`: for other requests."""
+        if self._fleet.rotation:
+            # Where nothing is idle, a probe is a request among others, and waits its turn.
+            await (proxy if self._admission.demand else self._uncounted).forward(exchange)
+        elif self._waker.last_error:
+            raise errors.unavailable(
+                f"The engine does not start: {self._waker.last_error}.", "not_ready", _RETRY_AFTER_SECONDS
+            )
+        else:
+            exchange.stage = "answering"
+            document = _ANSWERS[exchange.label](exchange)
+            await exchange.answer(200, json.dumps(document, separators=(",", ":")).encode(), headers=(_COLD,))
+
+
+class _Uncounted(Admission):
+    """Slots on the same replicas, which show in no figure of demand. Nobody waits here."""
+
+    def __init__(self, settings: Settings, fleet: Fleet, counted: Admission) -> None:
+        super().__init__(settings, lambda: fleet.rotation, lambda: None)
+        self._counted = counted
+
+    def enqueue(
+        self,
+        size_bytes: int,
+        key: str = "",
+        affinity: bytes = b"",
+        excluded: Collection[Replica] = (),
+        *,
+        again: bool = False,
+    ) -> Ticket:
+        """Raise the 503: the replicas that were ready are not."""
+        raise errors.unavailable("The engine does not answer.", "not_ready", _RETRY_AFTER_SECONDS)
+
+    def release(self, replica: Replica, key: str = "") -> None:
+        """A slot is free again, for those who wait too."""
+        super().release(replica, key)
+        self._counted.dispatch()
+
+
+# What the paths answer with no tokens: as the engine's answers that were cut off at their limit.
+
+
+def _chat(exchange: Exchange) -> dict[str, Any]:
+    choice = {"index": 0, "message": {"role": "assistant", "content": ""}, "finish_reason": "length"}
+    return _completion(exchange, "chat.completion") | {"choices": [choice]}
+
+
+def _text(exchange: Exchange) -> dict[str, Any]:
+    choice = {"index": 0, "text": "", "logprobs": None, "finish_reason": "length"}
+    return _completion(exchange, "text_completion") | {"choices": [choice]}
+
+
+def _completion(exchange: Exchange, kind: str) -> dict[str, Any]:
+    usage = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+    return {"id": _id(exchange), "object": kind, "created": int(time.time()), "model": exchange.model, "usage": usage}
+
+
+def _response(exchange: Exchange) -> dict[str, Any]:
+    usage = {
+        "input_tokens": 0,
+        "input_tokens_details": {"cached_tokens": 0},
+        "output_tokens": 0,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": 0,
+    }
+    return {
+        "id": _id(exchange),
+        "object": "response",
+        "created_at": int(time.time()),
+        "status": "incomplete",
+        "incomplete_details": {"reason": "max_output_tokens"},
+        "error": None,
+        "instructions": None,
+        "metadata": {},
+        "model": exchange.model,
+        "output": [],
+        "parallel_tool_calls": True,
+        "temperature": 1.0,
+        "tool_choice": "auto",
+        "tools": [],
+        "top_p": 1.0,
+        "usage": usage,
+    }
+
+
+def _message(exchange: Exchange) -> dict[str, Any]:
+    return {
+        "id": _id(exchange),
+        "type": "message",
+        "role": "assistant",
+        "model": exchange.model,
+        "content": [],
+        "stop_reason": "max_tokens",
+        "stop_sequence": None,
+        "usage": {"input_tokens": 0, "output_tokens": 0},
+    }
+
+
+def _embedding(exchange: Exchange) -> dict[str, Any]:
+    return {
+        "object": "list",
+        "data": [{"object": "embedding", "index": 0, "embedding": [0.0]}],
+        "model": exchange.model,
+        "usage": {"prompt_tokens": 0, "total_tokens": 0},
+    }
+
+
+def _id(exchange: Exchange) -> str:
+    return f"probe-{exchange.request_id}"
+
+
+_ANSWERS: dict[str, Callable[[Exchange], dict[str, Any]]] = {
+    "/v1/chat/completions": _chat,
+    "/v1/completions": _text,
+    "/v1/responses": _response,
+    "/v1/messages": _message,
+    "/v1/embeddings": _embedding,
+}
