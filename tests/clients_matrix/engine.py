@@ -14,6 +14,7 @@ from tests.image.gateway.fake_engine import Line, Request
 
 HELLO = "Say hello."
 FOR_EVER = "Count for ever."
+BREAK = "Break."
 PIECES = ("Hello", ", ", "wörld", " 🌍")
 TEXT = "".join(PIECES)
 CITY = '{"city": "Paris"}'
@@ -57,9 +58,13 @@ async def _stream(path: str, body: dict[str, Any], line: Line) -> None:
     if FOR_EVER in json.dumps(body):
         await _for_ever(path, body, line)
         return
+    breaks = BREAK in json.dumps(body)
     for name, data in _events(path, body):
         _send(line, name, data)
         await line.writer.drain()
+        if breaks and PIECES[1] in json.dumps(data):
+            line.reset()
+            return
         await asyncio.sleep(PIECE_SECONDS)
     line.end()
 
@@ -182,7 +187,7 @@ def _chunks(path: str, body: dict[str, Any]) -> Iterator[Event]:
 
 
 def _response(body: dict[str, Any], status: str) -> dict[str, Any]:
-    part = {"type": "output_text", "text": TEXT, "annotations": [], "logprobs": None}
+    part: dict[str, Any] = {"type": "output_text", "text": TEXT, "annotations": [], "logprobs": None}
     item = {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed", "content": [part]}
     done = status == "completed"
     return {

@@ -17,7 +17,7 @@ INSTALLED = ROOT / ".clients"
 SDKS = INSTALLED / "sdks" / "bin" / "python"
 FRAMEWORKS = INSTALLED / "frameworks" / "bin" / "python"
 NODE = INSTALLED / "sdks" / "bin" / "node"
-BY_STATUS = {401: "401", 404: "404", 400: "400", 429: "429"}
+BY_STATUS = {401: "401", 404: "404", 400: "400", 413: "413", 429: "429"}
 OPENAI_ERRORS = {401: "AuthenticationError", 404: "NotFoundError", 400: "BadRequestError", 429: "RateLimitError"}
 CITY = {"city": "Paris"}
 NO_MODELS = "has no call for it"
@@ -39,6 +39,8 @@ class Client:
     snippet: str
     notes: str
     errors: Mapping[int, str] = field(default_factory=lambda: OPENAI_ERRORS)
+    broken: str = "APIError"
+    """What a stream that breaks off raises."""
     missing: Mapping[str, str] = field(default_factory=dict)
     """Operations that the client does not have, and why."""
     leaves: tuple[str, ...] = ("leave",)
@@ -77,9 +79,12 @@ _OPENAI_MORE = {
     "default_headers": engine.TEXT,
     "trailing_slash": engine.TEXT,
     "raw_slash": None,
+    "alias": engine.TEXT,
     "key_after_a_space": engine.TEXT,
 }
-_AZURE_MORE = {name: _OPENAI_MORE[name] for name in ("completions", "embeddings", "usage", "tools", "tools_stream")}
+_AZURE_MORE = {
+    name: _OPENAI_MORE[name] for name in ("completions", "embeddings", "usage", "tools", "tools_stream", "alias")
+}
 _SNIPPETS = FOLDER / "snippets"
 _CURL_MORE = {
     "raw_slash": None,
@@ -110,6 +115,7 @@ def _curl(version: str, name: str, notes: str, **more: Any) -> Client:
         "curl.sh",
         notes,
         errors=dict.fromkeys(BY_STATUS, "StatusError"),
+        broken="StatusError",
         more=extras,
         refused=("no_key",),
         run_snippet=_run("sh", _SNIPPETS / "curl.sh"),
@@ -179,6 +185,7 @@ CLIENTS = (
         "`streamText` hides errors: give it `onError`. Pass an `abortSignal` to stop early. `includeUsage: true` asks for the usage "
         "block of a stream. Node's 300 s hold here, too.",
         errors=dict.fromkeys(BY_STATUS, "AI_APICallError"),
+        broken="AI_StreamProviderError",
         missing={"models": NO_MODELS, "retrieve": NO_MODELS},
         more={
             "usage": 11,
@@ -249,6 +256,7 @@ CLIENTS = (
         "Its defaults offer an upgrade to HTTP/2 on every connection; the gateway answers in HTTP/1.1. It has no retries: "
         "wait for `Retry-After`. `HttpRequest.timeout` ends with the headers.",
         errors=BY_STATUS,
+        broken="IllegalStateException",
         leaves=("leave", "cancel_future"),
         more={"raw_slash": None, "keep_alive": True, "http_1_1": engine.TEXT},
         run_snippet=lambda: [java(), _SNIPPETS / "Jdk.java"],
@@ -263,6 +271,7 @@ CLIENTS = (
         "The stack's `allowedOrigins` must name the page's origin. A page can show its key to every visitor: give it a key with "
         "limits. `EventSource` cannot send a POST or a key; use `fetch`.",
         errors=dict.fromkeys(BY_STATUS, "StatusError"),
+        broken="Error",
         leaves=("leave", "close_page"),
         more={"request_id": True, "x_api_key": [None]},
     ),

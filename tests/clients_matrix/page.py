@@ -14,6 +14,7 @@ COLUMNS = {
     "stream": "Stream",
     "models": "Models",
     "errors": "Errors",
+    "broken": "Broken stream",
     "retry": "429, retry",
     "cancel": "Cancel",
     "cold": "Cold start",
@@ -73,6 +74,8 @@ def _anchor(client: Client) -> str:
 def section(client: Client, version: str, shown: set[str]) -> str:
     """A client's versions, notes and snippet. A snippet of several clients is shown once."""
     text = f"### {client.name}\n\n{version}. {client.notes}\n"
+    if tried := [*client.more, *client.refused]:
+        text += f"\nAlso tried: {', '.join(name.replace('_', ' ') for name in tried)}.\n"
     if client.snippet not in shown:
         shown.add(client.snippet)
         path = FOLDER / "snippets" / client.snippet

@@ -17,7 +17,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from image.gateway.settings import Settings as GatewaySettings
 from infra.planning import make_plan
 from infra.stack_files import load_stack
 from tests.clients_matrix import engine
@@ -27,6 +26,8 @@ ROOT = Path(__file__).parents[2]
 KEY = "sk-matrix-0123456789"
 LIMITED_KEY = "sk-limited-0123456789"
 LIMITED_NAME = "limited"
+MODEL = "Qwen/Qwen3-4B-Instruct-2507"
+ALIAS = "fast"
 START_SECONDS = 1.0
 PAGE = b"<!doctype html><meta charset=utf-8><title>A page of another origin</title>"
 
@@ -99,7 +100,13 @@ class Stage:
         self.port = free_port()
         self.base = f"http://127.0.0.1:{self.port}"
         self.wakes = 0
-        plan = make_plan(load_stack("dev"))
+        stack = {
+            "servedModelName": f"{MODEL},{ALIAS}",
+            "allowedOrigins": [self.page_origin],
+            # Short, so that a start of a second sends comments.
+            "gatewayEnvironment": ["GATEWAY_SSE_COMMENT_SECONDS=0.1", "GATEWAY_PROBE_SECONDS=0.1"],
+        }
+        plan = make_plan(load_stack("dev", stack))
         self.model = plan.gateway.environment["GATEWAY_MODEL"]
         keys = folder / "keys.json"
         limited = {"key": LIMITED_KEY, "limits": {"concurrency": 1}}
@@ -115,13 +122,8 @@ class Stage:
             "GATEWAY_DISCOVERY_SECONDS": "0.05",
             "GATEWAY_CAPACITY": f"local:{self.page_origin}",
             "GATEWAY_KEYS": f"file:{keys}",
-            # Short, so that a start of a second sends comments.
-            "GATEWAY_SSE_COMMENT_SECONDS": "0.1",
-            "GATEWAY_PROBE_SECONDS": "0.1",
             "GATEWAY_DRAIN_DELAY_SECONDS": "0",
         }
-        if "allowed_origins" in GatewaySettings.__dataclass_fields__:
-            variables["GATEWAY_ALLOWED_ORIGINS"] = self.page_origin
         self.publish()
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.clients_matrix.engine import FOR_EVER, HELLO, PIECE_SECONDS, PIECES, TEXT
+from tests.clients_matrix.engine import BREAK, FOR_EVER, HELLO, PIECES, TEXT
 from tests.clients_matrix.matrix import Client
 from tests.clients_matrix.program import ClientError, Program, environment
 from tests.clients_matrix.stage import KEY, LIMITED_KEY, LIMITED_NAME, Stage, wait_until
@@ -32,11 +32,10 @@ def test_chat(client: Client, program: Program, stage: Stage) -> None:
 
 
 def test_stream(client: Client, program: Program, stage: Stage) -> None:
-    """Every piece, each when it was made."""
+    """Every piece by itself. That the first is there before the last is made, `test_cancel` shows."""
     pieces = program.ask("stream", key=KEY, model=stage.model, prompt=HELLO)
     assert "".join(text for _, text in pieces) == TEXT
     assert len(pieces) >= len(PIECES)
-    assert pieces[-1][0] - pieces[0][0] >= PIECE_SECONDS * (len(PIECES) - 1) * 0.5
 
 
 def test_models(client: Client, program: Program, stage: Stage) -> None:
@@ -52,14 +51,25 @@ def test_errors(client: Client, program: Program, stage: Stage) -> None:
     asked = {"key": KEY, "model": stage.model, "prompt": HELLO}
     for status, more, says in (
         (401, {"key": "sk-wrong"}, "API key"),
+        (401, {"key": "sk-wrong", "prompt": LARGE}, "API key"),
+        (413, {"prompt": "x" * (21 << 20)}, "over"),
         (404, {"model": "no/such-model"}, "does not exist"),
         (400, {"max_tokens": 1_000_000_000}, "max_tokens is too large"),
     ):
         with pytest.raises(ClientError) as refused:
             program.ask("chat", **{**asked, **more})
-        assert client.errors[status] in refused.value.names, refused.value
+        if status in client.errors:
+            assert client.errors[status] in refused.value.names, (status, refused.value)
         assert refused.value.status in (status, None), refused.value
-        assert says in refused.value.message
+        assert says in refused.value.message, (status, refused.value)
+
+
+def test_broken(client: Client, program: Program, stage: Stage) -> None:
+    """A stream whose engine dies in the middle is an error, never a short answer."""
+    with pytest.raises(ClientError) as broken:
+        program.ask("stream", key=KEY, model=stage.model, prompt=BREAK)
+    assert client.broken in broken.value.names, broken.value
+    assert "engine" in broken.value.message, broken.value
 
 
 def test_retry(client: Client, program: Program, stage: Stage) -> None:
@@ -117,7 +127,7 @@ def test_more(client: Client, program: Program, stage: Stage) -> None:
         except ClientError as error:
             problems.append(f"{operation}: {error}")
             continue
-        if found != wanted:
+        if found != wanted and not (wanted == [stage.model] and stage.model in found):
             problems.append(f"{operation}: {found!r} instead of {wanted!r}")
     for operation in client.refused:
         try:

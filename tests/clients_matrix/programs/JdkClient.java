@@ -101,6 +101,7 @@ public class JdkClient {
             client.send(post(asked, true), HttpResponse.BodyHandlers.ofLines());
         if (answer.statusCode() != 200) throw new Refused(answer.statusCode(), answer.body().findFirst().orElse(""));
         answer.body().forEach(line -> {
+            if (line.startsWith("data: {\"error\"")) throw new IllegalStateException(line);
             Matcher matcher = CONTENT.matcher(line);
             if (matcher.find())
                 pieces.add("[" + (System.nanoTime() - began) / 1e9 + ", " + quote(unescape(matcher.group(1))) + "]");

@@ -38,7 +38,9 @@ async ({base, path, key, body, most, header}) => {
       text = events.pop();
       for (const event of events) {
         if (!event.startsWith('data: {')) continue;
-        const piece = JSON.parse(event.slice(6)).choices[0]?.delta.content;
+        const document = JSON.parse(event.slice(6));
+        if (document.error) throw new Error(document.error.message);
+        const piece = document.choices[0]?.delta.content;
         if (piece) result.pieces.push([(performance.now() - began) / 1000, piece]);
       }
       if (most && result.pieces.length >= most) { controller.abort(); break; }
@@ -122,8 +124,8 @@ class Browser:
         for old, new in (("https://llm.example.com", BASE), ("YOUR_KEY", key), ("YOUR_MODEL", model)):
             text = text.replace(old, new)
         page = self._page.context.new_page()
-        page.route(f"{sys.argv[1]}/snippet", lambda route: route.fulfill(body=text, content_type="text/html"))
-        page.goto(f"{sys.argv[1]}/snippet")
+        page.goto(sys.argv[1])
+        page.set_content(text)
         page.wait_for_function("document.title === 'done'", timeout=10_000)
         shown = page.inner_text("#answer")
         page.close()

@@ -68,6 +68,8 @@ def lines(key: str, model: str, prompt: str) -> Iterator[str]:
                     text = event["choices"][0]["delta"].get("content") if event.get("choices") else None
                     if text:
                         yield text
+                    if "error" in event:
+                        raise StatusError(0, line)
                 elif line.startswith("{"):
                     raise StatusError(0, line)
         finally:

@@ -40,7 +40,7 @@ def stream(key: str, model: str, prompt: str) -> list[tuple[float, str]]:
 
 def leave(key: str, model: str, prompt: str) -> str:
     events = litellm.completion(messages=messages(prompt), stream=True, **options(key, model))
-    first = next(event.choices[0].delta.content for event in events if event.choices)
+    first = next(event.choices[0].delta.content for event in events if event.choices and event.choices[0].delta.content)
     events.close()
     return str(first)
 

@@ -173,6 +173,11 @@ def empty_key(key: str, model: str) -> str:
     return str(done(make("").chat.completions.create(model=model, messages=HELLO)).choices[0].message.content)
 
 
+def alias(key: str, model: str) -> str:
+    """Another of the model's names."""
+    return chat(key, "fast", "Say hello.")
+
+
 def trailing_slash(key: str, model: str) -> str:
     client = make(key, base_url=f"{BASE}/v1/") if KIND != "azure" else make(key)
     return str(done(client.chat.completions.create(model=model, messages=HELLO)).choices[0].message.content)

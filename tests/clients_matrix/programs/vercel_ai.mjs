@@ -15,8 +15,10 @@ await serve({
   async stream({ key, model, prompt }) {
     const began = performance.now();
     const pieces = [];
-    const result = streamText({ model: make(key)(model), prompt, maxRetries: 0, onError() {} });
+    let failure;
+    const result = streamText({ model: make(key)(model), prompt, maxRetries: 0, onError({ error }) { failure = error; } });
     for await (const text of result.textStream) pieces.push([(performance.now() - began) / 1000, text]);
+    if (failure) throw failure;
     return pieces;
   },
   async leave({ key, model, prompt }) {
