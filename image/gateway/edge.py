@@ -99,7 +99,7 @@ class EdgeProtocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
         self.gone = True
-        self._server_state.connections.discard(self)  # type: ignore[arg-type]
+        self._server_state.connections.discard(self)
         if self._cycle is not None:
             self._cycle.disconnected = self._cycle.disconnected or not self._cycle.response_complete
             self._cycle.message_event.set()
