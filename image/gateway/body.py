@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
@@ -92,20 +93,45 @@ def _is_compressed(exchange: Exchange) -> bool:
 
 
 _INFLATED_FROM_BYTES = 64 << 10
-_INFLATED_TO_BYTES = 1 << 20
+_INFLATED_TO_BYTES = 64 << 10
+# Up to this size what is inflated is kept while it is being counted.
+_COUNTED_AND_KEPT_BYTES = 256 << 10
 # A gzip file may be several in a row; an empty one of 20 bytes costs as much as a small body.
 _MOST_MEMBERS = 64
 
 
 async def _inflate(body: bytes, limit: int, admission: Admission) -> bytes:
-    """What a gzip body holds; raises the 400, 413 or 429. Memory and time are counted as it grows, not afterwards."""
-    inflated = bytearray()
-    reserved = 0
+    """What a gzip body holds; raises the 400, 413 or 429. A large one is inflated twice: first to learn its size, so that
+    what is over a limit never takes the memory.
+    """
+    kept = bytearray()
+    size = 0
+    for part in _inflated(body):
+        size += len(part)
+        if size > limit:
+            raise errors.body_too_large(limit)
+        if size <= _COUNTED_AND_KEPT_BYTES:
+            kept += part
+        await asyncio.sleep(0)  # for the others
+    if size <= _COUNTED_AND_KEPT_BYTES:
+        return bytes(kept)
+    kept.clear()
+    reserved = len(body) + size
+    admission.reserve(reserved)
+    try:
+        for part in _inflated(body):
+            kept += part
+            await asyncio.sleep(0)
+        return bytes(kept)
+    finally:
+        admission.unreserve(reserved)
+
+
+def _inflated(body: bytes) -> Iterator[bytes]:
+    """What a gzip body holds, in parts of a bounded size; raises the 400."""
     stream = zlib.decompressobj(wbits=31)
     members = 1
     try:
-        admission.reserve(len(body))
-        reserved = len(body)
         for start in range(0, len(body), _INFLATED_FROM_BYTES):
             data = body[start : start + _INFLATED_FROM_BYTES]
             while True:
@@ -118,22 +144,14 @@ async def _inflate(body: bytes, limit: int, admission: Admission) -> bytes:
                     stream = zlib.decompressobj(wbits=31)
                 part = stream.decompress(data, _INFLATED_TO_BYTES)
                 data = stream.unused_data if stream.eof else stream.unconsumed_tail
-                inflated += part
-                if len(inflated) > limit:
-                    raise errors.body_too_large(limit)
-                admission.reserve(len(part))
-                reserved += len(part)
-                if len(part) == _INFLATED_TO_BYTES:
-                    await asyncio.sleep(0)  # for the others
-                elif not data:
+                if part:
+                    yield part
+                if not data and len(part) < _INFLATED_TO_BYTES:
                     break
     except zlib.error as error:
         raise errors.bad_body(f"The body is not valid gzip: {error}.") from None
-    finally:
-        admission.unreserve(reserved)
     if not stream.eof:
         raise errors.bad_body("The gzip body is cut off.")
-    return bytes(inflated)
 
 
 def read(body: bytes, route: Route, content_type: bytes, settings: Settings) -> BodyFacts:

@@ -6,24 +6,23 @@ Where a message ends is decided here, by its Content-Length or its chunks, and b
 from __future__ import annotations
 
 import asyncio
-import functools
 import http
-import ipaddress
 import logging
 from collections.abc import Callable
 from typing import Any, cast
 
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr
 from uvicorn.server import ServerState
 
 from image.gateway import errors
 from image.gateway.chunks import Chunks
+from image.gateway.cycle import Cycle
 from image.gateway.exchange import Exchange, new_request_id
+from image.gateway.forwarded import believed_client, trusted_by
 from image.gateway.request_head import BadRequestError, RequestHead
-from image.gateway.settings import Network, Settings
+from image.gateway.settings import Settings
 from image.gateway.writer import date_line
 
 # Of requests sent before the answers to those before them; then no more is read.
@@ -34,17 +33,6 @@ _MOST_DROPPED_BYTES = 256 << 10
 _MOST_LINGERING_BYTES = 64 << 20
 
 _LOGGER = logging.getLogger("uvicorn.error")
-
-
-@functools.cache
-def _trusted_by(networks: tuple[Network, ...]) -> Callable[[str], bool]:
-    """Whether an address is in one of the networks."""
-
-    @functools.lru_cache(4096)
-    def trusted(address: str) -> bool:
-        return any(ipaddress.ip_address(address) in network for network in networks)
-
-    return trusted
 
 
 class EdgeProtocol(asyncio.Protocol):
@@ -67,7 +55,7 @@ class EdgeProtocol(asyncio.Protocol):
         self._keep_alive_seconds = config.timeout_keep_alive
         self._server_state = server_state
         self.loop = _loop or asyncio.get_event_loop()
-        self._trusted = _trusted_by(settings.trusted_proxies)
+        self._trusted = trusted_by(settings.trusted_proxies)
         self._head = RequestHead(settings.max_header_bytes)
         self._chunks: Chunks | None = None
         self._left = 0  # of a body with a length
@@ -84,16 +72,7 @@ class EdgeProtocol(asyncio.Protocol):
     def client_of(self, headers: dict[bytes, bytes]) -> str:
         """The client's address: the peer's, or what proxies that are trusted say of theirs."""
         address = self._client[0] if self._client else ""
-        forwarded = headers.get(b"x-forwarded-for")
-        if forwarded is not None:
-            for part in reversed(forwarded.decode("latin-1").split(",")):
-                if not self._trusted(address):
-                    break
-                try:
-                    address = str(ipaddress.ip_address(part.strip()))
-                except ValueError:
-                    break
-        return address
+        return believed_client(address, headers.get(b"x-forwarded-for"), self._trusted)
 
     # asyncio.Protocol
 
@@ -120,7 +99,7 @@ class EdgeProtocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
         self.gone = True
-        self._server_state.connections.discard(self)  # type: ignore[arg-type]
+        self._server_state.connections.discard(self)
         if self._cycle is not None:
             self._cycle.disconnected = self._cycle.disconnected or not self._cycle.response_complete
             self._cycle.message_event.set()
@@ -180,7 +159,7 @@ class EdgeProtocol(asyncio.Protocol):
         self._left = head.length
         self._chunks = Chunks() if head.chunked else None
         more_body = head.chunked or head.length > 0
-        scope = {
+        scope: dict[str, Any] = {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": head.version,
@@ -353,22 +332,3 @@ class EdgeProtocol(asyncio.Protocol):
         if self.exchange is not None:
             self.exchange.leave("client_stalled")
         self._transport.abort()
-
-
-class Cycle(RequestResponseCycle):
-    """uvicorn's state of one request and its answer, and what becomes of a body that nobody has read."""
-
-    rest_can_be_dropped = False
-
-    def answer_begins(self) -> None:
-        """Decide whether the connection survives an answer that is given before the body is here: not where the client may
-        leave the body out (it was not told to continue), and not where the rest may be long.
-        """
-        if self.more_body and (self.waiting_for_100_continue or not self.rest_can_be_dropped):
-            self.keep_alive = False
-
-    async def send(self, message: Any) -> None:
-        """ASGI's `send`, for the metrics; what clients are answered goes through `writer`."""
-        if not self.response_started:
-            self.answer_begins()
-        await super().send(message)

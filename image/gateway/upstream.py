@@ -169,7 +169,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of an answer."""
-        if not self._in_exchange or self.complete:  # nobody asked for it
+        if not self._awaits_bytes():  # nobody asked for them
             self.close()
             return
         assert self._parser is not None
@@ -190,6 +190,9 @@ class Connection(asyncio.Protocol):
         elif self._parts and not self._sink(self._take()):
             self._sink = None
             self._wake()
+
+    def _awaits_bytes(self) -> bool:
+        return self._in_exchange and not self.complete
 
     def _ends_with_answer(self, data: bytes) -> bool:
         """Whether the read in which an answer ended holds nothing behind it: what that would be nobody knows."""

@@ -12,7 +12,7 @@ from time import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from image.gateway.edge import Cycle
+    from image.gateway.cycle import Cycle
 
 _date_of = 0
 _date_line = b""

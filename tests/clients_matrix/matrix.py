@@ -132,7 +132,6 @@ CLIENTS = (
         "plain request to an endpoint at zero; a stream is sent comments, which the SDK skips. `stream.close()` (or a `with` block) stops the engine; leaving the loop alone does so only at the next garbage collection. A key that ends in a space or a newline is an APIConnectionError.",
         more=_OPENAI_MORE,
         refused=("empty_key", "key_with_a_newline"),
-        run_snippet=_run(SDKS, _SNIPPETS / "openai_python.py"),
     ),
     Client(
         "OpenAI Python SDK 3, AsyncOpenAI",
@@ -149,7 +148,6 @@ CLIENTS = (
         "As version 3; LangChain, LlamaIndex and LiteLLM bring this one.",
         more=_OPENAI_MORE,
         refused=("empty_key", "key_with_a_newline"),
-        run_snippet=_run(FRAMEWORKS, _SNIPPETS / "openai_python.py"),
     ),
     Client(
         "OpenAI Python SDK 3, AzureOpenAI",
@@ -158,7 +156,6 @@ CLIENTS = (
         "Sends the key as `api-key`, and the model in the path; `models.list()` is not routed.",
         missing={"models": "is at a path of Azure's own", "retrieve": "is at a path of Azure's own"},
         more=_AZURE_MORE,
-        run_snippet=_run(SDKS, _SNIPPETS / "azure_python.py"),
     ),
     Client(
         "OpenAI Node SDK",
@@ -213,7 +210,6 @@ CLIENTS = (
             "batch": [engine.TEXT] * 3,
             "embeddings": list(engine.EMBEDDING),
         },
-        run_snippet=_run(FRAMEWORKS, _SNIPPETS / "langchain_python.py"),
     ),
     Client(
         "LlamaIndex",
@@ -228,7 +224,6 @@ CLIENTS = (
             "tools": CITY,
             "embeddings": list(engine.EMBEDDING),
         },
-        run_snippet=_run(FRAMEWORKS, _SNIPPETS / "llama_index_python.py"),
     ),
     Client(
         "LiteLLM",
@@ -247,7 +242,6 @@ CLIENTS = (
             "embeddings": list(engine.EMBEDDING),
             "responses": engine.TEXT,
         },
-        run_snippet=_run(FRAMEWORKS, _SNIPPETS / "litellm_python.py"),
     ),
     Client(
         "JDK HttpClient",
@@ -282,6 +276,5 @@ CLIENTS = (
         "`base_url` is without /v1. Claude Code: `ANTHROPIC_BASE_URL` and `ANTHROPIC_AUTH_TOKEN`.",
         more={"count_tokens": True, "bearer": engine.TEXT, "tools": CITY, "tools_stream": CITY, "beta": engine.TEXT},
         refused=("empty_key",),
-        run_snippet=_run(SDKS, _SNIPPETS / "anthropic_python.py"),
     ),
 )

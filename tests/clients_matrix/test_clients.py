@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.clients_matrix.engine import BREAK, FOR_EVER, HELLO, PIECES, TEXT
-from tests.clients_matrix.matrix import Client
+from tests.clients_matrix.matrix import FOLDER, Client
 from tests.clients_matrix.program import ClientError, Program, environment
 from tests.clients_matrix.stage import KEY, LIMITED_KEY, LIMITED_NAME, Stage, wait_until
 
@@ -147,24 +147,29 @@ def _with_model(expected: Any, model: str) -> Any:
 
 def test_snippet(client: Client, program: Program, stage: Stage) -> None:
     """What docs/clients.md shows works as it is shown."""
-    if client.run_snippet is None:
-        if client.snippet != "browser.html":
-            pytest.skip("the snippet is another row's")
-        assert program.ask("snippet", key=KEY, model=stage.model) == TEXT
-        return
-    variables = environment(
-        ENDPOINT=stage.base,
-        OPENAI_BASE_URL=f"{stage.base}/v1",
-        OPENAI_API_KEY=KEY,
-        ANTHROPIC_BASE_URL=stage.base,
-        ANTHROPIC_API_KEY=KEY,
-        MODEL=stage.model,
-    )
-    command = [str(part) for part in client.run_snippet()]
-    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr[-1000:]
-    if "data: " in done.stdout:  # curl and the JDK show the stream as it is
-        assert done.stdout.rstrip().endswith("data: [DONE]")
-        assert '"content": "Hello"' in done.stdout
+    variables = {
+        "ENDPOINT": stage.base,
+        "OPENAI_BASE_URL": f"{stage.base}/v1",
+        "OPENAI_API_KEY": KEY,
+        "ANTHROPIC_BASE_URL": stage.base,
+        "ANTHROPIC_API_KEY": KEY,
+        "MODEL": stage.model,
+    }
+    path = FOLDER / "snippets" / client.snippet
+    if path.suffix == ".html":
+        printed = program.ask("snippet", key=KEY, model=stage.model)
+    elif path.suffix == ".py":
+        printed = program.ask("run_snippet", path=str(path), variables=variables)
     else:
-        assert done.stdout.strip() == TEXT
+        assert client.run_snippet is not None
+        command = [str(part) for part in client.run_snippet()]
+        done = subprocess.run(
+            command, env=environment(**variables), capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr[-1000:]
+        printed = done.stdout
+    if "data: " in printed:  # curl and the JDK show the stream as it is
+        assert printed.rstrip().endswith("data: [DONE]")
+        assert '"content": "Hello"' in printed
+    else:
+        assert printed.strip() == TEXT

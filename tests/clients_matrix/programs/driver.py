@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
+import runpy
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
@@ -20,8 +23,23 @@ def versions(*packages: str) -> Callable[..., str]:
     return lambda **_: ", ".join(f"{package} {version(package)}" for package in packages)
 
 
+def snippet(path: str, variables: dict[str, str]) -> str:
+    """What a snippet prints; run here, because the imports alone take seconds."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed):
+            runpy.run_path(path)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    return printed.getvalue()
+
+
 def serve(operations: dict[str, Callable[..., Any]]) -> None:
     """Do what is asked until there is nothing more. What libraries print goes to stderr."""
+    operations = {"run_snippet": snippet, **operations}
     out, sys.stdout = sys.stdout, sys.stderr
     for line in sys.stdin:
         asked = json.loads(line)

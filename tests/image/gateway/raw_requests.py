@@ -184,7 +184,7 @@ def _chunks() -> dict[str, bytes]:
 
 
 def _the_rest() -> dict[str, bytes]:
-    found = {}
+    found: dict[str, bytes] = {}
     for upgrade in ("h2c", "websocket", "foo", "TLS/1.0"):
         headers = f"connection: upgrade\r\nupgrade: {upgrade}\r\n"
         found |= {

@@ -70,6 +70,22 @@ async def test_no_other_path_exists(start_engine: StartEngine, start_gateway: St
     assert await gateway.metric('gateway_requests_total{path="other",status="404"}') == 2 * len(others)
 
 
+async def test_a_trailing_slash_makes_no_difference(start_engine: StartEngine, start_gateway: StartGateway) -> None:
+    engine = await start_engine()
+    gateway = await start_gateway(engine)
+    for path in UPSTREAM:
+        audio = "audio" in path
+        body = form(MODEL) if audio else json.dumps(GOOD).encode()
+        response = await gateway.client.post(f"{path}/", content=body, headers=FORM if audio else JSON)
+        assert response.status_code == 200, path
+    assert [request.path for request in engine.requests] == list(UPSTREAM)
+    for path in ("/health/", "/health/ready/", "/info/", "/v1/models/", f"/v1/models/{MODEL}/"):
+        response = await gateway.client.get(path)
+        assert response.status_code == 200, path
+    assert (await gateway.client.get("/v1/models/")).json() == (await gateway.client.get("/v1/models")).json()
+    assert (await gateway.client.get("/v1/models/", headers={"authorization": ""})).status_code == 401
+
+
 async def raw(port: int, request: str) -> tuple[int, bytes]:
     """Status and body of an answer that has a length."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import gzip
 import json
+import random
+import re
 from typing import Any
 
 import pytest
@@ -9,6 +12,8 @@ from image.gateway import body
 from image.gateway.errors import ApiError
 from image.gateway.routes import UPSTREAM
 from image.gateway.settings import FixedDiscovery, Settings
+from tests.image.gateway.conftest import StartEngine, StartGateway
+from tests.image.gateway.fake_engine import MODEL
 
 SETTINGS = Settings(model="m", discovery=FixedDiscovery(()), max_json_depth=8, max_tokens=100)
 CHAT = UPSTREAM["/v1/chat/completions"]
@@ -83,3 +88,64 @@ def test_answers_are_capped(path: str, document: bytes, sent: bytes | None) -> N
 def test_asking_for_more_than_the_cap_is_refused(field: str) -> None:
     with pytest.raises(ApiError, match=f"'{field}' is 101; at most 100"):
         body.read(json.dumps({field: 101}).encode(), CHAT, b"application/json", SETTINGS)
+
+
+NOT_JSON: list[tuple[bytes, str | None, str]] = [
+    (rb'{"messages":[{"role":"user","content":"a\ud800b"}]}', "messages[0].content", r"unpaired surrogate, \ud800, "),
+    (rb'{"messages":[{"content":[{"type":"text","text":"\udfff"}]}]}', "messages[0].content[0].text", r"\udfff"),
+    (rb'{"prompt":["a","\ud83d\u0041"]}', "prompt[1]", r"\ud83d"),
+    (b'{"prompt":"\xed\xa0\x80"}', "prompt", r"\ud800"),
+    (rb'{"metadata":{"\udc00":1}}', "metadata", "a name in 'metadata' holds an unpaired surrogate"),
+    (rb'{"\udc00":1}', None, "a name in the document holds an unpaired surrogate"),
+    (b'{"temperature":1e400}', "temperature", "not a finite number"),
+    (b'{"stop":[1,NaN]}', "stop[1]", "not a finite number"),
+    (b'{"seed":' + b"9" * 400 + b"}", "seed", "too large for a double"),
+    (b'{"seed":' + b"9" * 5000 + b"}", None, "infinity"),
+    (b'{"prompt":"\xff"}', None, "it is not UTF-8 at byte 11"),
+    (b'{"a":[' + b"1," * 200_000 + rb'"\ud800"]}', None, "surrogate"),
+    (b"{'a': 1}", None, "line 1 column 2"),
+]
+
+
+@pytest.mark.parametrize(("document", "field", "says"), NOT_JSON)
+def test_what_is_not_json_names_its_field_and_the_reason(document: bytes, field: str | None, says: str) -> None:
+    with pytest.raises(ApiError, match="The body is not JSON: .*" + re.escape(says)) as refused:
+        body.read(document, CHAT, b"application/json", SETTINGS)
+    assert refused.value.param == field
+    assert field is None or repr(field) in refused.value.message
+    refused.value.body().decode()
+
+
+async def test_a_gzip_body_is_inflated(start_engine: StartEngine, start_gateway: StartGateway) -> None:
+    engine = await start_engine()
+    gateway = await start_gateway(engine)
+    noise = random.Random(1).randbytes(3 << 20).hex()  # noqa: S311 - of a size that is inflated in parts
+    small, large = (json.dumps({"model": MODEL, "prompt": text}).encode() for text in ("Hi", noise))
+    for sent, coding, inflated in (
+        (gzip.compress(small), "gzip", small),
+        (gzip.compress(large, 1), "GZIP", large),
+        (gzip.compress(small[:5]) + gzip.compress(b"") + gzip.compress(small[5:]), "x-gzip", small),
+        (gzip.compress(small), "identity, gzip", small),
+        (small, "", small),
+        (small, "identity", small),
+    ):
+        engine.requests.clear()
+        headers = {"content-type": "application/json", "content-encoding": coding}
+        response = await gateway.client.post("/v1/completions", content=sent, headers=headers)
+        assert response.status_code == 200, coding
+        assert [request.body for request in engine.requests] == [inflated]
+        assert "content-encoding" not in engine.requests[0].headers
+    assert gateway.service.admission.waiting_bytes == 0
+
+
+async def test_what_inflates_beyond_a_limit_is_refused(start_engine: StartEngine, start_gateway: StartGateway) -> None:
+    engine = await start_engine()
+    gateway = await start_gateway(engine, max_body_bytes=4 << 20, max_queued_bytes=3 << 20)
+    headers = {"content-type": "application/json", "content-encoding": "gzip"}
+    for size, status in ((5 << 20, 413), (4 << 20, 429), (1 << 20, 400)):
+        response = await gateway.client.post("/v1/completions", content=gzip.compress(b" " * size), headers=headers)
+        assert response.status_code == status, size
+    response = await gateway.client.post("/v1/completions", content=b"", headers=headers | {"content-encoding": "br"})
+    assert (response.status_code, response.headers["accept-encoding"]) == (415, "gzip")
+    assert engine.requests == []
+    assert gateway.service.admission.waiting_bytes == 0

@@ -14,7 +14,7 @@ import pytest
 from image.gateway.edge import EdgeProtocol
 from image.gateway.settings import InlineKeys
 from tests.image.gateway import fake_engine
-from tests.image.gateway.conftest import KEY, Gateway, StartEngine, StartGateway, until
+from tests.image.gateway.conftest import KEY, StartEngine, StartGateway, until
 from tests.image.gateway.fake_engine import MODEL, Line, Request
 
 AUTHORIZED = f"host: x\r\nauthorization: Bearer {KEY}\r\ncontent-type: application/json\r\n"
@@ -283,112 +283,6 @@ async def test_however_a_stream_of_requests_is_cut_each_is_answered_once(
     ]
     assert numbers == expected
     assert asked_for(found[-1:]) == [b"last"]
-
-
-# Answers that are given before the body has come
-
-
-async def head_of(reader: asyncio.StreamReader) -> bytes:
-    head = await reader.readuntil(b"\r\n\r\n")
-    await reader.readexactly(int(re.search(rb"content-length: (\d+)", head)[1]))  # type: ignore[index]
-    return head
-
-
-@pytest.mark.parametrize(
-    ("extra", "framing", "kept"),
-    [
-        ("", f"content-length: {200_000}", True),
-        ("", f"content-length: {300_000}", False),
-        ("", "transfer-encoding: chunked", False),
-        ("expect: 100-continue\r\n", "content-length: 5", False),  # the client may leave the body out
-        ("connection: close\r\n", "content-length: 5", False),
-    ],
-)
-async def test_an_answer_before_the_body_keeps_the_connection_only_where_the_rest_is_certain_and_small(
-    start_engine: StartEngine, start_gateway: StartGateway, extra: str, framing: str, kept: bool
-) -> None:
-    gateway = await start_gateway(await start_engine())
-    for line in ("POST /v1/completions", "GET /health"):
-        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
-        writer.write(f"{line} HTTP/1.1\r\nhost: x\r\n{extra}{framing}\r\n\r\n".encode())
-        async with asyncio.timeout(5):
-            assert (b"connection: close" in await head_of(reader)) is not kept
-            if kept:
-                writer.write(b" " * 200_000 + LAST)
-                assert b" 404 " in await head_of(reader)
-            assert await reader.read() == b""
-        writer.close()
-
-
-async def test_a_client_that_sends_all_of_a_body_that_is_refused_reads_why(
-    start_engine: StartEngine, start_gateway: StartGateway
-) -> None:
-    gateway = await start_gateway(await start_engine())
-    for head in (
-        f"POST /v1/completions HTTP/1.1\r\n{AUTHORIZED}connection: close\r\ncontent-length: {30 << 20}\r\n\r\n",
-        f"POST /v1/completions HTTP/1.0\r\n{AUTHORIZED}content-length: {30 << 20}\r\n\r\n",
-        "POST /v1/completions HTTP/1.1\r\nx: " + "y" * 100_000,
-    ):
-        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
-        writer.write(head.encode())
-        for _ in range(30):
-            writer.write(b" " * (1 << 20))
-            await writer.drain()  # a reset would raise here
-        async with asyncio.timeout(10):
-            assert (await reader.read()).startswith((b"HTTP/1.1 413 ", b"HTTP/1.1 431 "))
-        writer.close()
-
-
-async def test_what_comes_behind_a_refusal_is_bounded(
-    start_engine: StartEngine, start_gateway: StartGateway, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("image.gateway.edge._MOST_LINGERING_BYTES", 1 << 20)
-    gateway = await start_gateway(await start_engine())
-    sent = await until_cut_off(gateway, b"POST /nowhere HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
-    assert sent < 20 << 20
-
-
-async def until_cut_off(gateway: Gateway, head: bytes) -> int:
-    """How many bytes can be sent behind a head."""
-    sent = 0
-    _, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
-    writer.write(head)
-    async with asyncio.timeout(10):
-        try:
-            while True:
-                writer.write(b"8000\r\n" + b" " * 0x8000 + b"\r\n")
-                sent += 0x8000
-                await writer.drain()
-        except ConnectionError:
-            return sent
-
-
-# What every answer has
-
-
-async def test_every_answer_has_a_date_and_a_request_id(start_engine: StartEngine, start_gateway: StartGateway) -> None:
-    gateway = await start_gateway(await start_engine(), header_timeout_seconds=0.2)
-    stream = json.dumps({"model": MODEL, "stream": True}).encode()
-    post = f"POST /v1/completions HTTP/1.1\r\n{AUTHORIZED}connection: close\r\ncontent-length: "
-    for request, status in (
-        (LAST, 404),
-        (LAST.replace(b"/last", b"/health"), 200),
-        (LAST.replace(b"GET", b"HEAD"), 404),
-        (f"{post}{len(GOOD)}\r\n\r\n".encode() + GOOD, 200),
-        (f"{post}{len(stream)}\r\n\r\n".encode() + stream, 200),
-        (b"nonsense\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nx: " + b"y" * 70_000, 431),
-        (b"GET / HTTP/1.1\r\nx: ", 408),
-    ):
-        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
-        writer.write(request)
-        async with asyncio.timeout(5):
-            head = (await reader.read()).partition(b"\r\n\r\n")[0]
-        writer.close()
-        assert head.startswith(b"HTTP/1.1 %d " % status)
-        dates = re.findall(rb"(?im)^date: \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT\r?$", head)
-        assert len(dates) == 1, head
-        assert len(re.findall(rb"(?im)^x-request-id: \S+\r?$", head)) == 1, head
 
 
 async def test_the_metrics_port_is_as_strict(start_engine: StartEngine, start_gateway: StartGateway) -> None:
