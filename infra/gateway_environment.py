@@ -76,7 +76,9 @@ def problems(pairs: Sequence[str]) -> Iterator[str]:
     except GatewaySettingsError as error:
         for problem in error.problems:
             unknown = " is not a setting" in problem
-            advice = "Set a name of image/gateway/settings.py" if unknown else "Set another value, or none for the default"
+            advice = (
+                "Set a name of image/gateway/settings.py" if unknown else "Set another value, or none for the default"
+            )
             yield f"gatewayEnvironment: {problem}. {advice}".replace("?.", "?")
     for name in sorted(passed):
         if not passed[name]:

@@ -17,7 +17,7 @@ from tests.image.gateway.fake_engine import MODEL
 
 KEYS = InlineKeys(json.dumps({"tester": KEY, "litellm": {"key": "sk-probe", "health": True}}))
 PROBE = {"authorization": "Bearer sk-probe"}
-ONE = {
+ONE: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"model": MODEL, "messages": [], "max_tokens": 1},
     "/v1/completions": {"model": MODEL, "prompt": "Hi", "max_tokens": 1},
     "/v1/responses": {"model": MODEL, "input": "Hi", "max_output_tokens": 16},
