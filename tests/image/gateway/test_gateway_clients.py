@@ -19,7 +19,9 @@ MESSAGE = {"model": MODEL, "max_tokens": 8, "messages": [{"role": "user", "conte
 # As vLLM 0.33 writes it.
 EVENTS = [
     b'event: message_start\ndata: {"type":"message_start","message":{"id":"m","content":[],"usage":{"input_tokens":7,"output_tokens":0}}}\n\n',
+    b'event: content_block_start\ndata: {"index":0,"type":"content_block_start","content_block":{"type":"text","text":""}}\n\n',
     b'event: content_block_delta\ndata: {"index":0,"type":"content_block_delta","delta":{"type":"text_delta","text":"Hello"}}\n\n',
+    b'event: content_block_stop\ndata: {"index":0,"type":"content_block_stop"}\n\n',
     b'event: message_delta\ndata: {"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"input_tokens":7,"output_tokens":2}}\n\n',
     b'event: message_stop\ndata: {"type":"message_stop"}\n\n',
 ]
