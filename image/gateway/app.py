@@ -167,7 +167,7 @@ class App:
         try:
             await self._forward_counted(exchange, route, deployment)
         finally:
-            self._limiter.leave(exchange.key, exchange.tokens)
+            self._limiter.leave(exchange.key, exchange.tokens if route.infers else 0)
 
     async def _forward_counted(self, exchange: Exchange, route: Route, deployment: str | None) -> None:
         exchange.body = await body.receive(exchange, self._settings, self._admission)

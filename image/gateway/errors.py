@@ -79,6 +79,22 @@ def as_event(document: bytes, shape: Shape) -> bytes:
     return name + b"data: " + document + b"\n\n"
 
 
+def reshape(document: bytes, shape: Shape, status: int, request_id: str) -> bytes:
+    """An engine's error in the client's shape. vLLM refuses some of Anthropic's requests in OpenAI's; what is neither of
+    the two stays as it came.
+    """
+    if shape is Shape.OPENAI:
+        return document
+    try:
+        parsed = json.loads(document)
+        if parsed.get("type") == "error":
+            return document
+        message = parsed["error"]["message"]
+    except (ValueError, AttributeError, KeyError, TypeError):
+        return document
+    return ApiError(status, str(message), reason="engine").body(shape, request_id)
+
+
 def not_found(path: str) -> ApiError:
     """No such path, or one the gateway keeps from the engine's users."""
     return ApiError(404, f"Unknown path {path!r}; see /info for those served.", reason="path", code="not_found")

@@ -8,6 +8,7 @@ gateway answers by itself, truthfully: the endpoint works, and the first real re
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Collection
 from typing import Any
@@ -24,8 +25,10 @@ from image.gateway.settings import Settings
 from image.gateway.telling import Telling
 from image.gateway.waking import Waker
 
-# One is what LiteLLM asks for; the Responses API of OpenAI takes no less than 16.
+# LiteLLM asked for one until it began to ask for 16, below which OpenAI's Responses API takes nothing.
 MOST_TOKENS = 16
+# What a body that says nothing asks for: OpenAI's default, and vLLM's. Elsewhere it is the rest of the context.
+_TOKENS_UNASKED = {"/v1/completions": 16}
 _COLD = (b"x-engine-state", b"cold")
 _RETRY_AFTER_SECONDS = 30
 
@@ -38,7 +41,8 @@ def is_probe(exchange: Exchange, route: Route) -> bool:
         return True
     document = orjson.loads(exchange.body)
     asked = [document[name] for name in route.max_tokens if document.get(name) is not None]
-    return bool(asked) and all(isinstance(tokens, int) and tokens <= MOST_TOKENS for tokens in asked)
+    asked = asked or [_TOKENS_UNASKED.get(route.path, math.inf)]
+    return all(isinstance(tokens, int) and tokens <= MOST_TOKENS for tokens in asked)
 
 
 class Probes:

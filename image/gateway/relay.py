@@ -99,6 +99,8 @@ async def _relay_whole(exchange: Exchange, connection: Connection, headers: list
         data = bytes(gathered)
     if connection.status == 404 and data == _NO_SUCH_PATH:
         data = errors.not_of_this_model(exchange.path).body(exchange.shape, exchange.request_id)
+    elif connection.status >= 400 and connection.drained():
+        data = errors.reshape(data, exchange.shape, connection.status, exchange.request_id)
     exchange.note_first_byte()
     if exchange.answered:
         # Comments are out already, so the status cannot be sent any more: what it would have been goes as an event.

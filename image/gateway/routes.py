@@ -25,6 +25,8 @@ class Route:
     """Whether `"stream": true` in the body makes its answer an event stream."""
     max_tokens: tuple[str, ...] = ()
     """The body's fields that bound the answer's tokens."""
+    infers: bool = True
+    """Whether the model works for it, so that its tokens count towards a key's limit."""
 
 
 # What is left out, and why, is in docs/gateway.md.
@@ -35,7 +37,7 @@ UPSTREAM = {
         Route("/v1/completions", max_tokens=("max_tokens",)),
         Route("/v1/responses", max_tokens=("max_output_tokens",)),
         Route("/v1/messages", max_tokens=("max_tokens",)),
-        Route("/v1/messages/count_tokens", streams=False),
+        Route("/v1/messages/count_tokens", streams=False, infers=False),
         Route("/v1/embeddings", streams=False),
         Route("/v1/rerank", streams=False),
         Route("/v2/rerank", streams=False),
@@ -44,8 +46,8 @@ UPSTREAM = {
         Route("/score", streams=False),
         Route("/pooling", streams=False),
         Route("/classify", streams=False),
-        Route("/tokenize", streams=False),
-        Route("/detokenize", streams=False),
+        Route("/tokenize", streams=False, infers=False),
+        Route("/detokenize", streams=False, infers=False),
         Route("/v1/audio/transcriptions", BodyKind.FORM),
         Route("/v1/audio/translations", BodyKind.FORM),
     )

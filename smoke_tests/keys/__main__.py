@@ -130,10 +130,14 @@ def _store(options: argparse.Namespace) -> Store:
 
 
 def _write_local_files() -> None:
-    """What make local prints names a key file and curl's headers; they hold the first key."""
+    """What make local prints names a key file and curl's headers; they hold the first key. Raises TargetError."""
     from image.local import gateway
+    from image.local.failures import LocalError
 
-    gateway.make_key()
+    try:
+        gateway.make_key()
+    except LocalError as error:
+        raise TargetError(f"the change is made, but {error}") from None
 
 
 def _list(document: Document) -> None:

@@ -120,8 +120,9 @@ class SecretStore:
         except _RefusedError:
             raise ConflictError from None
         finally:
-            # A version without a label is one that AWS deletes in time.
-            self._call("update_secret_version_stage", VersionStage=pending, RemoveFromVersionId=new)
+            # A version without a label is one that AWS deletes in time. A label too many must not hide that a key is made.
+            with contextlib.suppress(TargetError):
+                self._call("update_secret_version_stage", VersionStage=pending, RemoveFromVersionId=new)
 
     def _keep_seed(self, version: str) -> None:
         """The version that Pulumi made must stay: where it is gone, the next deploy would make it again, as current."""

@@ -20,7 +20,7 @@ CERTIFICATE = "arn:aws:acm:{}:123456789012:certificate/12345678-1234-1234-1234-1
 TEXTS: dict[str, st.SearchStrategy[Any]] = {
     "model": st.sampled_from([*sorted(catalog()), "acme/unknown"]),
     "model_revision": st.sampled_from(["main", "v1.0", "0123abc"]),
-    "served_model_name": st.sampled_from(["chat", "ours/chat-v2", "a b"]),
+    "served_model_name": st.sampled_from(["chat", "ours/chat-v2", "a b", "chat,gpt-4o", "a,,b", "a,a"]),
     "speculative": st.sampled_from(
         ["ngram", "ngram:8", "mtp:2", "Qwen/Qwen3-0.6B:3", "eagle3:acme/head:3", '{"method": "ngram"}', "{", "fast"]
     ),
@@ -32,6 +32,14 @@ TEXTS: dict[str, st.SearchStrategy[Any]] = {
     "instance_types": st.lists(st.sampled_from([*sorted(instance_types()), "t3.small"]), max_size=3),
     "capacity_reservation_id": st.sampled_from(["cr-0123456789abcdef0"]),
     "api_keys": st.sampled_from(["sk-1", "a=sk-1, b=sk-2", "a=1,a=2", "=", ",", "ключ=sk"]),
+    "api_keys_document": st.sampled_from(['{"a": "sk-1"}', '{"a": [{"key": "sk-1", "health": true}, "sk-2"]}', "{", "a=sk-1", '{"a": {"prio": 1}}']),
+    "allowed_origins": st.lists(st.sampled_from(["https://app.example.com", "*", "null", "app.example.com"]), max_size=2),
+    "gateway_environment": st.lists(
+        st.sampled_from(
+            ["GATEWAY_MAX_TOKENS=100", "GATEWAY_MAX_TOKENS=x", "GATEWAY_COUNT=2", "TZ=UTC", "NO EQUALS", "OTEL_EXPORTER_OTLP_HEADERS=a=b"]
+        ),
+        max_size=2,
+    ),
     "hf_token": st.sampled_from(["hf_1", " "]),
     "certificate_arn": st.sampled_from([CERTIFICATE.format("us-east-1"), CERTIFICATE.format("eu-west-1"), "arn:aws:s3:::x"]),
     "domain": st.sampled_from(["llm.example.com", "example.com", "LLM.example.com", "x"]),

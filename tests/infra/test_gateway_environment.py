@@ -12,8 +12,6 @@ from image.gateway import keys_document
 from image.gateway.limits import Key, Limits
 from image.gateway.settings import Settings as GatewaySettings
 from infra.gateway_environment import SET_BY_THE_STACK
-from infra.planning import make_plan
-from infra.settings import Settings
 from infra.settings_problems import SettingsError, parse_settings
 from tests.infra.kubernetes.rendering import render
 from tests.infra.planning.plans import argument, plan
@@ -117,10 +115,11 @@ def test_a_document_of_keys_is_the_secret_on_both_targets() -> None:
 
 
 def test_a_stack_that_gives_its_keys_keeps_them_and_another_leaves_them_to_make_key() -> None:
-    for values, setting in (
+    given: tuple[tuple[dict[str, Any], str], ...] = (
         ({"apiKeys": "a=sk-1"}, "apiKeys"),
         ({"apiKeysDocument": '{"a": "sk-1"}'}, "apiKeysDocument"),
-    ):
+    )
+    for values, setting in given:
         program = run_program("dev", **values)
         assert program.one("SecretVersion", "api-keys").ignore_changes == ()
         assert program.outputs["apiKeysSetBy"] == setting
@@ -173,4 +172,4 @@ def test_each_refusal_says_what_to_set_and_shows_no_secret(values: dict[str, Any
 
 
 def test_plans_differ_in_nothing_where_nothing_of_it_is_set() -> None:
-    assert make_plan(Settings()).gateway.environment.keys() <= set(SET_BY_THE_STACK) | set(REACHABLE)
+    assert plan().gateway.environment.keys() <= set(SET_BY_THE_STACK) | set(REACHABLE)

@@ -256,6 +256,9 @@ def test_the_keys_of_this_machine_and_the_files_that_make_local_names_go_togethe
     assert folders.API_KEY.read_text() == new
     assert new.strip() in folders.CURL_HEADERS.read_text()
     assert list(parse(folders.API_KEYS.read_text())) == [new.strip(), "sk-older-than-the-document"]
+    run(capsys, "--local", "--add", "probe", "--health")
+    code, _, err = run(capsys, "--local", "--revoke", "default")
+    assert (code, err.splitlines()[-1].startswith("error: the change is made, but every key in")) == (2, True)
 
 
 # The command, on a stack

@@ -19,7 +19,9 @@ MESSAGE = {"model": MODEL, "max_tokens": 8, "messages": [{"role": "user", "conte
 # As vLLM 0.33 writes it.
 EVENTS = [
     b'event: message_start\ndata: {"type":"message_start","message":{"id":"m","content":[],"usage":{"input_tokens":7,"output_tokens":0}}}\n\n',
+    b'event: content_block_start\ndata: {"index":0,"type":"content_block_start","content_block":{"type":"text","text":""}}\n\n',
     b'event: content_block_delta\ndata: {"index":0,"type":"content_block_delta","delta":{"type":"text_delta","text":"Hello"}}\n\n',
+    b'event: content_block_stop\ndata: {"index":0,"type":"content_block_stop"}\n\n',
     b'event: message_delta\ndata: {"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"input_tokens":7,"output_tokens":2}}\n\n',
     b'event: message_stop\ndata: {"type":"message_stop"}\n\n',
 ]
@@ -144,7 +146,48 @@ async def test_a_refusal_after_comments_is_such_an_event_too(
         rest = b"".join([part async for part in parts])
     name, data = rest.decode().rstrip("\n").rpartition("\n\n")[2].split("\n")
     assert name == "event: error"
-    assert "message" in json.loads(data.removeprefix("data: "))["error"]
+    kind = "invalid_request_error" if refusal is fake_engine.refuse else "api_error"
+    anthropic_error(json.loads(data.removeprefix("data: ")), kind)
+
+
+@pytest.mark.parametrize(
+    ("document", "kind", "says"),
+    [
+        (
+            {"error": {"message": "too long", "type": "BadRequestError", "param": None, "code": 400}},
+            "invalid_request_error",
+            "too long",
+        ),
+        ({"type": "error", "error": {"type": "BadRequestError", "message": "too long"}}, "BadRequestError", "too long"),
+        ({"detail": "odd"}, None, None),
+    ],
+)
+async def test_what_vllm_refuses_in_openais_shape_there_is_told_in_anthropics(
+    start_engine: StartEngine, start_gateway: StartGateway, document: dict[str, Any], kind: str | None, says: str | None
+) -> None:
+    async def refuse(request: Request, line: Line) -> None:
+        line.reply(document, 400)
+
+    gateway = await start_gateway(await start_engine(refuse))
+    response = await gateway.client.post("/v1/messages", json=MESSAGE)
+    assert response.status_code == 400
+    if kind is None or "type" in document:
+        assert response.json() == document, "what is right already, or cannot be read, stays as it came"
+    else:
+        assert anthropic_error(response.json(), kind) == says
+    assert (await gateway.chat()).json() == document, "and nowhere else"
+
+
+async def test_counting_tokens_uses_none_of_a_keys_tokens(
+    start_engine: StartEngine, start_gateway: StartGateway
+) -> None:
+    document = {"tester": {"key": KEY, "limits": {"tokens_per_minute": 10}}}
+    gateway = await start_gateway(await start_engine(), keys=InlineKeys(json.dumps(document)))
+    for path in ("/v1/messages/count_tokens", "/tokenize", "/detokenize") * 2:
+        assert (await gateway.client.post(path, json=MESSAGE | {"pad": "x" * 99})).status_code == 200
+    assert (await gateway.chat()).status_code == 200  # 9 tokens
+    assert (await gateway.chat()).status_code == 200
+    assert (await gateway.chat()).status_code == 429
 
 
 async def test_models_are_listed_as_anthropics_sdk_reads_them(start_gateway: StartGateway) -> None:

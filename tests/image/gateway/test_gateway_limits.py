@@ -120,3 +120,22 @@ async def test_tokens_are_counted_even_where_the_answer_does_not_say(
     await until(lambda: not gateway.service.app.active)
     response = await gateway.chat()
     assert response.status_code == 429, "a client that leaves before the usage block has used tokens all the same"
+
+
+async def test_a_free_slot_goes_to_the_highest_priority(start_engine: StartEngine, start_gateway: StartGateway) -> None:
+    engine = await start_engine(fake_engine.answer_when_told)
+    document = {
+        "batch": {"key": "sk-batch", "priority": -10},
+        "usual": KEY,
+        "urgent": ["sk-urgent-old", {"key": "sk-urgent", "priority": 50}],
+    }
+    keys = InlineKeys(json.dumps(document))
+    gateway = await start_gateway(engine, keys=keys, concurrency_per_replica=1, max_queued_per_slot=0)
+    requests = [asyncio.create_task(gateway.chat())]
+    await engine.reached.wait()
+    for key in ("sk-batch", "sk-batch", KEY, "sk-urgent"):
+        requests.append(asyncio.create_task(gateway.chat(headers={"authorization": f"Bearer {key}"})))
+        await until(lambda: gateway.service.admission.queued == len(requests) - 1)
+    engine.go_on.set()
+    assert [response.status_code for response in await asyncio.gather(*requests)] == [200] * 5
+    assert [line["key"] for line in gateway.log()] == ["usual", "urgent", "usual", "batch", "batch"]

@@ -17,7 +17,7 @@ from tests.image.gateway.fake_engine import MODEL
 
 KEYS = InlineKeys(json.dumps({"tester": KEY, "litellm": {"key": "sk-probe", "health": True}}))
 PROBE = {"authorization": "Bearer sk-probe"}
-ONE = {
+ONE: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"model": MODEL, "messages": [], "max_tokens": 1},
     "/v1/completions": {"model": MODEL, "prompt": "Hi", "max_tokens": 1},
     "/v1/responses": {"model": MODEL, "input": "Hi", "max_output_tokens": 16},
@@ -41,6 +41,13 @@ async def test_a_cold_engine_is_not_woken_and_the_answer_is_cheap(start_gateway:
     assert (cloud.wakes, gateway.service.admission.take_peak()) == (0, 0)
     assert gateway.service.admission._idle_since == since
     assert gateway.log()[-1]["key"] == "litellm"
+
+
+async def test_a_completion_that_says_nothing_asks_for_16_tokens(start_gateway: StartGateway) -> None:
+    cloud = Cloud()
+    gateway = await start_gateway(discovery=cloud, capacity=cloud, keys=KEYS)
+    assert (await probe(gateway, "/v1/completions", max_tokens=None)).headers["x-engine-state"] == "cold"
+    assert cloud.wakes == 0
 
 
 async def test_the_cheap_answers_are_what_the_sdk_reads(start_gateway: StartGateway) -> None:
@@ -96,6 +103,8 @@ async def test_a_slot_that_a_probe_had_goes_to_the_next_one_waiting(
         ("/v1/chat/completions", {"max_tokens": 17}),
         ("/v1/chat/completions", {"max_tokens": None}),
         ("/v1/chat/completions", {"max_completion_tokens": 900}),
+        ("/v1/chat/completions", {"max_tokens": "1"}),
+        ("/v1/completions", {"max_tokens": 17}),
         ("/v1/chat/completions", {"max_tokens": 1, "stream": True}),
     ],
 )
