@@ -103,7 +103,7 @@ def _send(line: Line, name: str | None, data: Any) -> None:
 def _refuse(path: str, line: Line) -> None:
     message = "max_tokens is too large"
     if path == "/v1/messages":
-        line.reply({"type": "error", "error": {"type": "invalid_request_error", "message": message}}, 400)
+        line.reply({"type": "error", "error": {"type": "BadRequestError", "message": message}}, 400)
     else:
         error = {"message": message, "type": "BadRequestError", "param": "max_tokens", "code": 400}
         line.reply({"error": error}, 400)

@@ -45,6 +45,8 @@ class Client:
     """Operations that the client does not have, and why."""
     leaves: tuple[str, ...] = ("leave",)
     """Ways to leave a stream in the middle."""
+    checks: tuple[str, ...] = ()
+    """Health checks of its own, which must not wake an engine."""
     more: Mapping[str, Any] = field(default_factory=dict)
     """Further operations and what each must return."""
     refused: tuple[str, ...] = ()
@@ -230,8 +232,9 @@ CLIENTS = (
         _python(FRAMEWORKS, "litellm_python.py"),
         "litellm_python.py",
         "Prefix `hosted_vllm/` or `openai/`; with `anthropic/`, `api_base` is without /v1. The proxy's model health check is a paid "
-        "chat call, which wakes an endpoint and keeps it awake. `stream.close()` stops the engine.",
+        "chat call: give it a key marked for health checks (docs/keys.md). `stream.close()` stops the engine.",
         missing={"retrieve": NO_MODELS},
+        checks=("health_check",),
         more={
             "asynchronous": engine.TEXT,
             "health_check": True,

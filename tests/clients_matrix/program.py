@@ -103,6 +103,7 @@ class Program:
         try:
             line = self._lines.get(timeout=ANSWER_SECONDS)
         except queue.Empty:
+            self._process.kill()  # a late answer would be taken for the next one's
             raise ClientError(
                 {"classes": ["Hung"], "status": None, "message": f"no answer in {ANSWER_SECONDS:g} s"}
             ) from None

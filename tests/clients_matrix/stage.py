@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[2]
 KEY = "sk-matrix-0123456789"
 LIMITED_KEY = "sk-limited-0123456789"
 LIMITED_NAME = "limited"
+HEALTH_KEY = "sk-health-0123456789"
 MODEL = "Qwen/Qwen3-4B-Instruct-2507"
 ALIAS = "fast"
 START_SECONDS = 1.0
@@ -109,8 +110,9 @@ class Stage:
         plan = make_plan(load_stack("dev", stack))
         self.model = plan.gateway.environment["GATEWAY_MODEL"]
         keys = folder / "keys.json"
+        health = {"key": HEALTH_KEY, "health": True}
         limited = {"key": LIMITED_KEY, "limits": {"concurrency": 1}}
-        keys.write_text(json.dumps({"tester": KEY, LIMITED_NAME: limited}))
+        keys.write_text(json.dumps({"tester": KEY, LIMITED_NAME: limited, "health": health}))
         variables = {
             **plan.gateway.environment,
             # What a rendering adds, as `make local` does.

@@ -10,7 +10,7 @@ import pytest
 from tests.clients_matrix.engine import BREAK, FOR_EVER, HELLO, PIECES, TEXT
 from tests.clients_matrix.matrix import FOLDER, Client
 from tests.clients_matrix.program import ClientError, Program, environment
-from tests.clients_matrix.stage import KEY, LIMITED_KEY, LIMITED_NAME, Stage, wait_until
+from tests.clients_matrix.stage import HEALTH_KEY, KEY, LIMITED_KEY, LIMITED_NAME, Stage, wait_until
 
 pytestmark = pytest.mark.timeout(120)
 LARGE = "x" * 200_000 + HELLO
@@ -112,6 +112,11 @@ def test_cold(client: Client, program: Program, stage: Stage) -> None:
     assert program.ask("chat", **asked) == TEXT
     stage.make_cold()
     assert "".join(text for _, text in program.ask("stream", **asked)) == TEXT
+    assert stage.wakes == wakes + 2
+    stage.make_cold()
+    for operation in client.checks:
+        assert program.ask(operation, key=HEALTH_KEY, model=stage.model)
+    stage.publish()
     assert stage.wakes == wakes + 2
 
 

@@ -61,8 +61,8 @@ def asynchronous(key: str, model: str) -> str:
 
 
 def health_check(key: str, model: str) -> bool:
-    """The proxy's check of a model: a paid chat call."""
-    result = asyncio.run(litellm.ahealth_check(options(key, model), mode="chat"))
+    """The proxy's check of a model: a paid chat call, for which the proxy adds `max_tokens`."""
+    result = asyncio.run(litellm.ahealth_check(options(key, model) | {"max_tokens": 16}, mode="chat"))
     if "error" in result:
         raise RuntimeError(result["error"])
     return True
