@@ -32,10 +32,14 @@ _MOST_DROPPED_BYTES = 256 << 10
 # Read and dropped before a connection is closed, so that a client that still sends can read its answer.
 _MOST_LINGERING_BYTES = 64 << 20
 
+# What is read at once: less than uvloop's own 256 KB, so that no client has the loop for long. One buffer serves all
+# connections, for it is empty again before the next one is read.
+_READ_BUFFER = memoryview(bytearray(64 << 10))
+
 _LOGGER = logging.getLogger("uvicorn.error")
 
 
-class EdgeProtocol(asyncio.Protocol):
+class EdgeProtocol(asyncio.BufferedProtocol):
     """One client's connection. Closes what drips, floods or stalls, and ends the exchange of a client that leaves."""
 
     def __init__(
@@ -74,7 +78,7 @@ class EdgeProtocol(asyncio.Protocol):
         address = self._client[0] if self._client else ""
         return believed_client(address, headers.get(b"x-forwarded-for"), self._trusted)
 
-    # asyncio.Protocol
+    # asyncio.BufferedProtocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client connected: its first request's head is due."""
@@ -83,6 +87,14 @@ class EdgeProtocol(asyncio.Protocol):
         self._server, self._client = get_local_addr(self._transport), get_remote_addr(self._transport)
         self._server_state.connections.add(self)  # type: ignore[arg-type]
         self._start_head_timer()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the next bytes are to be read to."""
+        return _READ_BUFFER
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """So many bytes have been read."""
+        self.data_received(bytes(_READ_BUFFER[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""
@@ -103,6 +115,7 @@ class EdgeProtocol(asyncio.Protocol):
         if self._cycle is not None:
             self._cycle.disconnected = self._cycle.disconnected or not self._cycle.response_complete
             self._cycle.message_event.set()
+            self._cycle = None  # each would keep the other until the garbage collector comes by
         self._flow.resume_writing()
         for timer in (self._head_timer, self._idle_timer, self._stall_timer):
             if timer is not None:
