@@ -7,7 +7,7 @@ from functools import partial
 from time import monotonic
 
 from image.gateway import errors
-from image.gateway.admission import Admission, Ticket
+from image.gateway.admission import Admission
 from image.gateway.errors import ApiError
 from image.gateway.exchange import Exchange
 from image.gateway.fleet import Fleet, Replica
@@ -18,7 +18,6 @@ from image.gateway.telling import Telling
 from image.gateway.upstream import Connection, UpstreamError
 from image.gateway.waking import Waker
 
-_COMMENT = b": waiting for the engine\n\n"
 _RETRY_AFTER_HOLD_SECONDS = 30
 # What vLLM answers whose core has died or that is shutting down, and one whose own queue is full: to any request.
 _NOT_THE_REQUESTS_FAULT = (500, 503)
@@ -38,6 +37,8 @@ class Proxy:
     async def forward(self, exchange: Exchange) -> None:
         """Answer an exchange from a replica; raises ApiError."""
         used: list[Replica] = []
+        if exchange.stream:
+            exchange.keep_alive(self._settings.sse_comment_seconds)
         while True:
             key = exchange.key.name
             replica = self._admission.try_take(key, exchange.affinity, used) or await self._wait(exchange, used)
@@ -49,7 +50,7 @@ class Proxy:
                         exchange, replica, connection, used
                     ):
                         continue
-                    await relay(exchange, connection)
+                    await relay(exchange, connection, self._settings.sse_comment_seconds)
                 finally:
                     replica.pool.release(connection)
                 if connection.status < 500:
@@ -83,23 +84,10 @@ class Proxy:
             len(exchange.body), exchange.key.name, exchange.affinity, used, again=exchange.dispatched > 0
         )
         try:
-            if exchange.stream:
-                await self._comment_until(exchange, ticket)
-            replica = await ticket.slot
+            return await ticket.slot
         except BaseException:
             self._admission.leave(ticket)
             raise
-        return replica
-
-    async def _comment_until(self, exchange: Exchange, ticket: Ticket) -> None:
-        """Send comment lines to a stream that waits, so that no hop in between takes it for dead."""
-        while not ticket.slot.done():
-            await asyncio.wait((ticket.slot,), timeout=self._settings.sse_comment_seconds)
-            if not ticket.slot.done():
-                if not exchange.answered:
-                    exchange.start_held_events()
-                exchange.part(_COMMENT)
-                await exchange.caught_up()
 
     def _held_too_long(self) -> ApiError:
         if self._fleet.rotation:
@@ -156,9 +144,7 @@ class Proxy:
         self._telling.metrics.upstream_errors.labels("status_5xx").inc()
         self._fleet.failed(replica)
 
-    async def _goes_on(
-        self, exchange: Exchange, replica: Replica, connection: Connection, used: list[Replica]
-    ) -> bool:
+    async def _goes_on(self, exchange: Exchange, replica: Replica, connection: Connection, used: list[Replica]) -> bool:
         """Whether a request that a replica answered with a 500 or 503 is asked again: once, and of another replica. Of
         the same one only when its /health says that it has died: then what comes back there is another process.
         """

@@ -197,7 +197,7 @@ class Settings:
     """From a slot on a replica to the end of the answer; beyond it, 504."""
     connect_timeout_seconds: float = _setting(_seconds(0.01, 60), 3.0)
     sse_comment_seconds: float = _setting(_seconds(0.01, 3600), 15.0)
-    """How often a waiting stream is sent a comment line."""
+    """A stream that has been silent for so long is sent a comment line."""
 
     discovery_seconds: float = _setting(_seconds(0.01, 600), 2.0)
     """How often discovery is asked for addresses."""
