@@ -232,7 +232,7 @@ class App:
     def _model_card(self, name: str) -> dict[str, Any]:
         card = {"id": name, "object": "model", "created": int(self._started), "owned_by": "vllm"}
         info = self._settings.info
-        length = info.get("max_model_len", info.get("maxModelLen"))
+        length = info.get("max_model_len")
         if name != self._settings.model:
             card["parent"] = self._settings.model
         return card | {"max_model_len": length} if isinstance(length, int) else card

@@ -41,17 +41,17 @@ def _write_private(path: Path, text: str) -> None:
 def information(plan: ServingPlan, machine: Machine, engine_version: str, stand_in_because: str) -> dict[str, Any]:
     """What /info tells: the plan's, corrected by what really runs here."""
     planned: dict[str, Any] = json.loads(plan.gateway.environment["GATEWAY_INFO"])
-    for name in ("engineImage", "instanceTypes"):
+    for name in ("engine_image", "instance_types"):
         planned.pop(name, None)
     told = {
         **planned,
         "gpu": machine.gpu_names[0] if machine.has_gpu else None,
-        "gpuCount": len(machine.gpu_names),
-        "runsOn": str(machine),
-        "engineVersion": engine_version,
-        "standIn": bool(stand_in_because),
+        "gpu_count": len(machine.gpu_names),
+        "runs_on": str(machine),
+        "engine_version": engine_version,
+        "stand_in": bool(stand_in_because),
     }
-    return told | ({"standInBecause": stand_in_because} if stand_in_because else {})
+    return told | ({"stand_in_because": stand_in_because} if stand_in_because else {})
 
 
 def environment(
@@ -59,7 +59,7 @@ def environment(
 ) -> dict[str, str]:
     """The gateway's environment: the plan's, on this machine's addresses."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
-    missing = ("GATEWAY_ADAPTERS",) if info.get("standIn") else ()  # a stand-in has none
+    missing = ("GATEWAY_ADAPTERS",) if info.get("stand_in") else ()  # a stand-in has none
     return {
         **inherited,
         **{name: value for name, value in plan.gateway.environment.items() if name not in missing},

@@ -27,7 +27,6 @@ from infra.settings import FastBoot, Settings, Target
 
 GATEWAY_PORT = 8080
 METRICS_PORT = 9090
-MAX_QUEUED_REQUESTS = 256  # held and queued at one gateway; beyond it, 429
 # Requests are still taken while a load balancer or a DNS cache learns that the gateway leaves; then those that run have
 # their time. Both together are below Fargate's longest stopTimeout, 120 s.
 DRAIN_DELAY_SECONDS, DRAIN_TIMEOUT_SECONDS = 15, 95
@@ -134,18 +133,18 @@ def _gateway_plan(
     idle_timeout = min(ALB_LONGEST_IDLE_TIMEOUT_SECONDS, hold + 300)
     info: dict[str, Any] = {
         "model": settings.name,
-        "hubId": settings.model,
+        "hub_id": settings.model,
         "revision": settings.model_revision or "main",
         "gpu": settings.gpu.value,
-        "gpuCount": settings.gpu_count,
-        "engineImage": engine_image,
-        "maxModelLen": max_model_len,
-        "imageLimit": settings.image_limit if architecture.sees else 0,
-        "videoLimit": settings.video_limit if architecture.sees else 0,
-        "toolCallParser": tool_call_parser(settings),
+        "gpu_count": settings.gpu_count,
+        "engine_image": engine_image,
+        "max_model_len": max_model_len,
+        "image_limit": settings.image_limit if architecture.sees else 0,
+        "video_limit": settings.video_limit if architecture.sees else 0,
+        "tool_call_parser": tool_call_parser(settings),
     }
     if settings.target is Target.ECS:
-        info["instanceTypes"] = [kind.name for kind in capacity.instance_types]
+        info["instance_types"] = [kind.name for kind in capacity.instance_types]
     return GatewayPlan(
         image=settings.gateway_image,
         count=settings.gateway_count,
@@ -162,7 +161,6 @@ def _gateway_plan(
             "GATEWAY_COUNT": str(settings.gateway_count),
             # Of all gateways together: each takes its share by GATEWAY_COUNT.
             "GATEWAY_CONCURRENCY_PER_REPLICA": str(settings.concurrency_per_replica),
-            "GATEWAY_MAX_QUEUED_REQUESTS": str(MAX_QUEUED_REQUESTS),
             "GATEWAY_HOLD_TIMEOUT_SECONDS": str(hold),
             "GATEWAY_HOLD_TIMEOUT_NONSTREAM_SECONDS": str(hold),
             "GATEWAY_DRAIN_DELAY_SECONDS": str(DRAIN_DELAY_SECONDS),
@@ -170,7 +168,6 @@ def _gateway_plan(
             "GATEWAY_KEEP_ALIVE_SECONDS": str(idle_timeout + 60),
             "GATEWAY_INFO": json.dumps(info, sort_keys=True),
         },
-        max_queued_requests=MAX_QUEUED_REQUESTS,
         drain_timeout_seconds=DRAIN_TIMEOUT_SECONDS,
         stop_timeout_seconds=120,
         idle_timeout_seconds=idle_timeout,

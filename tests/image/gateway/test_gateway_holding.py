@@ -165,7 +165,7 @@ async def test_those_that_wait_go_first_come_first_served(
     await asyncio.gather(*requests)
     assert [request.json["number"] for request in engine.requests] == list(range(6))
     assert engine.most_running == 1
-    assert gateway.log()[-1]["queue_ms"] > gateway.log()[0]["queue_ms"]
+    assert gateway.log()[-1]["waiting_ms"] > gateway.log()[0]["waiting_ms"]
 
 
 @pytest.mark.parametrize("stream", [False, True])
