@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from time import monotonic
 
@@ -32,7 +33,6 @@ class Proxy:
         self._admission = admission
         self._waker = waker
         self._telling = telling
-        self._timed_out = partial(errors.upstream_timeout, settings.request_timeout_seconds)
 
     async def forward(self, exchange: Exchange) -> None:
         """Answer an exchange from a replica; raises ApiError."""
@@ -101,7 +101,7 @@ class Proxy:
     async def _ask(self, exchange: Exchange, replica: Replica, used: list[Replica]) -> Connection:
         """A connection with the head of the answer on it; raises UpstreamError."""
         exchange.stage = "connecting"
-        exchange.deadline(self._settings.request_timeout_seconds, self._timed_out)
+        exchange.deadline(*self._time_for(exchange))
         if not exchange.dispatched:
             exchange.dispatched = monotonic()
         connection = replica.pool.take()
@@ -131,6 +131,18 @@ class Proxy:
         used.append(replica)
         await self._send(exchange, replica, connection)
         return connection
+
+    def _time_for(self, exchange: Exchange) -> tuple[float, Callable[[], ApiError]]:
+        """Seconds that are left for an answer, and the error beyond them."""
+        settings = self._settings
+        limit = left = settings.request_timeout_seconds
+        if not exchange.stream:
+            # Nothing flows before its end, and every hop in between counts from its arrival.
+            whole = settings.request_timeout_nonstream_seconds
+            rest = max(whole - (monotonic() - exchange.started), 0)
+            if rest < left:
+                limit, left = whole, rest
+        return left, partial(errors.upstream_timeout, limit)
 
     async def _send(self, exchange: Exchange, replica: Replica, connection: Connection) -> None:
         try:
