@@ -70,11 +70,18 @@ def environment(
         "GATEWAY_DISCOVERY_SECONDS": "0.2",  # a file here, not a name server
         "GATEWAY_CAPACITY": f"local:{supervisor_url}",
         "GATEWAY_KEYS": f"file:{folders.API_KEY}",
-        "GATEWAY_MEDIA_HOSTS": "127.0.0.1",  # what this machine may fetch is its owner's own
+        "GATEWAY_MEDIA_HOSTS": _media_hosts(plan),
+        "GATEWAY_COUNT": "1",  # however many share the engine on a cluster
         "GATEWAY_DRAIN_DELAY_SECONDS": "0",  # there is no load balancer that would have to notice
         "GATEWAY_DRAIN_TIMEOUT_SECONDS": str(DRAIN_SECONDS),
         "GATEWAY_INFO": json.dumps(info),
     }
+
+
+def _media_hosts(plan: ServingPlan) -> str:
+    """The stack's, and this machine: what it may fetch from itself is its owner's own."""
+    planned = plan.gateway.environment.get("GATEWAY_MEDIA_HOSTS")
+    return f"{planned},127.0.0.1" if planned else "127.0.0.1"
 
 
 def start(python: Path, variables: Mapping[str, str], port: int, progress: Progress) -> Child:

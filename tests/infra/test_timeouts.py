@@ -24,6 +24,7 @@ from tests.infra.kubernetes.rendering import render
 from tests.infra.program import run_program
 
 MATRIX = load_matrix()
+CERTIFICATE = "arn:aws:acm:us-east-1:123456789012:certificate/12345678-1234-1234-1234-123456789012"
 FARGATE_LONGEST_STOP_SECONDS, ALB_LONGEST_IDLE_SECONDS = 120, 4000
 # Proxies on the way that are not ours: nginx and ingress-nginx close after 60 s without a byte.
 COMMON_PROXY_IDLE_SECONDS = 60
@@ -67,7 +68,7 @@ def on_kubernetes(startup_minutes: int | None = None, **values: object) -> Chain
     rendered = render(**values, **({"startupTimeoutMinutes": startup_minutes} if startup_minutes else {}))
     annotations = {
         name.rpartition("/")[2]: value
-        for kind in ("Ingress/gateway", "Service/gateway")
+        for kind in ("Ingress/ingress", "Service/gateway")
         for name, value in (rendered.inputs.get(kind, {}).get("metadata", {}).get("annotations") or {}).items()
     }
     idle = [
@@ -156,6 +157,7 @@ def test_every_hop_on_kubernetes_outlasts_the_one_behind_it() -> None:
     exposed: list[dict[str, object]] = [
         {"domain": "llm.example.com"},
         {"domain": "llm.example.com", "kubernetesIngressClass": "nginx"},
+        {"domain": "llm.example.com", "kubernetesIngressClass": "alb", "certificateArn": CERTIFICATE},
         {"allowedCidrs": ["203.0.113.0/24"]},
     ]
     chains |= {str(values): on_kubernetes(**values) for values in exposed}
