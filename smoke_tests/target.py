@@ -19,6 +19,15 @@ NAMED_KEY = re.compile(r"([A-Za-z0-9_.-]{1,64})=(.*[^=].*)")
 USABLE_KEY = re.compile(r"[\x21-\x7e]{1,512}")
 
 
+def ask_loopback_directly(endpoint: str) -> None:
+    """Have the clients here ask an endpoint on this machine past the proxy that the shell may name."""
+    host = urlsplit(endpoint).hostname or ""
+    if host == "localhost" or host.startswith("127.") or host == "::1":
+        known = [os.environ.get(name, "") for name in ("NO_PROXY", "no_proxy")]
+        names = ",".join(dict.fromkeys([*filter(None, ",".join(known).split(",")), host]))
+        os.environ |= {"NO_PROXY": names, "no_proxy": names}
+
+
 @dataclass(frozen=True)
 class Target:
     """An endpoint under test and what is known of it.
@@ -80,7 +89,9 @@ def target_from_options(options: argparse.Namespace) -> Target:
     """
     key = _given_key(options.api_key_file)
     if options.stack is None:
-        return Target(normalize_endpoint(options.endpoint), key, options.model)
+        endpoint = normalize_endpoint(options.endpoint)
+        ask_loopback_directly(endpoint)
+        return Target(endpoint, key, options.model)
     stack = read_stack(options.stack, read_key=key is None)
     return Target(
         endpoint=normalize_endpoint(stack.endpoint),

@@ -13,10 +13,12 @@ from typing import Any
 
 from image.local import folders
 from image.local.failures import LocalError, reason
+from image.local.loopback import open_loopback
 from image.local.machine import Machine
 from image.local.processes import Child
 from image.local.progress import Progress
 from infra.planning.plan import ServingPlan
+from infra.planning.proxies import with_direct_addresses
 
 DRAIN_SECONDS = 30
 READY_SECONDS = 30.0
@@ -60,7 +62,7 @@ def environment(
     """The gateway's environment: the plan's, on this machine's addresses."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
     missing = ("GATEWAY_ADAPTERS",) if info.get("stand_in") else ()  # a stand-in has none
-    return {
+    told = {
         **inherited,
         **{name: value for name, value in plan.gateway.environment.items() if name not in missing},
         "GATEWAY_HOST": "127.0.0.1",
@@ -76,6 +78,7 @@ def environment(
         "GATEWAY_DRAIN_TIMEOUT_SECONDS": str(DRAIN_SECONDS),
         "GATEWAY_INFO": json.dumps(info),
     }
+    return with_direct_addresses(told)
 
 
 def _media_hosts(plan: ServingPlan) -> str:
@@ -98,7 +101,7 @@ def start(python: Path, variables: Mapping[str, str], port: int, progress: Progr
         if (code := child.wait(0.1, progress.tick)) is not None:
             raise LocalError(f"the gateway ended: {reason(child.output(), code)}", log)
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=5):
+            with open_loopback(f"http://127.0.0.1:{port}/health/ready", 5):
                 return child
         except OSError:
             continue
@@ -116,7 +119,7 @@ def first_token(base_url: str, model: str, key: str) -> str:
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     request = urllib.request.Request(f"{base_url}/chat/completions", json.dumps(body).encode(), headers)  # noqa: S310
     try:
-        with urllib.request.urlopen(request, timeout=FIRST_TOKEN_SECONDS) as answer:  # noqa: S310 - loopback
+        with open_loopback(request, FIRST_TOKEN_SECONDS) as answer:
             for text in _texts(answer):
                 return text
     except (OSError, ValueError) as error:
