@@ -11,8 +11,9 @@ import sys
 import openai
 from openai import OpenAI
 
-# A stack at zero wakes while the first request waits: long enough for that, which the SDK's 600 s may not be.
-TIMEOUT_SECONDS = 900.0
+# Longer than the gateway allows for a request, cold start included. A client that gives up before has its answer thrown
+# away half-made; the SDK's own 600 s may be too short.
+TIMEOUT_SECONDS = 3660.0
 
 
 def main(arguments: list[str] | None = None) -> int:

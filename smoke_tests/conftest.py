@@ -15,7 +15,7 @@ from smoke_tests.target import Target
 # Long enough for a slow engine under sixteen requests; a cold start was waited for before the tests.
 REQUEST_TIMEOUT_SECONDS = 300.0
 # Where /info says that the plan has it.
-TOLD_BY = {"image": "imageLimit", "video": "videoLimit", "tools": "toolCallParser"}
+TOLD_BY = {"image": "image_limit", "video": "video_limit", "tools": "tool_call_parser"}
 
 
 def pytest_configure(config: pytest.Config) -> None:

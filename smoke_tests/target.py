@@ -16,6 +16,15 @@ from smoke_tests.stack import read_stack
 API_KEY_VARIABLE = "VLLM_API_KEY"
 
 
+def ask_loopback_directly(endpoint: str) -> None:
+    """Have the clients here ask an endpoint on this machine past the proxy that the shell may name."""
+    host = urlsplit(endpoint).hostname or ""
+    if host == "localhost" or host.startswith("127.") or host == "::1":
+        known = [os.environ.get(name, "") for name in ("NO_PROXY", "no_proxy")]
+        names = ",".join(dict.fromkeys([*filter(None, ",".join(known).split(",")), host]))
+        os.environ |= {"NO_PROXY": names, "no_proxy": names}
+
+
 @dataclass(frozen=True)
 class Target:
     """An endpoint under test and what is known of it.
@@ -77,7 +86,9 @@ def target_from_options(options: argparse.Namespace) -> Target:
     """
     key = _given_key(options.api_key_file)
     if options.stack is None:
-        return Target(normalize_endpoint(options.endpoint), key, options.model)
+        endpoint = normalize_endpoint(options.endpoint)
+        ask_loopback_directly(endpoint)
+        return Target(endpoint, key, options.model)
     stack = read_stack(options.stack, read_key=key is None)
     return Target(
         endpoint=normalize_endpoint(stack.endpoint),

@@ -69,6 +69,7 @@ class Admission:
         self._idle_since = monotonic()
         self._bytes = 0
         self._peak = 0
+        self._refused = 0
         self.running = 0
         self.waiting = 0
 
@@ -102,6 +103,11 @@ class Admission:
         peak, self._peak = self._peak, self.demand
         return peak
 
+    def take_refused(self) -> int:
+        """How many requests have been refused since the last call because a queue was full."""
+        refused, self._refused = self._refused, 0
+        return refused
+
     def reserve(self, size_bytes: int) -> None:
         """Account for bytes of body that are kept; raises the 429 when they are too many. `unreserve` ends it."""
         if self._bytes + size_bytes > self._max_bytes:
@@ -116,7 +122,10 @@ class Admission:
         """A slot at once, if there is one and nobody waits for it; `release` it when done."""
         if self.waiting:
             return None
-        return self._pick(key, affinity, excluded)
+        replica = self._pick(key, affinity, excluded)
+        if replica is not None:
+            self._note_peak()
+        return replica
 
     def enqueue(
         self,
@@ -222,7 +231,6 @@ class Admission:
             self._running_of[key] = self._running_of.get(key, 0) + 1
             self._serving += 1
             self._served[key] = self._serving
-            self._note_peak()
         return replica
 
     def _note_peak(self) -> None:
@@ -230,4 +238,5 @@ class Admission:
             self._peak = self.running + self.waiting
 
     def _full(self, reason: str) -> errors.ApiError:
+        self._refused += 1
         return errors.queue_full(reason, _RETRY_BUSY_SECONDS if self._rotation() else _RETRY_COLD_SECONDS)

@@ -250,7 +250,7 @@ class App:
             return {"type": "model", "id": name, "display_name": name, "created_at": rfc_3339(self._started)}
         card = {"id": name, "object": "model", "created": int(self._started), "owned_by": "vllm"}
         info = self._settings.info
-        length = info.get("max_model_len", info.get("maxModelLen"))
+        length = info.get("max_model_len")
         if name in self._settings.adapters:
             card["parent"] = self._settings.model
         return card | {"max_model_len": length} if isinstance(length, int) else card

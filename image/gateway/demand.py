@@ -14,6 +14,11 @@ from image.gateway.fleet import Fleet
 from image.gateway.settings import Settings
 from image.gateway.telling import Telling
 
+METRICS = ("Demand", "Running", "Held", "Queued", "ReplicasReady", "QueueFull")
+"""The metrics, in the order of a sample. Each means what its namesake in Prometheus and in /info does:
+`gateway_demand`, `gateway_requests_running`, `..._held`, `..._queued`, `gateway_replicas_ready`, and for QueueFull
+`gateway_refusals_total` of the reasons `queue_full` and `queue_bytes`.
+"""
 _SAMPLE_SECONDS = 1.0
 _SAMPLES_AT_LEAST = 10  # between two lines, when something changes
 # When nothing does. Not 60: a second and a little each, so that now and then a minute had no line; the idle alarm takes
@@ -33,8 +38,8 @@ class DemandReport:
         self._admission = admission
         self._fleet = fleet
         self._telling = telling
-        self._samples: list[tuple[int, int, int, int]] = []
-        self._told: tuple[int, int, int, int] | None = None
+        self._samples: list[tuple[int, ...]] = []
+        self._told: tuple[int, ...] | None = None
 
     async def run(self) -> None:
         """Report for ever, if a namespace is set."""
@@ -45,8 +50,16 @@ class DemandReport:
     def sample(self) -> None:
         """Take one sample, and print a line if it is time."""
         admission = self._admission
-        waiting = admission.waiting
-        self._samples.append((admission.take_peak(), admission.running, waiting, len(self._fleet.rotation)))
+        self._samples.append(
+            (
+                admission.take_peak(),
+                admission.running,
+                admission.held,
+                admission.queued,
+                len(self._fleet.rotation),
+                admission.take_refused(),
+            )
+        )
         changed = any(sample != self._told for sample in self._samples)
         if len(self._samples) >= (_SAMPLES_AT_LEAST if changed else _SAMPLES_AT_MOST):
             self._telling.line(self.line())
@@ -54,8 +67,10 @@ class DemandReport:
             self._samples.clear()
 
     def line(self) -> dict[str, Any]:
-        """The samples as one embedded-metric document. Demand is each second's highest; the others are momentary."""
-        demand, running, held, ready = (list(column) for column in zip(*self._samples, strict=True))
+        """The samples as one embedded-metric document. Demand is each second's highest, QueueFull each second's count; the
+        others are momentary.
+        """
+        columns = (list(column) for column in zip(*self._samples, strict=True))
         return {
             "_aws": {
                 "Timestamp": int(time.time() * 1000),
@@ -63,15 +78,10 @@ class DemandReport:
                     {
                         "Namespace": self._namespace,
                         "Dimensions": [["Stack"]],
-                        "Metrics": [
-                            {"Name": name, "Unit": "Count"} for name in ("Demand", "Running", "Held", "ReplicasReady")
-                        ],
+                        "Metrics": [{"Name": name, "Unit": "Count"} for name in METRICS],
                     }
                 ],
             },
             "Stack": self._stack,
-            "Demand": demand,
-            "Running": running,
-            "Held": held,
-            "ReplicasReady": ready,
+            **dict(zip(METRICS, columns, strict=True)),
         }

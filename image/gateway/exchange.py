@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from image.gateway.comments import Comments
 from image.gateway.errors import ApiError, Shape
 from image.gateway.limits import Key
 from image.gateway.writer import Writer
@@ -60,6 +61,7 @@ class Exchange:
         "client",
         "client_left",
         "closing",
+        "comments",
         "cors_headers",
         "dispatched",
         "error",
@@ -141,6 +143,7 @@ class Exchange:
         self.events = False  # ... of an event stream, so that an error goes out as an event
         self.finished = False
         self.closing = False  # the client's connection shall not be used again
+        self.comments: Comments | None = None  # while its silences are filled
 
     @property
     def tokens(self) -> int:
@@ -156,6 +159,16 @@ class Exchange:
     def bytes_out(self) -> int:
         """Bytes of the answer's body so far."""
         return self._writer.body_bytes
+
+    @property
+    def behind(self) -> bool:
+        """Whether the client takes less than it is sent."""
+        return self._writer.behind
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more is sent to the client, but for an error."""
+        return self.finished or self.client_left or self.aborted is not None
 
     @property
     def received(self) -> bool:
@@ -190,6 +203,7 @@ class Exchange:
     def end(self) -> None:
         """Nothing more happens to this exchange."""
         self.finished = True
+        self.stop_comments()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -217,6 +231,18 @@ class Exchange:
         self.events = True
         headers.append((b"x-accel-buffering", b"no"))
         self.start(status, headers)
+
+    def keep_alive(self, seconds: float) -> Comments:
+        """From now on a silence is filled with a comment every so many seconds, for an answer that is an event stream."""
+        if self.comments is None:
+            self.comments = Comments(self, seconds)
+        return self.comments
+
+    def stop_comments(self) -> None:
+        """No comment is sent any more."""
+        if self.comments is not None:
+            self.comments.stop()
+            self.comments = None
 
     def flush(self) -> None:
         """Send status and headers now, before there is a body."""

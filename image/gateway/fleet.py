@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from time import monotonic
 
 from image.gateway.discovery import Discovery, DiscoveryError
 from image.gateway.settings import Address, Settings
@@ -14,6 +15,7 @@ from image.gateway.upstream import Pool, UpstreamError
 # An engine under a heavy load may be slow to say that it is well; one that refuses or resets is not.
 _SLOW_PROBES_ALLOWED = 2
 _LONGEST_EJECTION_SECONDS = 300.0
+_SAME_BREAKDOWN_SECONDS = 1.0
 
 
 class Replica:
@@ -33,6 +35,18 @@ class Replica:
         self.version: str | None = None
         self.slow_probes = 0
         self.probe_soon = asyncio.Event()
+        self._broke_at = -_SAME_BREAKDOWN_SECONDS
+        self._ran_when_it_broke = 0
+
+    def ran_alone(self) -> bool:
+        """Whether the one request that ran on it when it broke down is the one that asks this now. Every request that
+        a breakdown ends asks in turn, each when those before it have left.
+        """
+        now = monotonic()
+        if now - self._broke_at >= _SAME_BREAKDOWN_SECONDS:
+            self._broke_at, self._ran_when_it_broke = now, 0
+        self._ran_when_it_broke = max(self._ran_when_it_broke, self.outstanding)
+        return self._ran_when_it_broke == 1
 
 
 class Fleet:

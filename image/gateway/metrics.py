@@ -36,7 +36,7 @@ class Metrics:
         self._duration = self._add(
             _Durations("request_duration_seconds", "From the request to the end of its answer.", "path")
         )
-        self._queue = self._add(_Durations("queue_seconds", "Waited for a slot on a replica, held or queued."))
+        self._waiting = self._add(_Durations("waiting_seconds", "Waited for a slot on a replica, held or queued."))
         self._tokens = self._add(_Count("tokens", "Tokens in usage blocks of answers.", "key", "direction"))
         self.refusals = self._counter("refusals", "Answered with an error by the gateway itself.", "reason")
         self.cancellations = self._counter("cancellations", "Left by the client before the end.", "stage")
@@ -59,9 +59,9 @@ class Metrics:
         self._requests.values[path, status] += 1
         self._duration.observe((path,), duration_seconds)
 
-    def queued(self, seconds: float) -> None:
+    def waited(self, seconds: float) -> None:
         """One request waited so long for its slot."""
-        self._queue.observe((), seconds)
+        self._waiting.observe((), seconds)
 
     def first_token(self, path: str, seconds: float) -> None:
         """One answer's first byte of body went out."""

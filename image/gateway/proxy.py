@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from time import monotonic
 
 from image.gateway import errors
-from image.gateway.admission import Admission, Ticket
+from image.gateway.admission import Admission
 from image.gateway.errors import ApiError
 from image.gateway.exchange import Exchange
 from image.gateway.fleet import Fleet, Replica
@@ -18,7 +19,6 @@ from image.gateway.telling import Telling
 from image.gateway.upstream import Connection, UpstreamError
 from image.gateway.waking import Waker
 
-_COMMENT = b": waiting for the engine\n\n"
 _RETRY_AFTER_HOLD_SECONDS = 30
 # What vLLM answers whose core has died or that is shutting down, and one whose own queue is full: to any request.
 _NOT_THE_REQUESTS_FAULT = (500, 503)
@@ -33,11 +33,12 @@ class Proxy:
         self._admission = admission
         self._waker = waker
         self._telling = telling
-        self._timed_out = partial(errors.upstream_timeout, settings.request_timeout_seconds)
 
     async def forward(self, exchange: Exchange) -> None:
         """Answer an exchange from a replica; raises ApiError."""
         used: list[Replica] = []
+        if exchange.stream:
+            exchange.keep_alive(self._settings.sse_comment_seconds)
         while True:
             key = exchange.key.name
             replica = self._admission.try_take(key, exchange.affinity, used) or await self._wait(exchange, used)
@@ -45,9 +46,11 @@ class Proxy:
             try:
                 connection = await self._ask(exchange, replica, used)
                 try:
-                    if connection.status in _NOT_THE_REQUESTS_FAULT and await self._goes_on(exchange, replica, used):
+                    if connection.status in _NOT_THE_REQUESTS_FAULT and await self._goes_on(
+                        exchange, replica, connection, used
+                    ):
                         continue
-                    await relay(exchange, connection)
+                    await relay(exchange, connection, self._settings.sse_comment_seconds)
                 finally:
                     replica.pool.release(connection)
                 if connection.status < 500:
@@ -57,7 +60,9 @@ class Proxy:
                 return
             except UpstreamError as error:
                 self._note_failure(replica, error)
-                self._after_failure(exchange, error, used)
+                # A process that died while it ran one request probably died of it.
+                killed = error.kind == "reset" and replica.ran_alone() and await self._fleet.dead(replica)
+                self._after_failure(exchange, error, used, killed=killed)
             except asyncio.CancelledError:
                 if exchange.aborted is not None and exchange.aborted.status == 504:
                     self._fleet.failed(replica)
@@ -79,23 +84,10 @@ class Proxy:
             len(exchange.body), exchange.key.name, exchange.affinity, used, again=exchange.dispatched > 0
         )
         try:
-            if exchange.stream:
-                await self._comment_until(exchange, ticket)
-            replica = await ticket.slot
+            return await ticket.slot
         except BaseException:
             self._admission.leave(ticket)
             raise
-        return replica
-
-    async def _comment_until(self, exchange: Exchange, ticket: Ticket) -> None:
-        """Send comment lines to a stream that waits, so that no hop in between takes it for dead."""
-        while not ticket.slot.done():
-            await asyncio.wait((ticket.slot,), timeout=self._settings.sse_comment_seconds)
-            if not ticket.slot.done():
-                if not exchange.answered:
-                    exchange.start_held_events()
-                exchange.part(_COMMENT)
-                await exchange.caught_up()
 
     def _held_too_long(self) -> ApiError:
         if self._fleet.rotation:
@@ -109,25 +101,48 @@ class Proxy:
     async def _ask(self, exchange: Exchange, replica: Replica, used: list[Replica]) -> Connection:
         """A connection with the head of the answer on it; raises UpstreamError."""
         exchange.stage = "connecting"
-        exchange.deadline(self._settings.request_timeout_seconds, self._timed_out)
+        exchange.deadline(*self._time_for(exchange))
         if not exchange.dispatched:
             exchange.dispatched = monotonic()
-        while True:
-            idle = replica.pool.take()
-            connection = idle or await replica.pool.connect()
+        connection = replica.pool.take()
+        if connection is not None:
             exchange.stage = "asked"
             try:
                 await self._send(exchange, replica, connection)
             except UpstreamError as error:
-                if idle is not None and error.kind == "reset" and connection.unheard():
-                    # The replica closed it while it lay idle, and the request crossed that on its way.
-                    exchange.retries += 1
-                    self._telling.metrics.retries.inc()
-                    continue
+                if error.kind != "reset" or not connection.crossed():
+                    used.append(replica)
+                    raise
+                # The replica closed it while it lay idle, and the request crossed that on its way: sent once more.
+                exchange.retries += 1
+                self._telling.metrics.retries.inc()
+            else:
                 used.append(replica)
-                raise
-            used.append(replica)
-            return connection
+                return connection
+            try:
+                connection = await replica.pool.connect()
+            except UpstreamError as error:
+                used.append(replica)
+                # It is gone altogether: nothing says that the request did not break it.
+                raise UpstreamError("reset", str(error)) from error
+        else:
+            connection = await replica.pool.connect()
+        exchange.stage = "asked"
+        used.append(replica)
+        await self._send(exchange, replica, connection)
+        return connection
+
+    def _time_for(self, exchange: Exchange) -> tuple[float, Callable[[], ApiError]]:
+        """Seconds that are left for an answer, and the error beyond them."""
+        settings = self._settings
+        limit = left = settings.request_timeout_seconds
+        if not exchange.stream:
+            # Nothing flows before its end, and every hop in between counts from its arrival.
+            whole = settings.request_timeout_nonstream_seconds
+            rest = max(whole - (monotonic() - exchange.started), 0)
+            if rest < left:
+                limit, left = whole, rest
+        return left, partial(errors.upstream_timeout, limit)
 
     async def _send(self, exchange: Exchange, replica: Replica, connection: Connection) -> None:
         try:
@@ -141,11 +156,15 @@ class Proxy:
         self._telling.metrics.upstream_errors.labels("status_5xx").inc()
         self._fleet.failed(replica)
 
-    async def _goes_on(self, exchange: Exchange, replica: Replica, used: list[Replica]) -> bool:
+    async def _goes_on(self, exchange: Exchange, replica: Replica, connection: Connection, used: list[Replica]) -> bool:
         """Whether a request that a replica answered with a 500 or 503 is asked again: once, and of another replica. Of
         the same one only when its /health says that it has died: then what comes back there is another process.
         """
         if exchange.breakdowns:
+            return False
+        # One whose core had died before answers at once. One that died while it ran this request alone
+        # probably died of it.
+        if connection.was_working() and replica.ran_alone() and await self._fleet.dead(replica):
             return False
         if not any(other not in used for other in self._fleet.rotation):
             if not await self._fleet.dead(replica):
@@ -165,18 +184,18 @@ class Proxy:
         if error.kind != "protocol":
             self._fleet.suspect(replica)
 
-    def _after_failure(self, exchange: Exchange, error: UpstreamError, used: list[Replica]) -> None:
-        """Return when the request may go to another replica, else raise what the client is told.
+    def _after_failure(self, exchange: Exchange, error: UpstreamError, used: list[Replica], *, killed: bool) -> None:
+        """Return when the request may go to another replica, else raise the error for the client.
 
-        Only before the first byte, never twice to a replica that may have seen it; and only once after a replica broke
-        down with it, for a request that kills engines must not be handed round.
+        Only before the first byte, and never twice to a replica that may have worked on it. A request that a replica
+        broke down with goes to one other at most, and to none if it `killed` the replica: it must not kill the next.
         """
         if exchange.first_byte or (exchange.answered and not exchange.events):
             raise errors.upstream_failed("The engine broke off its answer.", "engine_died") from error
         if error.kind == "protocol":
             raise errors.upstream_failed("The engine's answer was malformed.", "engine_protocol") from error
         if error.kind == "reset":
-            if exchange.breakdowns or not any(replica not in used for replica in self._fleet.rotation):
+            if killed or exchange.breakdowns or not any(replica not in used for replica in self._fleet.rotation):
                 raise errors.upstream_failed("The engine broke off before it answered.", "engine_died") from error
             exchange.breakdowns += 1
         exchange.retries += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from image.gateway import errors, usage
+from image.gateway.comments import Comments
 from image.gateway.exchange import Exchange
 from image.gateway.headers import NOT_DOWNSTREAM
 from image.gateway.upstream import Connection
@@ -20,8 +21,10 @@ _EVENT_ENDS = (b"\n\n", b"\r\n\r\n")
 _NO_SUCH_PATH = b'{"detail":"Not Found"}'
 
 
-async def relay(exchange: Exchange, connection: Connection) -> None:
-    """Send on the answer whose head is on the connection; raises UpstreamError."""
+async def relay(exchange: Exchange, connection: Connection, comment_seconds: float) -> None:
+    """Send on the answer whose head is on the connection, a comment every so many seconds of an event stream's silence;
+    raises UpstreamError.
+    """
     exchange.stage = "answering"
     content_type = b""
     headers = []
@@ -32,19 +35,23 @@ async def relay(exchange: Exchange, connection: Connection) -> None:
         if name not in NOT_DOWNSTREAM:
             headers.append(header)
     if content_type.partition(b";")[0].strip().lower() == b"text/event-stream":
-        await _relay_events(exchange, connection, headers)
+        await _relay_events(exchange, connection, headers, exchange.keep_alive(comment_seconds))
     else:
+        if not exchange.answered:
+            exchange.stop_comments()
         await _relay_whole(exchange, connection, headers)
 
 
-async def _relay_events(exchange: Exchange, connection: Connection, headers: list[tuple[bytes, bytes]]) -> None:
+async def _relay_events(
+    exchange: Exchange, connection: Connection, headers: list[tuple[bytes, bytes]], comments: Comments
+) -> None:
     """Each event as it comes, straight from the one connection to the other while the client keeps up."""
     if not exchange.answered:
         headers = [header for header in headers if header[0] != b"content-length"]  # an error may have to follow
         exchange.start_events(connection.status, headers)
         if not connection.waiting:
             exchange.flush()
-    events = _Events(exchange)
+    events = _Events(exchange, comments)
     while not connection.complete:
         await connection.pass_on(events.take)
         await exchange.caught_up()
@@ -56,8 +63,9 @@ async def _relay_events(exchange: Exchange, connection: Connection, headers: lis
 class _Events:
     """What has come of a stream."""
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, comments: Comments) -> None:
         self._exchange = exchange
+        self._comments = comments
         self._send = exchange.part
         self._counts = exchange.key.limits is not None
         self._kept = self._older = self._before = self._last = b""
@@ -70,10 +78,17 @@ class _Events:
     def take(self, data: bytes) -> bool:
         """Send on the events in it that are whole; whether the client keeps up."""
         data = self.whole(data)
-        if not data.endswith(_EVENT_ENDS) and len(data) < _WHOLE_EVENT_BYTES:
+        if data.endswith(_EVENT_ENDS):
+            self._comments.inside_event = False
+        elif len(data) < _WHOLE_EVENT_BYTES:
             at = max((data.rfind(end) + len(end) for end in _EVENT_ENDS if end in data), default=0)
             data, self._kept = data[:at], data[at:]
-        return not data or self._send(data)
+            if not data:
+                return True
+            self._comments.inside_event = False
+        else:
+            self._comments.inside_event = True
+        return self._send(data)
 
     def whole(self, data: bytes) -> bytes:
         """The same bytes behind what was kept of an event before, counted."""

@@ -160,7 +160,11 @@ class Service:
         watch("requests_held", "Requests that wait while no replica is ready.", lambda: admission.held)
         watch("requests_queued", "Requests that wait for a slot on a ready replica.", lambda: admission.queued)
         watch("demand", "Running, held and queued requests together.", lambda: admission.demand)
-        watch("waiting_bytes", "Bytes of body that wait or are being received.", lambda: admission.waiting_bytes)
+        watch(
+            "buffered_bytes",
+            "Bytes of body of requests that wait or are being received.",
+            lambda: admission.waiting_bytes,
+        )
         watch("idle_seconds", "How long nothing has run or waited.", lambda: admission.idle_seconds)
         watch("replicas_known", "Replicas that discovery knows.", lambda: fleet.known)
         watch("replicas_ready", "Replicas that requests may go to.", lambda: len(fleet.rotation))

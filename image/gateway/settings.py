@@ -207,9 +207,13 @@ class Settings:
     """The same for all others; must be below the load balancer's idle timeout."""
     request_timeout_seconds: float = _setting(_seconds(0.01, 86_400), 3600.0)
     """From a slot on a replica to the end of the answer; beyond it, 504."""
+    request_timeout_nonstream_seconds: float = _setting(_seconds(0.01, 86_400), 3600.0)
+    """For all requests but streams, from their arrival to the end of the answer, waiting included; must be below the load
+    balancer's idle timeout, because no byte flows until then. Beyond it, 504.
+    """
     connect_timeout_seconds: float = _constant(3.0)
     sse_comment_seconds: float = _setting(_seconds(0.01, 3600), 15.0)
-    """How often a waiting stream is sent a comment line."""
+    """A stream that has been silent for so long is sent a comment line."""
 
     discovery_seconds: float = _setting(_seconds(0.01, 600), 2.0)
     """How often discovery is asked for addresses."""

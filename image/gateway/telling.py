@@ -47,10 +47,10 @@ class Telling:
         metrics = self.metrics
         total = time.monotonic() - e.started
         metrics.request(e.label, e.status, total)
-        queued = ttft = tokens_per_second = None
+        waited = ttft = tokens_per_second = None
         if e.dispatched:
-            queued = e.dispatched - e.started - e.receiving_seconds
-            metrics.queued(queued)
+            waited = e.dispatched - e.started - e.receiving_seconds
+            metrics.waited(waited)
         if e.first_byte:
             ttft = e.first_byte - e.started
             metrics.first_token(e.label, ttft)
@@ -58,7 +58,7 @@ class Telling:
             metrics.tokens(e.key.name, "in", e.tokens_in)
         if e.tokens_out is not None:
             metrics.tokens(e.key.name, "out", e.tokens_out)
-            tokens_per_second = round(e.tokens_out / max(total - (queued or 0), 1e-6), 1)
+            tokens_per_second = round(e.tokens_out / max(total - (waited or 0), 1e-6), 1)
         if not log:
             return
         self.line(
@@ -76,7 +76,7 @@ class Telling:
                 "stream": e.stream,
                 "modalities": e.modalities,
                 "duration_ms": round(total * 1000, 1),
-                "queue_ms": None if queued is None else round(queued * 1000, 1),
+                "waiting_ms": None if waited is None else round(waited * 1000, 1),
                 "ttft_ms": None if ttft is None else round(ttft * 1000, 1),
                 "tokens_in": e.tokens_in,
                 "tokens_out": e.tokens_out,

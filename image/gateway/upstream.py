@@ -18,6 +18,9 @@ from image.gateway.settings import Address
 
 # vLLM (uvicorn) closes a connection idle for 5 s; one that is used a moment before that would be reset.
 _IDLE_SECONDS = 3.0
+# The reset of a connection that was closed while the request was on its way takes a round trip. What takes longer is an
+# engine that broke down with the request.
+_CROSSING_SECONDS = 0.1
 # Above this much unread, the replica is made to wait.
 _HIGH_WATER_BYTES = 64 << 10
 # A head, the framing of chunks, trailers: what may come in a row without a byte of the body.
@@ -63,11 +66,12 @@ class Connection(asyncio.Protocol):
         self.headers: list[tuple[bytes, bytes]] = []
         self.complete = False
         self.reusable = False
-        self.idle_since = 0.0
+        self.idle_since = self.asked_at = 0.0
 
     def send(self, head: bytes, body: bytes) -> None:
         """Begin an exchange: write a request."""
         assert self._transport is not None
+        self.asked_at = monotonic()
         self._in_exchange = True
         self._framed = self._head_complete = self.complete = self.reusable = self._heard = self._chunked = False
         self._last_of_body = b""
@@ -142,9 +146,15 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
             self._transport = None
 
-    def unheard(self) -> bool:
-        """Whether not a byte has come since the request was sent."""
-        return not self._heard
+    def crossed(self) -> bool:
+        """Whether a reset that is noticed now can be an idle connection's, whose close the request crossed on its way:
+        it follows at once, and not a byte has come.
+        """
+        return not self._heard and not self.was_working()
+
+    def was_working(self) -> bool:
+        """Whether the replica has had the request for so long that it has begun to work on it."""
+        return monotonic() - self.asked_at >= _CROSSING_SECONDS
 
     async def _wait(self) -> None:
         # What came before a failure is handed out first: only who would have to wait is told.

@@ -11,6 +11,7 @@ from pathlib import Path
 from image.local import folders
 from image.local.machine import GIB, Machine
 from infra.planning.plan import ServingPlan
+from infra.planning.proxies import with_direct_addresses
 
 STAND_IN_KV_CACHE_GIB = 1
 LARGEST_CPU_KV_CACHE_GIB = 8
@@ -148,7 +149,7 @@ def _cpu_kv_cache_gib(plan: ServingPlan, machine: Machine, stand_in: bool) -> in
 def _environment(planned: Mapping[str, str], has_gpu: bool, variables: Mapping[str, str]) -> dict[str, str]:
     cache = folders.CACHE
     shell = {name: value for name, value in os.environ.items() if name not in NOT_FROM_THE_SHELL}
-    return {
+    told = {
         **shell,
         **{name: value for name, value in planned.items() if has_gpu or name not in VARIABLES_NOT_ON_CPU},
         **variables,
@@ -169,3 +170,4 @@ def _environment(planned: Mapping[str, str], has_gpu: bool, variables: Mapping[s
         "PYTHONUNBUFFERED": "1",
         "PYTHONWARNINGS": "ignore",
     }
+    return with_direct_addresses(told)

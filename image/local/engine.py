@@ -6,12 +6,12 @@ import json
 import re
 import time
 import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from image.local.failures import LocalError, reason
+from image.local.loopback import open_loopback
 from image.local.processes import Child
 from image.local.progress import Progress
 
@@ -115,14 +115,14 @@ class Engine:
     def is_healthy(self) -> bool:
         """Whether its /health answers 200 now."""
         try:
-            with urllib.request.urlopen(f"{self.url}/health", timeout=5) as answer:  # noqa: S310 - loopback
+            with open_loopback(f"{self.url}/health", 5) as answer:
                 return bool(answer.status == 200)
         except (OSError, urllib.error.URLError):
             return False
 
     def version(self) -> str:
         """vLLM's version, as the server answers it."""
-        with urllib.request.urlopen(f"{self.url}/version", timeout=10) as answer:  # noqa: S310 - loopback
+        with open_loopback(f"{self.url}/version", 10) as answer:
             told: dict[str, Any] = json.load(answer)
             return str(told["version"])
 

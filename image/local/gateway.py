@@ -14,10 +14,12 @@ from typing import Any
 from image.gateway import keys_document
 from image.local import folders
 from image.local.failures import LocalError, reason
+from image.local.loopback import open_loopback
 from image.local.machine import Machine
 from image.local.processes import Child
 from image.local.progress import Progress
 from infra.planning.plan import ServingPlan
+from infra.planning.proxies import with_direct_addresses
 
 DRAIN_SECONDS = 30
 READY_SECONDS = 30.0
@@ -56,17 +58,17 @@ def _write_private(path: Path, text: str) -> None:
 def information(plan: ServingPlan, machine: Machine, engine_version: str, stand_in_because: str) -> dict[str, Any]:
     """What /info tells: the plan's, corrected by what really runs here."""
     planned: dict[str, Any] = json.loads(plan.gateway.environment["GATEWAY_INFO"])
-    for name in ("engineImage", "instanceTypes"):
+    for name in ("engine_image", "instance_types"):
         planned.pop(name, None)
     told = {
         **planned,
         "gpu": machine.gpu_names[0] if machine.has_gpu else None,
-        "gpuCount": len(machine.gpu_names),
-        "runsOn": str(machine),
-        "engineVersion": engine_version,
-        "standIn": bool(stand_in_because),
+        "gpu_count": len(machine.gpu_names),
+        "runs_on": str(machine),
+        "engine_version": engine_version,
+        "stand_in": bool(stand_in_because),
     }
-    return told | ({"standInBecause": stand_in_because} if stand_in_because else {})
+    return told | ({"stand_in_because": stand_in_because} if stand_in_because else {})
 
 
 def environment(
@@ -74,8 +76,8 @@ def environment(
 ) -> dict[str, str]:
     """The gateway's environment: the plan's, on this machine's addresses."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
-    missing = ("GATEWAY_ADAPTERS",) if info.get("standIn") else ()  # a stand-in has none
-    return {
+    missing = ("GATEWAY_ADAPTERS",) if info.get("stand_in") else ()  # a stand-in has none
+    told = {
         **inherited,
         **{name: value for name, value in plan.gateway.environment.items() if name not in missing},
         "GATEWAY_HOST": "127.0.0.1",
@@ -85,11 +87,19 @@ def environment(
         "GATEWAY_DISCOVERY_SECONDS": "0.2",  # a file here, not a name server
         "GATEWAY_CAPACITY": f"local:{supervisor_url}",
         "GATEWAY_KEYS": f"file:{folders.API_KEYS}",
-        "GATEWAY_MEDIA_HOSTS": "127.0.0.1",  # what this machine may fetch is its owner's own
+        "GATEWAY_MEDIA_HOSTS": _media_hosts(plan),
+        "GATEWAY_COUNT": "1",  # however many share the engine on a cluster
         "GATEWAY_DRAIN_DELAY_SECONDS": "0",  # there is no load balancer that would have to notice
         "GATEWAY_DRAIN_TIMEOUT_SECONDS": str(DRAIN_SECONDS),
         "GATEWAY_INFO": json.dumps(info),
     }
+    return with_direct_addresses(told)
+
+
+def _media_hosts(plan: ServingPlan) -> str:
+    """The stack's, and this machine: what it may fetch from itself is its owner's own."""
+    planned = plan.gateway.environment.get("GATEWAY_MEDIA_HOSTS")
+    return f"{planned},127.0.0.1" if planned else "127.0.0.1"
 
 
 def start(python: Path, variables: Mapping[str, str], port: int, progress: Progress) -> Child:
@@ -106,7 +116,7 @@ def start(python: Path, variables: Mapping[str, str], port: int, progress: Progr
         if (code := child.wait(0.1, progress.tick)) is not None:
             raise LocalError(f"the gateway ended: {reason(child.output(), code)}", log)
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=5):
+            with open_loopback(f"http://127.0.0.1:{port}/health/ready", 5):
                 return child
         except OSError:
             continue
@@ -124,7 +134,7 @@ def first_token(base_url: str, model: str, key: str) -> str:
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     request = urllib.request.Request(f"{base_url}/chat/completions", json.dumps(body).encode(), headers)  # noqa: S310
     try:
-        with urllib.request.urlopen(request, timeout=FIRST_TOKEN_SECONDS) as answer:  # noqa: S310 - loopback
+        with open_loopback(request, FIRST_TOKEN_SECONDS) as answer:
             for text in _texts(answer):
                 return text
     except (OSError, ValueError) as error:

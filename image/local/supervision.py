@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 import time
-import urllib.request
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 from image.local.engine import Engine
 from image.local.failures import LocalError
+from image.local.loopback import open_loopback
 from image.local.progress import Progress
 
 LONGEST_PAUSE_SECONDS = 60.0
@@ -159,7 +159,7 @@ class Supervisor:
 def _info(gateway_url: str) -> Mapping[str, Any]:
     """What the gateway tells of itself; empty where it does not answer."""
     try:
-        with urllib.request.urlopen(f"{gateway_url}/info", timeout=5) as answer:  # noqa: S310 - loopback
+        with open_loopback(f"{gateway_url}/info", 5) as answer:
             told: dict[str, Any] = json.load(answer)
             return told
     except (OSError, ValueError):

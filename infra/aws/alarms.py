@@ -15,7 +15,6 @@ from infra.planning.plan import ServingPlan
 PERIOD_SECONDS = 60
 ERROR_RATE_PERCENT = 5
 REQUESTS_THAT_MEAN_SOMETHING = 20  # in five minutes; one failure of two is no rate
-QUEUE_FULL_SHARE = 0.9
 BURST_CREDIT_BYTES = (
     100 * 10**9
 )  # of the 2.3 TB a file system begins with; reading a checkpoint takes a third of its size
@@ -73,7 +72,7 @@ class Alarms(pulumi.ComponentResource):
         )
         self._alarm(
             "no-wake",
-            "Requests wait, and no instance was asked for: the gateway cannot wake. Look for wake_failed in its log",
+            "Requests are held, and no instance was asked for: the gateway cannot wake. Look for wake_failed in its log",
             "IF(held > 0 AND wanted <= 0, 1, 0)",
             {"held": metrics.gateway("Held"), "wanted": metrics.instances("GroupDesiredCapacity")},
             minutes=5,
@@ -101,14 +100,13 @@ class Alarms(pulumi.ComponentResource):
             threshold=ERROR_RATE_PERCENT,
             period_seconds=300,
         )
-        most = self._args.plan.gateway.max_queued_requests
+        # How long the queue may be depends on the replicas that are ready. That it was full, the gateway counts itself.
         self._alarm(
             "queue-full",
-            "A gateway holds nearly as many requests as it may, and will answer 429. Raise maxReplicas",
-            "held",
-            {"held": metrics.gateway("Held")},
+            "The gateway's queue is full: for five minutes some requests have been answered 429. Raise maxReplicas",
+            "refused",
+            {"refused": metrics.gateway("QueueFull", "Sum")},
             minutes=5,
-            threshold=round(most * QUEUE_FULL_SHARE),
         )
         self._alarm(
             "no-gateway",

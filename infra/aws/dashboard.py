@@ -79,9 +79,9 @@ def _widgets(args: DashboardArgs) -> Sequence[Widget]:
     total = f" * {gateways}"  # of an average over the gateways
     return [
         chart(
-            "Demand: requests running and held",
-            {"running": metrics.gateway("Running", "Average"), "held": metrics.gateway("Held", "Average")},
-            {"Running": f"running{total}", "Held": f"held{total}"},
+            "Demand: requests running, queued, and held while nothing is ready",
+            {name.lower(): metrics.gateway(name, "Average") for name in ("Running", "Queued", "Held")},
+            {name: f"{name.lower()}{total}" for name in ("Running", "Queued", "Held")},
         ),
         chart(
             "Replicas and GPU instances",

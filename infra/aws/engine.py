@@ -30,7 +30,10 @@ NVME_VOLUME, NVME_HOST_PATH, NVME_PATH, NVME_FOLDER = "nvme", "/mnt/nvme", "/nvm
 # ECS ends a container after `retries` failed checks, ten at most, and ignores those of the first 300 s at most.
 START_PERIOD_SECONDS, RETRIES, LONGEST_INTERVAL_SECONDS = 300, 10, 300
 # The vLLM image has python3 and no curl; localhost may be ::1, where vLLM does not listen.
-HEALTH_CHECK = "import urllib.request as r; r.urlopen('http://127.0.0.1:{port}/health', timeout=8)"
+# Past a proxy that the environment may name: that one's 127.0.0.1 is another.
+HEALTH_CHECK = (
+    "import urllib.request as r; r.build_opener(r.ProxyHandler({{}})).open('http://127.0.0.1:{port}/health', timeout=8)"
+)
 
 
 @dataclass(frozen=True)

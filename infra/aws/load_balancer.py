@@ -32,7 +32,7 @@ class LoadBalancerArgs:
         port: of the endpoint.
         certificate_arn: for HTTPS; None: HTTP.
         target_port: the gateway's.
-        idle_timeout_seconds: longer than a request may be held without a byte.
+        idle_timeout_seconds: longer than a request may take without a byte.
         protect: whether AWS refuses to delete it.
         access_logs: where every request is logged, or None.
     """

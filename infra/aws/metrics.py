@@ -41,7 +41,9 @@ class StackMetrics:
     file_system: pulumi.Input[str]
 
     def gateway(self, name: str, statistic: str = "Maximum") -> Metric:
-        """Demand, Running, Held or ReplicasReady; each gateway reports its own share of the first three."""
+        """One of the gateway's metrics (METRICS in image/gateway/demand.py). Each gateway reports its own share of all but
+        ReplicasReady.
+        """
         return Metric(METRICS_NAMESPACE, name, statistic, {"Stack": self.stack})
 
     def instances(self, name: str) -> Metric:

@@ -14,7 +14,7 @@ _DATA = Path(__file__).parent / "catalog" / "prices.json"
 HOURS_PER_MONTH = 730
 ZONES = 2
 IMAGE_DOWNLOAD_GB = 10  # the upstream image as it is pulled, compressed
-GATEWAY_METRICS = 4  # Demand, Running, Held, ReplicasReady
+GATEWAY_METRICS = 6  # Demand, Running, Held, Queued, ReplicasReady, QueueFull
 SCALE_DOWN_ALARM_METRICS, TRACKING_ALARM_METRICS, MAIL_ALARM_METRICS = 6, 4, 14
 
 

@@ -10,6 +10,7 @@ from infra.planning.catalog.models import GIB, ModelArchitecture
 from infra.planning.cold_start import forks
 from infra.planning.memory import default_batch
 from infra.planning.plan import EnginePlan, MemoryFit
+from infra.planning.proxies import with_direct_addresses
 from infra.planning.refusals import container_memory_gib, quantization_of
 from infra.planning.speculation import speculation
 from infra.planning.tools import tool_call_parser
@@ -133,7 +134,7 @@ def engine_plan(
         environment["VLLM_ENABLE_STARTUP_PLAN"] = "1"
     if forks(settings, architecture):
         environment["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
-    environment |= dict(pair.split("=", 1) for pair in settings.engine_environment)
+    environment = with_direct_addresses(environment | dict(pair.split("=", 1) for pair in settings.engine_environment))
     return EnginePlan(
         image=settings.engine_image or UPSTREAM_IMAGE,
         args=args,

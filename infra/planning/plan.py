@@ -61,7 +61,6 @@ class GatewayPlan:
     port: int
     metrics_port: int
     environment: Mapping[str, str]
-    max_queued_requests: int
     drain_timeout_seconds: int
     stop_timeout_seconds: int
     idle_timeout_seconds: int

@@ -28,11 +28,14 @@ from infra.settings import FastBoot, Settings, Target
 
 GATEWAY_PORT = 8080
 METRICS_PORT = 9090
-MAX_QUEUED_REQUESTS = 256  # held and queued at one gateway; beyond it, 429
 # Requests are still taken while a load balancer or a DNS cache learns that the gateway leaves; then those that run have
 # their time. Both together are below Fargate's longest stopTimeout, 120 s.
 DRAIN_DELAY_SECONDS, DRAIN_TIMEOUT_SECONDS = 15, 95
-ALB_LONGEST_IDLE_TIMEOUT_SECONDS = 4000
+# A request that is no stream sends nothing until its answer is whole. All hops wait for it in order: the gateway, from the
+# request's arrival on, then the load balancer, which is set to the longest that AWS's allows, then the gateway's own end
+# of the connection between the two.
+PLAIN_REQUEST_TIMEOUT_SECONDS = 3600
+LOAD_BALANCER_IDLE_TIMEOUT_SECONDS = 4000
 IMAGE_GIB = 12  # the upstream image, unpacked
 # Another replica is added before this one is full, because it takes minutes to come.
 SCALE_OUT_AT_SHARE_OF_CONCURRENCY = 0.75
@@ -131,22 +134,20 @@ def _gateway_plan(
     settings: Settings, architecture: ModelArchitecture, capacity: CapacityPlan, engine_image: str, max_model_len: int
 ) -> GatewayPlan:
     hold = capacity.startup_timeout_seconds
-    # A held non-stream sends nothing, so the load balancer must wait for the whole hold and the answer after it.
-    idle_timeout = min(ALB_LONGEST_IDLE_TIMEOUT_SECONDS, hold + 300)
     info: dict[str, Any] = {
         "model": settings.name,
-        "hubId": settings.model,
+        "hub_id": settings.model,
         "revision": settings.model_revision or "main",
         "gpu": settings.gpu.value,
-        "gpuCount": settings.gpu_count,
-        "engineImage": engine_image,
-        "maxModelLen": max_model_len,
-        "imageLimit": settings.image_limit if architecture.sees else 0,
-        "videoLimit": settings.video_limit if architecture.sees else 0,
-        "toolCallParser": tool_call_parser(settings),
+        "gpu_count": settings.gpu_count,
+        "engine_image": engine_image,
+        "max_model_len": max_model_len,
+        "image_limit": settings.image_limit if architecture.sees else 0,
+        "video_limit": settings.video_limit if architecture.sees else 0,
+        "tool_call_parser": tool_call_parser(settings),
     }
     if settings.target is Target.ECS:
-        info["instanceTypes"] = [kind.name for kind in capacity.instance_types]
+        info["instance_types"] = [kind.name for kind in capacity.instance_types]
     return GatewayPlan(
         image=settings.gateway_image,
         count=settings.gateway_count,
@@ -164,19 +165,18 @@ def _gateway_plan(
             "GATEWAY_COUNT": str(settings.gateway_count),
             # Of all gateways together: each takes its share by GATEWAY_COUNT.
             "GATEWAY_CONCURRENCY_PER_REPLICA": str(settings.concurrency_per_replica),
-            "GATEWAY_MAX_QUEUED_REQUESTS": str(MAX_QUEUED_REQUESTS),
             "GATEWAY_HOLD_TIMEOUT_SECONDS": str(hold),
             "GATEWAY_HOLD_TIMEOUT_NONSTREAM_SECONDS": str(hold),
             "GATEWAY_DRAIN_DELAY_SECONDS": str(DRAIN_DELAY_SECONDS),
             "GATEWAY_DRAIN_TIMEOUT_SECONDS": str(DRAIN_TIMEOUT_SECONDS),
-            "GATEWAY_KEEP_ALIVE_SECONDS": str(idle_timeout + 60),
+            "GATEWAY_REQUEST_TIMEOUT_NONSTREAM_SECONDS": str(PLAIN_REQUEST_TIMEOUT_SECONDS),
+            "GATEWAY_KEEP_ALIVE_SECONDS": str(LOAD_BALANCER_IDLE_TIMEOUT_SECONDS + 60),
             "GATEWAY_INFO": json.dumps(info, sort_keys=True),
             **variables(settings.gateway_environment),
         },
-        max_queued_requests=MAX_QUEUED_REQUESTS,
         drain_timeout_seconds=DRAIN_TIMEOUT_SECONDS,
         stop_timeout_seconds=120,
-        idle_timeout_seconds=idle_timeout,
+        idle_timeout_seconds=LOAD_BALANCER_IDLE_TIMEOUT_SECONDS,
     )
 
 

@@ -26,9 +26,9 @@ def read_deployment(target: Target) -> Deployment:
     cards = _get(target, "/v1/models").get("data") or [{}]
     card = cards[0] if isinstance(cards, list) and isinstance(cards[0], dict) else {}
     config = _config(target)
-    arguments = info.get("engineArguments") or outputs.get("engineArguments")
-    runs_on = info.get("runsOn")
-    types = info.get("instanceTypes")
+    arguments = info.get("engine_arguments") or outputs.get("engineArguments")
+    runs_on = info.get("runs_on")
+    types = info.get("instance_types")
     return Deployment(
         endpoint=target.endpoint,
         stack=target.stack,
@@ -36,16 +36,16 @@ def read_deployment(target: Target) -> Deployment:
         model_revision=info.get("revision") or outputs.get("modelRevision"),
         engine_version=info.get("engine_version") or _get(target, "/version").get("version"),
         engine_arguments=tuple(str(word) for word in arguments) if isinstance(arguments, list) else None,
-        engine_image=info.get("engineImage") or outputs.get("engineImage"),
+        engine_image=info.get("engine_image") or outputs.get("engineImage"),
         gateway_version=info.get("gateway_version"),
         gpu=target.gpu or info.get("gpu"),
-        gpu_count=target.gpu_count if target.gpu_count is not None else info.get("gpuCount"),
+        gpu_count=target.gpu_count if target.gpu_count is not None else info.get("gpu_count"),
         instance_type=target.instance_type or (types[0] if isinstance(types, list) and types else None),
         region=target.region,
         # How much memory is free is never the same twice.
         runs_on=re.sub(r", [\d.]+ GiB of memory free", "", runs_on) if isinstance(runs_on, str) else None,
-        stand_in=bool(info.get("standIn")),
-        max_model_len=info.get("maxModelLen") or card.get("max_model_len"),
+        stand_in=bool(info.get("stand_in")),
+        max_model_len=info.get("max_model_len") or card.get("max_model_len"),
         concurrency_per_replica=info.get("concurrency_per_replica"),
         config=config,
         config_hash=hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16] if config else None,

@@ -20,9 +20,9 @@ from tests.smoke_tests.paced_server import MODEL, PacedServer, paced
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 INFO = {
-    "model": MODEL, "revision": "abc123", "gpu": None, "gpuCount": 0, "runsOn": "the CPU (2 cores, 22.5 GiB of memory free)",
-    "engine_version": "0.32.0", "gateway_version": "0.1.0", "standIn": True, "maxModelLen": 4096, "concurrency_per_replica": 16,
-    "engineArguments": ["--max-num-seqs", "8"], "state": "ready", "replicas": {"ready": 2}, "idle_seconds": 3.0,
+    "model": MODEL, "revision": "abc123", "gpu": None, "gpu_count": 0, "runs_on": "the CPU (2 cores, 22.5 GiB of memory free)",
+    "engine_version": "0.32.0", "gateway_version": "0.1.0", "stand_in": True, "max_model_len": 4096, "concurrency_per_replica": 16,
+    "engine_arguments": ["--max-num-seqs", "8"], "state": "ready", "replicas": {"ready": 2}, "idle_seconds": 3.0,
 }  # fmt: skip
 LEDGER = {"began": 1.0, "seconds": 4.5, "phases": [
     {"phase": "instance+image+weights", "seconds": 4.0, "source": "local"}, {"phase": "ready", "seconds": 0.5, "source": "health"},

@@ -53,7 +53,7 @@ def test_what_is_required_fails_where_it_would_be_skipped(
 def test_what_the_plan_tells_fails_where_it_would_be_skipped(tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     with serving(blind(FakeOpenAIServer())) as server:
-        server.plan = {"videoLimit": 1, "imageLimit": 0}
+        server.plan = {"video_limit": 1, "image_limit": 0}
         conformance = Conformance(Target(server.endpoint, KEY, MODEL))
         only = (*QUICKLY, "-k", "by_base64")
         assert run_conformance(conformance, files=("test_vision.py",), report=report, pytest_arguments=only) == 1
@@ -62,7 +62,7 @@ def test_what_the_plan_tells_fails_where_it_would_be_skipped(tmp_path: Path) -> 
         "test_an_image_by_base64_is_read": ("skipped", "the model has no image: this model takes no pictures"),
         "test_a_video_by_base64_is_read": (
             "failed",
-            "Failed: /info tells videoLimit: 1, but: this model takes no pictures",
+            "Failed: /info tells video_limit: 1, but: this model takes no pictures",
         ),
     }
 

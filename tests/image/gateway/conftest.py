@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+import functools
 import json
 import os
 import ssl
@@ -14,6 +16,7 @@ import httpx2
 import pytest
 import uvloop
 
+from image.engine.standalone import gateway_environment
 from image.gateway.capacity import Capacity, CapacityError
 from image.gateway.discovery import Discovery
 from image.gateway.errors import ApiError
@@ -21,7 +24,13 @@ from image.gateway.keys import KeyRing
 from image.gateway.service import Service
 from image.gateway.settings import Address, FixedDiscovery, InlineKeys, Settings
 from image.gateway.telling import Telling
+from image.local import gateway as local_gateway
+from infra.planning import make_plan
+from infra.stack_files import load_stack
 from tests.image.gateway.fake_engine import MODEL, Behaviour, FakeEngine
+from tests.infra.kubernetes.rendering import render
+from tests.infra.planning.plans import no_hub
+from tests.infra.program import run_program
 
 if TYPE_CHECKING:
     from image.gateway.tracing import Tracer
@@ -149,6 +158,71 @@ def name_of(ring: KeyRing, authorization: bytes | None) -> str | None:
         return ring.authenticate([] if authorization is None else [(b"authorization", authorization)]).name
     except ApiError:
         return None
+
+
+def rendered_environment(rendering: str, values: Mapping[str, Any]) -> dict[str, str]:
+    """The gateway's environment as a target deploys it, for the dev stack with some settings changed. Pulumi runs an event
+    loop of its own: not to be called in one.
+    """
+    return dict(_rendered_environment(rendering, json.dumps(values, sort_keys=True)))
+
+
+@functools.cache
+def _rendered_environment(rendering: str, text: str) -> dict[str, str]:
+    values = json.loads(text)
+    if rendering == "ecs":
+        config = {f"vllm-endpoint:{key}": value for key, value in values.items()}
+        return run_program("dev", **config).one("TaskDefinition", "gateway").environment()
+    if rendering == "kubernetes":
+        return render(**values).environment("gateway")
+    plan = make_plan(load_stack("dev", values), fetch=no_hub)
+    if rendering == "local":
+        told = local_gateway.environment(plan, 8000, 9090, "http://127.0.0.1:1", {"model": plan.served_model_name})
+        return {name: value for name, value in told.items() if name.startswith("GATEWAY_")}
+    if rendering == "standalone":
+        return gateway_environment({"VLLM_API_KEY": KEY}, plan.served_model_name, 8000)
+    return dict(plan.gateway.environment)
+
+
+RENDERINGS = ("plan", "ecs", "kubernetes", "local", "standalone")
+"""Where a plan is rendered. Only the first three hold a load balancer's and a cluster's settings."""
+
+
+@pytest.fixture(params=RENDERINGS)
+def rendering(request: pytest.FixtureRequest) -> str:
+    """One after the other, each place where a gateway's environment is rendered."""
+    return str(request.param)
+
+
+# What a test must have otherwise than a deployment: addresses, keys, and how soon a replica is found. No limit of any kind.
+_OF_THE_TEST = {
+    "GATEWAY_MODEL": MODEL,
+    "GATEWAY_HOST": "127.0.0.1",
+    "GATEWAY_KEYS": "env:TEST_KEYS",
+    "TEST_KEYS": f"tester={KEY}",
+    "GATEWAY_DISCOVERY": "fixed:http://127.0.0.1:1",
+    "GATEWAY_CAPACITY": "fixed",
+    "GATEWAY_PROBE_SECONDS": "0.05",
+    "GATEWAY_DISCOVERY_SECONDS": "0.05",
+}
+
+
+@pytest.fixture
+def stack_values() -> dict[str, Any]:
+    """Settings that the stack file changes; a test gives its own with `parametrize`."""
+    return {}
+
+
+@pytest.fixture
+def deployed(rendering: str, stack_values: dict[str, Any]) -> dict[str, Any]:
+    """Arguments for `start_gateway` that make the gateway as a target deploys it: nothing is a default of the test's."""
+    environment = rendered_environment(rendering, stack_values) | _OF_THE_TEST
+    environment = {name: value for name, value in environment.items() if name not in ("VLLM_API_KEY", "PYTHONPATH")}
+    settings = Settings.from_environment(environment)
+    told = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+    for name in ("discovery", "capacity", "port", "metrics_port"):  # the fixture's own
+        del told[name]
+    return told
 
 
 class StartGateway(Protocol):

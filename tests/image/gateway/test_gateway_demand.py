@@ -9,7 +9,7 @@ import pytest
 
 from image.gateway import demand
 from image.gateway.admission import Admission
-from image.gateway.demand import DemandReport
+from image.gateway.demand import METRICS, DemandReport
 from image.gateway.discovery import discovery_of
 from image.gateway.fleet import Fleet, Replica
 from image.gateway.settings import FixedDiscovery, Settings
@@ -63,11 +63,11 @@ def test_a_line_twice_a_minute_and_sooner_when_demand_changes(tmp_path: Path) ->
         report.sample()
     line = lines()[2]
     assert line["Demand"] == [1] + [0] * 9
-    assert line["Running"] == line["Held"] == [0] * 10
+    assert line["Running"] == line["Held"] == line["Queued"] == line["QueueFull"] == [0] * 10
     assert line["ReplicasReady"] == [1] * 10
     assert line["Stack"] == "dev"
     metrics = line["_aws"]["CloudWatchMetrics"][0]  # type: ignore[index]
     assert metrics["Namespace"] == "Vllm"
     assert metrics["Dimensions"] == [["Stack"]]
-    assert [metric["Name"] for metric in metrics["Metrics"]] == ["Demand", "Running", "Held", "ReplicasReady"]
+    assert [metric["Name"] for metric in metrics["Metrics"]] == list(METRICS)
     assert {metric["Name"] for metric in metrics["Metrics"]} <= line.keys()

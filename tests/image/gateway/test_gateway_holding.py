@@ -165,7 +165,7 @@ async def test_those_that_wait_go_first_come_first_served(
     await asyncio.gather(*requests)
     assert [request.json["number"] for request in engine.requests] == list(range(6))
     assert engine.most_running == 1
-    assert gateway.log()[-1]["queue_ms"] > gateway.log()[0]["queue_ms"]
+    assert gateway.log()[-1]["waiting_ms"] > gateway.log()[0]["waiting_ms"]
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -223,3 +223,23 @@ async def test_an_unhealthy_replica_is_out_of_rotation(start_engine: StartEngine
     assert sick.requests == []
     sick.health = 200
     await gateway.ready(2)
+
+
+async def test_a_plain_requests_time_begins_when_it_arrives(
+    start_engine: StartEngine, start_gateway: StartGateway
+) -> None:
+    """Nothing flows to its client meanwhile, so that no hop in between must have to wait for longer."""
+    cloud = Cloud(await start_engine(fake_engine.say_nothing))
+    gateway = await start_gateway(discovery=cloud, capacity=cloud, request_timeout_nonstream_seconds=0.6)
+    began = time.monotonic()
+    plain = asyncio.create_task(gateway.chat())
+    stream = asyncio.create_task(gateway.chat(stream=True))
+    await held(gateway, 2)
+    await asyncio.sleep(0.3)
+    cloud.arrive()
+    response = await plain
+    assert 0.6 <= time.monotonic() - began < 0.85
+    assert (response.status_code, response.json()["error"]["code"]) == (504, "request_timeout")
+    assert "0.6 s" in response.json()["error"]["message"]
+    assert not stream.done()
+    stream.cancel()

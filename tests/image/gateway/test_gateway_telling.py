@@ -24,7 +24,7 @@ async def test_one_line_a_request(start_engine: StartEngine, start_gateway: Star
     plain, stream, refused = gateway.log()
     assert plain.keys() == {
         "time", "level", "event", "request_id", "client", "key", "model", "method", "path", "status", "stream", "modalities",
-        "duration_ms", "queue_ms", "ttft_ms", "tokens_in", "tokens_out", "tokens_per_second", "bytes_in", "bytes_out",
+        "duration_ms", "waiting_ms", "ttft_ms", "tokens_in", "tokens_out", "tokens_per_second", "bytes_in", "bytes_out",
         "replica", "retries", "error",
     }  # fmt: skip
     assert plain["request_id"] == "r-1"
@@ -33,7 +33,7 @@ async def test_one_line_a_request(start_engine: StartEngine, start_gateway: Star
     assert plain["modalities"] == ["text", "image"]
     assert (plain["status"], plain["stream"], plain["error"]) == (200, False, None)
     assert (plain["tokens_in"], plain["tokens_out"]) == (7, 2)
-    assert 0 <= plain["queue_ms"] <= plain["ttft_ms"] <= plain["duration_ms"] < 5000
+    assert 0 <= plain["waiting_ms"] <= plain["ttft_ms"] <= plain["duration_ms"] < 5000
     assert plain["tokens_per_second"] > 0
     assert plain["bytes_in"] == len(engine.requests[0].body)
     assert plain["replica"] == f"127.0.0.1:{engine.port}"
@@ -56,7 +56,7 @@ async def test_metrics(start_engine: StartEngine, start_gateway: StartGateway) -
         'gateway_requests_total{path="/v1/completions",status="404"}': 1,
         f"gateway_request_duration_seconds_count{{{path}}}": 3,
         f"gateway_time_to_first_token_seconds_count{{{path}}}": 3,
-        "gateway_queue_seconds_count": 3,
+        "gateway_waiting_seconds_count": 3,
         'gateway_tokens_total{direction="in",key="tester"}': 21,
         'gateway_tokens_total{direction="out",key="tester"}': 6,
         'gateway_refusals_total{reason="model"}': 1,
@@ -64,7 +64,7 @@ async def test_metrics(start_engine: StartEngine, start_gateway: StartGateway) -
         "gateway_requests_held": 0,
         "gateway_requests_queued": 0,
         "gateway_demand": 0,
-        "gateway_waiting_bytes": 0,
+        "gateway_buffered_bytes": 0,
         "gateway_replicas_known": 1,
         "gateway_replicas_ready": 1,
         "gateway_draining": 0,

@@ -109,5 +109,5 @@ def test_nothing_is_written_outside_the_clone_and_no_key_or_token_reaches_the_en
 def test_the_gateway_of_a_stand_in_lists_no_adapters() -> None:
     planned = plan(loraAdapters=["sql=acme/sql"])
     for stand_in, names in ((True, None), (False, "sql")):
-        told = environment(planned, 8000, 9090, "http://127.0.0.1:1", {"standIn": stand_in})
+        told = environment(planned, 8000, 9090, "http://127.0.0.1:1", {"stand_in": stand_in})
         assert told.get("GATEWAY_ADAPTERS") == names

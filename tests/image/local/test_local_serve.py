@@ -125,7 +125,7 @@ def test_it_serves_outlives_its_engine_drains_and_leaves_nothing(clone: Clone) -
     assert "STAND-IN: Qwen/Qwen3-4B-Instruct-2507 is not here (WEIGHTS=stand-in)" in shown
     assert (clone.folder / ".local" / "api-key").read_text().strip() not in shown
     info = clone.info()
-    assert (info["engineVersion"], info["standIn"], info["gpu"]) == ("9.9.9", True, None)
+    assert (info["engine_version"], info["stand_in"], info["gpu"]) == ("9.9.9", True, None)
 
     # The engine dies under a stream: the client is told, the gateway lives, the engine comes back.
     events = clone.stream(max_tokens=500)
@@ -133,7 +133,7 @@ def test_it_serves_outlives_its_engine_drains_and_leaves_nothing(clone: Clone) -
     os.kill(clone.engine(), signal.SIGKILL)
     rest = list(events)
     assert "error" in json.loads(next(event for event in reversed(rest) if event != "[DONE]"))
-    assert clone.info()["engineVersion"] == "9.9.9"
+    assert clone.info()["engine_version"] == "9.9.9"
     clone.says("vLLM ended: it was killed (SIGKILL)")
     assert list(clone.stream(max_tokens=3))[-1] == "[DONE]"
     clone.says("vLLM answers again")

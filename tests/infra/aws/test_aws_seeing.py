@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from image.gateway.settings import Settings as GatewaySettings
+from image.gateway.demand import METRICS
 from tests.infra.program import Program, Registered, arn, run_program
 
 ROOT = Path(__file__).parents[3]
@@ -47,7 +47,7 @@ EXPECTED: list[tuple[str, str, dict[str, str], int, float, str]] = [
     ("no-wake", "IF(held > 0 AND wanted <= 0, 1, 0)", {"held": "Held Maximum", "wanted": "GroupDesiredCapacity Maximum"}, 5, 1, "notBreaching"),
     ("idle-instances", "IF(running > 0 AND ready <= 0, 1, 0)", {"running": "GroupInServiceInstances Maximum", "ready": "ReplicasReady Maximum"}, 30, 1, "notBreaching"),
     ("errors", "IF(requests >= 20, 100 * (FILL(gateways, 0) + FILL(balancer, 0)) / requests, 0)", {"requests": "RequestCount Sum", "gateways": "HTTPCode_Target_5XX_Count Sum", "balancer": "HTTPCode_ELB_5XX_Count Sum"}, 2, 5, "notBreaching"),
-    ("queue-full", "held", {"held": "Held Maximum"}, 5, 230, "notBreaching"),
+    ("queue-full", "refused", {"refused": "QueueFull Sum"}, 5, 1, "notBreaching"),
     ("no-gateway", "healthy", {"healthy": "HealthyHostCount Minimum"}, 3, 1, "breaching"),
     ("weights-slow", "100 * used / 60 / permitted", {"used": "MeteredIOBytes Sum", "permitted": "PermittedThroughput Average"}, 15, 80, "notBreaching"),
     ("burst-credits", "credits", {"credits": "BurstCreditBalance Minimum"}, 15, 100_000_000_000, "notBreaching"),
@@ -94,9 +94,11 @@ def test_elastic_weights_have_no_burst_credits() -> None:
     assert "burst-credits" not in alarms(elastic)
 
 
-def test_the_gateway_refuses_where_the_alarm_expects_it_to(watched: Program) -> None:
-    settings = GatewaySettings.from_environment(watched.one("TaskDefinition", "gateway").environment())
-    assert alarms(watched)["queue-full"].inputs["threshold"] == round(settings.max_queued_requests * 0.9)
+def test_every_metric_that_is_read_is_one_that_the_gateway_reports(watched: Program) -> None:
+    shown = [row[1] for w in body(watched) for row in w["properties"].get("metrics", []) if row[0] == "VllmEndpoint"]
+    queries = [query for alarm in watched.all("MetricAlarm") for query in alarm.inputs["metricQueries"]]
+    read = [q["metric"]["metricName"] for q in queries if q.get("metric", {}).get("namespace") == "VllmEndpoint"]
+    assert {*shown, *read} == set(METRICS)
 
 
 def test_nobody_is_told_where_nobody_is_named() -> None:
@@ -116,7 +118,7 @@ def test_the_dashboard_shows_the_whole_stack_on_one_page(watched: Program) -> No
     assert all(w["x"] + w["width"] <= 24 for w in widgets)
     text = json.dumps(widgets)
     for shown in (
-        "RequestCount", "ttft_ms", "tokens_out", "Running", "Held", "KV cache usage", "ReplicasReady",
+        "RequestCount", "ttft_ms", "tokens_out", "Running", "Held", "Queued", "KV cache usage", "ReplicasReady",
         "GroupDesiredCapacity", "GroupInServiceInstances", "wake_over", "HTTPCode_Target_4XX_Count",
         "HTTPCode_Target_5XX_Count", "Waiting",
     ):  # fmt: skip

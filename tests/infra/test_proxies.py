@@ -1,0 +1,185 @@
+"""A stack, or a shell, that names a proxy: what is on this machine is asked past it, the hub through it."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from image.engine import watcher
+from image.engine.arguments import EngineError
+from image.engine.hub import Hub
+from image.local import gateway as local_gateway
+from image.local import supervision
+from image.local.engine import Engine
+from image.local.failures import LocalError
+from image.local.loopback import open_loopback
+from infra.planning.plan import ServingPlan
+from infra.planning.proxies import with_direct_addresses
+from smoke_tests.target import ask_loopback_directly
+from tests.infra.kubernetes.rendering import render
+from tests.infra.planning.plans import plan
+from tests.infra.program import run_program
+
+METADATA = ("169.254.169.254", "169.254.170.2")
+
+
+class Server:
+    """An HTTP server on a free port that writes down what it is asked."""
+
+    def __init__(self) -> None:
+        asked: list[str] = []
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                asked.append(self.path)
+                self.send_response(200)
+                self.send_header("Content-Length", "2")
+                self.end_headers()
+                self.wfile.write(b"{}")
+
+            do_POST = do_GET  # noqa: N815 - as the base class names them
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Nothing."""
+
+        self.asked = asked
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self._server.server_address[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    made = Server()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A proxy that every variable names, and nothing that excepts an address from it."""
+    made = Server()
+    for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, made.url)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    yield made
+    made.stop()
+
+
+def engine_at(server: Server, folder: Path) -> Engine:
+    engine = Engine.__new__(Engine)
+    engine.port = server.port
+    return engine
+
+
+def version(engine: Engine) -> None:
+    with pytest.raises(KeyError):
+        engine.version()
+
+
+CALLS: dict[str, Callable[[Server, Path], Any]] = {
+    "the engine's watcher": lambda server, folder: watcher._answers(f"{server.url}/health"),
+    "the local engine's health": lambda server, folder: engine_at(server, folder).is_healthy(),
+    "the local engine's version": lambda server, folder: version(engine_at(server, folder)),
+    "the local supervisor": lambda server, folder: supervision._info(server.url),
+    "anything local": lambda server, folder: open_loopback(server.url, 5).close(),
+    "the local gateway's first token": lambda server, folder: local_gateway.first_token(server.url, "m", "k"),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=list(CALLS))
+def test_what_is_on_this_machine_is_asked_past_a_proxy(
+    proxy: Server, server: Server, tmp_path: Path, call: Callable[[Server, Path], Any]
+) -> None:
+    with contextlib.suppress(LocalError):  # no text comes of what the server here answers
+        call(server, tmp_path)
+    assert (len(server.asked), proxy.asked) == (1, [])
+
+
+def command_of(name: str, server: Server) -> list[str]:
+    """The health check of a container, as the task definition has it, at another port."""
+    program = run_program("dev", **{"vllm-endpoint:engineEnvironment": [f"HTTP_PROXY={server.url}"]})
+    container = program.one("TaskDefinition", name).container()
+    kind, *command = container["healthCheck"]["command"]
+    assert kind == "CMD"
+    port = {"engine": 8000, "gateway": 8080}[name]
+    return [sys.executable if word == "python3" else word.replace(f":{port}/", f":{server.port}/") for word in command]
+
+
+@pytest.mark.parametrize("name", ["engine", "gateway"])
+def test_a_containers_health_check_is_not_asked_of_a_proxy(proxy: Server, server: Server, name: str) -> None:
+    command = command_of(name, server)
+    assert subprocess.run(command, timeout=30).returncode == 0
+    assert (server.asked, proxy.asked) == (["/health"], [])
+    server.stop()
+    assert subprocess.run(command, timeout=30, capture_output=True).returncode != 0
+    assert proxy.asked == []
+
+
+def engine_environments(**values: Any) -> dict[str, dict[str, str]]:
+    """The engine's environment in each place where it is rendered, and that of the task that fetches the weights."""
+    config = {f"vllm-endpoint:{key}": value for key, value in values.items()}
+    program = run_program("dev", **config)
+    tasks = {task.name: task.environment() for task in program.all("TaskDefinition") if "gateway" not in task.name}
+    planned: ServingPlan = plan(**values)
+    return {"plan": dict(planned.engine.environment), "kubernetes": render(**values).environment("engine"), **tasks}
+
+
+def test_no_proxy_is_set_where_a_stack_names_a_proxy() -> None:
+    for variable in ("HTTP_PROXY", "https_proxy", "ALL_PROXY"):
+        given = [f"{variable}=http://proxy.example:3128", "NO_PROXY=mirror.example,127.0.0.1"]
+        found = engine_environments(engineEnvironment=given)
+        assert len(found) >= 3
+        for place, environment in found.items():
+            assert environment[variable] == "http://proxy.example:3128", place
+            for name in ("NO_PROXY", "no_proxy"):
+                names = environment[name].split(",")
+                assert names[:2] == ["mirror.example", "127.0.0.1"], "what the stack says comes first"
+                assert {"127.0.0.1", "localhost", "::1", *METADATA} <= set(names)
+                assert len(names) == len(set(names))
+                assert not any("huggingface" in direct for direct in names)
+
+
+def test_no_proxy_is_left_alone_where_no_proxy_is_named() -> None:
+    for environment in engine_environments().values():
+        assert not {"NO_PROXY", "no_proxy"} & environment.keys()
+    assert with_direct_addresses({"HTTP_PROXY": "", "NO_PROXY": "a"}) == {"HTTP_PROXY": "", "NO_PROXY": "a"}
+
+
+def test_the_hub_is_asked_through_the_proxy_and_metadata_is_not(proxy: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    rendered = plan(engineEnvironment=[f"HTTP_PROXY={proxy.url}"]).engine.environment
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, rendered[name])
+    with pytest.raises((EngineError, ValueError, KeyError, TypeError)):  # the proxy's answer is no listing
+        Hub({"HF_ENDPOINT": "http://hub.example"}).listing("acme/tiny", "main")
+    assert proxy.asked
+    assert all(path.startswith("http://hub.example/") for path in proxy.asked)
+    for address in METADATA:
+        assert urllib.request.proxy_bypass(address)
+
+
+def test_the_smoke_tests_ask_this_machine_directly(proxy: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "mirror.example")
+    ask_loopback_directly("https://llm.example.com")
+    assert not urllib.request.proxy_bypass("127.0.0.1")
+    ask_loopback_directly("http://127.0.0.1:8000")
+    assert urllib.request.proxy_bypass("127.0.0.1")
+    assert urllib.request.proxy_bypass("mirror.example")
+    assert not urllib.request.proxy_bypass("llm.example.com")
