@@ -147,13 +147,20 @@ class App:
         elif path.startswith(_MODEL_PREFIX):
             exchange.label, own = "/v1/models", self._model
         else:
-            raise errors.not_found(path[:128])
+            raise errors.not_found(path[:128], self._meant(path)[:128])
         if exchange.method not in _OWN_METHODS:
             raise errors.method_not_allowed(exchange.method, "GET")
         if exchange.label == "/v1/models":
             self._authenticate(exchange)
         exchange.stage = "answering"
         await own(exchange)
+
+    def _meant(self, path: str) -> str:
+        """The path that a client with a wrong base URL means, without /v1 or with two; empty when there is none."""
+        for other in ("/v1" + path, path.removeprefix("/v1")):
+            if other != path and (other in UPSTREAM or other in self._own or other.startswith(_MODEL_PREFIX)):
+                return other
+        return ""
 
     async def _forward(self, exchange: Exchange, route: Route, deployment: str | None) -> None:
         if exchange.method != "POST":

@@ -95,9 +95,10 @@ def reshape(document: bytes, shape: Shape, status: int, request_id: str) -> byte
     return ApiError(status, str(message), reason="engine").body(shape, request_id)
 
 
-def not_found(path: str) -> ApiError:
-    """No such path, or one the gateway keeps from the engine's users."""
-    return ApiError(404, f"Unknown path {path!r}; see /info for those served.", reason="path", code="not_found")
+def not_found(path: str, meant: str = "") -> ApiError:
+    """No such path, or one the gateway keeps from the engine's users. `meant`: the one that a wrong base URL hides."""
+    hint = f"set the client's base URL so that it asks for {meant!r}" if meant else "see /info for those served"
+    return ApiError(404, f"Unknown path {path!r}; {hint}.", reason="path", code="not_found")
 
 
 def not_of_this_model(path: str) -> ApiError:

@@ -302,3 +302,27 @@ async def test_requests_follow_each_other_on_one_connection(
     assert statuses == [200, 404, 200]
     writer.close()
     await until(lambda: len(gateway.log()) == 3)
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("/chat/completions", "/v1/chat/completions"),
+        ("/models", "/v1/models"),
+        ("/models/a/b", "/v1/models/a/b"),
+        ("/messages", "/v1/messages"),
+        ("/v1/v1/messages", "/v1/messages"),
+        ("/v1/v1/chat/completions", "/v1/chat/completions"),
+        ("/v1/tokenize", "/tokenize"),
+    ],
+)
+async def test_a_wrong_base_url_is_pointed_out(
+    start_engine: StartEngine, start_gateway: StartGateway, path: str, meant: str
+) -> None:
+    """The commonest mistake of all: a base URL without /v1, or with it for a client that adds its own."""
+    engine = await start_engine()
+    gateway = await start_gateway(engine)
+    response = await gateway.client.post(path, json={"model": MODEL})
+    assert response.status_code == 404
+    assert f"asks for '{meant}'" in response.json()["error"]["message"]
+    assert engine.requests == []
