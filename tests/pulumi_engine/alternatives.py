@@ -141,8 +141,31 @@ ALTERNATIVES: dict[str, tuple[Alternative, ...]] = {
     "verifyMaxSuccessRateDropPercent": (Alternative(2),),
 }
 
-# Settings that replace or delete a load balancer, file system, access point, secret or service, and why they must.
-JUSTIFIED: dict[str, str] = {}
+
+@dataclass(frozen=True)
+class Loss:
+    """What a change of a setting may replace or delete, and why it must."""
+
+    kinds: frozenset[str]
+    reason: str
+
+
+SCHEME = Loss(
+    frozenset({"load balancer"}),
+    "where it makes an internal load balancer public, or a public one internal: AWS cannot change a load balancer's scheme",
+)
+# Settings that replace or delete a load balancer, file system, access point, secret or service.
+JUSTIFIED: dict[str, Loss] = {
+    "target": Loss(
+        frozenset({"load balancer", "file system", "access point", "secret", "service"}),
+        "nothing of a stack on ECS exists on Kubernetes: deploy a second stack instead",
+    ),
+    "domain": SCHEME,
+    "certificateArn": SCHEME,
+    "hostedZone": SCHEME,
+    "allowedCidrs": SCHEME,
+    "hfToken": Loss(frozenset({"secret"}), "where it is removed, its secret goes with it"),
+}
 
 
 def alternative(key: str, stack: str) -> Alternative | None:

@@ -56,7 +56,9 @@ def render(rows: Rows) -> str:
         for row, stacks in said.items():
             cells = (f"`{key}`", f"`{row.value}`", ", ".join(stacks), row.notice, row.steps)
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n")
-    reasons = "".join(f"- `{key}`: {reason}\n" for key, reason in JUSTIFIED.items())
+    reasons = "".join(
+        f"- `{key}` ({', '.join(sorted(loss.kinds))}): {loss.reason}.\n" for key, loss in JUSTIFIED.items()
+    )
     return HEADING + COLUMNS + "".join(lines) + REPLACED + reasons
 
 

@@ -244,6 +244,19 @@ class Scene:
         found: dict[str, dict[str, Any]] = json.loads(self.cloud_path.read_text()) if self.cloud_path.is_file() else {}
         return found
 
+    def lose(self, *parts: str) -> dict[str, str]:
+        """Delete resources behind Pulumi's back, by parts of their urns; the environment in which a refresh finds out."""
+        gone = [row for row in self.resources() if any(part in row["urn"] for part in parts)]
+        assert len(gone) == len(parts), f"{parts}: found {names(gone)}"
+        left = {id_: row for id_, row in self.cloud().items() if id_ not in {row["id"] for row in gone}}
+        self.cloud_path.write_text(json.dumps(left))
+        return {"STANDIN_DRIFT": json.dumps([{"urn": row["urn"], "gone": True} for row in gone])}
+
+
+def fail(op: str, *parts: str, message: str = "failed as it was told to") -> dict[str, str]:
+    """The environment in which an operation on the first resource of each part of a urn fails, once."""
+    return {"STANDIN_FAIL": json.dumps([{"op": op, "urn": part, "message": message, "times": 1} for part in parts])}
+
 
 @functools.cache
 def spawner() -> str:
