@@ -132,12 +132,13 @@ class Scene:
             self.environment["PULUMI_STACK"] = like.environment["PULUMI_STACK"]
         self._calls = 0
 
-    def run(self, *arguments: str, ok: bool | None = True, **environment: str) -> Ran:
+    def run(self, *arguments: str, ok: bool | None = True, typed: str = "", **environment: str) -> Ran:
         """Run ``pulumi ARGUMENTS`` to its end.
 
         Args:
             arguments: as on the command line.
             ok: whether it must succeed (True) or fail (False); None: either.
+            typed: what it reads from standard input.
             environment: variables for this call alone, such as ``STANDIN_FAIL``.
         """
         self._calls += 1
@@ -145,7 +146,7 @@ class Scene:
         logged = ("--event-log", str(events)) if arguments[0] in ("up", "preview", "destroy", "refresh") else ()
         process = self.start(*arguments, *logged, **environment)
         try:
-            output, _ = process.communicate(timeout=LIMIT_SECONDS)
+            output, _ = process.communicate(typed, timeout=LIMIT_SECONDS)
         except subprocess.TimeoutExpired:
             self.kill(process)
             raise
@@ -161,7 +162,7 @@ class Scene:
             [str(ENGINE), *arguments],
             cwd=self.project,
             env=self.environment | environment,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -194,9 +195,11 @@ class Scene:
             if value is not None and not value:
                 self.run("config", "set", "--path", key, "--", "[]")
             return
+        if key in SECRET_KEYS:  # typed, so that it is in no list of processes
+            self.run("config", "set", "--secret", key, typed=str(value))
+            return
         text = str(value).lower() if isinstance(value, bool) else str(value)
-        secret = ("--secret",) if key in SECRET_KEYS else ()
-        self.run("config", "set", *secret, key, "--", text)
+        self.run("config", "set", key, "--", text)
 
     def write(self, settings: Mapping[str, Any], stack: str = "dev") -> None:
         """Put settings into the stack file by hand; None removes one, secrets are encrypted."""

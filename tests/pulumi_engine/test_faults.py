@@ -16,7 +16,7 @@ FILE_SYSTEM = "efs/fileSystem:FileSystem::"
 ENGINE_TASK = "ecs/taskDefinition:TaskDefinition::vllm-dev-engine"
 ENGINE, GATEWAY = "ecs/service:Service::vllm-dev-engine", "ecs/service:Service::vllm-dev-gateway"
 LOAD_BALANCER = "lb/loadBalancer:LoadBalancer::"
-RULE = "SecurityGroupIngressRule::vllm-dev-sg-gateway-to-engine-in"
+RULE = "SecurityGroupIngressRule::vllm-dev-sg-requests-in"
 CREATIONS = [
     pytest.param((VPC,), id="vpc", marks=WHOLE),
     pytest.param((FILE_SYSTEM,), id="file-system"),
@@ -160,7 +160,7 @@ def test_drift_of_what_aws_moves_is_left_and_what_is_deleted_comes_back(dev: Sce
     assert dev.up().unchanged
     lost = dev.lose(GATEWAY, RULE)
     assert sorted(dev.up("--refresh", **lost).steps_of("create")) == [
-        "vllm-dev-gateway", "vllm-dev-sg-gateway-to-engine-in",
+        "vllm-dev-gateway", "vllm-dev-sg-requests-in",
     ]  # fmt: skip
     assert dev.up("--refresh").unchanged
 

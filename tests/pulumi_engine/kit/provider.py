@@ -37,6 +37,18 @@ def add() -> None:
     def refusal(kind: str, new: dict[str, Any], others: list[dict[str, Any]], updating: bool) -> str | None:
         return cloud_rules.refusal(kind, new, others, updating) or refuses(kind, new, others, updating)
 
+    outputs = kit.Provider._outputs
+
+    def without_copies(self: Any, urn: str, inputs: dict[str, Any], id_: str) -> dict[str, Any]:
+        """A password's value is in `result` alone, marked as secret; the kit repeats it in the clear as `hex`, `b64Std`."""
+        found: dict[str, Any] = outputs(self, urn, inputs, id_)
+        if not urn.split("::")[2].endswith(":RandomPassword"):
+            return found
+        value = found["result"]
+        hidden = value if isinstance(value, dict) else {kit.SIG: kit.SECRET, "value": value}
+        return {**inputs, "result": hidden, "bcryptHash": found["bcryptHash"], "id": "none"}
+
+    kit.Provider._outputs = without_copies
     kit.schemas = lambda: {**known(), **SCHEMA}
     cloud._refusal = refusal
 
