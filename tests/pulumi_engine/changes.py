@@ -98,31 +98,38 @@ def noticed(steps: Sequence[Step]) -> str:
     found: list[str] = []
 
     def touched(kind: str, name: str = "", ops: tuple[str, ...] = ("replace", "delete", "update", "create")) -> bool:
-        return any(
-            step.type.endswith(f":{kind}") and name in step.name and step.op in ops
-            for step in steps
-        )  # fmt: skip
+        return any(f":{step.type}".endswith(f":{kind}") and name in step.name and step.op in ops for step in steps)
 
     def changed(kind: str, field: str) -> bool:
         return any(step.type.endswith(f":{kind}") and field in step.changed for step in steps)
 
-    if touched("LoadBalancer", ops=REPLACED) or changed("Listener", "port") or _listeners_moved(steps):
+    if touched("SecurityGroup", ops=REPLACED):
+        found.append("The endpoint moves to another network and is away until everything is there.")
+    elif touched("LoadBalancer", ops=REPLACED) or changed("Listener", "port") or _listeners_moved(steps):
         found.append("The endpoint's address changes.")
     elif touched("Record", "-domain"):
         found.append("The endpoint's name changes.")
+    elif touched("SecurityGroupIngressRule", "-sg-clients-"):
+        found.append("Other clients may reach the endpoint; those no longer named are cut off.")
     if touched("FileSystem", ops=REPLACED):
         found.append("The weights are downloaded again.")
-    if touched("Service", "-engine", REPLACED):
+    if touched("ecs/service:Service", "-engine", REPLACED):
         found.append("The engine's service is replaced: a cold start.")
     elif touched("TaskDefinition", "-engine"):
         found.append("Running replicas restart: a cold start, requests are held meanwhile.")
-    if touched("Service", "-gateway", REPLACED):
+    if touched("ecs/service:Service", "-gateway", REPLACED):
         found.append("The gateway's service is replaced: the endpoint is away until the new one is ready.")
     elif touched("TaskDefinition", "-gateway"):
         found.append("Gateways roll over without loss.")
-    elif touched("Service", "-gateway", ("update",)):
+    elif _only_counted(steps):
         found.append("Gateways are added or stopped; requests in flight finish.")
-    if touched("LaunchTemplate") and not touched("TaskDefinition", "-engine"):
+    elif touched("ecs/service:Service", "-gateway", ("update",)):
+        found.append("Gateways roll over without loss.")
+    if touched("Schedule", "-fetch", ("replace",)):
+        found.append("The weights are looked at, and downloaded where they are not there.")
+    if (touched("LaunchTemplate") or changed("Group", "mixedInstancesPolicy")) and not touched(
+        "TaskDefinition", "-engine"
+    ):
         found.append("Instances started from now on differ; running ones stay.")
     if touched("SecretVersion", "-api-keys"):
         found.append("API keys change; gateways read them again without a restart.")
@@ -137,16 +144,24 @@ def _listeners_moved(steps: Sequence[Step]) -> bool:
     )
 
 
+def _only_counted(steps: Sequence[Step]) -> bool:
+    """Whether the gateway's service gets another number of tasks and nothing else."""
+    return any(
+        step.type == "aws:ecs/service:Service" and step.name.endswith("-gateway") and step.changed == ("desiredCount",)
+        for step in steps
+    )
+
+
 def stale_revisions(steps: Sequence[Step]) -> list[str]:
     """Task definitions with a new revision that what runs them does not get in the same update."""
     users = {
         step.name
         for step in steps
-        if (step.type.endswith((":Service", ":Schedule")) and step.op in ("create", "update", "replace"))
+        if (step.type == "aws:ecs/service:Service" and (step.op != "update" or "taskDefinition" in step.changed))
+        or (step.type == "aws:scheduler/schedule:Schedule" and step.op == "replace")
     }
-    return [
-        step.name for step in steps if step.type.endswith(":TaskDefinition") and step.op == "replace" and step.name not in users
-    ]  # fmt: skip
+    revised = [step.name for step in steps if step.type.endswith(":TaskDefinition") and step.op == "replace"]
+    return [name for name in revised if name not in users]
 
 
 def refusal(ran: Ran) -> str:

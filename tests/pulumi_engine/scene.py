@@ -72,8 +72,8 @@ class Ran:
 
     @property
     def unchanged(self) -> bool:
-        """Whether nothing was created, updated, replaced or deleted."""
-        return self.code == 0 and not self.steps
+        """Whether nothing was created, updated, replaced or deleted; but every deploy moves the end of ``ttlHours``."""
+        return self.code == 0 and all(step.changed == ("startDate",) for step in self.steps)
 
     @property
     def diagnostics(self) -> list[str]:
@@ -234,6 +234,11 @@ class Scene:
         exported = json.loads(self.run("stack", "export").output)
         kept = exported["deployment"].get("resources") or []
         return [resource for resource in kept if not resource["type"].startswith("pulumi:")]
+
+    @property
+    def gone(self) -> bool:
+        """Whether neither Pulumi's state nor the cloud holds anything of the stack."""
+        return self.resources() == [] and self.cloud() == {}
 
     def operations(self, *ops: str) -> list[dict[str, Any]]:
         """What reached the providers so far: op, urn, id, started, ended, inputs."""

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic.alias_generators import to_camel
 
+from infra.settings import Settings
 from tests.pulumi_engine.alternatives import ALTERNATIVES, JUSTIFIED, STACKS, alternative
 from tests.pulumi_engine.changes import Change, refusal, stale_revisions
-from tests.pulumi_engine.changes_document import DOCUMENT, parse, record
+from tests.pulumi_engine.changes_document import DOCUMENT, missing, parse, record, render
 from tests.pulumi_engine.conftest import Deployed
 from tests.pulumi_engine.scene import Scene, stack_settings
 
@@ -62,3 +64,19 @@ def there_and_back(scene: Scene, change: Change, after: dict[str, Any], before: 
         assert not back.steps
         return change
     return Change(change.key, change.stack, there.steps, back.steps)
+
+
+def test_every_setting_has_another_value() -> None:
+    assert {to_camel(name) for name in Settings.model_fields} == ALTERNATIVES.keys()
+    assert set(JUSTIFIED) <= ALTERNATIVES.keys()
+
+
+def test_the_document_is_as_the_tests_write_it() -> None:
+    text = DOCUMENT.read_text()
+    assert render(parse(text)) == text
+
+
+@pytest.mark.whole_matrix
+@pytest.mark.skipif("UPDATE_DOCS" in os.environ, reason="the document is being written")
+def test_the_document_has_a_row_for_every_change() -> None:
+    assert missing(parse(DOCUMENT.read_text())) == []

@@ -28,11 +28,6 @@ CREATIONS = [
 ]
 
 
-def gone(scene: Scene) -> bool:
-    """Whether neither Pulumi's state nor the cloud holds anything of the stack."""
-    return scene.resources() == [] and scene.cloud() == {}
-
-
 @pytest.mark.parametrize("parts", CREATIONS)
 def test_after_a_failed_creation_up_goes_on_and_destroy_leaves_nothing(
     scene: Scene, tmp_path: Path, parts: tuple[str, ...]
@@ -43,11 +38,11 @@ def test_after_a_failed_creation_up_goes_on_and_destroy_leaves_nothing(
     assert "Traceback" not in failed.output
     given_up = Scene(tmp_path / "given-up", like=scene)
     given_up.destroy()
-    assert gone(given_up)
+    assert given_up.gone
     scene.up()
     assert scene.up().unchanged
     scene.destroy()
-    assert gone(scene)
+    assert scene.gone
 
 
 @pytest.mark.parametrize(
@@ -99,7 +94,7 @@ def test_after_a_failed_deletion_destroy_finishes(dev: Scene, part: str) -> None
     assert "DependencyViolation: still in use" in failed.output
     assert dev.resources()
     dev.destroy()
-    assert gone(dev)
+    assert dev.gone
 
 
 @pytest.mark.parametrize(
@@ -174,4 +169,4 @@ def test_whatever_is_deleted_comes_back_with_what_depends_on_it(dev: Scene, part
     assert {step.name for step in again.steps if part in step.urn} <= set(again.steps_of("create"))
     assert dev.up("--refresh").unchanged
     dev.destroy()
-    assert gone(dev), names(dev.resources())
+    assert dev.gone, names(dev.resources())

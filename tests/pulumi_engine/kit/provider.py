@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import os
 import sys
@@ -48,7 +49,17 @@ def add() -> None:
         hidden = value if isinstance(value, dict) else {kit.SIG: kit.SECRET, "value": value}
         return {**inputs, "result": hidden, "bcryptHash": found["bcryptHash"], "id": "none"}
 
-    kit.Provider._outputs = without_copies
+    invoke = kit.Provider.Invoke
+
+    def zones_apart(self: Any, request: Any, context: Any) -> Any:
+        """Two hosted zones are two: the kit gives all of them one id."""
+        answer = invoke(self, request, context)
+        if request.tok.endswith(":getZone"):
+            found = getattr(answer, "return")
+            found["zoneId"] = found["id"] = f"Z{hashlib.sha256(found['name'].encode()).hexdigest()[:13].upper()}"
+        return answer
+
+    kit.Provider._outputs, kit.Provider.Invoke = without_copies, zones_apart
     kit.schemas = lambda: {**known(), **SCHEMA}
     cloud._refusal = refusal
 
