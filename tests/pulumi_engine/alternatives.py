@@ -164,6 +164,9 @@ JUSTIFIED: dict[str, Loss] = {
     "certificateArn": SCHEME,
     "hostedZone": SCHEME,
     "allowedCidrs": SCHEME,
+    "kmsKeyArn": Loss(
+        frozenset({"file system", "access point"}), "AWS cannot encrypt a file system with another key than its first"
+    ),
     "hfToken": Loss(frozenset({"secret"}), "where it is removed, its secret goes with it"),
 }
 

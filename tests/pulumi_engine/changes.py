@@ -96,6 +96,8 @@ def label(step: Step) -> str:
 def noticed(steps: Sequence[Step]) -> str:
     """What those who use the endpoint notice, the worst first, derived from the steps alone."""
     found: list[str] = []
+    everything = steps
+    steps = [step for step in steps if not (step.op == "update" and set(step.changed) <= {"tags", "tagsAll"})]
 
     def touched(kind: str, name: str = "", ops: tuple[str, ...] = ("replace", "delete", "update", "create")) -> bool:
         return any(f":{step.type}".endswith(f":{kind}") and name in step.name and step.op in ops for step in steps)
@@ -107,19 +109,19 @@ def noticed(steps: Sequence[Step]) -> str:
         found.append("The endpoint moves to another network and is away until everything is there.")
     elif touched("LoadBalancer", ops=REPLACED) or changed("Listener", "port") or _listeners_moved(steps):
         found.append("The endpoint's address changes.")
-    elif touched("Record", "-domain"):
+    elif touched("Record", "-domain", (*REPLACED, "create")):
         found.append("The endpoint's name changes.")
-    elif touched("SecurityGroupIngressRule", "-sg-clients-"):
+    elif touched("SecurityGroupIngressRule", "-sg-clients-", (*REPLACED, "create")):
         found.append("Other clients may reach the endpoint; those no longer named are cut off.")
     if touched("FileSystem", ops=REPLACED):
         found.append("The weights are downloaded again.")
     if touched("ecs/service:Service", "-engine", REPLACED):
         found.append("The engine's service is replaced: a cold start.")
-    elif touched("TaskDefinition", "-engine"):
+    elif touched("TaskDefinition", "-engine", ("replace",)):
         found.append("Running replicas restart: a cold start, requests are held meanwhile.")
     if touched("ecs/service:Service", "-gateway", REPLACED):
         found.append("The gateway's service is replaced: the endpoint is away until the new one is ready.")
-    elif touched("TaskDefinition", "-gateway"):
+    elif touched("TaskDefinition", "-gateway", ("replace",)):
         found.append("Gateways roll over without loss.")
     elif _only_counted(steps):
         found.append("Gateways are added or stopped; requests in flight finish.")
@@ -128,12 +130,12 @@ def noticed(steps: Sequence[Step]) -> str:
     if touched("Schedule", "-fetch", ("replace",)):
         found.append("The weights are looked at, and downloaded where they are not there.")
     if (touched("LaunchTemplate") or changed("Group", "mixedInstancesPolicy")) and not touched(
-        "TaskDefinition", "-engine"
+        "TaskDefinition", "-engine", ("replace",)
     ):
         found.append("Instances started from now on differ; running ones stay.")
-    if touched("SecretVersion", "-api-keys"):
+    if touched("SecretVersion", "-api-keys", (*REPLACED, "create")):
         found.append("API keys change; gateways read them again without a restart.")
-    return " ".join(found) or ("Nothing." if steps else "Nothing; no resource changes.")
+    return " ".join(found) or ("Nothing." if everything else "Nothing; no resource changes.")
 
 
 def _listeners_moved(steps: Sequence[Step]) -> bool:
