@@ -141,7 +141,7 @@ def test_a_killed_engine_goes_on_after_cancel_and_refresh(scene: Scene, dev: Sce
     locked = stack.up(ok=False)
     assert "pulumi cancel" in locked.output
     stack.run("cancel", "--yes")
-    stack.run("refresh", "--yes", "--skip-preview", "--clear-pending-creates")
+    stack.run("refresh", "--yes", "--skip-preview")
     stack.up()
     assert stack.up().unchanged
     stack.destroy()
