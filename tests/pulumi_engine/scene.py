@@ -252,7 +252,7 @@ class Scene:
         found: dict[str, dict[str, Any]] = json.loads(self.cloud_path.read_text()) if self.cloud_path.is_file() else {}
         return found
 
-    def lose(self, *parts: str) -> dict[str, str]:
+    def lose(self, *parts: str) -> dict[str, Any]:
         """Delete resources behind Pulumi's back, by parts of their urns; the environment in which a refresh finds out."""
         gone = [row for row in self.resources() if any(part in row["urn"] for part in parts)]
         assert len(gone) == len(parts), f"{parts}: found {names(gone)}"
