@@ -106,35 +106,35 @@ def noticed(steps: Sequence[Step]) -> str:
         return any(step.type.endswith(f":{kind}") and field in step.changed for step in steps)
 
     if touched("SecurityGroup", ops=REPLACED):
-        found.append("The endpoint moves to another network and is away until everything is there.")
+        found.append("The endpoint moves to another network and is unavailable until the deploy ends.")
     elif touched("LoadBalancer", ops=REPLACED) or changed("Listener", "port") or _listeners_moved(steps):
         found.append("The endpoint's address changes.")
     elif touched("Record", "-domain", (*REPLACED, "create")):
         found.append("The endpoint's name changes.")
     elif touched("SecurityGroupIngressRule", "-sg-clients-", (*REPLACED, "create")):
-        found.append("Other clients may reach the endpoint; those no longer named are cut off.")
+        found.append("Clients outside the new networks are cut off.")
     if touched("FileSystem", ops=REPLACED):
         found.append("The weights are downloaded again.")
     if touched("ecs/service:Service", "-engine", REPLACED):
-        found.append("The engine's service is replaced: a cold start.")
+        found.append("The engine's service is replaced (cold start).")
     elif touched("TaskDefinition", "-engine", ("replace",)):
-        found.append("Running replicas restart: a cold start, requests are held meanwhile.")
+        found.append("Running replicas restart (cold start); requests are held meanwhile.")
     if touched("ecs/service:Service", "-gateway", REPLACED):
-        found.append("The gateway's service is replaced: the endpoint is away until the new one is ready.")
+        found.append("The gateway's service is replaced; the endpoint is unavailable until the new one is ready.")
     elif touched("TaskDefinition", "-gateway", ("replace",)):
-        found.append("Gateways roll over without loss.")
+        found.append("Gateways are replaced without losing requests.")
     elif _only_counted(steps):
-        found.append("Gateways are added or stopped; requests in flight finish.")
+        found.append("Gateways are added or stopped; running requests finish.")
     elif touched("ecs/service:Service", "-gateway", ("update",)):
-        found.append("Gateways roll over without loss.")
+        found.append("Gateways are replaced without losing requests.")
     if touched("Schedule", "-fetch", ("replace",)):
-        found.append("The weights are looked at, and downloaded where they are not there.")
+        found.append("The weights are checked, and downloaded if missing.")
     if (touched("LaunchTemplate") or changed("Group", "mixedInstancesPolicy")) and not touched(
         "TaskDefinition", "-engine", ("replace",)
     ):
-        found.append("Instances started from now on differ; running ones stay.")
+        found.append("New instances differ; running ones stay.")
     if touched("SecretVersion", "-api-keys", (*REPLACED, "create")):
-        found.append("API keys change; gateways read them again without a restart.")
+        found.append("The API keys change, without a restart; the old ones are rejected.")
     return " ".join(found) or ("Nothing." if everything else "Nothing; no resource changes.")
 
 

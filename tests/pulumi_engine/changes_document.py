@@ -10,15 +10,15 @@ from tests.pulumi_engine.changes import Row
 from tests.pulumi_engine.scene import ROOT
 
 DOCUMENT = ROOT / "docs" / "changes.md"
-NAMES = {"dev": "dev", "domain": "with a domain", "vpc": "in a given VPC"}
-HEADING = """# What a change of a setting does to a deployed stack
+NAMES = {"dev": "dev", "domain": "with a domain", "vpc": "in an existing VPC"}
+HEADING = """# What changing a setting does to a deployed stack
 
-Each setting was changed on three deployed stacks and back again, on Pulumi's own engine: `dev` (Pulumi.dev.yaml: a network
-of its own, an internal load balancer), one with a `domain`, and one in a given VPC. After each change a second `pulumi up`
-changed nothing. Settings that have no effect by themselves were changed on a stack where they have one.
-`tests/pulumi_engine/test_changes.py` writes this page (`UPDATE_DOCS=1 make test-pulumi-all`) and holds it.
+The tests change each setting on three deployed stacks, and change it back, with Pulumi's own engine: `dev` (Pulumi.dev.yaml: a
+network of its own, an internal load balancer), a stack with a `domain`, and one in an existing VPC. A second `pulumi up` after
+each change must change nothing. Settings that have no effect by themselves are changed on a stack where they have one.
+`tests/pulumi_engine/test_changes.py` checks this page; `UPDATE_DOCS=1 make test-pulumi-all` writes it.
 
-"Back" says what users notice when the setting is changed back, where that differs.
+"Back" says what users notice when the setting is changed back, if that differs.
 
 """
 COLUMNS = "| Setting | Changed to | Stack | What users of the endpoint notice | Steps |\n|---|---|---|---|---|\n"
