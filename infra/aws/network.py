@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -45,6 +45,9 @@ class Network(pulumi.ComponentResource):
         private_subnet_ids: where gateways, engine and mount targets are, one a zone.
         gpu_subnet_ids: those of them in zones that offer the GPU.
         public_subnet_ids: where a load balancer faces the internet.
+        mount_subnets: the private subnets again, each under a name that says what it is.
+        client_cidr: ``vpc_cidr`` as text, known before the network exists.
+        public_way: what must exist before anything in a public subnet can be reached, and be deleted after it.
     """
 
     vpc_id: pulumi.Input[str]
@@ -52,6 +55,9 @@ class Network(pulumi.ComponentResource):
     private_subnet_ids: Sequence[pulumi.Input[str]]
     gpu_subnet_ids: pulumi.Input[Sequence[str]]
     public_subnet_ids: Sequence[pulumi.Input[str]]
+    mount_subnets: Mapping[str, pulumi.Input[str]]
+    client_cidr: str
+    public_way: Sequence[pulumi.Resource] = ()
 
     def __init__(self, name: str, args: NetworkArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         if not args.existing and len(args.zones) < SERVING_ZONES:
@@ -64,6 +70,8 @@ class Network(pulumi.ComponentResource):
             self.private_subnet_ids = args.existing.private_subnet_ids
             self.gpu_subnet_ids = args.existing.gpu_subnet_ids
             self.public_subnet_ids = args.existing.load_balancer_subnet_ids
+            self.mount_subnets = {args.existing.zones.get(i, i): i for i in args.existing.private_subnet_ids}
+            self.client_cidr = args.existing.cidr_block
         else:
             self._make()
         self.register_outputs({"vpcId": self.vpc_id})
@@ -78,7 +86,7 @@ class Network(pulumi.ComponentResource):
             tags=self._tags(),
             opts=self._child,
         )
-        self.vpc_id, self.vpc_cidr = vpc.id, vpc.cidr_block
+        self.vpc_id, self.vpc_cidr, self.client_cidr = vpc.id, vpc.cidr_block, VPC_CIDR
         # Every VPC has one; whatever is started without a group of its own lands in it and must reach nothing.
         aws.ec2.DefaultSecurityGroup(
             f"{name}-default", vpc_id=vpc.id, ingress=[], egress=[], tags=self._tags("default"), opts=self._child
@@ -90,20 +98,21 @@ class Network(pulumi.ComponentResource):
         ]
         self.public_subnet_ids = [subnet.id for subnet in public]
         table = aws.ec2.RouteTable(f"{name}-public", vpc_id=vpc.id, tags=self._tags("public"), opts=self._child)
-        aws.ec2.Route(
+        route = aws.ec2.Route(
             f"{name}-public",
             route_table_id=table.id,
             destination_cidr_block="0.0.0.0/0",
             gateway_id=internet.id,
             opts=self._child,
         )
-        self._associate("public", table, public)
+        self.public_way = [internet, route, *self._associate("public", table, public)]
         nats = self._nat_gateways(public, internet)
         private = [
             self._subnet(vpc, f"private-{i}", zone, f"10.64.{(i + 1) * 16}.0/20")
             for i, zone in enumerate(args.zones[:GPU_ZONES])
         ]
         self.private_subnet_ids = [subnet.id for subnet in private]
+        self.mount_subnets = {str(i): subnet.id for i, subnet in enumerate(private)}
         self.gpu_subnet_ids = self._offering(private)
         tables = [self._private_table(vpc, i, subnet, nats) for i, subnet in enumerate(private)]
         # Free, and keeps image layers (ECR stores them in S3) off the NAT gateway's bill.
@@ -132,11 +141,15 @@ class Network(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self, ignore_changes=["availabilityZone"]),
         )
 
-    def _associate(self, suffix: str, table: aws.ec2.RouteTable, subnets: Sequence[aws.ec2.Subnet]) -> None:
-        for i, subnet in enumerate(subnets):
+    def _associate(
+        self, suffix: str, table: aws.ec2.RouteTable, subnets: Sequence[aws.ec2.Subnet]
+    ) -> list[pulumi.Resource]:
+        return [
             aws.ec2.RouteTableAssociation(
                 f"{self._name}-{suffix}-{i}", route_table_id=table.id, subnet_id=subnet.id, opts=self._child
             )
+            for i, subnet in enumerate(subnets)
+        ]
 
     def _nat_gateways(
         self, public: Sequence[aws.ec2.Subnet], internet: aws.ec2.InternetGateway
@@ -144,14 +157,18 @@ class Network(pulumi.ComponentResource):
         count = {NatGateways.NONE: 0, NatGateways.SINGLE: 1, NatGateways.PER_ZONE: SERVING_ZONES}
         found = []
         for i, subnet in enumerate(public[: count[self._args.nat_gateways]]):
-            address = aws.ec2.Eip(f"{self._name}-nat-{i}", domain="vpc", tags=self._tags(f"nat-{i}"), opts=self._child)
+            # An internet gateway with public addresses behind it cannot be detached: they go first.
+            after_internet = pulumi.ResourceOptions(parent=self, depends_on=[internet])
+            address = aws.ec2.Eip(
+                f"{self._name}-nat-{i}", domain="vpc", tags=self._tags(f"nat-{i}"), opts=after_internet
+            )
             found.append(
                 aws.ec2.NatGateway(
                     f"{self._name}-nat-{i}",
                     allocation_id=address.id,
                     subnet_id=subnet.id,
                     tags=self._tags(f"nat-{i}"),
-                    opts=pulumi.ResourceOptions(parent=self, depends_on=[internet]),
+                    opts=after_internet,
                 )
             )
         return found

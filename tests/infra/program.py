@@ -48,6 +48,9 @@ class Registered:
     replace_on_changes: tuple[str, ...]
     retained: bool
     protected: bool
+    identifier: str = ""
+    outputs: dict[str, Any] = field(default_factory=dict)
+    aliases: tuple[str, ...] = ()
 
     def tags(self) -> dict[str, str]:
         """Its tags, whichever way the type spells them."""
@@ -167,6 +170,8 @@ class _Recorder(mocks.MockMonitor):
         marked = json_format.MessageToDict(request.object)
         secrets: list[str] = []
         inputs = _reveal(marked, "", secrets)
+        computed = {} if self._preview or not request.custom else _computed(request.type, request.name, inputs)
+        identifier = "" if self._preview or not request.custom else _identifier(request.type, request.name)
         self._program.resources.append(
             Registered(
                 type=request.type,
@@ -180,12 +185,13 @@ class _Recorder(mocks.MockMonitor):
                 replace_on_changes=tuple(request.replaceOnChanges),
                 retained=bool(request.retainOnDelete),
                 protected=bool(request.protect),
+                identifier=identifier,
+                outputs=computed | inputs,
+                aliases=tuple(alias.spec.name or alias.urn for alias in request.aliases),
             )
         )
         state = struct_pb2.Struct()
-        computed = {} if self._preview or not request.custom else _computed(request.type, request.name, inputs)
         json_format.ParseDict(computed | marked, state)
-        identifier = "" if self._preview or not request.custom else _identifier(request.type, request.name)
         return resource_pb2.RegisterResourceResponse(urn=urn, id=identifier, object=state)
 
 
@@ -209,7 +215,7 @@ def _computed(kind: str, name: str, inputs: dict[str, Any]) -> dict[str, Any]:
     last = kind.rpartition(":")[2]
     found: dict[str, Any] = {"arn": arn(kind, name), "name": f"{name}-1a2b3c4"}
     more: dict[str, dict[str, Any]] = {
-        "Repository": {"repositoryUrl": f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/{name}", "registryId": ACCOUNT},
+        "Repository": {"repositoryUrl": f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/{inputs.get('name') or name}", "registryId": ACCOUNT},
         "Image": {"digest": "sha256:" + "0" * 64},
         "LaunchTemplate": {"latestVersion": 7},
         "LoadBalancer": {
