@@ -243,12 +243,12 @@ class Graph:
                     for version in self.all("SecretVersion"):
                         if secret.called(version.inputs["secretId"]):
                             yield version, "a secret's value"
-            for rule in self.all("PullThroughCacheRule"):
-                if f"amazonaws.com/{rule.inputs['ecrRepositoryPrefix']}/" in text:
-                    yield rule, "where its image comes through"
             for repository in self.all("Repository"):
                 if repository.outputs["repositoryUrl"] in text:
                     yield repository, "where its image is"
+                    for rule in self.all("PullThroughCacheRule"):
+                        if str(repository.inputs.get("name")).startswith(f"{rule.inputs['ecrRepositoryPrefix']}/"):
+                            yield rule, "where its image comes through"
             for volume in task.inputs.get("volumes") or ():
                 if file_system := (volume.get("efsVolumeConfiguration") or {}).get("fileSystemId"):
                     yield from self._file_system(file_system)

@@ -187,7 +187,7 @@ class _Recorder(mocks.MockMonitor):
                 protected=bool(request.protect),
                 identifier=identifier,
                 outputs=computed | inputs,
-                aliases=tuple(alias.spec.name or alias.urn for alias in request.aliases),
+                aliases=tuple(alias.spec.name for alias in request.aliases),
             )
         )
         state = struct_pb2.Struct()
@@ -215,7 +215,7 @@ def _computed(kind: str, name: str, inputs: dict[str, Any]) -> dict[str, Any]:
     last = kind.rpartition(":")[2]
     found: dict[str, Any] = {"arn": arn(kind, name), "name": f"{name}-1a2b3c4"}
     more: dict[str, dict[str, Any]] = {
-        "Repository": {"repositoryUrl": f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/{inputs.get('name') or name}", "registryId": ACCOUNT},
+        "Repository": {"repositoryUrl": f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/{name}", "registryId": ACCOUNT},
         "Image": {"digest": "sha256:" + "0" * 64},
         "LaunchTemplate": {"latestVersion": 7},
         "LoadBalancer": {
