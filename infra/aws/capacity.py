@@ -18,6 +18,7 @@ from infra.aws.instance_boot import (
     WARM_HOOK_TIMEOUT_SECONDS,
     user_data,
 )
+from infra.aws.scale_in import lifting_hook
 from infra.planning.plan import CapacityPlan
 from infra.settings import Capacity as Purchase
 
@@ -91,6 +92,7 @@ class Capacity(pulumi.ComponentResource):
         self.group = self._group(template, policies)
         if args.warm_pool:
             self._warm_hook()
+        lifting = lifting_hook(f"{name}-scale-in", args.context.region, pulumi.Config("aws").get("profile"))
         self.provider = aws.ecs.CapacityProvider(
             name,
             auto_scaling_group_provider=aws.ecs.CapacityProviderAutoScalingGroupProviderArgs(
@@ -107,7 +109,7 @@ class Capacity(pulumi.ComponentResource):
                 ),
             ),
             tags=self._tags(),
-            opts=self._child,
+            opts=pulumi.ResourceOptions(parent=self, hooks=pulumi.ResourceHookBinding(after_update=[lifting])),
         )
         self.ready = aws.ecs.ClusterCapacityProviders(
             name,

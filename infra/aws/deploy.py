@@ -287,6 +287,7 @@ def _network(context: Context, settings: Settings, plan: ServingPlan) -> Network
             zones=(*offering, *others),
             gpu_zones=offering,
             nat_gateways=settings.nat_gateways,
+            instance_types=[kind.name for kind in kinds],
             existing=existing,
         ),
     )

@@ -25,6 +25,7 @@ class NetworkArgs:
         context: place, names and tags.
         zones: availability zones to use, at least two, those that offer the GPU first.
         gpu_zones: the zones among them that offer the GPU.
+        instance_types: what is started there, for the message.
         nat_gateways: how private subnets reach the internet.
         existing: a network that is there already; then nothing is made and zones do not matter.
     """
@@ -33,6 +34,7 @@ class NetworkArgs:
     zones: Sequence[str]
     gpu_zones: Sequence[str]
     nat_gateways: NatGateways
+    instance_types: Sequence[str] = ()
     existing: ExistingNetwork | None = None
 
 
@@ -190,7 +192,22 @@ class Network(pulumi.ComponentResource):
         return table
 
     def _offering(self, private: Sequence[aws.ec2.Subnet]) -> pulumi.Output[Sequence[str]]:
-        """Those in a zone that offers the GPU, by the zone where a subnet really is."""
-        offering = set(self._args.gpu_zones)
+        """Those in a zone that offers the GPU, by the zone where a subnet really is.
+
+        A stack's subnets stay where they are, so that the zones of another GPU may be none of theirs: known at preview,
+        and refused there, for a group without subnets is nothing that AWS takes.
+        """
+        args, offering = self._args, set(self._args.gpu_zones)
+
+        def chosen(found: Sequence[Sequence[str]]) -> list[str]:
+            ids = [subnet_id for subnet_id, zone in found if zone in offering]
+            if not ids:
+                raise pulumi.RunError(
+                    f"gpu: {', '.join(args.instance_types)} is offered in {', '.join(sorted(offering))}, but the subnets of this "
+                    f"stack are in {', '.join(sorted(zone for _, zone in found))} and cannot move. Set gpu (or instanceTypes) to "
+                    "one that is offered there, or deploy it as a second stack"
+                )
+            return ids
+
         pairs = pulumi.Output.all(*[pulumi.Output.all(subnet.id, subnet.availability_zone) for subnet in private])
-        return pairs.apply(lambda found: [subnet_id for subnet_id, zone in found if zone in offering])
+        return pairs.apply(chosen)

@@ -225,6 +225,7 @@ def _computed(kind: str, name: str, inputs: dict[str, Any]) -> dict[str, Any]:
         },
         "TargetGroup": {"arnSuffix": f"targetgroup/{name}/1"},
         "RandomPassword": {"result": "r" * int(inputs.get("length", 0))},
+        "RandomString": {"result": "r" * int(inputs.get("length", 0))},
         "Certificate": {
             "domainValidationOptions": [
                 {"resourceRecordName": "_proof", "resourceRecordType": "CNAME", "resourceRecordValue": "_value"}
