@@ -14,7 +14,7 @@ from infra.aws.registry import encryption, pull, repository_arn
 
 DOCKER_HUB = "docker.io/"
 UPSTREAM_REGISTRY = "registry-1.docker.io"
-UNIQUE_CHARACTERS = 6  # a prefix has 30 at most: the stack's own 20, a hyphen, these
+UNIQUE_CHARACTERS = 6  # a prefix has 30 at most: the stack's own 20, an underscore (which no stack's own holds), these
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class EngineImage(pulumi.ComponentResource):
         )
         rule = aws.ecr.PullThroughCacheRule(
             name,
-            ecr_repository_prefix=pulumi.Output.concat(args.context.prefix, "-", unique.result),
+            ecr_repository_prefix=pulumi.Output.concat(args.context.prefix, "_", unique.result),
             upstream_registry_url=UPSTREAM_REGISTRY,
             credential_arn=args.credentials_arn,
             # Stacks from before the suffix keep their prefix, and with it every image that they have.
