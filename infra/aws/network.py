@@ -203,7 +203,7 @@ class Network(pulumi.ComponentResource):
             ids = [subnet_id for subnet_id, zone in found if zone in offering]
             if not ids:
                 raise pulumi.RunError(
-                    f"gpu: {', '.join(args.instance_types)} is offered in {', '.join(sorted(offering))}, but the subnets of this "
+                    f"gpu: {', '.join(args.instance_types)}: offered in {', '.join(sorted(offering))}, but the subnets of this "
                     f"stack are in {', '.join(sorted(zone for _, zone in found))} and cannot move. Set gpu (or instanceTypes) to "
                     "one that is offered there, or deploy it as a second stack"
                 )

@@ -180,7 +180,9 @@ class Graph:
         if logs := balancer.inputs.get("accessLogs"):
             for bucket in self._called(logs["bucket"], "Bucket"):
                 yield bucket, "where it logs"
-                yield from ((p, "the right to log") for p in self.all("BucketPolicy") if bucket.called(p.inputs["bucket"]))
+                yield from (
+                    (p, "the right to log") for p in self.all("BucketPolicy") if bucket.called(p.inputs["bucket"])
+                )
 
     def _flow_log(self, log: Thing) -> Iterator[tuple[Thing, str]]:
         yield from self._policies(log.inputs["iamRoleArn"])

@@ -31,7 +31,9 @@ def urn(scene: Scene, kind: str, name: str = "") -> str:
 
 
 @pytest.mark.parametrize("settings", [EVERYTHING, KUBERNETES], ids=["ecs", "kubernetes"])
-def test_nothing_is_destroyed_while_it_is_protected_and_everything_after(scene: Scene, settings: dict[str, object]) -> None:
+def test_nothing_is_destroyed_while_it_is_protected_and_everything_after(
+    scene: Scene, settings: dict[str, object]
+) -> None:
     scene.init("prod" if settings is EVERYTHING else "dev", settings)
     scene.up()
     before = standing(scene)

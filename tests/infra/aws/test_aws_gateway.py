@@ -167,7 +167,11 @@ def test_the_load_balancer_takes_nothing_odd_and_waits_for_cold_starts(dev: Prog
 
 def test_deletion_protection_is_where_it_is_asked_for(dev: Program) -> None:
     protected = {(r.type.rpartition(":")[2], r.name) for r in run_program("prod").resources if r.protected}
-    assert {("LoadBalancer", "vllm-prod-int"), ("Service", "vllm-prod-gateway"), ("Service", "vllm-prod-engine")} < protected
+    assert {
+        ("LoadBalancer", "vllm-prod-int"),
+        ("Service", "vllm-prod-gateway"),
+        ("Service", "vllm-prod-engine"),
+    } < protected
     assert {("FileSystem", "vllm-prod-weights"), ("Group", "vllm-prod-gpu"), ("Guard", "guard")} < protected
     assert not [r for r in dev.resources if r.protected]
     assert dev.one("LoadBalancer").inputs["enableDeletionProtection"] is False
