@@ -51,6 +51,7 @@ class Registered:
     identifier: str = ""
     outputs: dict[str, Any] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
+    hooks: tuple[str, ...] = ()
 
     def tags(self) -> dict[str, str]:
         """Its tags, whichever way the type spells them."""
@@ -188,6 +189,7 @@ class _Recorder(mocks.MockMonitor):
                 identifier=identifier,
                 outputs=computed | inputs,
                 aliases=tuple(alias.spec.name for alias in request.aliases),
+                hooks=tuple(request.hooks.after_update),
             )
         )
         state = struct_pb2.Struct()

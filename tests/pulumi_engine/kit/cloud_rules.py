@@ -28,7 +28,7 @@ def refusal(kind: str, new: dict[str, Any], others: list[dict[str, Any]], updati
         # CreateAutoScalingGroup
         return f"{verb} Auto Scaling Group: ValidationError: At least one Availability Zone or VPC Subnet is required."
     if kind == "LoadBalancer" and _twice_in_a_zone(new["subnets"]):
-        # CreateLoadBalancer: InvalidConfigurationRequest
+        # as CreateLoadBalancer documents it
         return f"{verb} ELBv2 application Load Balancer: InvalidConfigurationRequest: A load balancer cannot be attached to multiple subnets in the same Availability Zone"
     if kind == "Role":
         for value in (new.get("tags") or {}).values():
