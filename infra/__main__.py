@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from infra.deploy_error import DeployError
 from infra.planning import PlanError, make_plan
 from infra.planning.deployment import deployment_refusals
+from infra.protection import Protection
 from infra.settings import Target
 from infra.settings_problems import SettingsError
 from infra.stack_config import read_settings
@@ -36,7 +37,9 @@ def main() -> None:
             from infra.kubernetes import deploy
         else:
             from infra.aws import deploy
+        protection = Protection(settings.protect)
         outputs = deploy(settings, plan)
+        protection.guard()
     except (SettingsError, PlanError, DeployError) as error:
         raise pulumi.RunError(str(error)) from None
     for name, value in outputs.items():

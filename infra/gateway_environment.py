@@ -31,6 +31,7 @@ SET_BY_THE_STACK: Mapping[str, str] = {
     "GATEWAY_METRICS_PORT": "",
     "GATEWAY_MODEL": "servedModelName",
     "GATEWAY_PORT": "",
+    "GATEWAY_REQUEST_TIMEOUT_NONSTREAM_SECONDS": "",
     "GATEWAY_STACK": "",
     "GATEWAY_TRUSTED_PROXIES": "",
 }

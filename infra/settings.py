@@ -7,8 +7,10 @@ default, so "not set" is written as ``""``, ``0`` or ``[]`` there and means "the
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
+import unicodedata
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -143,9 +145,27 @@ def _keys_document(value: SecretStr) -> SecretStr:
     return value
 
 
+def _network_address(value: str) -> str:
+    try:
+        ipaddress.ip_network(value, strict=False)
+    except ValueError:
+        raise ValueError("which is not a network; each is an address and its prefix, such as 203.0.113.0/24") from None
+    return value
+
+
+def _tag_value(value: str) -> str:
+    # What every AWS service takes in a tag; IAM refuses anything else, half-way through a deploy.
+    wrong = sorted({c for c in value if unicodedata.category(c)[0] not in "LNZ" and c not in "_.:/=+-@"})
+    if wrong:
+        raise ValueError(f"with {' '.join(wrong)}; AWS tags take letters, digits, spaces and _ . : / = + - @")
+    return value
+
+
 Keys = Annotated[dict[str, SecretStr], BeforeValidator(_key_pairs)]
 Text = Annotated[str, BeforeValidator(_stripped)]
-Cidr = Annotated[str, Field(pattern=r"^(\d{1,3}\.){3}\d{1,3}/\d{1,2}$|^[0-9a-fA-F:]+/\d{1,3}$")]
+Cidr = Annotated[
+    str, Field(pattern=r"^(\d{1,3}\.){3}\d{1,3}/\d{1,2}$|^[0-9a-fA-F:]+/\d{1,3}$"), AfterValidator(_network_address)
+]
 LogRetentionDays = Annotated[
     Literal[1, 3, 5, 7, 14, 30, 60, 90, 120, 180, 365, 400, 731, 1827], BeforeValidator(_digits)
 ]
@@ -414,7 +434,11 @@ class Settings(BaseModel):
         pattern=r"^$|^[^@\s]+@[^@\s]+\.[^@\s]+$",
         description="Address that alarms and budget warnings are mailed to.",
     )
-    owner: Text = Field("", max_length=128, description="Person or team, for the Owner tag.")
+    owner: Annotated[Text, AfterValidator(_tag_value)] = Field(
+        "",
+        max_length=128,
+        description="Person or team, for the Owner tag: letters, digits, spaces and _ . : / = + - @.",
+    )
     protect: bool = Field(
         False,
         description="Keep the weight cache, logs and images at destroy, and refuse to delete the load balancer by accident.",

@@ -23,7 +23,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 FAULTS = Path(__file__).with_name("mutants")
-TESTS = ("tests/infra/aws", "tests/infra/test_program.py")
+TESTS = ("tests/infra/aws", "tests/infra/test_program.py", "tests/infra/test_order.py")
 PARALLEL = 2
 LIMIT_SECONDS = 240
 LEAST_KILLED = 0.95

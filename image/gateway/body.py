@@ -19,7 +19,7 @@ import orjson
 from image.gateway import errors, media, not_json
 from image.gateway.admission import Admission
 from image.gateway.exchange import Exchange
-from image.gateway.routes import ANTHROPIC_PREFIX, BodyKind, Route
+from image.gateway.routes import BodyKind, Route
 from image.gateway.routing import affinity_of
 from image.gateway.settings import Settings
 
@@ -183,8 +183,6 @@ def _read_json(body: bytes, route: Route, settings: Settings) -> BodyFacts:
         _check_depth(document, settings)
     if media.may_hold_addresses(body):
         media.check(document, settings.media_hosts)
-    if route.path.startswith(ANTHROPIC_PREFIX):
-        media.check_sources(document.get("messages"), settings.media_hosts)
     if route.path == "/pooling" and "data" in document:
         # A plugin of vLLM's would read it, and fetch whatever address is in it.
         raise errors.bad_body(

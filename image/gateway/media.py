@@ -113,26 +113,6 @@ def _check_part(part: dict[str, Any], hosts: Collection[str]) -> None:
                 )
 
 
-def check_sources(turns: Any, hosts: Collection[str]) -> None:
-    """The same for the turns of an Anthropic conversation, whose images are `{"source": {"type": "url", "url": ...}}`,
-    in a tool's result, too; raises the 400.
-    """
-    waiting = [turn.get("content") for turn in turns if isinstance(turn, dict)] if isinstance(turns, list) else []
-    while waiting:
-        blocks = waiting.pop()
-        for block in blocks if isinstance(blocks, list) else ():
-            if isinstance(block, dict):
-                source = block.get("source")
-                address = source.get("url") if isinstance(source, dict) else None
-                if isinstance(address, str) and not _is_allowed(address, hosts):
-                    raise errors.bad_body(
-                        f"{address[:_SHOWN]!r} is not an http(s) address of a public host; send the image as base64.",
-                        reason="media_address",
-                        param="source",
-                    )
-                waiting.append(block.get("content"))
-
-
 def may_hold_addresses(body: bytes) -> bool:
     """Whether a body can hold one at all; most do not, and need not be searched."""
     return b"url" in body or b"\\u" in body

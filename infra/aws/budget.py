@@ -77,7 +77,7 @@ class Budget(pulumi.ComponentResource):
             tags=self._tags,
             opts=self._child,
         )
-        self._watch(*self._switch(budget))
+        self._watch(self._switch(budget))
         self.register_outputs({"budgetName": budget.name})
 
     def _role(self, suffix: str, service: str, description: str) -> aws.iam.Role:
@@ -94,33 +94,12 @@ class Budget(pulumi.ComponentResource):
     def _permit(self, suffix: str, role: aws.iam.Role, statements: list[Statement]) -> aws.iam.RolePolicy:
         return aws.iam.RolePolicy(f"{self._name}-{suffix}", role=role.id, policy=document(statements), opts=self._child)
 
-    def _switch(self, budget: aws.budgets.Budget) -> tuple[aws.lambda_.Function, aws.iam.RolePolicy]:
+    def _switch(self, budget: aws.budgets.Budget) -> aws.lambda_.Function:
+        """The function, after its log group and its rights: nothing that it does goes unwritten or is refused."""
         args, context = self._args, self._args.context
         role = self._role("switch", "lambda", "Turns the stack off above its budget")
-        function = aws.lambda_.Function(
-            self._name,
-            description="Sets the stack to zero while its month is over budget",
-            runtime="python3.13",
-            architectures=["arm64"],
-            handler=f"{CODE.stem}.handler",
-            code=pulumi.AssetArchive({CODE.name: pulumi.StringAsset(CODE.read_text())}),
-            timeout=SWITCH_TIMEOUT_SECONDS,
-            role=role.arn,
-            environment=aws.lambda_.FunctionEnvironmentArgs(
-                variables={
-                    "ACCOUNT_ID": context.account_id,
-                    "BUDGET": budget.name,
-                    "CLUSTER": args.cluster.name,
-                    "SERVICE": args.service.name,
-                    "GROUP": args.group.name,
-                }
-            ),
-            tags=self._tags,
-            opts=self._child,
-        )
         logs = aws.cloudwatch.LogGroup(
-            f"{self._name}-switch",
-            name=pulumi.Output.concat("/aws/lambda/", function.name),  # where Lambda writes
+            f"{self._name}-logs",
             retention_in_days=args.log_retention_days,
             kms_key_id=args.kms_key_arn or None,
             tags=self._tags,
@@ -132,9 +111,31 @@ class Budget(pulumi.ComponentResource):
             *zeroing(args.service, args.group),
             allow("WriteLogs", ["logs:CreateLogStream", "logs:PutLogEvents"], [pulumi.Output.concat(logs.arn, ":*")]),
         ]
-        return function, self._permit("switch", role, statements)
+        permitted = self._permit("switch", role, statements)
+        return aws.lambda_.Function(
+            self._name,
+            description="Sets the stack to zero while its month is over budget",
+            runtime="python3.13",
+            architectures=["arm64"],
+            handler=f"{CODE.stem}.handler",
+            code=pulumi.AssetArchive({CODE.name: pulumi.StringAsset(CODE.read_text())}),
+            timeout=SWITCH_TIMEOUT_SECONDS,
+            role=role.arn,
+            logging_config=aws.lambda_.FunctionLoggingConfigArgs(log_format="Text", log_group=logs.name),
+            environment=aws.lambda_.FunctionEnvironmentArgs(
+                variables={
+                    "ACCOUNT_ID": context.account_id,
+                    "BUDGET": budget.name,
+                    "CLUSTER": args.cluster.name,
+                    "SERVICE": args.service.name,
+                    "GROUP": args.group.name,
+                }
+            ),
+            tags=self._tags,
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[permitted]),
+        )
 
-    def _watch(self, switch: aws.lambda_.Function, permitted: aws.iam.RolePolicy) -> None:
+    def _watch(self, switch: aws.lambda_.Function) -> None:
         role = self._role("watch", "scheduler", "Has spend and budget compared")
         look = self._permit("watch", role, [allow("Look", ["lambda:InvokeFunction"], [switch.arn])])
         group = aws.scheduler.ScheduleGroup(self._name, tags=self._tags, opts=self._child)
@@ -145,5 +146,5 @@ class Budget(pulumi.ComponentResource):
             schedule_expression=CHECK_EVERY,
             flexible_time_window=aws.scheduler.ScheduleFlexibleTimeWindowArgs(mode="OFF"),
             target=aws.scheduler.ScheduleTargetArgs(arn=switch.arn, role_arn=role.arn),
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[permitted, look]),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[look]),
         )

@@ -18,12 +18,15 @@ from infra.aws.instance_boot import (
     WARM_HOOK_TIMEOUT_SECONDS,
     user_data,
 )
+from infra.aws.scale_in import lifting_hook
 from infra.planning.plan import CapacityPlan
 from infra.settings import Capacity as Purchase
 
 # Amazon Linux 2023 with NVIDIA's driver and container runtime.
 AMI_PARAMETER = "/aws/service/ecs/optimized-ami/amazon-linux-2023/gpu/recommended/image_id"
 ROOT_DEVICE = "/dev/xvda"
+WARM_HOOK_TRANSITION = "autoscaling:EC2_INSTANCE_LAUNCHING"
+WARM_HOOK_DEFAULT = "CONTINUE"  # without the image on disk it still serves, only later
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class CapacityArgs:
         security_group_id: of the instances.
         role: what the ECS agent on them may do.
         kms_key_arn: key of their disks; empty: AWS's own.
+        needs: what must exist before an instance starts, and be deleted after the last one: the way out, rules. An agent
+            that cannot reach ECS drains nothing.
     """
 
     context: Context
@@ -53,6 +58,7 @@ class CapacityArgs:
     security_group_id: pulumi.Input[str]
     role: aws.iam.Role
     kms_key_arn: str
+    needs: Sequence[pulumi.Resource] = ()
 
 
 class Capacity(pulumi.ComponentResource):
@@ -80,9 +86,13 @@ class Capacity(pulumi.ComponentResource):
             opts=self._child,
         )
         template = self._launch_template()
-        self.group = self._group(template, self._agent_policy())
+        policies = [self._agent_policy()]
         if args.warm_pool:
-            self._warm()
+            policies.append(self._warm_policy())
+        self.group = self._group(template, policies)
+        if args.warm_pool:
+            self._warm_hook()
+        lifting = lifting_hook(f"{name}-scale-in", args.context.region, pulumi.Config("aws").get("profile"))
         self.provider = aws.ecs.CapacityProvider(
             name,
             auto_scaling_group_provider=aws.ecs.CapacityProviderAutoScalingGroupProviderArgs(
@@ -99,7 +109,7 @@ class Capacity(pulumi.ComponentResource):
                 ),
             ),
             tags=self._tags(),
-            opts=self._child,
+            opts=pulumi.ResourceOptions(parent=self, hooks=pulumi.ResourceHookBinding(after_update=[lifting])),
         )
         self.ready = aws.ecs.ClusterCapacityProviders(
             name,
@@ -172,7 +182,7 @@ class Capacity(pulumi.ComponentResource):
             opts=self._child,
         )
 
-    def _group(self, template: aws.ec2.LaunchTemplate, policy: aws.iam.RolePolicy) -> aws.autoscaling.Group:
+    def _group(self, template: aws.ec2.LaunchTemplate, policies: Sequence[pulumi.Resource]) -> aws.autoscaling.Group:
         args, plan = self._args, self._args.plan
         # A reservation is of one type, and a warm pool excludes a choice of several.
         one_type = bool(args.reservation_id or args.warm_pool) or (
@@ -205,6 +215,17 @@ class Capacity(pulumi.ComponentResource):
             # A GPU may be hours away; what is deployed is right all the same, and the group goes on trying.
             wait_for_capacity_timeout="0",
             warm_pool=self._warm_pool() if args.warm_pool else None,
+            # The pool fills as soon as there is a group: the hook must be there by then. Later it is a resource of its own.
+            initial_lifecycle_hooks=[
+                aws.autoscaling.GroupInitialLifecycleHookArgs(
+                    name=WARM_HOOK,
+                    lifecycle_transition=WARM_HOOK_TRANSITION,
+                    heartbeat_timeout=WARM_HOOK_TIMEOUT_SECONDS,
+                    default_result=WARM_HOOK_DEFAULT,
+                )
+            ]
+            if args.warm_pool
+            else None,
             force_delete_warm_pool=True,
             force_delete=True,  # or destroy would wait for instances that still work
             tags=[
@@ -214,8 +235,8 @@ class Capacity(pulumi.ComponentResource):
             # The waker and the alarms move it.
             opts=pulumi.ResourceOptions(
                 parent=self,
-                depends_on=[policy],
-                ignore_changes=["desiredCapacity"],
+                depends_on=[*args.needs, *policies],
+                ignore_changes=["desiredCapacity", "initialLifecycleHooks"],
                 custom_timeouts=pulumi.CustomTimeouts(delete="30m"),  # the largest instances take long to go
             ),
         )
@@ -241,21 +262,29 @@ class Capacity(pulumi.ComponentResource):
             f"{self._name}-agent", role=self._args.role.id, policy=document(statements), opts=self._child
         )
 
-    def _warm(self) -> None:
-        """An instance goes into the pool once it says that the image is on its disk."""
+    def _warm_policy(self) -> aws.iam.RolePolicy:
+        """An instance may say that the image is on its disk. By the group's name, which is known before the group."""
         args = self._args
+        group = pulumi.Output.concat(
+            args.context.arn("autoscaling", "autoScalingGroup:*:autoScalingGroupName/"), self.cluster.name
+        )
         statements = [
-            allow("SayWarm", ["autoscaling:CompleteLifecycleAction"], [self.group.arn]),
+            allow("SayWarm", ["autoscaling:CompleteLifecycleAction"], [group]),
             *args.image.pull_statements,
         ]
-        aws.iam.RolePolicy(f"{self._name}-warm", role=args.role.id, policy=document(statements), opts=self._child)
+        return aws.iam.RolePolicy(
+            f"{self._name}-warm", role=args.role.id, policy=document(statements), opts=self._child
+        )
+
+    def _warm_hook(self) -> None:
+        """An instance goes into the pool once it says that the image is on its disk."""
         aws.autoscaling.LifecycleHook(
             f"{self._name}-warm",
             name=WARM_HOOK,
             autoscaling_group_name=self.group.name,
-            lifecycle_transition="autoscaling:EC2_INSTANCE_LAUNCHING",
+            lifecycle_transition=WARM_HOOK_TRANSITION,
             heartbeat_timeout=WARM_HOOK_TIMEOUT_SECONDS,
-            default_result="CONTINUE",  # without the image on disk it still serves, only later
+            default_result=WARM_HOOK_DEFAULT,
             # Whoever else wants to be told of it may be.
             opts=pulumi.ResourceOptions(parent=self, ignore_changes=["notificationTargetArn", "roleArn"]),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import ipaddress
 from typing import Any
 
 import pulumi
@@ -41,6 +42,8 @@ from infra.preflight import vcpu_quota
 from infra.settings import FastBoot, Settings, WeightsThroughput
 from infra.settings import FlowLogs as Traffic
 
+EVERYBODY = "0.0.0.0/0"
+
 
 def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]]:
     """Declare the stack on ECS.
@@ -66,6 +69,7 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
             vpc_id=network.vpc_id,
             listener_ports=listener_ports(settings.endpoint_port, settings.https),
             client_cidrs=_client_cidrs(settings, network),
+            former_labels=_former_labels(settings, network),
             gateway_port=plan.gateway.port,
             engine_port=plan.engine.port,
         ),
@@ -84,11 +88,12 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
         FlowLogs(f"{prefix}-flow", FlowLogsArgs(context, network.vpc_id, settings.flow_logs, logs.network))
     roles = Roles(f"{prefix}-role", RolesArgs(context=context))
     secrets = Secrets(f"{prefix}-secret", _secrets_args(context, settings))
+    ground = (network, groups)  # nothing runs without its way out and its rules
     weights = Weights(
         f"{prefix}-weights",
         WeightsArgs(
             context=context,
-            subnet_ids=network.private_subnet_ids,
+            subnets=network.mount_subnets,
             security_group_id=groups.weights.id,
             readers={"engine": roles.engine_task, "fetch": roles.fetch_task},
             throughput=settings.weights_throughput,
@@ -122,6 +127,7 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
             security_group_id=groups.instance.id,
             role=roles.instance,
             kms_key_arn=settings.kms_key_arn,
+            needs=ground,
         ),
     )
     engine = Engine(
@@ -143,6 +149,7 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
             log_group=logs.engine,
             hub_token_arn=secrets.hub_token_arn,
             kms_key_arn=settings.kms_key_arn,
+            needs=(*ground, secrets),
         ),
     )
     WeightsFetch(
@@ -155,11 +162,13 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
             engine=engine,
             weights=weights,
             roles=roles,
-            network=network,
+            subnet_ids=network.private_subnet_ids,
             security_group_id=groups.engine.id,
             log_group=logs.engine,
             hub_token_arn=secrets.hub_token_arn,
             warm=settings.fast_boot is FastBoot.KEPT_CACHE,
+            needs=(*ground, secrets),
+            token_version=secrets.hub_token_version,
         ),
     )
     balancer = _load_balancer(context, settings, plan, network, groups)
@@ -179,6 +188,7 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
             log_group=logs.gateway,
             api_keys_arn=secrets.api_keys_arn,
             kms_key_arn=settings.kms_key_arn,
+            needs=(*ground, secrets),
         ),
     )
     Scaling(
@@ -268,7 +278,7 @@ def _network(context: Context, settings: Settings, plan: ServingPlan) -> Network
     existing = None
     if settings.vpc_id:
         existing = find_network(
-            settings.vpc_id, settings.subnet_ids, settings.load_balancer_subnet_ids, offering, kinds
+            settings.vpc_id, settings.subnet_ids, settings.load_balancer_subnet_ids, offering, kinds, others
         )
     return Network(
         f"{context.prefix}-network",
@@ -277,6 +287,7 @@ def _network(context: Context, settings: Settings, plan: ServingPlan) -> Network
             zones=(*offering, *others),
             gpu_zones=offering,
             nat_gateways=settings.nat_gateways,
+            instance_types=[kind.name for kind in kinds],
             existing=existing,
         ),
     )
@@ -285,8 +296,22 @@ def _network(context: Context, settings: Settings, plan: ServingPlan) -> Network
 def _client_cidrs(settings: Settings, network: Network) -> dict[str, pulumi.Input[str]]:
     """Who may reach the load balancer: those named, else the network itself, else, over HTTPS, everybody."""
     if settings.allowed_cidrs:
-        return {cidr: cidr for cidr in settings.allowed_cidrs}
-    return {"network": network.vpc_cidr} if settings.internal else {"internet": "0.0.0.0/0"}
+        return {cidr: cidr for cidr in map(_canonical, settings.allowed_cidrs)}
+    return {network.client_cidr: network.vpc_cidr} if settings.internal else {EVERYBODY: EVERYBODY}
+
+
+def _canonical(cidr: str) -> str:
+    """As AWS keeps it: two ways of writing one network would be one rule twice."""
+    return str(ipaddress.ip_network(cidr, strict=False))
+
+
+def _former_labels(settings: Settings, network: Network) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for cidr in settings.allowed_cidrs:
+        found.setdefault(_canonical(cidr), []).extend([cidr] if cidr != _canonical(cidr) else [])
+    for cidr, label in ((network.client_cidr, "network"), (EVERYBODY, "internet")):
+        found.setdefault(cidr, []).append(label)
+    return found
 
 
 def _secrets_args(context: Context, settings: Settings) -> SecretsArgs:
@@ -333,6 +358,7 @@ def _load_balancer(
             idle_timeout_seconds=plan.gateway.idle_timeout_seconds,
             protect=settings.protect,
             access_logs=access_logs,
+            needs=(groups, *(() if settings.internal else network.public_way)),
         ),
     )
     if settings.waf_requests_per_five_minutes:

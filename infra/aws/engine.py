@@ -55,6 +55,7 @@ class EngineArgs:
         log_group: where vLLM's output goes.
         hub_token_arn: secret with the Hugging Face token, or None.
         kms_key_arn: key that the secret is encrypted with; empty: AWS's own.
+        needs: what must exist before a task starts, and be deleted after the last one: the way out, rules, secrets' values.
     """
 
     context: Context
@@ -71,6 +72,7 @@ class EngineArgs:
     log_group: aws.cloudwatch.LogGroup
     hub_token_arn: pulumi.Output[str] | None
     kms_key_arn: str
+    needs: Sequence[pulumi.Resource] = ()
 
 
 class Engine(pulumi.ComponentResource):
@@ -79,6 +81,7 @@ class Engine(pulumi.ComponentResource):
     Attributes:
         service: the ECS service; how many tasks it runs is the waker's and the alarms' business.
         address: ``name:port`` under which its replicas are found.
+        execution_policy: what it takes to start its containers, and those of the step that fetches.
     """
 
     def __init__(self, name: str, args: EngineArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -107,7 +110,7 @@ class Engine(pulumi.ComponentResource):
             opts=self._child,
         )
         self.address = pulumi.Output.concat(registry.name, ".", namespace.name, f":{plan.engine.port}")
-        execution = self._execution_policy()
+        self.execution_policy = self._execution_policy()
         self.service = aws.ecs.Service(
             name,
             cluster=args.capacity.cluster.arn,
@@ -133,7 +136,7 @@ class Engine(pulumi.ComponentResource):
             tags=self._tags(),
             opts=pulumi.ResourceOptions(
                 parent=self,
-                depends_on=[args.capacity.ready, *args.weights.ready, execution],
+                depends_on=[*args.needs, args.capacity.ready, *args.weights.ready, self.execution_policy],
                 # The waker and the alarms say how many. Where tasks go is said once: changing it would move them all.
                 ignore_changes=["desiredCount", "orderedPlacementStrategies", "placementConstraints"],
             ),

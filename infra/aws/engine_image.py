@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pulumi
 import pulumi_aws as aws
+import pulumi_random as random
 
 from infra.aws.context import Context
 from infra.aws.iam import Statement, allow
@@ -13,6 +14,7 @@ from infra.aws.registry import encryption, pull, repository_arn
 
 DOCKER_HUB = "docker.io/"
 UPSTREAM_REGISTRY = "registry-1.docker.io"
+UNIQUE_CHARACTERS = 6  # a prefix has 30 at most: the stack's own 20, an underscore (which no stack's own holds), these
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,17 @@ class EngineImage(pulumi.ComponentResource):
 
     def _cache(self, name: str, args: EngineImageArgs) -> None:
         path, separator, tag = _split(args.image.removeprefix(DOCKER_HUB))
+        # A prefix is taken once in an account and region, by another's stack of the same name too.
+        unique = random.RandomString(
+            name, length=UNIQUE_CHARACTERS, upper=False, special=False, opts=pulumi.ResourceOptions(parent=self)
+        )
         rule = aws.ecr.PullThroughCacheRule(
             name,
-            ecr_repository_prefix=args.context.prefix,
+            ecr_repository_prefix=pulumi.Output.concat(args.context.prefix, "_", unique.result),
             upstream_registry_url=UPSTREAM_REGISTRY,
             credential_arn=args.credentials_arn,
-            opts=pulumi.ResourceOptions(parent=self),
+            # Stacks from before the suffix keep their prefix, and with it every image that they have.
+            opts=pulumi.ResourceOptions(parent=self, ignore_changes=["ecrRepositoryPrefix"]),
         )
         # ECR would make the repository at the first pull, and nobody would delete it.
         self.repository = aws.ecr.Repository(

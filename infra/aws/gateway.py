@@ -47,6 +47,7 @@ class GatewayArgs:
         log_group: for log lines, and the metrics in them.
         api_keys_arn: secret with the API keys.
         kms_key_arn: key that the secret is encrypted with; empty: AWS's own.
+        needs: what must exist before a task starts, and be deleted after the last one: the way out, rules, secrets' values.
     """
 
     context: Context
@@ -62,6 +63,7 @@ class GatewayArgs:
     log_group: aws.cloudwatch.LogGroup
     api_keys_arn: pulumi.Input[str]
     kms_key_arn: str
+    needs: Sequence[pulumi.Resource] = ()
 
 
 class Gateway(pulumi.ComponentResource):
@@ -107,7 +109,7 @@ class Gateway(pulumi.ComponentResource):
             propagate_tags="SERVICE",
             tags=self._tags(),
             opts=pulumi.ResourceOptions(
-                parent=self, depends_on=[args.load_balancer.ready, args.capacity.ready, *policies]
+                parent=self, depends_on=[*args.needs, args.load_balancer.ready, args.capacity.ready, *policies]
             ),
         )
         self.register_outputs({"serviceName": self.service.name})

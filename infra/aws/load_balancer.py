@@ -35,6 +35,7 @@ class LoadBalancerArgs:
         idle_timeout_seconds: longer than a request may take without a byte.
         protect: whether AWS refuses to delete it.
         access_logs: where every request is logged, or None.
+        needs: what must exist before clients can reach it, and be deleted after it.
     """
 
     context: Context
@@ -48,6 +49,7 @@ class LoadBalancerArgs:
     idle_timeout_seconds: int
     protect: bool
     access_logs: AccessLogs | None = None
+    needs: Sequence[pulumi.Resource] = ()
 
 
 def listener_ports(port: int, https: bool) -> tuple[int, ...]:
@@ -68,6 +70,7 @@ class LoadBalancer(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: LoadBalancerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("vllm:aws:LoadBalancer", name, None, opts)
+        self._args = args
         child = pulumi.ResourceOptions(parent=self)
         # Going public replaces the load balancer, and a target group belongs to one only: both take a new name.
         exposed = f"{args.context.prefix}-{'int' if args.internal else 'pub'}"
@@ -85,8 +88,12 @@ class LoadBalancer(pulumi.ComponentResource):
             enable_deletion_protection=args.protect,
             access_logs=aws.lb.LoadBalancerAccessLogsArgs(bucket=logs.bucket.id, enabled=True) if logs else None,
             tags=tags,
-            # Pulumi refuses before it destroys anything; AWS would refuse once half of the stack is gone.
-            opts=pulumi.ResourceOptions(parent=self, protect=args.protect, depends_on=logs.ready if logs else None),
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                depends_on=[*args.needs, *(logs.ready if logs else ())],
+                # The one of the other scheme, so that a change of the scheme is a replacement, which protect refuses.
+                aliases=[pulumi.Alias(name=f"{args.context.prefix}-{'pub' if args.internal else 'int'}")],
+            ),
         )
         self.target_group = aws.lb.TargetGroup(
             exposed,
@@ -105,36 +112,62 @@ class LoadBalancer(pulumi.ComponentResource):
         )
         forward = aws.lb.ListenerDefaultActionArgs(type="forward", target_group_arn=self.target_group.arn)
         https = args.certificate_arn is not None
-        self.ready = aws.lb.Listener(
+        self.ready = self._listener(
             exposed,
-            load_balancer_arn=self.resource.arn,
-            port=args.port,
-            protocol="HTTPS" if https else "HTTP",
-            ssl_policy=TLS_POLICY if https else None,
-            certificate_arn=args.certificate_arn,
-            default_actions=[forward],
-            routing_http_response_server_enabled=False,
-            routing_http_response_strict_transport_security_header_value="max-age=31536000" if https else None,
-            tags=tags,
-            opts=child,
+            args.port,
+            forward,
+            former=[exposed, f"{exposed}-redirect"] if args.port == HTTP_PORT else [exposed],
+            depends_on=[],
         )
         if HTTP_PORT in listener_ports(args.port, https)[1:]:
-            aws.lb.Listener(
-                f"{exposed}-redirect",
-                load_balancer_arn=self.resource.arn,
-                port=HTTP_PORT,
-                protocol="HTTP",
-                default_actions=[
-                    aws.lb.ListenerDefaultActionArgs(
-                        type="redirect",
-                        redirect=aws.lb.ListenerDefaultActionRedirectArgs(
-                            protocol="HTTPS", port=str(args.port), status_code="HTTP_301"
-                        ),
-                    )
-                ],
-                tags=tags,
-                opts=child,
+            redirect = aws.lb.ListenerDefaultActionArgs(
+                type="redirect",
+                redirect=aws.lb.ListenerDefaultActionRedirectArgs(
+                    protocol="HTTPS", port=str(args.port), status_code="HTTP_301"
+                ),
+            )
+            # After the other: port 80 goes on serving until there is somewhere to redirect to.
+            self._listener(
+                exposed, HTTP_PORT, redirect, former=[f"{exposed}-redirect"], depends_on=[self.ready], plain=True
             )
         self.dns_name = self.resource.dns_name
         self.access_logs = logs
         self.register_outputs({"dnsName": self.dns_name})
+
+    def _listener(
+        self,
+        exposed: str,
+        port: int,
+        action: aws.lb.ListenerDefaultActionArgs,
+        *,
+        former: Sequence[str],
+        depends_on: Sequence[pulumi.Resource],
+        plain: bool = False,
+    ) -> aws.lb.Listener:
+        """The listener of one port, named by it: AWS allows one a port, so what changes is what it does.
+
+        Args:
+            exposed: the load balancer's name.
+            port: where it listens.
+            action: what it does with a request.
+            former: names that it had.
+            depends_on: listeners that must exist first.
+            plain: HTTP, even where the endpoint has a certificate.
+        """
+        args = self._args
+        https = args.certificate_arn is not None and not plain
+        return aws.lb.Listener(
+            f"{exposed}-{port}",
+            load_balancer_arn=self.resource.arn,
+            port=port,
+            protocol="HTTPS" if https else "HTTP",
+            ssl_policy=TLS_POLICY if https else None,
+            certificate_arn=args.certificate_arn if https else None,
+            default_actions=[action],
+            routing_http_response_server_enabled=False,
+            routing_http_response_strict_transport_security_header_value="max-age=31536000" if https else None,
+            tags=args.context.tags("load-balancer", exposed),
+            opts=pulumi.ResourceOptions(
+                parent=self, depends_on=list(depends_on), aliases=[pulumi.Alias(name=name) for name in former]
+            ),
+        )

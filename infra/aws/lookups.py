@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import pulumi_aws as aws
@@ -17,13 +17,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ExistingNetwork:
-    """A VPC that was there before the stack, and the subnets of it that the stack may use."""
+    """A VPC that was there before the stack, and the subnets of it that the stack may use.
+
+    ``zones``: the availability zone of each subnet, by its id.
+    """
 
     vpc_id: str
     cidr_block: str
     private_subnet_ids: tuple[str, ...]
     gpu_subnet_ids: tuple[str, ...]
     load_balancer_subnet_ids: tuple[str, ...]
+    zones: Mapping[str, str] = field(default_factory=dict)
 
 
 def ask(what: str, question: Callable[[], T]) -> T:
@@ -70,6 +74,7 @@ def find_network(
     load_balancer_subnet_ids: Sequence[str],
     zones: Sequence[str],
     kinds: Sequence[InstanceType],
+    other_zones: Sequence[str] = (),
 ) -> ExistingNetwork:
     """The network that a stack's settings name.
 
@@ -79,9 +84,10 @@ def find_network(
         load_balancer_subnet_ids: its public ones for the load balancer; empty: the private ones.
         zones: where the instance types are offered.
         kinds: the instance types, for the message.
+        other_zones: the region's other zones.
 
     Raises:
-        DeployError: the VPC or a subnet does not exist, or no subnet lies in one of ``zones``.
+        DeployError: the VPC or a subnet does not exist, two subnets share a zone, or none lies in one of ``zones``.
     """
     vpc = ask(
         f"vpcId: {vpc_id}",
@@ -107,10 +113,20 @@ def find_network(
         if len(found) < len(set(wanted)):
             missing = sorted(set(wanted) - set(found))
             raise DeployError(f"{key}: {', '.join(missing)} not found in {vpc_id}. Set subnets of that VPC")
-    gpu = subnets("subnetIds", subnet_ids, zones)
+    zone_of: dict[str, str] = {}
+    for zone in (*zones, *other_zones):
+        for key, wanted in (("subnetIds", subnet_ids), ("loadBalancerSubnetIds", load_balancer_subnet_ids)):
+            found = subnets(key, wanted, [zone]) if wanted else ()
+            if len(found) > 1:
+                raise DeployError(
+                    f"{key}: {', '.join(found)} are all in {zone}; a load balancer and EFS take one subnet of a zone. "
+                    f"Set only one of them"
+                )
+            zone_of |= dict.fromkeys(found, zone)
+    gpu = tuple(subnet for subnet in private if zone_of.get(subnet) in zones)
     if not gpu:
         raise DeployError(
             f"subnetIds: none lies in a zone that offers {', '.join(kind.name for kind in kinds)}; they are offered in "
             f"{', '.join(zones)}. Add a subnet of one of these zones, or set gpu to another class"
         )
-    return ExistingNetwork(vpc.id, vpc.cidr_block, private, gpu, public)
+    return ExistingNetwork(vpc.id, vpc.cidr_block, private, gpu, public, zone_of)

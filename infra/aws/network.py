@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -25,6 +25,7 @@ class NetworkArgs:
         context: place, names and tags.
         zones: availability zones to use, at least two, those that offer the GPU first.
         gpu_zones: the zones among them that offer the GPU.
+        instance_types: what is started there, for the message.
         nat_gateways: how private subnets reach the internet.
         existing: a network that is there already; then nothing is made and zones do not matter.
     """
@@ -33,6 +34,7 @@ class NetworkArgs:
     zones: Sequence[str]
     gpu_zones: Sequence[str]
     nat_gateways: NatGateways
+    instance_types: Sequence[str] = ()
     existing: ExistingNetwork | None = None
 
 
@@ -45,6 +47,9 @@ class Network(pulumi.ComponentResource):
         private_subnet_ids: where gateways, engine and mount targets are, one a zone.
         gpu_subnet_ids: those of them in zones that offer the GPU.
         public_subnet_ids: where a load balancer faces the internet.
+        mount_subnets: the private subnets again, each under a name that says what it is.
+        client_cidr: ``vpc_cidr`` as text, known before the network exists.
+        public_way: what must exist before anything in a public subnet can be reached, and be deleted after it.
     """
 
     vpc_id: pulumi.Input[str]
@@ -52,6 +57,9 @@ class Network(pulumi.ComponentResource):
     private_subnet_ids: Sequence[pulumi.Input[str]]
     gpu_subnet_ids: pulumi.Input[Sequence[str]]
     public_subnet_ids: Sequence[pulumi.Input[str]]
+    mount_subnets: Mapping[str, pulumi.Input[str]]
+    client_cidr: str
+    public_way: Sequence[pulumi.Resource] = ()
 
     def __init__(self, name: str, args: NetworkArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         if not args.existing and len(args.zones) < SERVING_ZONES:
@@ -64,6 +72,8 @@ class Network(pulumi.ComponentResource):
             self.private_subnet_ids = args.existing.private_subnet_ids
             self.gpu_subnet_ids = args.existing.gpu_subnet_ids
             self.public_subnet_ids = args.existing.load_balancer_subnet_ids
+            self.mount_subnets = {args.existing.zones.get(i, i): i for i in args.existing.private_subnet_ids}
+            self.client_cidr = args.existing.cidr_block
         else:
             self._make()
         self.register_outputs({"vpcId": self.vpc_id})
@@ -78,7 +88,7 @@ class Network(pulumi.ComponentResource):
             tags=self._tags(),
             opts=self._child,
         )
-        self.vpc_id, self.vpc_cidr = vpc.id, vpc.cidr_block
+        self.vpc_id, self.vpc_cidr, self.client_cidr = vpc.id, vpc.cidr_block, VPC_CIDR
         # Every VPC has one; whatever is started without a group of its own lands in it and must reach nothing.
         aws.ec2.DefaultSecurityGroup(
             f"{name}-default", vpc_id=vpc.id, ingress=[], egress=[], tags=self._tags("default"), opts=self._child
@@ -90,20 +100,21 @@ class Network(pulumi.ComponentResource):
         ]
         self.public_subnet_ids = [subnet.id for subnet in public]
         table = aws.ec2.RouteTable(f"{name}-public", vpc_id=vpc.id, tags=self._tags("public"), opts=self._child)
-        aws.ec2.Route(
+        route = aws.ec2.Route(
             f"{name}-public",
             route_table_id=table.id,
             destination_cidr_block="0.0.0.0/0",
             gateway_id=internet.id,
             opts=self._child,
         )
-        self._associate("public", table, public)
+        self.public_way = [internet, route, *self._associate("public", table, public)]
         nats = self._nat_gateways(public, internet)
         private = [
             self._subnet(vpc, f"private-{i}", zone, f"10.64.{(i + 1) * 16}.0/20")
             for i, zone in enumerate(args.zones[:GPU_ZONES])
         ]
         self.private_subnet_ids = [subnet.id for subnet in private]
+        self.mount_subnets = {str(i): subnet.id for i, subnet in enumerate(private)}
         self.gpu_subnet_ids = self._offering(private)
         tables = [self._private_table(vpc, i, subnet, nats) for i, subnet in enumerate(private)]
         # Free, and keeps image layers (ECR stores them in S3) off the NAT gateway's bill.
@@ -132,11 +143,15 @@ class Network(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self, ignore_changes=["availabilityZone"]),
         )
 
-    def _associate(self, suffix: str, table: aws.ec2.RouteTable, subnets: Sequence[aws.ec2.Subnet]) -> None:
-        for i, subnet in enumerate(subnets):
+    def _associate(
+        self, suffix: str, table: aws.ec2.RouteTable, subnets: Sequence[aws.ec2.Subnet]
+    ) -> list[pulumi.Resource]:
+        return [
             aws.ec2.RouteTableAssociation(
                 f"{self._name}-{suffix}-{i}", route_table_id=table.id, subnet_id=subnet.id, opts=self._child
             )
+            for i, subnet in enumerate(subnets)
+        ]
 
     def _nat_gateways(
         self, public: Sequence[aws.ec2.Subnet], internet: aws.ec2.InternetGateway
@@ -144,14 +159,18 @@ class Network(pulumi.ComponentResource):
         count = {NatGateways.NONE: 0, NatGateways.SINGLE: 1, NatGateways.PER_ZONE: SERVING_ZONES}
         found = []
         for i, subnet in enumerate(public[: count[self._args.nat_gateways]]):
-            address = aws.ec2.Eip(f"{self._name}-nat-{i}", domain="vpc", tags=self._tags(f"nat-{i}"), opts=self._child)
+            # An internet gateway with public addresses behind it cannot be detached: they go first.
+            after_internet = pulumi.ResourceOptions(parent=self, depends_on=[internet])
+            address = aws.ec2.Eip(
+                f"{self._name}-nat-{i}", domain="vpc", tags=self._tags(f"nat-{i}"), opts=after_internet
+            )
             found.append(
                 aws.ec2.NatGateway(
                     f"{self._name}-nat-{i}",
                     allocation_id=address.id,
                     subnet_id=subnet.id,
                     tags=self._tags(f"nat-{i}"),
-                    opts=pulumi.ResourceOptions(parent=self, depends_on=[internet]),
+                    opts=after_internet,
                 )
             )
         return found
@@ -173,7 +192,22 @@ class Network(pulumi.ComponentResource):
         return table
 
     def _offering(self, private: Sequence[aws.ec2.Subnet]) -> pulumi.Output[Sequence[str]]:
-        """Those in a zone that offers the GPU, by the zone where a subnet really is."""
-        offering = set(self._args.gpu_zones)
+        """Those in a zone that offers the GPU, by the zone where a subnet really is.
+
+        A stack's subnets stay where they are, so that the zones of another GPU may be none of theirs: known at preview,
+        and refused there, for a group without subnets is nothing that AWS takes.
+        """
+        args, offering = self._args, set(self._args.gpu_zones)
+
+        def chosen(found: Sequence[Sequence[str]]) -> list[str]:
+            ids = [subnet_id for subnet_id, zone in found if zone in offering]
+            if not ids:
+                raise pulumi.RunError(
+                    f"gpu: {', '.join(args.instance_types)}: offered in {', '.join(sorted(offering))}, but the subnets of this "
+                    f"stack are in {', '.join(sorted(zone for _, zone in found))} and cannot move. Set gpu (or instanceTypes) to "
+                    "one that is offered there, or deploy it as a second stack"
+                )
+            return ids
+
         pairs = pulumi.Output.all(*[pulumi.Output.all(subnet.id, subnet.availability_zone) for subnet in private])
-        return pairs.apply(lambda found: [subnet_id for subnet_id, zone in found if zone in offering])
+        return pairs.apply(chosen)

@@ -41,23 +41,25 @@ class Secrets(pulumi.ComponentResource):
     Attributes:
         api_keys_arn: secret with the keys document, as the gateway reads it.
         hub_token_arn: secret with the token as plain text, or None.
+        hub_token_version: AWS's id of the token's present value, or None; it changes with the token and says nothing of it.
     """
 
     def __init__(self, name: str, args: SecretsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("vllm:aws:Secrets", name, None, opts)
         self._name, self._args = name, args
         given = args.keys_document is not None
-        self.api_keys_arn = self._secret(
+        self.api_keys_arn, _ = self._secret(
             "api-keys",
             "API keys that the gateway accepts, as docs/keys.md describes",
             args.keys_document if args.keys_document is not None else self._generated(),
             seed=not given,
         )
-        self.hub_token_arn = (
-            self._secret("hub-token", "Hugging Face token for gated models", args.hub_token)
-            if args.hub_token is not None
-            else None
-        )
+        self.hub_token_arn: pulumi.Output[str] | None = None
+        self.hub_token_version: pulumi.Output[str] | None = None
+        if args.hub_token is not None:
+            self.hub_token_arn, self.hub_token_version = self._secret(
+                "hub-token", "Hugging Face token for gated models", args.hub_token
+            )
         self.register_outputs({"apiKeysArn": self.api_keys_arn})
 
     def _generated(self) -> pulumi.Output[str]:
@@ -68,8 +70,12 @@ class Secrets(pulumi.ComponentResource):
 
     def _secret(
         self, suffix: str, description: str, text: pulumi.Output[str], *, seed: bool = False
-    ) -> pulumi.Output[str]:
-        """The ARN. ``seed``: the text is its first value only; what others make of it stays."""
+    ) -> tuple[pulumi.Output[str], pulumi.Output[str]]:
+        """ARN, and id of the version. ``seed``: the text is its first value only; what others make of it stays.
+
+        A task that starts before there is a value does not start: whatever reads a secret depends on this component, and
+        not on the version by its ARN, which would make a new value look like a new ARN.
+        """
         name, child = f"{self._name}-{suffix}", pulumi.ResourceOptions(parent=self)
         secret = aws.secretsmanager.Secret(
             name,
@@ -86,5 +92,4 @@ class Secrets(pulumi.ComponentResource):
             secret_string=hidden,
             opts=pulumi.ResourceOptions(parent=self, ignore_changes=["secretString"] if seed else None),
         )
-        # Whoever is given the ARN waits for the value too: a task that starts before it has one does not start.
-        return pulumi.Output.all(secret.arn, version.id).apply(lambda pair: str(pair[0]))
+        return secret.arn, version.id

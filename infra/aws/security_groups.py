@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pulumi
 import pulumi_aws as aws
@@ -22,7 +22,9 @@ class SecurityGroupsArgs:
         context: place, names and tags.
         vpc_id: the VPC.
         listener_ports: ports on which the load balancer listens.
-        client_cidrs: networks that may reach them, each under a name that stays when others come and go.
+        client_cidrs: networks that may reach them, each under its own address as text: the rule for a network is the
+            same one, whichever setting it comes from.
+        former_labels: what the rule for a network was called before, by the same address.
         gateway_port: where the gateway listens.
         engine_port: where vLLM listens.
     """
@@ -33,6 +35,7 @@ class SecurityGroupsArgs:
     client_cidrs: Mapping[str, pulumi.Input[str]]
     gateway_port: int
     engine_port: int
+    former_labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 class SecurityGroups(pulumi.ComponentResource):
@@ -98,7 +101,13 @@ class SecurityGroups(pulumi.ComponentResource):
             cidr_ipv4=None if v6 else cidr,
             cidr_ipv6=cidr if v6 else None,
             tags=self._args.context.tags("load-balancer"),
-            opts=pulumi.ResourceOptions(parent=self),
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                aliases=[
+                    pulumi.Alias(name=f"{self._name}-clients-{port}-{former}")
+                    for former in self._args.former_labels.get(label, ())
+                ],
+            ),
         )
 
     def _connect(self, suffix: str, source: aws.ec2.SecurityGroup, target: aws.ec2.SecurityGroup, port: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ class WeightsArgs:
 
     Attributes:
         context: place, names and tags.
-        subnet_ids: a mount target is made in each, so one a zone.
+        subnets: a mount target is made in each, under the name of its zone: EFS allows one of a zone.
         security_group_id: of the mount targets.
         readers: the roles of the engine's tasks and of the step that fetches; nobody else may mount.
         throughput: elastic reads faster and bills each GB read; bursting reads for nothing.
@@ -33,7 +33,7 @@ class WeightsArgs:
     """
 
     context: Context
-    subnet_ids: Sequence[pulumi.Input[str]]
+    subnets: Mapping[str, pulumi.Input[str]]
     security_group_id: pulumi.Input[str]
     readers: Mapping[str, aws.iam.Role]
     throughput: WeightsThroughput
@@ -72,13 +72,16 @@ class Weights(pulumi.ComponentResource):
         self.compiled = self._access_point("compiled")
         targets = [
             aws.efs.MountTarget(
-                f"{name}-{i}",
+                f"{name}-{zone}",
                 file_system_id=self.file_system.id,
                 subnet_id=subnet_id,
                 security_groups=[args.security_group_id],
-                opts=child,
+                # Once they were numbered. A zone's target can only move to another subnet by going first.
+                opts=pulumi.ResourceOptions(
+                    parent=self, delete_before_replace=True, aliases=[pulumi.Alias(name=f"{name}-{i}")]
+                ),
             )
-            for i, subnet_id in enumerate(args.subnet_ids)
+            for i, (zone, subnet_id) in enumerate(args.subnets.items())
         ]
         condition: dict[str, dict[str, Any]] = {
             "Bool": {"aws:SecureTransport": "true"},

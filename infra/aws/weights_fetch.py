@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,6 @@ from infra.aws.context import Context
 from infra.aws.engine import Engine, environment, log_configuration
 from infra.aws.gateway import USER
 from infra.aws.iam import allow, document, trust
-from infra.aws.network import Network
 from infra.aws.roles import Roles
 from infra.aws.weights import Weights
 from infra.planning.engine import CACHE_PATH, WEIGHTS_PATH
@@ -38,12 +38,13 @@ class WeightsFetchArgs:
         engine: the service that is started once, so that its compiled files are kept before anybody asks.
         weights: the file system.
         roles: the engine's execution role, and the step's own.
-        network: whose private subnets it runs in, once they reach the internet: nobody tries again where an image cannot
-            be pulled.
+        subnet_ids: private subnets that reach the internet: nobody tries again where an image cannot be pulled.
         security_group_id: the engine's: from there the hub and EFS are reached.
         log_group: the engine's, so that a cold start is told in one place.
         hub_token_arn: secret with the Hugging Face token, or None.
         warm: whether the engine is started once where nothing is compiled yet.
+        needs: what must exist before a task starts, and be deleted after the schedule: the way out, rules, secrets' values.
+        token_version: changes with the token, and tells nothing of it: a corrected token is tried at once.
     """
 
     context: Context
@@ -53,11 +54,13 @@ class WeightsFetchArgs:
     engine: Engine
     weights: Weights
     roles: Roles
-    network: Network
+    subnet_ids: Sequence[pulumi.Input[str]]
     security_group_id: pulumi.Input[str]
     log_group: aws.cloudwatch.LogGroup
     hub_token_arn: pulumi.Output[str] | None
     warm: bool
+    needs: Sequence[pulumi.Resource] = ()
+    token_version: pulumi.Input[str] | None = None
 
 
 class WeightsFetch(pulumi.ComponentResource):
@@ -68,7 +71,9 @@ class WeightsFetch(pulumi.ComponentResource):
         self._name, self._args = name, args
         self._child = pulumi.ResourceOptions(parent=self)
         task = self._task_definition()
-        ready = [*args.weights.ready, args.engine.service, self._wake_policy()] if args.warm else args.weights.ready
+        ready = [*args.needs, *args.weights.ready, args.engine.execution_policy]
+        if args.warm:
+            ready += [args.engine.service, self._wake_policy()]
         role = aws.iam.Role(
             name,
             description="Starts the task that fetches the weights",
@@ -93,7 +98,7 @@ class WeightsFetch(pulumi.ComponentResource):
                     task_count=1,
                     propagate_tags="TASK_DEFINITION",
                     network_configuration=aws.scheduler.ScheduleTargetEcsParametersNetworkConfigurationArgs(
-                        subnets=list(args.network.private_subnet_ids),
+                        subnets=list(args.subnet_ids),
                         security_groups=[args.security_group_id],
                         assign_public_ip=False,
                     ),
@@ -105,8 +110,9 @@ class WeightsFetch(pulumi.ComponentResource):
             # Only a new schedule begins at once; a changed one would wait for its next month.
             opts=pulumi.ResourceOptions(
                 parent=self,
-                depends_on=[*ready, policy, args.capacity.ready, args.network],
+                depends_on=[*ready, policy, args.capacity.ready],
                 replace_on_changes=["target"],
+                replacement_trigger=args.token_version,
             ),
         )
         self.register_outputs({})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -44,7 +45,9 @@ def memory_request_mib(plan: ServingPlan) -> int:
 
 @dataclass(frozen=True)
 class EngineArgs:
-    """``node_instance_types``: only nodes of these types, by their well-known label; empty for any GPU node."""
+    """``node_instance_types``: only nodes of these types, by their well-known label; empty for any GPU node. ``needs``:
+    what must exist before a pod starts, and be deleted after the last one.
+    """
 
     namespace: pulumi.Input[str]
     labels: Labels
@@ -53,6 +56,7 @@ class EngineArgs:
     claim_name: pulumi.Input[str]
     hf_token_name: pulumi.Input[str] | None
     node_instance_types: tuple[str, ...]
+    needs: Sequence[pulumi.Resource] = ()
 
 
 class Engine(pulumi.ComponentResource):
@@ -97,6 +101,7 @@ class Engine(pulumi.ComponentResource):
             ),
             opts=pulumi.ResourceOptions(
                 parent=self,
+                depends_on=list(args.needs),
                 custom_timeouts=pulumi.CustomTimeouts(create=f"{startup_seconds}s", update=f"{startup_seconds}s"),
             ),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -41,7 +42,8 @@ def pull_policy_of(plan: GatewayPlan) -> str:
 class GatewayArgs:
     """``discovery`` and ``capacity``: the values of GATEWAY_DISCOVERY and GATEWAY_CAPACITY. ``service_account``: the one
     whose rights ``capacity`` needs. ``allowed_cidrs``: networks that a load balancer of the cloud lets
-    in; empty for a Service inside the cluster.
+    in; empty for a Service inside the cluster. ``needs``: what must exist before a pod starts, and be deleted after the
+    last one.
     """
 
     namespace: pulumi.Input[str]
@@ -53,6 +55,7 @@ class GatewayArgs:
     service_account: pulumi.Input[str]
     service_port: int
     allowed_cidrs: tuple[str, ...]
+    needs: Sequence[pulumi.Resource] = ()
 
 
 class Gateway(pulumi.ComponentResource):
@@ -103,7 +106,7 @@ class Gateway(pulumi.ComponentResource):
                     spec=_pod(args),
                 ),
             ),
-            opts=children,
+            opts=pulumi.ResourceOptions(parent=self, depends_on=list(args.needs)),
         )
         if args.plan.count > 1:
             policy.v1.PodDisruptionBudget(

@@ -50,6 +50,10 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
             retain=settings.protect,
         ),
     )
+    policies = NetworkPolicies(
+        "network-policies",
+        NetworkPoliciesArgs(namespace, labels, plan.engine.port, plan.gateway.port, plan.gateway.metrics_port),
+    )
     engine = Engine(
         "engine",
         EngineArgs(
@@ -60,6 +64,7 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
             claim_name=weights.claim_name,
             hf_token_name=secrets.hf_token_name,
             node_instance_types=settings.instance_types,
+            needs=(policies,),
         ),
     )
     access = GatewayAccess("gateway-access", GatewayAccessArgs(namespace, labels))
@@ -79,11 +84,8 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
             service_account=access.service_account,
             service_port=80 if settings.domain else settings.endpoint_port,
             allowed_cidrs=public_cidrs,
+            needs=(policies, access),
         ),
-    )
-    NetworkPolicies(
-        "network-policies",
-        NetworkPoliciesArgs(namespace, labels, plan.engine.port, plan.gateway.port, plan.gateway.metrics_port),
     )
     if settings.domain:
         Ingress(

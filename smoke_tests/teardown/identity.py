@@ -14,6 +14,7 @@ KEPT_TAG = "KeptAtDestroy"
 SUFFIX = "[0-9a-f]{7}"  # what Pulumi ends a name with
 BALANCER = f"(?:int|pub)-{SUFFIX}"
 GROUP = f"gpu-{SUFFIX}"
+CACHE = "(?:_[a-z0-9]{6})?"  # stacks from before the suffix have none
 ALARMS = "alarm-(?:no-replica|no-wake|idle-instances|errors|queue-full|no-gateway|weights-slow|burst-credits)|scaling-(?:idle|stuck)"
 # What may follow `vllm-<stack>-` in a name, by kind. Exact and not just a beginning: `vllm-dev-eu-gpu-1a2b3c4` begins
 # with `vllm-dev-`, too, and is the group of another stack.
@@ -30,7 +31,7 @@ ENDINGS: Mapping[str, str] = {
     "Lambda function": f"budget-{SUFFIX}",
     "launch template": GROUP,
     "load balancer": BALANCER,
-    "log group": f"logs-(?:engine|gateway|network)-{SUFFIX}",
+    "log group": f"(?:logs-(?:engine|gateway|network)|budget-logs)-{SUFFIX}",
     "S3 bucket": f"access-{SUFFIX}",
     "schedule group": f"(?:ttl|budget|fetch)-{SUFFIX}",
     "secret": f"secret-(?:api-keys|hub-token)-{SUFFIX}",
@@ -45,13 +46,13 @@ WHOLE: Mapping[str, tuple[str, ...]] = {
     "alarm": (rf"TargetTracking-(?:service/)?{{prefix}}-{GROUP}(?:/.*|-Alarm(?:High|Low)-.*)",),
     "Cloud Map namespace": (r"{prefix}\.internal",),
     "DNS record": (rf"(?:dualstack\.)?(?:internal-)?{{prefix}}-{BALANCER}-\d+\..*",),
-    "ECR repository": (r"{prefix}/.+",),
+    "ECR repository": (rf"{{prefix}}{CACHE}/.+",),
     "hosted zone": (r"{prefix}\.internal\.?",),
     "log group": (
         rf"/aws/lambda/{{prefix}}-budget-{SUFFIX}",
         rf"/aws/ecs/containerinsights/{{prefix}}-{GROUP}/performance",
     ),
-    "pull-through cache": (r"{prefix}",),
+    "pull-through cache": (rf"{{prefix}}{CACHE}",),
     "scalable target": (rf"service/{{prefix}}-{GROUP}/.+",),
 }
 

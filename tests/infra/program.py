@@ -48,6 +48,10 @@ class Registered:
     replace_on_changes: tuple[str, ...]
     retained: bool
     protected: bool
+    identifier: str = ""
+    outputs: dict[str, Any] = field(default_factory=dict)
+    aliases: tuple[str, ...] = ()
+    hooks: tuple[str, ...] = ()
 
     def tags(self) -> dict[str, str]:
         """Its tags, whichever way the type spells them."""
@@ -167,6 +171,8 @@ class _Recorder(mocks.MockMonitor):
         marked = json_format.MessageToDict(request.object)
         secrets: list[str] = []
         inputs = _reveal(marked, "", secrets)
+        computed = {} if self._preview or not request.custom else _computed(request.type, request.name, inputs)
+        identifier = "" if self._preview or not request.custom else _identifier(request.type, request.name)
         self._program.resources.append(
             Registered(
                 type=request.type,
@@ -180,12 +186,14 @@ class _Recorder(mocks.MockMonitor):
                 replace_on_changes=tuple(request.replaceOnChanges),
                 retained=bool(request.retainOnDelete),
                 protected=bool(request.protect),
+                identifier=identifier,
+                outputs=computed | inputs,
+                aliases=tuple(alias.spec.name for alias in request.aliases),
+                hooks=tuple(request.hooks.after_update),
             )
         )
         state = struct_pb2.Struct()
-        computed = {} if self._preview or not request.custom else _computed(request.type, request.name, inputs)
         json_format.ParseDict(computed | marked, state)
-        identifier = "" if self._preview or not request.custom else _identifier(request.type, request.name)
         return resource_pb2.RegisterResourceResponse(urn=urn, id=identifier, object=state)
 
 
@@ -219,6 +227,7 @@ def _computed(kind: str, name: str, inputs: dict[str, Any]) -> dict[str, Any]:
         },
         "TargetGroup": {"arnSuffix": f"targetgroup/{name}/1"},
         "RandomPassword": {"result": "r" * int(inputs.get("length", 0))},
+        "RandomString": {"result": "r" * int(inputs.get("length", 0))},
         "Certificate": {
             "domainValidationOptions": [
                 {"resourceRecordName": "_proof", "resourceRecordType": "CNAME", "resourceRecordValue": "_value"}

@@ -14,6 +14,7 @@ WIDE_RESOURCES: dict[str, str] = {
     r".*:LogGroup/[\w-]+:\*": "the streams of one log group, which the container's name and task id make",
     r"arn:aws:ecs:[\w-]+:\d{12}:container-instance/[\w-]+/\*": "the instances of one cluster, named by AWS",
     r"arn:aws:ecs:[\w-]+:\d{12}:task/[\w-]+/\*": "the tasks of one cluster, named by AWS",
+    r"arn:aws:autoscaling:[\w-]+:\d{12}:autoScalingGroup:\*:autoScalingGroupName/[\w-]+": "one group, whose UUID AWS makes",
     r"arn:aws:s3:[^*]*/AWSLogs/\d{12}/\*": "what the load balancer logs in one bucket, named by AWS",
 }
 """Resources with a wildcard that may be allowed (regular expressions), each with the reason."""

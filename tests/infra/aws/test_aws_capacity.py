@@ -174,7 +174,11 @@ def test_a_warm_pool_holds_so_many_stopped_instances_of_one_type_with_the_image(
     assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
     (statement,) = program.one("RolePolicy", "-warm").document()["Statement"]
     assert statement["Action"] == ["autoscaling:CompleteLifecycleAction"]
-    assert statement["Resource"] == [arn("aws:autoscaling/group:Group", "vllm-dev-gpu")]
+    assert statement["Resource"] == [
+        f"arn:aws:autoscaling:us-east-1:123456789012:autoScalingGroup:*:autoScalingGroupName/{group['name']}"
+    ]
+    # The pool fills as soon as the group exists, before the hook's own resource does.
+    assert {key: hook[key] for key in group["initialLifecycleHooks"][0]} == group["initialLifecycleHooks"][0]
 
 
 def test_without_a_warm_pool_an_instance_says_nothing_to_the_group(dev: Program) -> None:
@@ -197,7 +201,7 @@ def test_the_group_can_always_be_set_to_zero_and_is_not_set_by_a_deploy() -> Non
         assert (group.inputs["minSize"], group.inputs["maxSize"]) == (0, most)
         assert group.inputs["name"] == f"vllm-{stack}-gpu-1a2b3c4"
         assert "desiredCapacity" not in group.inputs
-        assert group.ignore_changes == ("desiredCapacity",)
+        assert group.ignore_changes == ("desiredCapacity", "initialLifecycleHooks")
         assert group.inputs["waitForCapacityTimeout"] == "0"
         assert group.inputs["forceDelete"] is True
         assert group.inputs["suspendedProcesses"] == ["AZRebalance"]

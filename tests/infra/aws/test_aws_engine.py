@@ -234,12 +234,13 @@ def test_with_credentials_the_image_comes_through_the_stacks_own_repository() ->
     program = run_program("dev", dockerHubCredentialsArn=secret)
     rule = program.one("PullThroughCacheRule").inputs
     assert rule == {
-        "ecrRepositoryPrefix": "vllm-dev",
+        "ecrRepositoryPrefix": "vllm-dev_rrrrrr",
         "upstreamRegistryUrl": "registry-1.docker.io",
         "credentialArn": secret,
     }
     repository = program.one("Repository", "engine-image")
-    assert repository.inputs["name"] == "vllm-dev/vllm/vllm-openai"
+    assert repository.inputs["name"] == "vllm-dev_rrrrrr/vllm/vllm-openai"
+    assert program.one("PullThroughCacheRule").ignore_changes == ("ecrRepositoryPrefix",)
     assert repository.inputs["forceDelete"] is True
     image = program.one("TaskDefinition", "engine").container()["image"]
     assert image == f"123456789012.dkr.ecr.us-east-1.amazonaws.com/vllm-dev-engine-image:v{VLLM_VERSION}"

@@ -113,7 +113,7 @@ def test_it_registers_with_the_load_balancer_once_there_is_a_listener(dev: Progr
         {"targetGroupArn": group, "containerName": "gateway", "containerPort": 8080}
     ]
     names = {urn.split("::")[2].rpartition("$")[2] + " " + urn.rpartition("::")[2] for urn in service.depends_on}
-    assert "aws:lb/listener:Listener vllm-dev-int" in names
+    assert "aws:lb/listener:Listener vllm-dev-int-80" in names
     assert "aws:iam/rolePolicy:RolePolicy vllm-dev-gateway-task" in names
 
 
@@ -166,7 +166,13 @@ def test_the_load_balancer_takes_nothing_odd_and_waits_for_cold_starts(dev: Prog
 
 
 def test_deletion_protection_is_where_it_is_asked_for(dev: Program) -> None:
-    assert [r.name for r in run_program("prod").resources if r.protected] == ["vllm-prod-int"]
+    protected = {(r.type.rpartition(":")[2], r.name) for r in run_program("prod").resources if r.protected}
+    assert {
+        ("LoadBalancer", "vllm-prod-int"),
+        ("Service", "vllm-prod-gateway"),
+        ("Service", "vllm-prod-engine"),
+    } < protected
+    assert {("FileSystem", "vllm-prod-weights"), ("Group", "vllm-prod-gpu"), ("Guard", "guard")} < protected
     assert not [r for r in dev.resources if r.protected]
     assert dev.one("LoadBalancer").inputs["enableDeletionProtection"] is False
     assert run_program("prod").one("LoadBalancer").inputs["enableDeletionProtection"] is True
@@ -191,7 +197,7 @@ def test_http_is_forwarded_where_there_is_no_certificate(dev: Program) -> None:
 
 def test_a_domain_gets_a_certificate_https_a_redirect_and_a_record() -> None:
     program = run_program("dev", domain="llm.example.com")
-    https, redirect = (program.one("Listener", name).inputs for name in ("-pub", "-redirect"))
+    https, redirect = (program.one("Listener", name).inputs for name in ("-pub-443", "-pub-80"))
     assert (https["port"], https["protocol"]) == (443, "HTTPS")
     assert https["sslPolicy"] == "ELBSecurityPolicy-TLS13-1-2-Res-2021-06"
     assert https["routingHttpResponseStrictTransportSecurityHeaderValue"] == "max-age=31536000"
@@ -218,10 +224,10 @@ def test_a_domain_gets_a_certificate_https_a_redirect_and_a_record() -> None:
 def test_a_certificate_of_ones_own_is_used_as_it_is() -> None:
     certificate = "arn:aws:acm:us-east-1:123456789012:certificate/1"
     program = run_program("dev", certificateArn=certificate, port=8443)
-    assert program.one("Listener", "-pub").inputs["certificateArn"] == certificate
+    assert program.one("Listener", "-pub-8443").inputs["certificateArn"] == certificate
     assert program.all("Certificate") == program.all("Record") == []
     assert program.outputs["endpoint"] == "https://lb.example.amazonaws.com:8443"
-    redirect = program.one("Listener", "-redirect").inputs["defaultActions"][0]["redirect"]
+    redirect = program.one("Listener", "-pub-80").inputs["defaultActions"][0]["redirect"]
     assert redirect["port"] == "8443"
 
 

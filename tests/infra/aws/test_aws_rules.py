@@ -76,7 +76,7 @@ BAD: list[tuple[str, tuple[str, str], Change]] = [
     ("tagged", ("aws:ec2/vpc:Vpc", ""), put({"Project": "vllm-endpoint"}, "tags")),
     ("tagged", TEMPLATE, put("snapshot", "tagSpecifications", 1, "resourceType")),
     ("tagged", ("aws:autoscaling/group:Group", ""), put(False, "tags", 0, "propagateAtLaunch")),
-    ("closed_network", ("SecurityGroupIngressRule", "clients-80-network"), put("0.0.0.0/0", "cidrIpv4")),
+    ("closed_network", ("SecurityGroupIngressRule", "clients-80-10.64.0.0/16"), put("0.0.0.0/0", "cidrIpv4")),
     ("closed_network", ("SecurityGroupIngressRule", "requests-in"), put("10.0.0.0/8", "cidrIpv4")),
     ("closed_network", ("SecurityGroupIngressRule", "nfs-in"), put("-1", "ipProtocol")),
     ("closed_network", ("SecurityGroupEgressRule", "engine-https"), put(80, "toPort")),
@@ -105,7 +105,7 @@ BAD: list[tuple[str, tuple[str, str], Change]] = [
     ("agreeing_ports", ("TargetGroup", ""), put(8081, "port")),
     ("agreeing_ports", ("TargetGroup", ""), put("/", "healthCheck", "path")),
     ("agreeing_ports", ("SecurityGroupIngressRule", "requests-in"), put(9000, "toPort")),
-    ("agreeing_ports", ("Listener", "-int"), put(8080, "port")),
+    ("agreeing_ports", ("Listener", "-int-80"), put(8080, "port")),
 ]
 
 

@@ -122,8 +122,8 @@ def test_spend_is_compared_every_quarter_of_an_hour(budgeted: Program) -> None:
     assert statements["StopInstances"] == (["autoscaling:SetDesiredCapacity"], [GROUP])
     (look,) = budgeted.one("RolePolicy", "-watch").document()["Statement"]
     assert (look["Action"], look["Resource"]) == (["lambda:InvokeFunction"], [schedule["target"]["arn"]])
-    logs = budgeted.one("LogGroup", "-switch").inputs
-    assert (logs["name"], logs["retentionInDays"]) == ("/aws/lambda/vllm-dev-budget-1a2b3c4", 30)
+    logs = budgeted.one("LogGroup", "-budget-logs")
+    assert (function.inputs["loggingConfig"]["logGroup"], logs.inputs["retentionInDays"]) == (logs.outputs["name"], 30)
 
 
 def watch(monkeypatch: pytest.MonkeyPatch, spent: str) -> tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]:

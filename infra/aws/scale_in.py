@@ -1,0 +1,82 @@
+"""Lifting scale-in protection from instances that run, where the group stops protecting new ones.
+
+A group's protection is of instances that it launches from then on; one that runs keeps its own (EC2 Auto Scaling: "the
+group can't terminate the required number of instances until their instance scale in protection settings are disabled").
+ECS lifts it while its managed termination protection is on. Once that is off nobody does, and a GPU would be billed for
+ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import boto3
+import pulumi
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+MOST_INSTANCES_A_CALL = 50  # SetInstanceProtection takes no more
+_CONFIG = Config(connect_timeout=3, read_timeout=10, retries={"max_attempts": 4})
+
+
+def lifting_hook(
+    name: str, region: str, profile: str | None, client: Callable[[], Any] | None = None
+) -> pulumi.ResourceHook:
+    """A hook for a capacity provider: after an update that turns managed termination protection off.
+
+    Args:
+        name: the hook's, unique in the program.
+        region: the stack's.
+        profile: the AWS profile that the stack is deployed with; None: the default one.
+        client: makes an Auto Scaling client; by default from the credentials at hand.
+    """
+
+    def lift(args: pulumi.ResourceHookArgs) -> None:
+        if not (_protects(args.old_inputs) and not _protects(args.new_inputs)):
+            return
+        group = str(_provider(args.new_inputs)["autoScalingGroupArn"]).rpartition("/")[2]
+        try:
+            lifted = lift_protection((client or (lambda: _client(region, profile)))(), group)
+        except (BotoCoreError, ClientError) as error:
+            reason = " ".join(str(error).split())[:200]
+            pulumi.log.warn(
+                f"minReplicas, maxReplicas: scale-in protection of the instances of {group} was not lifted ({reason}), and they "
+                f"would never stop. Run: aws autoscaling set-instance-protection --no-protected-from-scale-in "
+                f"--auto-scaling-group-name {group} --region {region} --instance-ids ..."
+            )
+            return
+        if lifted:
+            pulumi.log.info(f"scale-in protection lifted from {', '.join(lifted)}, which may now stop when idle")
+
+    return pulumi.ResourceHook(name, lift)
+
+
+def lift_protection(autoscaling: Any, group: str) -> list[str]:
+    """Lift it from every protected instance of a group; those in a warm pool have none.
+
+    Returns:
+        The instances' ids.
+    """
+    found = autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[group])["AutoScalingGroups"]
+    ids = [i["InstanceId"] for each in found for i in each["Instances"] if i["ProtectedFromScaleIn"]]
+    for start in range(0, len(ids), MOST_INSTANCES_A_CALL):
+        autoscaling.set_instance_protection(
+            AutoScalingGroupName=group,
+            InstanceIds=ids[start : start + MOST_INSTANCES_A_CALL],
+            ProtectedFromScaleIn=False,
+        )
+    return ids
+
+
+def _provider(inputs: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = (inputs or {}).get("autoScalingGroupProvider") or {}
+    return found
+
+
+def _protects(inputs: Mapping[str, Any] | None) -> bool:
+    return _provider(inputs).get("managedTerminationProtection") == "ENABLED"
+
+
+def _client(region: str, profile: str | None) -> Any:
+    return boto3.Session(region_name=region, profile_name=profile).client("autoscaling", config=_CONFIG)
