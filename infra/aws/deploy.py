@@ -15,7 +15,7 @@ from infra.aws.capacity import Capacity, CapacityArgs
 from infra.aws.context import Context
 from infra.aws.dashboard import Dashboard, DashboardArgs
 from infra.aws.domain import Certificate, CertificateArgs, DomainRecord, DomainRecordArgs, find_hosted_zone
-from infra.aws.engine import Engine, EngineArgs
+from infra.aws.engine import Engine, EngineArgs, minimum_healthy_percent
 from infra.aws.engine_image import EngineImage, EngineImageArgs
 from infra.aws.firewall import Firewall, FirewallArgs
 from infra.aws.flow_logs import FlowLogs, FlowLogsArgs
@@ -35,6 +35,7 @@ from infra.aws.security_groups import SecurityGroups, SecurityGroupsArgs
 from infra.aws.time_to_live import TimeToLive, TimeToLiveArgs, end_of_life
 from infra.aws.weights import Weights, WeightsArgs
 from infra.aws.weights_fetch import WeightsFetch, WeightsFetchArgs
+from infra.changes import Watch, endpoint_of, estimate_of, hold_place
 from infra.deploy_error import DeployError
 from infra.planning.plan import ServingPlan
 from infra.preflight import vcpu_quota
@@ -58,6 +59,8 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
     context = find_context(settings)
     _check_quota(context, settings, plan)
     prefix = context.prefix
+    hold_place("place", _place(context, settings))
+    watch = Watch(f"{prefix}-endpoint", f"{prefix}-")
     network = _network(context, settings, plan)
     groups = SecurityGroups(
         f"{prefix}-sg",
@@ -233,6 +236,8 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
                 kms_key_arn=settings.kms_key_arn,
             ),
         )
+    restarts_all = minimum_healthy_percent(plan.capacity.min_replicas) == 0
+    watch.say(endpoint_of(settings, plan), estimate_of(settings, plan, restarts_all=restarts_all))
     return stack_outputs(
         settings, plan, context, balancer=balancer, capacity=capacity, engine=engine, gateway=gateway,
         secrets=secrets, weights=weights, logs=logs, image=image, ends_at=ends_at, dashboard=dashboard,
@@ -252,6 +257,16 @@ def find_context(settings: Settings) -> Context:
         partition=ask("the partition", lambda: aws.get_partition().partition),
         owner=settings.owner,
     )
+
+
+def _place(context: Context, settings: Settings) -> dict[str, str]:
+    """Where the stack lives, for good."""
+    return {
+        "target": settings.target.value,
+        "account": context.account_id,
+        "aws:region": context.region,
+        "vpcId": settings.vpc_id,
+    }
 
 
 def _check_quota(context: Context, settings: Settings, plan: ServingPlan) -> None:
