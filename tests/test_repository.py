@@ -8,7 +8,6 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import yaml
 from pydantic.alias_generators import to_camel
 
 from infra.planning import make_plan

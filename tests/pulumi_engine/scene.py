@@ -14,7 +14,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 ENGINE = Path(os.environ.get("PULUMI_ENGINE", ROOT.parent / "shared" / "pulumi_engine" / "pulumi"))
-LIMIT_SECONDS = 150
+KIT = Path(__file__).with_name("kit")
+LIMIT_SECONDS = 240
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,9 @@ class Scene:
             "PULUMI_BACKEND_URL": f"file://{self.state}",
             "PULUMI_CONFIG_PASSPHRASE": "scene",
             "PULUMI_DEBUG_COMMANDS": "true",  # --event-log is hidden without it
-            "PULUMI_ENGINE_PYTHON": sys.executable,
+            "PULUMI_ENGINE_PYTHON": str(KIT / "python"),  # sys.executable, with our additions to the kit's providers
+            "SCENE_PYTHON": sys.executable,
+            "SCENE_ROOT": str(ROOT),
             "PATH": f"{ENGINE.parent}:{os.environ['PATH']}",
             "NO_COLOR": "1",
             "STANDIN_LOG": str(self.log_path),

@@ -1,0 +1,1 @@
+"""What the scenes add to the engine kit's providers."""
