@@ -9,6 +9,7 @@ import pulumi
 import pulumi_aws as aws
 
 from infra.aws.access_logs import AccessLogs, AccessLogsArgs
+from infra.aws.adopted_weights import adopt
 from infra.aws.alarms import Alarms, AlarmsArgs
 from infra.aws.budget import Budget, BudgetArgs
 from infra.aws.capacity import Capacity, CapacityArgs
@@ -59,9 +60,11 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
     context = find_context(settings)
     _check_quota(context, settings, plan)
     prefix = context.prefix
+    network_args = _network(context, settings, plan)
+    adopted = adopt(settings, context, network_args.existing)
     hold_place("place", _place(context, settings))
     watch = Watch(f"{prefix}-endpoint", f"{prefix}-")
-    network = _network(context, settings, plan)
+    network = Network(f"{prefix}-network", network_args)
     groups = SecurityGroups(
         f"{prefix}-sg",
         SecurityGroupsArgs(
@@ -93,10 +96,12 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
             context=context,
             subnet_ids=network.private_subnet_ids,
             security_group_id=groups.weights.id,
+            client_security_group_id=groups.engine.id,
             readers={"engine": roles.engine_task, "fetch": roles.fetch_task},
             throughput=settings.weights_throughput,
             kms_key_arn=settings.kms_key_arn,
             keep=settings.protect,
+            adopted=adopted,
         ),
     )
     engine_image = EngineImage(
@@ -277,7 +282,7 @@ def _check_quota(context: Context, settings: Settings, plan: ServingPlan) -> Non
         raise DeployError("\n".join(findings.refusals))
 
 
-def _network(context: Context, settings: Settings, plan: ServingPlan) -> Network:
+def _network(context: Context, settings: Settings, plan: ServingPlan) -> NetworkArgs:
     kinds = plan.capacity.instance_types
     offering, others = zones_by_offer(kinds, context.region)
     existing = None
@@ -285,15 +290,12 @@ def _network(context: Context, settings: Settings, plan: ServingPlan) -> Network
         existing = find_network(
             settings.vpc_id, settings.subnet_ids, settings.load_balancer_subnet_ids, offering, kinds
         )
-    return Network(
-        f"{context.prefix}-network",
-        NetworkArgs(
-            context=context,
-            zones=(*offering, *others),
-            gpu_zones=offering,
-            nat_gateways=settings.nat_gateways,
-            existing=existing,
-        ),
+    return NetworkArgs(
+        context=context,
+        zones=(*offering, *others),
+        gpu_zones=offering,
+        nat_gateways=settings.nat_gateways,
+        existing=existing,
     )
 
 

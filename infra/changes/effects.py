@@ -117,7 +117,9 @@ def _weights(before: Endpoint, after: Endpoint, steps: Sequence[Step], estimate:
         return found
     made = any(step.op == "create" and step.type in ("FileSystem", "PersistentVolumeClaim") for step in steps)
     if made:
-        old = f"; the old file system is kept, and billed until you delete it" if estimate.keeps else ""
+        old = "; the old file system is kept, and billed until you delete it" if estimate.keeps else ""
+        if before.file_system:
+            old = f"; {before.file_system} stays as it is"
         return [f"all weights are fetched again, to a new file system ({cost}{old})"]
     if fresh := [name for name in after.weights if name not in before.weights]:
         return [f"weights are fetched: {', '.join(fresh)} ({cost})"]
@@ -152,7 +154,7 @@ def _access(before: Endpoint, after: Endpoint, steps: Sequence[Step]) -> list[st
         found.append(f"another model name: {', '.join(lost)} is no longer served; clients send {after.models[0]}")
     if shut := [cidr for cidr in before.clients if not any(_covers(wide, cidr) for wide in after.clients)]:
         found.append(f"{', '.join(shut)} can no longer connect")
-    if any(step.type in ("SecretVersion", "Secret") and "api-keys" in step.name for step in steps):
+    if any("api-keys" in step.name and _new_text(step) for step in steps):
         found.append("the API keys: those no longer listed are refused")
     return found
 
@@ -174,6 +176,11 @@ def _rolls_out(step: Step, part: str) -> bool:
     if step.type == "Service":  # of ECS; Kubernetes's Service has no pods of its own
         return step.op == "create" or bool(step.changed & DEPLOYS) or (part == "gateway" and "desiredCount" in step.changed)
     return step.type == "Deployment" and (step.op == "create" or "spec" in step.changed)
+
+
+def _new_text(step: Step) -> bool:
+    """Whether a secret's text changes: a version in AWS, the data in Kubernetes."""
+    return step.type == "SecretVersion" or (step.type == "Secret" and bool(step.changed & {"data", "stringData"}))
 
 
 def _unmounts(step: Step) -> bool:

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import Any
 
-from tests.pulumi_engine.kit import cloud_rules
+from tests.pulumi_engine.kit import cloud_rules, file_systems
 
 sys.path.insert(0, os.environ["PULUMI_ENGINE_FOLDER"])
 kit: Any = importlib.import_module("provider")
@@ -37,6 +37,26 @@ def add() -> None:
     def refusal(kind: str, new: dict[str, Any], others: list[dict[str, Any]], updating: bool) -> str | None:
         return cloud_rules.refusal(kind, new, others, updating) or refuses(kind, new, others, updating)
 
+    class Provider(kit.Provider):  # type: ignore[misc, name-defined]
+        def Configure(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's name
+            configured = super().Configure(request, context)
+            self.region = request.variables.get("aws:config:region") or self.region
+            return configured
+
+        def Invoke(self, request: Any, context: Any) -> Any:  # noqa: N802
+            args = kit.plain(request.args)
+            refused = kit.failure("invoke", request.tok)
+            answer = None if refused else file_systems.answer(request.tok.split(":")[-1], args, self.region)
+            if isinstance(answer, str) or refused:
+                context.abort(kit.grpc.StatusCode.UNKNOWN, refused or answer)
+            if answer is None:
+                return super().Invoke(request, context)
+            return kit.provider_pb2.InvokeResponse(**{"return": kit.struct(answer)})
+
+        def _id(self, urn: str, inputs: dict[str, Any]) -> str:
+            return file_systems.identifier(urn) or super()._id(urn, inputs)
+
+    kit.Provider = Provider
     kit.schemas = lambda: {**known(), **SCHEMA}
     cloud._refusal = refusal
 
