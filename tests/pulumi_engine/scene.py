@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import yaml
+
+from infra.settings import PROJECT
 
 ROOT = Path(__file__).resolve().parents[2]
 ENGINE = Path(os.environ.get("PULUMI_ENGINE", ROOT.parent / "shared" / "pulumi_engine" / "pulumi"))
@@ -81,17 +89,23 @@ class Ran:
 class Scene:
     """A copy of the project in links, with a state, a home and a cloud of its own."""
 
-    def __init__(self, folder: Path, *, root: Path = ROOT) -> None:
+    def __init__(self, folder: Path, *, root: Path = ROOT, like: Scene | None = None) -> None:
+        """An empty state; or that of ``like`` as it is now, so that a deploy is made once and changed in many ways."""
         self.project, self.state = folder / "project", folder / "state"
         self.log_path, self.cloud_path = folder / "operations.jsonl", folder / "cloud.json"
         self.project.mkdir(parents=True)
-        self.state.mkdir()
+        if like:
+            shutil.copytree(like.state, self.state)
+            if like.cloud_path.is_file():
+                shutil.copyfile(like.cloud_path, self.cloud_path)
+        else:
+            self.state.mkdir()
         self.root = root
-        for path in root.iterdir():
+        for path in (like.project if like else root).iterdir():
             if path.name.startswith("Pulumi"):
                 (self.project / path.name).write_bytes(path.read_bytes())
             elif path.name not in (".git", ".local", ".results"):
-                (self.project / path.name).symlink_to(path)
+                (self.project / path.name).symlink_to(path.resolve())
         self.environment = {
             key: value
             for key, value in os.environ.items()
@@ -103,12 +117,19 @@ class Scene:
             "PULUMI_ENGINE_PYTHON": str(KIT / "python"),  # sys.executable, with our additions to the kit's providers
             "SCENE_PYTHON": sys.executable,
             "SCENE_ROOT": str(ROOT),
+            "SCENE_SPAWNER": spawner(),
             "PATH": f"{ENGINE.parent}:{os.environ['PATH']}",
             "NO_COLOR": "1",
             "STANDIN_LOG": str(self.log_path),
             "STANDIN_CLOUD": str(self.cloud_path),
-            "STANDIN_SUBNETS": json.dumps({f"subnet-{zone}": zone for zone in "abcdef"}),
+            "STANDIN_SUBNETS": json.dumps(
+                {f"subnet-{kind}{zone}": zone for kind in ("", "public-") for zone in "abcdef"}
+            ),
+            "AWS_EC2_METADATA_DISABLED": "true",  # no account: said at once, and not after two time-outs
+            "HF_ENDPOINT": "http://127.0.0.1:1",  # no hub: the catalog knows the models
         }
+        if like:
+            self.environment["PULUMI_STACK"] = like.environment["PULUMI_STACK"]
         self._calls = 0
 
     def run(self, *arguments: str, ok: bool | None = True, **environment: str) -> Ran:
@@ -159,6 +180,7 @@ class Scene:
         if of and not own.exists():
             own.write_bytes((self.root / f"Pulumi.{of}.yaml").read_bytes())
         self.run("stack", "init", stack)
+        self.environment["PULUMI_STACK"] = stack
         for key, value in (settings or {}).items():
             self.set(key, value)
         return self
@@ -175,6 +197,21 @@ class Scene:
         text = str(value).lower() if isinstance(value, bool) else str(value)
         secret = ("--secret",) if key in SECRET_KEYS else ()
         self.run("config", "set", *secret, key, "--", text)
+
+    def write(self, settings: Mapping[str, Any], stack: str = "dev") -> None:
+        """Put settings into the stack file by hand; None removes one, secrets are encrypted."""
+        path = self.project / f"Pulumi.{stack}.yaml"
+        content = yaml.safe_load(path.read_text())
+        for key, value in settings.items():
+            name = f"{PROJECT}:{key}"
+            if value is None:
+                content["config"].pop(name, None)
+            elif key not in SECRET_KEYS:
+                content["config"][name] = value
+        path.write_text(yaml.safe_dump(content))
+        for key in SECRET_KEYS & settings.keys():
+            if settings[key] is not None:
+                self.set(key, settings[key])
 
     def up(self, *arguments: str, ok: bool | None = True, **environment: str) -> Ran:
         """``pulumi up`` without the preview, which runs the program once more."""
@@ -206,6 +243,43 @@ class Scene:
         """What exists in the stand-in cloud: id -> kind and inputs."""
         found: dict[str, dict[str, Any]] = json.loads(self.cloud_path.read_text()) if self.cloud_path.is_file() else {}
         return found
+
+    def lose(self, *parts: str) -> dict[str, str]:
+        """Delete resources behind Pulumi's back, by parts of their urns; the environment in which a refresh finds out."""
+        gone = [row for row in self.resources() if any(part in row["urn"] for part in parts)]
+        assert len(gone) == len(parts), f"{parts}: found {names(gone)}"
+        left = {id_: row for id_, row in self.cloud().items() if id_ not in {row["id"] for row in gone}}
+        self.cloud_path.write_text(json.dumps(left))
+        return {"STANDIN_DRIFT": json.dumps([{"urn": row["urn"], "gone": True} for row in gone])}
+
+
+def fail(op: str, *parts: str, message: str = "failed as it was told to") -> dict[str, str]:
+    """The environment in which an operation on the first resource of each part of a urn fails, once."""
+    return {"STANDIN_FAIL": json.dumps([{"op": op, "urn": part, "message": message, "times": 1} for part in parts])}
+
+
+@functools.cache
+def spawner() -> str:
+    """The address of this process's own spawner (kit/spawner.py), which ends with this process."""
+    address = str(Path(tempfile.mkdtemp(prefix="scene-")) / "spawner")
+    process = subprocess.Popen(
+        [sys.executable, str(KIT / "spawner.py"), address], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    atexit.register(_end, process, Path(address).parent)
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
+    return address
+
+
+def _end(process: subprocess.Popen[str], folder: Path) -> None:
+    process.communicate()  # closes its standard input
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def stack_settings(stack: str) -> dict[str, Any]:
+    """What a stack file of the project says, without its namespace."""
+    content = yaml.safe_load((ROOT / f"Pulumi.{stack}.yaml").read_text())["config"]
+    return {key.removeprefix(f"{PROJECT}:"): value for key, value in content.items() if key.startswith(PROJECT)}
 
 
 SECRET_KEYS = frozenset({"apiKeys", "hfToken"})

@@ -1,0 +1,64 @@
+"""Every setting, there and back, on three deployed stacks: what docs/changes.md says, and nothing lost that it does not name."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.pulumi_engine.alternatives import ALTERNATIVES, JUSTIFIED, STACKS, alternative
+from tests.pulumi_engine.changes import Change, refusal, stale_revisions
+from tests.pulumi_engine.changes_document import DOCUMENT, parse, record
+from tests.pulumi_engine.conftest import Deployed
+from tests.pulumi_engine.scene import Scene, stack_settings
+
+# Of every kind of change one, on the stack where most depends on it; make test-pulumi-all tries them all.
+OFTEN = {
+    ("model", "dev"), ("maxReplicas", "vpc"), ("allowedCidrs", "dev"), ("domain", "dev"), ("hfToken", "vpc"),
+    ("port", "domain"), ("protect", "domain"),
+}  # fmt: skip
+CASES = [
+    pytest.param(key, stack, marks=[] if (key, stack) in OFTEN else pytest.mark.whole_matrix, id=f"{key}-{stack}")
+    for key in ALTERNATIVES
+    for stack in STACKS
+    if alternative(key, stack)
+]
+
+
+@pytest.mark.parametrize(("key", "stack"), CASES)
+def test_there_and_back(deployed: Deployed, tmp_path: Path, key: str, stack: str) -> None:
+    found = alternative(key, stack)
+    assert found
+    before = {**STACKS[stack], **found.given}
+    scene = Scene(tmp_path / "scene", like=deployed(before))
+    change = there_and_back(scene, Change(key, stack), found.change(key), before)
+    row = change.row()
+    if os.environ.get("UPDATE_DOCS"):
+        record(key, stack, row)
+    allowed = JUSTIFIED[key].kinds if key in JUSTIFIED else frozenset()
+    assert change.lost <= allowed, f"{key}: {change.lost - allowed} replaced or deleted, and no reason given"
+    assert stale_revisions(change.there) + stale_revisions(change.back) == []
+    assert parse(DOCUMENT.read_text())[key, stack] == row
+
+
+def there_and_back(scene: Scene, change: Change, after: dict[str, Any], before: dict[str, Any]) -> Change:
+    """Change a stack, and change it back; a second ``up`` must find nothing to do after either."""
+    original = stack_settings("dev") | before
+    scene.write(after)
+    there = scene.up(ok=None)
+    if there.code:
+        assert not there.steps, f"{change.key} fails half-way\n{there.output[-3000:]}"
+        change = Change(change.key, change.stack, refused=refusal(there))
+    elif not there.steps:
+        return change  # the program asks for the same resources, now and when it is changed back
+    else:
+        assert scene.up().unchanged
+    scene.write({key: original.get(key) for key in after})
+    back = scene.up()
+    assert scene.up().unchanged
+    if change.refused:
+        assert not back.steps
+        return change
+    return Change(change.key, change.stack, there.steps, back.steps)
