@@ -27,6 +27,7 @@ class Endpoint:
         clients: networks that may connect.
         weights: what is fetched from the hub, each with its revision.
         file_system: the file system that is adopted; empty: the stack's own.
+        parts: a digest of the names of its resources, which changes where one is added or taken away.
     """
 
     scheme: str
@@ -36,6 +37,7 @@ class Endpoint:
     clients: tuple[str, ...]
     weights: tuple[str, ...]
     file_system: str
+    parts: str = ""
 
     def record(self) -> dict[str, Any]:
         """As JSON, for the state."""
@@ -47,6 +49,7 @@ class Endpoint:
             "clients": list(self.clients),
             "weights": list(self.weights),
             "fileSystem": self.file_system,
+            "parts": self.parts,
         }
 
     @classmethod
@@ -60,6 +63,7 @@ class Endpoint:
             clients=tuple(record.get("clients", ())),
             weights=tuple(record.get("weights", ())),
             file_system=str(record.get("fileSystem", "")),
+            parts=str(record.get("parts", "")),
         )
 
 
@@ -131,21 +135,22 @@ def _address(before: Endpoint, after: Endpoint, steps: Sequence[Step]) -> list[s
         step.op == "create" and (step.type == "LoadBalancer" or (step.type == "Service" and _kubernetes_front(step)))
         for step in steps
     )
-    if after.host != before.host or (replaced and not after.host):
-        was = before.host or "the load balancer's name"
-        return [f"another address: {_url(after)} instead of {was}; clients must change it"]
-    found = []
-    if (after.scheme, after.port) != (before.scheme, before.port):
-        found.append(f"another address: {_url(after)} instead of {_url(before)}; clients must change it")
+    if replaced and not (before.host or after.host):
+        found = ["another address: the load balancer is replaced, and its name with it"]
+        if (after.scheme, after.port) != (before.scheme, before.port):
+            found = [f"another address: {_url(after)}, with a new name for the load balancer"]
+        return found
+    if (after.scheme, after.host, after.port) != (before.scheme, before.host, before.port):
+        return [f"another address: {_url(after)} instead of {_url(before)}"]
     if replaced:
-        found.append(f"another address behind {after.host}: open connections break, and new ones follow within a minute")
-    return found
+        return [f"another load balancer behind {after.host}: open connections break, new ones follow within a minute"]
+    return []
 
 
 def _url(endpoint: Endpoint) -> str:
     usual = {"http": 80, "https": 443}.get(endpoint.scheme)
     port = "" if endpoint.port == usual else f":{endpoint.port}"
-    return f"{endpoint.scheme}://{endpoint.host or '<a new load balancer name>'}{port}"
+    return f"{endpoint.scheme}://{endpoint.host or 'LOAD-BALANCER'}{port}"
 
 
 def _access(before: Endpoint, after: Endpoint, steps: Sequence[Step]) -> list[str]:

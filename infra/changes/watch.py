@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
 import pulumi
 
 from infra.changes.effects import Endpoint, Estimate, Step, describe
-
-# What serves, by the last word of its type: a hook on anything else would only cost time.
-SERVING = frozenset({
-    "LoadBalancer", "Service", "FileSystem", "AccessPoint", "MountTarget", "Secret", "SecretVersion", "Deployment",
-    "PersistentVolumeClaim",
-})  # fmt: skip
-
 
 class Watch:
     """The steps of one endpoint's resources.
@@ -33,6 +28,7 @@ class Watch:
         self._name, self._prefix = name, prefix
         self._steps: list[Step] = []
         self._watched: list[pulumi.Resource] = []
+        self._names: list[str] = []
         self._before: Endpoint | None = None
         self._is_first = False
         self._hooks = pulumi.ResourceHookBinding(
@@ -50,7 +46,10 @@ class Watch:
             endpoint: as it is after the change.
             estimate: what a fetch of its weights and a cold start take.
         """
-        pulumi.Output.all(*[resource.urn for resource in self._watched]).apply(lambda _: self._record(endpoint, estimate))
+        names = hashlib.sha256("\n".join(sorted(self._names)).encode()).hexdigest()[:16]
+        known = dataclasses.replace(endpoint, parts=names)
+        urns = [resource.urn for resource in self._watched]
+        pulumi.Output.all(*urns).apply(lambda _: self._record(known, estimate))
 
     def _record(self, endpoint: Endpoint, estimate: Estimate) -> pulumi.Output[None]:
         # Last of all: when a deploy fails half-way, the state goes on holding the endpoint before it.
@@ -72,10 +71,11 @@ class Watch:
         return pulumi.ResourceHook(f"{self._name}-{suffix}", callback, options)
 
     def _attach(self, args: pulumi.ResourceTransformationArgs) -> pulumi.ResourceTransformationResult | None:
-        kind = args.type_.rpartition(":")[2]
-        if args.type_.startswith("vllm:") or kind not in SERVING or not args.name.startswith(self._prefix):
+        is_ours = args.name.startswith(self._prefix) and not args.type_.startswith(("vllm:", "pulumi:"))
+        if not is_ours:
             return None
         self._watched.append(args.resource)
+        self._names.append(f"{args.type_} {args.name}")
         hooked = pulumi.ResourceOptions.merge(args.opts, pulumi.ResourceOptions(hooks=self._hooks))
         return pulumi.ResourceTransformationResult(args.props, hooked)
 

@@ -53,6 +53,14 @@ def add() -> None:
                 return super().Invoke(request, context)
             return kit.provider_pb2.InvokeResponse(**{"return": kit.struct(answer)})
 
+        def Update(self, request: Any, context: Any) -> Any:  # noqa: N802
+            updated = super().Update(request, context)
+            if request.preview:  # as the real provider: what an update does not touch stays known
+                touched = {"latestVersion", "versionId"}
+                kept = {key: value for key, value in kit.plain(request.olds).items() if key not in touched}
+                updated.properties.CopyFrom(kit.struct({**kept, **kit.plain(request.news)}))
+            return updated
+
         def _id(self, urn: str, inputs: dict[str, Any]) -> str:
             return file_systems.identifier(urn) or super()._id(urn, inputs)
 
