@@ -24,6 +24,8 @@ def answer(token: str, args: dict[str, Any], region: str) -> dict[str, Any] | st
     """The answer of a lookup; a text: AWS's error; None: the engine kit's own answer."""
     rows = _rows()
     filters = {item["name"]: item["values"] for item in args.get("filters") or []}
+    if token == "getCallerIdentity" and (account := os.environ.get("STANDIN_ACCOUNT")):
+        return {"accountId": account, "arn": f"arn:aws:iam::{account}:user/standin", "userId": "X", "id": account}
     if token == "getFileSystem":
         return _file_system(args["fileSystemId"], rows, region)
     if token == "getResource" and args.get("typeName") == "AWS::EFS::FileSystem":
