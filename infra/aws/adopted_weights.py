@@ -145,7 +145,9 @@ def refusals(found: Found, settings: Settings, context: Context, network: Existi
             f"belongs to stack {found.tags.get('Stack')}, which deletes it at destroy. Set protect: true there and pulumi up, then destroy that stack"
         )
     if not found.encrypted:
-        add("is not encrypted at rest, and EFS cannot change that. Remove weightsFileSystemId, and the stack makes its own")
+        add(
+            "is not encrypted at rest, and EFS cannot change that. Remove weightsFileSystemId, and the stack makes its own"
+        )
     if settings.kms_key_arn and found.encrypted and found.kms_key_arn != settings.kms_key_arn:
         add(
             f"is encrypted with {found.kms_key_arn or 'the key of AWS'}, not with kmsKeyArn, and EFS cannot change that. Set kmsKeyArn to that key, or remove weightsFileSystemId"
@@ -155,7 +157,7 @@ def refusals(found: Found, settings: Settings, context: Context, network: Existi
             f"is of the class One Zone, in {found.zone} alone; engines start in other zones, too. Set a file system of the class Regional"
         )
     if found.read_only:
-        add(f"is the read-only copy of a replication. End that first: aws efs delete-replication-configuration")
+        add("is the read-only copy of a replication. End that first: aws efs delete-replication-configuration")
     if found.throughput in set(WeightsThroughput) and found.throughput != settings.weights_throughput.value:
         add(
             f"has the throughput mode {found.throughput}, which the stack does not change. Set weightsThroughput: {found.throughput}"
@@ -187,7 +189,9 @@ def _strangers(policy: Mapping[str, Any] | None, context: Context) -> list[str]:
         if statement.get("Effect") == "Allow":
             found += [str(name).replace("*", "everybody") for name in named]
     # AWS shows the id in place of a role that no longer exists.
-    own = re.compile(rf"A(ROA|IDA)[A-Z0-9]+|arn:[^:]+:iam:[^:]*:{context.account_id}:role/{re.escape(context.prefix)}-role-.*")
+    own = re.compile(
+        rf"A(ROA|IDA)[A-Z0-9]+|arn:[^:]+:iam:[^:]*:{context.account_id}:role/{re.escape(context.prefix)}-role-.*"
+    )
     return sorted({name for name in found if not own.fullmatch(name)})
 
 
@@ -196,9 +200,11 @@ def _policy(file_system_id: str) -> Mapping[str, Any] | None:
     try:
         answer = aws.cloudcontrol.get_resource(identifier=file_system_id, type_name="AWS::EFS::FileSystem")
         policy = json.loads(answer.properties).get("FileSystemPolicy")
-    except Exception as error:  # noqa: BLE001 - the SDK raises plain Exception; a right more is no reason to refuse
+    except Exception as error:  # the SDK's; a missing permission to look is no reason to refuse
         reason = " ".join(str(error).split())
-        pulumi.log.warn(f"the policy of {file_system_id} was not checked, and is replaced by the stack's: {reason[-200:]}")
+        pulumi.log.warn(
+            f"the policy of {file_system_id} was not checked, and is replaced by the stack's: {reason[-200:]}"
+        )
         return None
     return json.loads(policy) if isinstance(policy, str) else policy
 

@@ -36,7 +36,7 @@ from infra.aws.security_groups import SecurityGroups, SecurityGroupsArgs
 from infra.aws.time_to_live import TimeToLive, TimeToLiveArgs, end_of_life
 from infra.aws.weights import Weights, WeightsArgs
 from infra.aws.weights_fetch import WeightsFetch, WeightsFetchArgs
-from infra.changes import Watch, endpoint_of, estimate_of, hold_place
+from infra.changes import Watch, endpoint_of, estimate_of, hold_place, place_of
 from infra.deploy_error import DeployError
 from infra.planning.plan import ServingPlan
 from infra.preflight import vcpu_quota
@@ -62,7 +62,7 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
     prefix = context.prefix
     network_args = _network(context, settings, plan)
     adopted = adopt(settings, context, network_args.existing)
-    hold_place("place", _place(context, settings))
+    hold_place("place", place_of(settings, context.account_id, context.region))
     watch = Watch(f"{prefix}-endpoint", f"{prefix}-")
     network = Network(f"{prefix}-network", network_args)
     groups = SecurityGroups(
@@ -262,16 +262,6 @@ def find_context(settings: Settings) -> Context:
         partition=ask("the partition", lambda: aws.get_partition().partition),
         owner=settings.owner,
     )
-
-
-def _place(context: Context, settings: Settings) -> dict[str, str]:
-    """Where the stack lives, for good."""
-    return {
-        "target": settings.target.value,
-        "account": context.account_id,
-        "aws:region": context.region,
-        "vpcId": settings.vpc_id,
-    }
 
 
 def _check_quota(context: Context, settings: Settings, plan: ServingPlan) -> None:

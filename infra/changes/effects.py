@@ -179,7 +179,11 @@ def _rolls_out(step: Step, part: str) -> bool:
     if step.name.rpartition("-")[2] != part:
         return False
     if step.type == "Service":  # of ECS; Kubernetes's Service has no pods of its own
-        return step.op == "create" or bool(step.changed & DEPLOYS) or (part == "gateway" and "desiredCount" in step.changed)
+        return (
+            step.op == "create"
+            or bool(step.changed & DEPLOYS)
+            or (part == "gateway" and "desiredCount" in step.changed)
+        )
     return step.type == "Deployment" and (step.op == "create" or "spec" in step.changed)
 
 

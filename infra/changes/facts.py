@@ -15,6 +15,16 @@ from infra.settings import Settings, Target
 FETCH_MIB_PER_SECOND = 100
 
 
+def place_of(settings: Settings, account_id: str, region: str) -> dict[str, str]:
+    """Where a stack on AWS lives, for good."""
+    return {
+        "target": settings.target.value,
+        "account": account_id,
+        "aws:region": region,
+        "vpcId": settings.vpc_id,
+    }
+
+
 def endpoint_of(settings: Settings, plan: ServingPlan) -> Endpoint:
     """The endpoint as clients know it. No secrets."""
     https = bool(settings.domain) if settings.target is Target.KUBERNETES else settings.https

@@ -44,7 +44,11 @@ def moved(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
     """Why a stack cannot go from one place to another: a line for each key that differs."""
     target = before.get("target"), after.get("target")
     keys = ["target"] if target[0] != target[1] else list(REASONS)  # the other keys are of a target
-    return [_refusal(key, before[key], after[key]) for key in keys if key in before and key in after and before[key] != after[key]]
+    return [
+        _refusal(key, before[key], after[key])
+        for key in keys
+        if key in before and key in after and before[key] != after[key]
+    ]
 
 
 def _refusal(key: str, before: str, after: str) -> str:

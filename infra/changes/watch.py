@@ -11,6 +11,7 @@ import pulumi
 
 from infra.changes.effects import Endpoint, Estimate, Step, describe
 
+
 class Watch:
     """The steps of one endpoint's resources.
 

@@ -84,7 +84,9 @@ def test_weights_that_are_fetched_are_named_with_minutes_and_dollars() -> None:
     )
     kept = said(Step("create", "FileSystem", "vllm-dev-weights"), estimate=dataclasses.replace(ESTIMATE, keeps=True))
     assert "the old file system is kept, and billed until you delete it" in kept
-    assert said(ENGINE, weights=("acme/large",)).startswith("weights are fetched: acme/large (about 9 minutes and $1.23)")
+    assert said(ENGINE, weights=("acme/large",)).startswith(
+        "weights are fetched: acme/large (about 9 minutes and $1.23)"
+    )
     assert said(ENGINE, weights=()) == COLD
 
 
@@ -107,7 +109,9 @@ def test_clients_that_lose_access_are_named() -> None:
 
 
 def test_the_record_of_an_endpoint_survives_the_state_and_older_ones_are_read() -> None:
-    settings = parse_settings({"model": "Qwen/Qwen3-8B", "gpu": "l4", "loraAdapters": ["sql=acme/sql"], "apiKeys": "sk-1"})
+    settings = parse_settings(
+        {"model": "Qwen/Qwen3-8B", "gpu": "l4", "loraAdapters": ["sql=acme/sql"], "apiKeys": "sk-1"}
+    )
     plan = make_plan(settings, region="us-east-1")
     endpoint = endpoint_of(settings, plan)
     assert endpoint.models == ("Qwen/Qwen3-8B", "sql")
@@ -123,7 +127,9 @@ def test_the_record_of_an_endpoint_survives_the_state_and_older_ones_are_read() 
 def test_a_stack_stays_where_it_is() -> None:
     home = {"target": "ecs", "account": "1", "aws:region": "us-east-1", "vpcId": ""}
     assert moved(home, home) == []
-    assert moved(home, {"target": "kubernetes"})[0].startswith("target: this stack was deployed with ecs, found kubernetes;")
+    assert moved(home, {"target": "kubernetes"})[0].startswith(
+        "target: this stack was deployed with ecs, found kubernetes;"
+    )
     elsewhere = moved(home, {"target": "ecs", "account": "2", "aws:region": "eu-west-1", "vpcId": "vpc-1"})
     assert [line.partition(": this stack")[0] for line in elsewhere] == ["account", "aws:region", "vpcId"]
     assert all("pulumi stack init NAME" in line and "or " in line for line in elsewhere)

@@ -47,7 +47,9 @@ def test_what_a_stack_kept_is_used_by_its_next_life_and_stays_when_that_ends(sce
     scene.run(*reuse.split()[1:])
     scene.set("protect", False)
     up = scene.up()
-    assert not [s for s in up.steps if s.type.rpartition(":")[2] in ("FileSystem", "AccessPoint")], "nothing is made anew"
+    assert not [s for s in up.steps if s.type.rpartition(":")[2] in ("FileSystem", "AccessPoint")], (
+        "nothing is made anew"
+    )
     assert volumes(up) == {(system, point) for point in points}
     assert len(of_kind(scene, "MountTarget")) == 3
     assert scene.up().unchanged

@@ -30,7 +30,8 @@ def answer(token: str, args: dict[str, Any], region: str) -> dict[str, Any] | st
         return _file_system(args["fileSystemId"], rows, region)
     if token == "getResource" and args.get("typeName") == "AWS::EFS::FileSystem":
         policies = _of(rows, "FileSystemPolicy", fileSystemId=args["identifier"])
-        found = {"FileSystemPolicy": json.loads(row["policy"]) for row in policies.values()}
+        policy = next((json.loads(row["policy"]) for row in policies.values()), None)
+        found = {"FileSystemPolicy": policy} if policy else {}
         return {"id": args["identifier"], **args, "properties": json.dumps(found)}
     if token == "getAccessPoints":
         points = _of(rows, "AccessPoint", fileSystemId=args["fileSystemId"])
@@ -95,9 +96,7 @@ def _matches(id_: str, row: dict[str, Any], filters: dict[str, list[str]]) -> bo
 
 
 def _of(rows: dict[str, dict[str, Any]], kind: str, **wanted: str) -> dict[str, dict[str, Any]]:
-    return {
-        id_: row for id_, row in rows.items() if row["kind"] == kind and wanted.items() <= row.items()
-    }
+    return {id_: row for id_, row in rows.items() if row["kind"] == kind and wanted.items() <= row.items()}
 
 
 def _arn(access_point_id: str, region: str) -> str:
