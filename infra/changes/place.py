@@ -32,11 +32,10 @@ def hold_place(name: str, place: Mapping[str, str]) -> None:
     # A stash's output stays what it was first, whatever is put in later.
     record = pulumi.Stash(name, input=dict(place), opts=pulumi.ResourceOptions(ignore_changes=["input"]))
 
-    async def first() -> Mapping[str, str] | None:
-        found: Mapping[str, str] | None = await record.output.future()
-        return found
+    async def first() -> Mapping[str, str]:
+        return await record.output.future() or place
 
-    if problems := moved(_sync_await(first()) or place, place):
+    if problems := moved(_sync_await(first()), place):
         raise DeployError("\n".join(problems))
 
 

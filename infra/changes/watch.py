@@ -52,12 +52,12 @@ class Watch:
         urns = [resource.urn for resource in self._watched]
         pulumi.Output.all(*urns).apply(lambda _: self._record(known, estimate))
 
-    def _record(self, endpoint: Endpoint, estimate: Estimate) -> pulumi.Output[None]:
+    def _record(self, endpoint: Endpoint, estimate: Estimate) -> None:
         # Last of all: when a deploy fails half-way, the state goes on holding the endpoint before it.
         record = pulumi.Stash(
             self._name, input=endpoint.record(), opts=pulumi.ResourceOptions(hooks=self._record_hooks)
         )
-        return record.urn.apply(lambda _: self._tell(endpoint, estimate))
+        record.urn.apply(lambda _: self._tell(endpoint, estimate))
 
     def _tell(self, endpoint: Endpoint, estimate: Estimate) -> None:
         if self._is_first:

@@ -37,7 +37,16 @@ def add() -> None:
     def refusal(kind: str, new: dict[str, Any], others: list[dict[str, Any]], updating: bool) -> str | None:
         return cloud_rules.refusal(kind, new, others, updating) or refuses(kind, new, others, updating)
 
-    class Provider(kit.Provider):  # type: ignore[misc, name-defined]
+    class Provider(kit.Provider):  # type: ignore[misc]
+        region: str
+
+        def DiffConfig(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's name
+            answer = kit.provider_pb2.DiffResponse
+            old, new = (kit.plain(inputs).get("region") for inputs in (request.old_inputs, request.news))
+            if old == new:
+                return answer(changes=answer.DIFF_NONE)
+            return answer(changes=answer.DIFF_SOME, diffs=["region"])  # else the engine goes on with the old region
+
         def Configure(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's name
             configured = super().Configure(request, context)
             self.region = request.variables.get("aws:config:region") or self.region
