@@ -292,6 +292,12 @@ class Settings(BaseModel):
         description="bursting: EFS reads weights for nothing, at up to 300 MiB/s; elastic: faster, and $0.03 for each GB that a cold start reads.",
     )
 
+    weights_file_system_id: Text = Field(
+        "",
+        pattern=r"^$|^fs-([0-9a-f]{8}|[0-9a-f]{17})$",
+        description="EFS file system with the weights that a destroyed stack kept; it is used, never changed or deleted. Empty: the stack makes its own.",
+    )
+
     # How many, and when none
     min_replicas: int = Field(0, ge=0, le=64, description="Engine replicas that always run; 0: scales to zero.")
     max_replicas: int = Field(1, ge=1, le=64, description="Most engine replicas.")

@@ -10,13 +10,14 @@ import pulumi
 import pulumi_aws as aws
 
 from infra.aws.access_logs import AccessLogs, AccessLogsArgs
+from infra.aws.adopted_weights import adopt
 from infra.aws.alarms import Alarms, AlarmsArgs
 from infra.aws.budget import Budget, BudgetArgs
 from infra.aws.capacity import Capacity, CapacityArgs
 from infra.aws.context import Context
 from infra.aws.dashboard import Dashboard, DashboardArgs
 from infra.aws.domain import Certificate, CertificateArgs, DomainRecord, DomainRecordArgs, find_hosted_zone
-from infra.aws.engine import Engine, EngineArgs
+from infra.aws.engine import Engine, EngineArgs, minimum_healthy_percent
 from infra.aws.engine_image import EngineImage, EngineImageArgs
 from infra.aws.firewall import Firewall, FirewallArgs
 from infra.aws.flow_logs import FlowLogs, FlowLogsArgs
@@ -36,6 +37,7 @@ from infra.aws.security_groups import SecurityGroups, SecurityGroupsArgs
 from infra.aws.time_to_live import TimeToLive, TimeToLiveArgs, end_of_life
 from infra.aws.weights import Weights, WeightsArgs
 from infra.aws.weights_fetch import WeightsFetch, WeightsFetchArgs
+from infra.changes import Watch, endpoint_of, estimate_of, hold_place, place_of
 from infra.deploy_error import DeployError
 from infra.planning.plan import ServingPlan
 from infra.preflight import vcpu_quota
@@ -61,7 +63,11 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
     context = find_context(settings)
     _check_quota(context, settings, plan)
     prefix = context.prefix
-    network = _network(context, settings, plan)
+    network_args = _network(context, settings, plan)
+    adopted = adopt(settings, context, network_args.existing)
+    hold_place("place", place_of(settings, context.account_id, context.region))
+    watch = Watch(f"{prefix}-endpoint", f"{prefix}-")
+    network = Network(f"{prefix}-network", network_args)
     groups = SecurityGroups(
         f"{prefix}-sg",
         SecurityGroupsArgs(
@@ -95,10 +101,12 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
             context=context,
             subnets=network.mount_subnets,
             security_group_id=groups.weights.id,
+            client_security_group_id=groups.engine.id,
             readers={"engine": roles.engine_task, "fetch": roles.fetch_task},
             throughput=settings.weights_throughput,
             kms_key_arn=settings.kms_key_arn,
             keep=settings.protect,
+            adopted=adopted,
         ),
     )
     engine_image = EngineImage(
@@ -243,6 +251,8 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
                 kms_key_arn=settings.kms_key_arn,
             ),
         )
+    restarts_all = minimum_healthy_percent(plan.capacity.min_replicas) == 0
+    watch.say(endpoint_of(settings, plan), estimate_of(settings, plan, restarts_all=restarts_all))
     return stack_outputs(
         settings, plan, context, balancer=balancer, capacity=capacity, engine=engine, gateway=gateway,
         secrets=secrets, weights=weights, logs=logs, image=image, ends_at=ends_at, dashboard=dashboard,
@@ -272,7 +282,7 @@ def _check_quota(context: Context, settings: Settings, plan: ServingPlan) -> Non
         raise DeployError("\n".join(findings.refusals))
 
 
-def _network(context: Context, settings: Settings, plan: ServingPlan) -> Network:
+def _network(context: Context, settings: Settings, plan: ServingPlan) -> NetworkArgs:
     kinds = plan.capacity.instance_types
     offering, others = zones_by_offer(kinds, context.region)
     existing = None
@@ -280,16 +290,13 @@ def _network(context: Context, settings: Settings, plan: ServingPlan) -> Network
         existing = find_network(
             settings.vpc_id, settings.subnet_ids, settings.load_balancer_subnet_ids, offering, kinds, others
         )
-    return Network(
-        f"{context.prefix}-network",
-        NetworkArgs(
-            context=context,
-            zones=(*offering, *others),
-            gpu_zones=offering,
-            nat_gateways=settings.nat_gateways,
-            instance_types=[kind.name for kind in kinds],
-            existing=existing,
-        ),
+    return NetworkArgs(
+        context=context,
+        zones=(*offering, *others),
+        gpu_zones=offering,
+        nat_gateways=settings.nat_gateways,
+        instance_types=[kind.name for kind in kinds],
+        existing=existing,
     )
 
 

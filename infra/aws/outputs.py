@@ -82,6 +82,7 @@ def stack_outputs(
         "weightsFileSystemId": weights.file_system.id,
         "logGroups": {"engine": logs.engine.name, "gateway": logs.gateway.name},
         "keptAtDestroy": kept if settings.protect else {},
+        **reuse_output(settings, weights),
         "minReplicas": plan.capacity.min_replicas,
         "maxReplicas": plan.capacity.max_replicas,
         "scaleDownMinutes": settings.scale_down_minutes,
@@ -98,6 +99,13 @@ def stack_outputs(
     if settings.internal:
         found["howToOpen"] = how_to_open(settings)
     return found
+
+
+def reuse_output(settings: Settings, weights: Weights) -> dict[str, pulumi.Input[Any]]:
+    """The line that gives kept weights to the next stack. ``pulumi destroy`` shows outputs as they go: here it is seen."""
+    if not (settings.protect or settings.weights_file_system_id):
+        return {}
+    return {"reuseWeights": pulumi.Output.concat("pulumi config set weightsFileSystemId ", weights.file_system.id)}
 
 
 def endpoint_url(settings: Settings, dns_name: pulumi.Output[str]) -> pulumi.Output[str]:

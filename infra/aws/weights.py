@@ -9,12 +9,12 @@ from typing import Any
 import pulumi
 import pulumi_aws as aws
 
+from infra.aws.adopted_weights import OWNER_ID, AdoptedWeights, Existing
 from infra.aws.context import Context
 from infra.aws.iam import allow, document
+from infra.aws.security_groups import NFS_PORT
 from infra.settings import WeightsThroughput
 
-# EFS takes every access through an access point as this user, so that root in the container is nobody special here.
-OWNER_ID = 1000
 ACTIONS = ("elasticfilesystem:ClientMount", "elasticfilesystem:ClientWrite")
 
 
@@ -26,19 +26,23 @@ class WeightsArgs:
         context: place, names and tags.
         subnets: a mount target is made in each, under the name of its zone: EFS allows one of a zone.
         security_group_id: of the mount targets.
+        client_security_group_id: of what mounts.
         readers: the roles of the engine's tasks and of the step that fetches; nobody else may mount.
         throughput: elastic reads faster and bills each GB read; bursting reads for nothing.
         kms_key_arn: key that it is encrypted with; empty: AWS's own.
-        keep: whether it stays when the stack is destroyed.
+        keep: whether it stays when the stack is destroyed, with its access points.
+        adopted: a file system that is there already, and is used as it is; None: one is made.
     """
 
     context: Context
     subnets: Mapping[str, pulumi.Input[str]]
     security_group_id: pulumi.Input[str]
+    client_security_group_id: pulumi.Input[str]
     readers: Mapping[str, aws.iam.Role]
     throughput: WeightsThroughput
     kms_key_arn: str
     keep: bool
+    adopted: AdoptedWeights | None = None
 
 
 class Weights(pulumi.ComponentResource):
@@ -55,22 +59,11 @@ class Weights(pulumi.ComponentResource):
         super().__init__("vllm:aws:Weights", name, None, opts)
         self._name, self._args = name, args
         child = pulumi.ResourceOptions(parent=self)
-        self.file_system = aws.efs.FileSystem(
-            name,
-            encrypted=True,
-            kms_key_id=args.kms_key_arn or None,
-            throughput_mode=args.throughput.value,
-            lifecycle_policies=[
-                # Weights that nobody loads for a month cost a twentieth; the first load brings them back.
-                aws.efs.FileSystemLifecyclePolicyArgs(transition_to_ia="AFTER_30_DAYS"),
-                aws.efs.FileSystemLifecyclePolicyArgs(transition_to_primary_storage_class="AFTER_1_ACCESS"),
-            ],
-            tags=args.context.tags("weights", name, keep=args.keep),
-            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=args.keep),
-        )
+        self.file_system = args.adopted.file_system if args.adopted else self._make()
         self.models = self._access_point("models")
         self.compiled = self._access_point("compiled")
-        targets = [
+        covered = args.adopted.covered_subnet_ids if args.adopted else frozenset()
+        targets: list[pulumi.Resource] = [
             aws.efs.MountTarget(
                 f"{name}-{zone}",
                 file_system_id=self.file_system.id,
@@ -82,7 +75,10 @@ class Weights(pulumi.ComponentResource):
                 ),
             )
             for i, (zone, subnet_id) in enumerate(args.subnets.items())
+            if subnet_id not in covered
         ]
+        for group_id in args.adopted.security_group_ids if args.adopted else ():
+            targets += self._reach(group_id)
         condition: dict[str, dict[str, Any]] = {
             "Bool": {"aws:SecureTransport": "true"},
             "StringEquals": {"elasticfilesystem:AccessPointArn": [self.models.arn, self.compiled.arn]},
@@ -114,7 +110,7 @@ class Weights(pulumi.ComponentResource):
         self.ready: list[pulumi.Resource] = [*targets, *grants, policy]
         self.register_outputs({"fileSystemId": self.file_system.id})
 
-    def volume(self, name: str, access_point: aws.efs.AccessPoint) -> aws.ecs.TaskDefinitionVolumeArgs:
+    def volume(self, name: str, access_point: aws.efs.AccessPoint | Existing) -> aws.ecs.TaskDefinitionVolumeArgs:
         """One access point as a task's volume: over TLS, and with the task's own identity."""
         return aws.ecs.TaskDefinitionVolumeArgs(
             name=name,
@@ -127,7 +123,50 @@ class Weights(pulumi.ComponentResource):
             ),
         )
 
-    def _access_point(self, folder: str) -> aws.efs.AccessPoint:
+    def _make(self) -> aws.efs.FileSystem:
+        args = self._args
+        return aws.efs.FileSystem(
+            self._name,
+            encrypted=True,
+            kms_key_id=args.kms_key_arn or None,
+            throughput_mode=args.throughput.value,
+            lifecycle_policies=[
+                # Weights that nobody loads for a month cost a twentieth; the first load brings them back.
+                aws.efs.FileSystemLifecyclePolicyArgs(transition_to_ia="AFTER_30_DAYS"),
+                aws.efs.FileSystemLifecyclePolicyArgs(transition_to_primary_storage_class="AFTER_1_ACCESS"),
+            ],
+            tags=args.context.tags("weights", self._name, keep=args.keep),
+            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=args.keep),
+        )
+
+    def _reach(self, group_id: str) -> list[pulumi.Resource]:
+        """Let what mounts reach mount targets that others made: a rule at each end, which goes with the stack."""
+        args, child = self._args, pulumi.ResourceOptions(parent=self)
+        tags = args.context.tags("weights", self._name)
+        name, port = f"{self._name}-{group_id}", {"ip_protocol": "tcp", "from_port": NFS_PORT, "to_port": NFS_PORT}
+        out = aws.vpc.SecurityGroupEgressRule(
+            name,
+            security_group_id=args.client_security_group_id,
+            referenced_security_group_id=group_id,
+            tags=tags,
+            opts=child,
+            **port,
+        )
+        back = aws.vpc.SecurityGroupIngressRule(
+            name,
+            security_group_id=group_id,
+            referenced_security_group_id=args.client_security_group_id,
+            tags=tags,
+            opts=child,
+            **port,
+        )
+        return [out, back]
+
+    def _access_point(self, folder: str) -> aws.efs.AccessPoint | Existing:
+        """The one that a destroyed stack kept, or one of the stack's own on the same folder."""
+        adopted, keep = self._args.adopted, self._args.keep and self._args.adopted is None
+        if adopted and folder in adopted.access_points:
+            return adopted.access_points[folder]
         name = f"{self._name}-{folder}"
         return aws.efs.AccessPoint(
             name,
@@ -139,6 +178,6 @@ class Weights(pulumi.ComponentResource):
                     owner_uid=OWNER_ID, owner_gid=OWNER_ID, permissions="0750"
                 ),
             ),
-            tags=self._args.context.tags("weights", name),
-            opts=pulumi.ResourceOptions(parent=self),
+            tags=self._args.context.tags("weights", name, keep=keep),
+            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=keep),
         )

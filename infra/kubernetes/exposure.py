@@ -44,6 +44,7 @@ def without_effect(settings: Settings) -> list[str]:
         "capacity": settings.capacity is not Capacity.ON_DEMAND,
         "warmPool": settings.warm_pool,
         "vpcId": settings.vpc_id,
+        "weightsFileSystemId": settings.weights_file_system_id,
         "natGateways": settings.nat_gateways is not NatGateways.SINGLE,
         "ttlHours": settings.ttl_hours,
         "monthlyBudgetUsd": settings.monthly_budget_usd,

@@ -7,6 +7,7 @@ from typing import Any
 import pulumi
 from pulumi_kubernetes import core, meta
 
+from infra.changes import Watch, endpoint_of, estimate_of, hold_place
 from infra.kubernetes import exposure
 from infra.kubernetes.engine import NAME as ENGINE
 from infra.kubernetes.engine import Engine, EngineArgs
@@ -34,6 +35,8 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
     """
     if problems := exposure.problems(settings):
         raise PlanError(problems)
+    hold_place("place", {"target": settings.target.value})
+    watch = Watch("endpoint")
     labels = Labels(pulumi.get_stack())
     replicas = max(1, plan.capacity.min_replicas)
     _warn(settings, plan, replicas)
@@ -101,6 +104,7 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
                 service_name=gateway.service_name,
             ),
         )
+    watch.say(endpoint_of(settings, plan), estimate_of(settings, plan, restarts_all=replicas == 1))
     return stack_outputs(settings, plan, namespace, secrets=secrets, weights=weights, engine=engine, gateway=gateway)
 
 

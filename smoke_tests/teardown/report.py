@@ -47,6 +47,7 @@ def as_text(sweep: Sweep, refused: Sequence[Refused] = ()) -> str:
     for state, heading in HEADINGS.items():
         if items := sweep.of(state):
             lines += ["", f"{heading}: {_total(items)}", *_rows(items, regions=len(sweep.regions) > 1)]
+    lines += [f"  to use these weights again: {command}" for command in reuse(sweep)]
     if sweep.not_checked:
         lines += ["", "not checked"]
         lines += [f"  {one.what} ({one.region}): {one.reason}" for one in sweep.not_checked]
@@ -54,6 +55,12 @@ def as_text(sweep: Sweep, refused: Sequence[Refused] = ()) -> str:
         lines += ["", "could not be deleted", *(f"  {r.item.kind} {r.item.name}: {r.reason}" for r in refused)]
     lines += [f"warning: {text}" for text in warnings(sweep)]
     return "\n".join([*lines, "", f"result: {_result(sweep)}"])
+
+
+def reuse(sweep: Sweep) -> list[str]:
+    """The command that gives a file system that was kept to the stack's next life."""
+    kept = [item.identifier for item in sweep.of(State.KEPT) if item.kind == "EFS file system"]
+    return [f"pulumi config set weightsFileSystemId {name} --stack {sweep.identity.stack}" for name in kept]
 
 
 def _rows(items: Sequence[Item], *, regions: bool) -> list[str]:
@@ -110,6 +117,7 @@ def as_json(sweep: Sweep, refused: Sequence[Refused] = ()) -> dict[str, Any]:
         **{state.value: [_entry(item) for item in sweep.of(state)] for state in State},
         "not_checked": [vars(one) for one in sweep.not_checked],
         "not_deleted": [{**_entry(one.item), "reason": one.reason} for one in refused],
+        "reuse_weights": reuse(sweep),
         "warnings": warnings(sweep),
     }
 

@@ -28,6 +28,7 @@ from tests.infra.event_loops import closing_event_loops
 ROOT = Path(__file__).parents[2]
 REGION, ACCOUNT = "us-east-1", "123456789012"
 SIGNATURE, SECRET = "4dabf18193072939515e22adb298388d", "1b47061264138c4ac30d75fd1eb44270"  # of Pulumi's protocol
+STASH = "pulumi:index:Stash"
 ZONES = ("us-east-1a", "us-east-1b", "us-east-1c", "us-east-1d")
 OFFERING = ("us-east-1b", "us-east-1d")
 """Zones of the imagined region that offer whatever GPU is asked for."""
@@ -77,6 +78,7 @@ class Program:
     """What one run registered, exported and warned of."""
 
     resources: list[Registered] = field(default_factory=list)
+    stashes: list[Registered] = field(default_factory=list)
     outputs: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     invoked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
@@ -173,25 +175,25 @@ class _Recorder(mocks.MockMonitor):
         inputs = _reveal(marked, "", secrets)
         computed = {} if self._preview or not request.custom else _computed(request.type, request.name, inputs)
         identifier = "" if self._preview or not request.custom else _identifier(request.type, request.name)
-        self._program.resources.append(
-            Registered(
-                type=request.type,
-                name=request.name,
-                urn=urn,
-                parent=request.parent,
-                inputs=inputs,
-                secret_inputs=tuple(secrets),
-                depends_on=tuple(request.dependencies),
-                ignore_changes=tuple(request.ignoreChanges),
-                replace_on_changes=tuple(request.replaceOnChanges),
-                retained=bool(request.retainOnDelete),
-                protected=bool(request.protect),
-                identifier=identifier,
-                outputs=computed | inputs,
-                aliases=tuple(alias.spec.name for alias in request.aliases),
-                hooks=tuple(request.hooks.after_update),
-            )
+        recorded = Registered(
+            type=request.type,
+            name=request.name,
+            urn=urn,
+            parent=request.parent,
+            inputs=inputs,
+            secret_inputs=tuple(secrets),
+            depends_on=tuple(request.dependencies),
+            ignore_changes=tuple(request.ignoreChanges),
+            replace_on_changes=tuple(request.replaceOnChanges),
+            retained=bool(request.retainOnDelete),
+            protected=bool(request.protect),
+            identifier=identifier,
+            outputs=computed | inputs,
+            aliases=tuple(alias.spec.name for alias in request.aliases),
+            hooks=tuple(request.hooks.after_update),
         )
+        # A stash is an entry of Pulumi's state: nothing of it exists in a cloud.
+        (self._program.stashes if request.type == STASH else self._program.resources).append(recorded)
         state = struct_pb2.Struct()
         json_format.ParseDict(computed | marked, state)
         return resource_pb2.RegisterResourceResponse(urn=urn, id=identifier, object=state)

@@ -104,7 +104,9 @@ def test_what_was_kept_or_is_going_is_told_and_is_no_failure(
     assert [entry["identifier"] for entry in found["going"]] == [arn, key]
     assert all(entry["usd_per_hour"] == 0 for entry in found["going"])
     assert command.main(["--stack", "dev", "--quiet", "--this-region-only"]) == 0
-    assert "kept on purpose (protect), and billed: 1" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "kept on purpose (protect), and billed: 1" in shown
+    assert f"to use these weights again: pulumi config set weightsFileSystemId {system} --stack dev" in shown
 
 
 def test_a_stack_that_moved_is_found_where_it_was(aws: boto3.Session, capsys: pytest.CaptureFixture[str]) -> None:

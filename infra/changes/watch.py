@@ -1,0 +1,99 @@
+"""Watches the engine's steps through resource hooks, and says what they mean once all of them are known."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import pulumi
+
+from infra.changes.effects import Endpoint, Estimate, Step, describe
+
+
+class Watch:
+    """The steps of one endpoint's resources.
+
+    Hooks run before each create and update, at preview as well. A replacement shows as a create. Deletes come after the
+    program's end, so what a change takes away is read from the state's record of the endpoint before.
+    """
+
+    def __init__(self, name: str, prefix: str = "") -> None:
+        """Attach the hooks. Must be called before the endpoint's resources are declared.
+
+        Args:
+            name: of the record in the state, and what the hooks' names begin with.
+            prefix: what the names of the endpoint's resources begin with.
+        """
+        self._name, self._prefix = name, prefix
+        self._steps: list[Step] = []
+        self._watched: list[pulumi.Resource] = []
+        self._names: list[str] = []
+        self._before: Endpoint | None = None
+        self._is_first = False
+        self._hooks = pulumi.ResourceHookBinding(
+            before_create=[self._hook("create", self._created)], before_update=[self._hook("update", self._updated)]
+        )
+        self._record_hooks = pulumi.ResourceHookBinding(
+            before_create=[self._hook("first", self._first)], before_update=[self._hook("again", self._again)]
+        )
+        pulumi.runtime.register_stack_transformation(self._attach)
+
+    def say(self, endpoint: Endpoint, estimate: Estimate) -> None:
+        """Log one line about the change, once every resource is registered; nothing at the first deploy.
+
+        Args:
+            endpoint: as it is after the change.
+            estimate: what a fetch of its weights and a cold start take.
+        """
+        names = hashlib.sha256("\n".join(sorted(self._names)).encode()).hexdigest()[:16]
+        known = dataclasses.replace(endpoint, parts=names)
+        urns = [resource.urn for resource in self._watched]
+        pulumi.Output.all(*urns).apply(lambda _: self._record(known, estimate))
+
+    def _record(self, endpoint: Endpoint, estimate: Estimate) -> None:
+        # Last of all: when a deploy fails half-way, the state goes on holding the endpoint before it.
+        record = pulumi.Stash(
+            self._name, input=endpoint.record(), opts=pulumi.ResourceOptions(hooks=self._record_hooks)
+        )
+        record.urn.apply(lambda _: self._tell(endpoint, estimate))
+
+    def _tell(self, endpoint: Endpoint, estimate: Estimate) -> None:
+        if self._is_first:
+            return
+        line, hurts = describe(self._before or endpoint, endpoint, self._steps, estimate)
+        if line:
+            (pulumi.log.warn if hurts else pulumi.log.info)(line)
+
+    def _hook(self, suffix: str, callback: pulumi.ResourceHookFunction) -> pulumi.ResourceHook:
+        # A line that cannot be said must not stop a deploy.
+        options = pulumi.ResourceHookOptions(on_dry_run=True, ignore_errors=True)
+        return pulumi.ResourceHook(f"{self._name}-{suffix}", callback, options)
+
+    def _attach(self, args: pulumi.ResourceTransformationArgs) -> pulumi.ResourceTransformationResult | None:
+        is_ours = args.name.startswith(self._prefix) and not args.type_.startswith(("vllm:", "pulumi:"))
+        if not is_ours:
+            return None
+        self._watched.append(args.resource)
+        self._names.append(f"{args.type_} {args.name}")
+        hooked = pulumi.ResourceOptions.merge(args.opts, pulumi.ResourceOptions(hooks=self._hooks))
+        return pulumi.ResourceTransformationResult(args.props, hooked)
+
+    def _created(self, args: pulumi.ResourceHookArgs) -> None:
+        self._steps.append(Step("create", args.type.rpartition(":")[2], args.name))
+
+    def _updated(self, args: pulumi.ResourceHookArgs) -> None:
+        changed = _changed(args.old_inputs or {}, args.new_inputs or {})
+        self._steps.append(Step("update", args.type.rpartition(":")[2], args.name, changed))
+
+    def _first(self, _: pulumi.ResourceHookArgs) -> None:
+        self._is_first = True
+
+    def _again(self, args: pulumi.ResourceHookArgs) -> None:
+        self._before = Endpoint.of((args.old_inputs or {}).get("input") or {})
+
+
+def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> frozenset[str]:
+    """Keys whose values differ. Unknown and secret values count as changed, as they do in the engine's own preview."""
+    return frozenset(key for key in {*old, *new} if not key.startswith("__") and old.get(key) != new.get(key))
