@@ -2,7 +2,7 @@
 STACK ?= dev
 PYTHON ?= python3
 
-.PHONY: help local local-check test test-pulumi test-pulumi-all test-clients check mutants format plan up verify history key destroy teardown
+.PHONY: help local local-check test test-pulumi test-pulumi-all test-clients check mutants format plan up api-key verify history key destroy teardown
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
 
@@ -73,11 +73,15 @@ format: .venv/ready  ## format and mend what ruff can mend
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 
-plan: .venv/ready  ## what STACK would run and cost, without an account
-	.venv/bin/python -m infra.planning $(STACK)
+plan: .venv/ready  ## the preview without an account: what STACK would run and cost, or why it cannot work
+	@exec .venv/bin/python -m infra.planning '$(STACK)'
 
-up: .venv/ready  ## deploy STACK (pulumi up)
-	pulumi up --stack $(STACK)
+up: .venv/ready  ## deploy STACK (pulumi up), then say how to use it and what it costs (YES=1: without asking)
+	@pulumi up --stack '$(STACK)' $(if $(YES),--yes)
+	@exec .venv/bin/python -m smoke_tests.summary --stack '$(STACK)'
+
+api-key: .venv/ready  ## print an API key of STACK (NAME=alice: of several, hers)
+	@exec .venv/bin/python -m smoke_tests.api_key --stack '$(STACK)' $(if $(filter command,$(origin NAME)),--name '$(NAME)')
 
 # ENDPOINT=http://127.0.0.1:8000 verifies what make local started, under a name of its own.
 VERIFY = $(if $(ENDPOINT),--endpoint '$(ENDPOINT)' --name 'local-$(STACK)' \
@@ -102,8 +106,8 @@ key: .venv/ready  ## API keys of STACK: ADD=alice, ROTATE=alice, REVOKE=alice or
 	@exec .venv/bin/python -m smoke_tests.keys $(KEY)
 
 destroy: .venv/ready  ## take STACK down, and prove that nothing of it is left
-	pulumi destroy --stack $(STACK)
-	@grep -qsE 'vllm-endpoint:target: *kubernetes' Pulumi.$(STACK).yaml || exec .venv/bin/python -m smoke_tests.teardown --stack '$(STACK)'
+	@pulumi destroy --stack '$(STACK)' $(if $(YES),--yes)
+	@grep -qsE 'vllm-endpoint:target: *kubernetes' 'Pulumi.$(notdir $(STACK)).yaml' || exec .venv/bin/python -m smoke_tests.teardown --stack '$(STACK)'
 
 teardown: .venv/ready  ## what of STACK is left in AWS, and what does it cost? (FIX=1: delete it)
 	@exec .venv/bin/python -m smoke_tests.teardown --stack '$(STACK)' $(if $(FIX),--fix)

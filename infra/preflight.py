@@ -7,10 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from infra.aws_credentials import CONFIG, session
 from infra.planning.catalog.gpus import InstanceType
 from infra.planning.plan import ServingPlan
 from infra.settings import Capacity, Settings
@@ -21,7 +20,6 @@ QUOTA_CODES = {
     (Capacity.ON_DEMAND, "p"): "L-417A185B", (Capacity.SPOT, "p"): "L-7212CCBC",
 }  # fmt: skip
 QUOTA_NAMES = {"g": "G and VT", "p": "P"}
-_CONFIG = Config(connect_timeout=3, read_timeout=5, retries={"max_attempts": 2})
 
 
 @dataclass(frozen=True)
@@ -98,8 +96,7 @@ def not_offered(kinds: tuple[InstanceType, ...], region: str) -> str:
 
 
 def _client(service: str, region: str, profile: str | None) -> Any:
-    session = boto3.Session(region_name=region, profile_name=profile)
-    return session.client(service, config=_CONFIG)  # type: ignore[call-overload]
+    return session(profile or "", region).client(service, config=CONFIG)  # type: ignore[call-overload]
 
 
 def _reason(error: Exception) -> str:

@@ -1,8 +1,8 @@
 """Stack configuration, typed and validated: the one place that knows the config keys.
 
 A key is spelt in camelCase in ``Pulumi.<stack>.yaml`` (``vllm-endpoint:maxModelLen``) and in snake_case here.
-Pulumi's project file can declare a key only as string, integer, boolean or array and every declared key needs a
-default, so "not set" is written as ``""``, ``0`` or ``[]`` there and means "the plan decides".
+Every key that Pulumi's project file declares needs a default, so "not set" is written as ``""``, ``0`` or ``[]`` there
+and means "the plan decides".
 """
 
 from __future__ import annotations
@@ -516,24 +516,33 @@ class Settings(BaseModel):
 
 
 def config_keys() -> dict[str, Any]:
-    """The keys as Pulumi.yaml declares them: name -> type, default, description.
+    """The keys as Pulumi.yaml declares them: name -> description, default.
 
-    Secret keys are not among them: Pulumi refuses a declared secret with a default, and requires one without.
+    No types: the engine would refuse a value of another type before this program runs, one key at a time and without
+    what to set, and so would refuse `64` in a list, which `pulumi config set --path` writes as a number. Secret keys are
+    not among them: Pulumi refuses a declared secret with a default, and requires one without.
     """
     declared: dict[str, Any] = {}
     for name, field in Settings.model_fields.items():
         if name in SECRET_FIELDS:
             continue
         default = field.get_default(call_default_factory=True)
-        kind = {bool: "boolean", int: "integer", tuple: "array"}.get(type(default), "string")
-        value = list(default) if isinstance(default, tuple) else default
-        if kind == "string":
+        value: object = list(default) if isinstance(default, tuple) else default
+        if not isinstance(value, bool | int | list):
             value = str(value)
-        entry: dict[str, Any] = {"type": kind, "description": field.description, "default": value}
-        if kind == "array":
-            entry["items"] = {"type": "string"}
-        declared[to_camel(name)] = entry
+        declared[to_camel(name)] = {"description": field.description, "default": value}
     return declared
+
+
+def list_keys() -> frozenset[str]:
+    """The keys that hold a list."""
+    fields = Settings.model_fields.items()
+    return frozenset(to_camel(name) for name, field in fields if isinstance(field.default, tuple))
+
+
+def secret_keys() -> frozenset[str]:
+    """The keys that must be encrypted."""
+    return frozenset(map(to_camel, SECRET_FIELDS))
 
 
 SECRET_FIELDS = frozenset({"api_keys", "api_keys_document", "hf_token"})

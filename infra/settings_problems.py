@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import json
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +12,8 @@ from pydantic import ValidationError
 from pydantic.alias_generators import to_camel
 
 from infra.gateway_environment import problems as gateway_environment_problems
-from infra.settings import SECRET_FIELDS, Capacity, NatGateways, Settings, Target
+from infra.plain_secrets import misplaced
+from infra.settings import SECRET_FIELDS, Capacity, NatGateways, Settings, Target, list_keys, secret_keys
 
 MOST_REPLICAS_BY_NAME = 8  # Route 53 answers a multi-value name with eight records
 LEAST_WAF_LIMIT = 10
@@ -35,11 +38,20 @@ def parse_settings(values: Mapping[str, Any], stack: str = "stack") -> Settings:
     known = {to_camel(name): name for name in Settings.model_fields}
     good = dict(values)
     for key in [key for key in values if key not in known]:
-        close = difflib.get_close_matches(key, known, n=1)
+        close = difflib.get_close_matches(key, known, n=1) or [name for name in known if name.lower() == key.lower()]
         hint = f"did you mean {close[0]}?" if close else "remove it; Pulumi.yaml lists the keys"
+        if close and close[0] in secret_keys():
+            hint += f" Set it with pulumi config set --secret {close[0]}"
         problems.append(f"{key}: no such setting; {hint}")
         del good[key]
     bad: set[str] = set()
+    for key in [key for key in good if key not in secret_keys()]:
+        if key in list_keys():
+            good[key] = _as_list(good[key])
+        if refusal := misplaced(key, good[key]):
+            problems.append(refusal)
+            bad.add(key)
+            del good[key]
     while True:
         try:
             settings = Settings.model_validate(good)
@@ -48,13 +60,31 @@ def parse_settings(values: Mapping[str, Any], stack: str = "stack") -> Settings:
             for detail in error.errors(include_url=False, include_context=False):
                 key = str(detail["loc"][0])
                 if key not in bad:
-                    problems.append(_describe(key, known[key], detail, values[key]))
+                    problems.append(_describe(key, known[key], detail, good[key]))
                 bad.add(key)
                 good.pop(key, None)
     problems += [text for keys, text in _contradictions(settings) if not bad & set(keys)]
     if problems:
         raise SettingsError(stack, problems)
     return settings
+
+
+def _as_list(value: object) -> object:
+    """A list as a person writes one: JSON text counts, and so do the numbers that `pulumi config set --path` makes."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return value
+    if isinstance(value, list | tuple):
+        return [json.dumps(item) if isinstance(item, bool | int | float) else item for item in value]
+    return value
+
+
+def list_command(key: str, value: str) -> str:
+    """The command that makes ``value`` the first item of a list."""
+    shown = shlex.quote(value) if 0 < len(value) <= 60 and "\n" not in value else "VALUE"
+    return f"pulumi config set --path '{key}[0]' {'-- ' if value.startswith('-') else ''}{shown}"
 
 
 def _describe(key: str, field: str, detail: Any, value: object) -> str:
@@ -67,8 +97,8 @@ def _describe(key: str, field: str, detail: Any, value: object) -> str:
             value = value[detail["loc"][1]]
         found = repr(value) if len(repr(value)) <= 60 else repr(value)[:57] + "..."
     if detail["type"] == "tuple_type":
-        reason = "should be a list"
-    elif detail["type"] == "string_pattern_mismatch":
+        return f"{key}: found {found}, should be a list. Set: {list_command(key, str(value))}"
+    if detail["type"] == "string_pattern_mismatch":
         reason = "which has not the right form"
     else:
         reason = str(detail["msg"]).removeprefix("Value error, ").removeprefix("Input ")

@@ -7,7 +7,8 @@ from typing import Any
 
 import pulumi
 
-from infra.settings import PROJECT, Settings, config_keys
+from infra.plain_secrets import AWS_SECRETS, in_plain_text
+from infra.settings import PROJECT, Settings, list_keys, secret_keys
 from infra.settings_problems import SettingsError, parse_settings
 
 
@@ -15,25 +16,20 @@ def read_settings() -> Settings:
     """The settings of the stack that runs.
 
     Raises:
-        SettingsError: naming every unknown key, bad value and contradiction of this project's namespace.
+        SettingsError: naming every unknown key, bad value and contradiction of this project's namespace, and every secret
+            that is not encrypted.
     """
     config = pulumi.Config(PROJECT)
-    declared = config_keys()
     values: dict[str, Any] = {}
-    problems: list[str] = []
-    for key in _keys_of_the_stack() | set(declared):
+    problems = [in_plain_text(name) for name in sorted(AWS_SECRETS & _all_keys()) if _is_plain(name)]
+    for key in sorted(_keys_of_the_stack()):
         text = config.get(key)
         if text is None:
             continue
-        values[key] = text
-        if declared.get(key, {}).get("type") == "array":
-            try:
-                values[key] = json.loads(text)
-            except ValueError:
-                problems.append(
-                    f"{key}: found text that is no list. Set it with pulumi config set --path '{key}[0]' VALUE"
-                )
-                del values[key]
+        if key in secret_keys() and text and _is_plain(f"{PROJECT}:{key}"):
+            problems.append(in_plain_text(key))
+            continue
+        values[key] = _from_json(text) if key in list_keys() else _pairs(text) if key == "apiKeys" else text
     try:
         settings = parse_settings(values, pulumi.get_stack())
     except SettingsError as error:
@@ -43,7 +39,29 @@ def read_settings() -> Settings:
     return settings
 
 
+def _from_json(text: str) -> Any:
+    # The engine hands a list or an object over as JSON, and text as it is.
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _pairs(text: str) -> str:
+    """Keys set one by one, as with ``pulumi config set --secret --path apiKeys.alice``, as the text of all of them."""
+    keys = _from_json(text) if text.lstrip().startswith("{") else None
+    return ",".join(f"{name}={key}" for name, key in keys.items()) if isinstance(keys, dict) else text
+
+
+def _is_plain(name: str) -> bool:
+    return not pulumi.runtime.is_config_secret(name)
+
+
+def _all_keys() -> set[str]:
+    return set(pulumi.runtime.config.CONFIG.get())
+
+
 def _keys_of_the_stack() -> set[str]:
     """Every key of this project's namespace, so that a misspelt one is refused instead of ignored."""
     prefix = f"{PROJECT}:"
-    return {name[len(prefix) :] for name in pulumi.runtime.config.CONFIG.get() if name.startswith(prefix)}
+    return {name[len(prefix) :] for name in _all_keys() if name.startswith(prefix)}

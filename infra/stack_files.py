@@ -8,13 +8,11 @@ from typing import Any
 
 import yaml
 
-from infra.settings import PROJECT, SECRET_FIELDS, Settings
+from infra.plain_secrets import AWS_SECRETS, in_plain_text, is_plain
+from infra.settings import PROJECT, Settings, secret_keys
 from infra.settings_problems import SettingsError, parse_settings
 
 ROOT = Path(__file__).resolve().parent.parent
-_SECRET_KEYS = {
-    "".join([part if not i else part.title() for i, part in enumerate(name.split("_"))]) for name in SECRET_FIELDS
-}
 
 
 def load_stack(stack: str, overrides: Mapping[str, Any] | None = None, root: Path = ROOT) -> Settings:
@@ -30,10 +28,15 @@ def load_stack(stack: str, overrides: Mapping[str, Any] | None = None, root: Pat
     Raises:
         SettingsError: the stack does not exist, its file is not YAML, or its settings cannot be used.
     """
-    path = root / f"Pulumi.{stack}.yaml"
+    path = stack_file(stack, root)
     if not path.is_file():
         known = sorted(p.name[len("Pulumi.") : -len(".yaml")] for p in root.glob("Pulumi.*.yaml"))
-        raise SettingsError(stack, [f"there is no {path.name}. Set one of: {', '.join(known) or 'none exists yet'}"])
+        raise SettingsError(
+            stack,
+            [
+                f"there is no {path.name}. Set one of: {', '.join(known) or 'none exists yet'}; or copy one to {path.name}"
+            ],
+        )
     try:
         content = yaml.safe_load(path.read_text()) or {}
     except yaml.YAMLError as error:
@@ -44,16 +47,30 @@ def load_stack(stack: str, overrides: Mapping[str, Any] | None = None, root: Pat
     if not isinstance(config, dict):
         raise SettingsError(stack, [f"{path.name}: config is not a mapping of keys to values"])
     values: dict[str, Any] = {}
+    in_the_clear = []
     for key, value in config.items():
         namespace, _, name = str(key).rpartition(":")
-        if namespace in ("", PROJECT) and not (name in _SECRET_KEYS or _is_encrypted(value)):
+        if key in AWS_SECRETS or (namespace in ("", PROJECT) and name in secret_keys()):
+            in_the_clear += [in_plain_text(name if name in secret_keys() else key)] if is_plain(value) else []
+        elif namespace in ("", PROJECT) and not _is_encrypted(value):
             values[name] = value
-    return parse_settings(values | dict(overrides or {}), stack)
+    try:
+        settings = parse_settings(values | dict(overrides or {}), stack)
+    except SettingsError as error:
+        raise SettingsError(stack, in_the_clear + error.problems) from None
+    if in_the_clear:
+        raise SettingsError(stack, in_the_clear)
+    return settings
+
+
+def stack_file(stack: str, root: Path = ROOT) -> Path:
+    """The file of a stack, which Pulumi calls by the stack's own name, also where `ORGANIZATION/` was given before it."""
+    return root / f"Pulumi.{stack.rpartition('/')[2]}.yaml"
 
 
 def region_of(stack: str, root: Path = ROOT, default: str = "us-east-1") -> str:
     """The stack's AWS region, from ``aws:region``."""
-    path = root / f"Pulumi.{stack}.yaml"
+    path = stack_file(stack, root)
     content = yaml.safe_load(path.read_text()) if path.is_file() else None
     config = (content or {}).get("config") or {}
     return str(config.get("aws:region", default))

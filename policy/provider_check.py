@@ -20,20 +20,33 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from policy.matrix import ROOT, Entry, load_matrix
+import yaml
+
+from infra.settings import PROJECT, secret_keys
+from policy.matrix import ROOT, Entry, load_matrix, stack_values
 
 LIMIT_SECONDS = 900
 
 
 def project(entry: Entry, folder: Path) -> Path:
-    """The repository as the configuration's stack sees it: itself, or a copy of links with a stack file of its name."""
-    if entry.stack_name == entry.stack:
+    """The repository as the configuration's stack sees it: itself, or a copy of links with a stack file of its own."""
+    secrets = {f"{PROJECT}:{key}": encrypted(text) for key, text in entry.settings.items() if key in secret_keys()}
+    if entry.stack_name == entry.stack and not secrets:
         return ROOT
+    own = f"Pulumi.{entry.stack_name}.yaml"
     for path in ROOT.iterdir():
-        (folder / path.name).symlink_to(path)
-    (folder / f"Pulumi.{entry.stack_name}.yaml").symlink_to(ROOT / f"Pulumi.{entry.stack}.yaml")
+        if path.name != own:
+            (folder / path.name).symlink_to(path)
+    (folder / own).write_text(yaml.safe_dump({"config": stack_values(entry.stack) | secrets}))
     return folder
+
+
+def encrypted(text: str) -> dict[str, Any]:
+    """A secret as a stack file holds it; the checker puts a text of its own in the place of each that it cannot read."""
+    names = [name for name, sign, _ in (item.partition("=") for item in text.split(",")) if sign]
+    return {name: {"secure": "v1:"} for name in names} or {"secure": "v1:"}
 
 
 def command(checker: str, entry: Entry, folder: Path, emitted: Path, *, apply: bool) -> list[str]:
@@ -42,7 +55,8 @@ def command(checker: str, entry: Entry, folder: Path, emitted: Path, *, apply: b
     if apply:
         given.append("--apply")
     for key, value in entry.settings.items():
-        given += ["--config", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
+        if key not in secret_keys():
+            given += ["--config", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
     return given
 
 

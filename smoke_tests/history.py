@@ -12,7 +12,7 @@ from smoke_tests.benchmark.record import Record, write_record
 from smoke_tests.errors import TargetError
 from smoke_tests.history_entry import Entry, checked_name
 from smoke_tests.history_store import Store, store_for
-from smoke_tests.stack import read_stack
+from smoke_tests.stack import own_name, read_stack
 
 UNUSABLE_TARGET_EXIT_CODE = 4
 COLUMNS = ("date (UTC)", "id", "config", "commit", "verdict", "tests", "at once", "tokens/s", "TTFT ms", "$/M out")
@@ -66,7 +66,7 @@ def _place(options: argparse.Namespace) -> tuple[str, Store]:
     if not bucket and options.folder is None:
         stack = read_stack(options.stack, read_key=False)
         bucket, region = bucket_of(stack.outputs), stack.region
-    return checked_name(options.stack), store_for(bucket=bucket, region=region, folder=options.folder)
+    return checked_name(own_name(options.stack)), store_for(bucket=bucket, region=region, folder=options.folder)
 
 
 def bucket_of(outputs: Any) -> str:

@@ -15,7 +15,7 @@ from smoke_tests.errors import TargetError
 KIND = "vllm-endpoint verification"
 # Raised when a key changes its meaning or goes; a new key does not raise it.
 SCHEMA_VERSION = 1
-SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 
 class EntryError(TargetError):

@@ -1,6 +1,8 @@
 """A deployed stack, as Pulumi and Secrets Manager tell it."""
 
 import json
+import os
+import shlex
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +13,13 @@ from smoke_tests.errors import TargetError
 
 PROJECT_FOLDER = Path(__file__).resolve().parent.parent
 PULUMI_TIMEOUT_SECONDS = 120
+DETAILS = "stackDetails"
+"""The output that holds what programs read; see infra/outputs.py."""
+
+
+def own_name(stack: str) -> str:
+    """A stack's name without the organization and project that Pulumi takes before it: tags and files bear the name alone."""
+    return stack.rpartition("/")[2]
 
 
 @dataclass(frozen=True)
@@ -56,12 +65,12 @@ def read_stack(stack: str, *, read_key: bool = True, project_folder: Path = PROJ
         gpu_count=int(outputs["gpuCount"]) if outputs.get("gpuCount") else None,
         instance_type=_text(outputs, "instanceType"),
         usd_per_hour_active=float(outputs["usdPerHourActive"]) if outputs.get("usdPerHourActive") else None,
-        keys_document=_secret_text(secret, region) if secret and read_key else None,
+        keys_document=_secret_text(secret, outputs) if secret and read_key else None,
         outputs=outputs,
     )
 
 
-def _text(outputs: dict[str, Any], name: str) -> str | None:
+def _text(outputs: Mapping[str, Any], name: str) -> str | None:
     value = outputs.get(name)
     return str(value) if value else None
 
@@ -84,7 +93,17 @@ def _pulumi_outputs(stack: str, project_folder: Path) -> dict[str, Any]:
         raise TargetError(f"pulumi stack output --stack {stack} printed no JSON") from None
     if not isinstance(outputs, dict) or not outputs:
         raise TargetError(f"stack {stack!r} has no outputs; deploy it first: pulumi up --stack {stack}")
-    return outputs
+    return flat(outputs)
+
+
+def flat(outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Outputs as every program reads them: those for people, and those of the nested output, side by side."""
+    details = outputs.get(DETAILS)
+    found = {name: value for name, value in outputs.items() if name != DETAILS}
+    found |= details if isinstance(details, Mapping) else {}
+    if isinstance(arguments := found.get("engineArguments"), str):
+        found["engineArguments"] = shlex.split(arguments)
+    return found
 
 
 def _pulumi(arguments: list[str], project_folder: Path) -> str:
@@ -108,14 +127,27 @@ def _pulumi(arguments: list[str], project_folder: Path) -> str:
     return done.stdout
 
 
-def _secret_text(arn: str, region: str | None) -> str:
+def aws_client(service: str, outputs: Mapping[str, Any]) -> Any:
+    """A client for the stack's region, with the profile it is deployed with unless AWS_PROFILE names another.
+
+    Raises botocore's errors: the profile does not exist on this machine.
+    """
     # Imported here: boto3 takes half a second to load, and `--endpoint` has no use for it.
     import boto3
+    from botocore.config import Config
+
+    profile = None if os.environ.get("AWS_PROFILE") else _text(outputs, "profile")
+    session = boto3.Session(profile_name=profile, region_name=_text(outputs, "region"))
+    config = Config(connect_timeout=3, read_timeout=5, retries={"max_attempts": 2})
+    return session.client(service, config=config)  # type: ignore[call-overload]
+
+
+def _secret_text(arn: str, outputs: Mapping[str, Any]) -> str:
     from botocore.exceptions import BotoCoreError, ClientError
 
     hint = "sign in to AWS (AWS_PROFILE, aws sso login) or give --api-key-file"
     try:
-        secret = boto3.client("secretsmanager", region_name=region).get_secret_value(SecretId=arn)
+        secret = aws_client("secretsmanager", outputs).get_secret_value(SecretId=arn)
     except ClientError as error:
         detail = error.response.get("Error", {})
         raise TargetError(
@@ -125,4 +157,4 @@ def _secret_text(arn: str, region: str | None) -> str:
         raise TargetError(f"cannot read the API key {arn}: {error}; {hint}") from None
     if "SecretString" not in secret:
         raise TargetError(f"the API key {arn} is binary; store a JSON object {{name: key}}")
-    return secret["SecretString"]
+    return str(secret["SecretString"])

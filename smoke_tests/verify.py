@@ -22,7 +22,7 @@ from smoke_tests.errors import TargetError
 from smoke_tests.history import bucket_of
 from smoke_tests.history_entry import Compared, Entry, checked_name, digest, new_id
 from smoke_tests.history_store import FolderStore, Store, store_for
-from smoke_tests.stack import PROJECT_FOLDER
+from smoke_tests.stack import PROJECT_FOLDER, own_name
 from smoke_tests.target import Target, add_target_options, target_from_options
 
 UNUSABLE_TARGET_EXIT_CODE = 4
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         target = target_from_options(options)
         limits = thresholds(options, target.outputs)
-        name = checked_name(options.name or options.stack or "endpoint")
+        name = checked_name(options.name or own_name(options.stack or "") or "endpoint")
         store = store_for(
             bucket=options.bucket or bucket_of(target.outputs), region=target.region, folder=options.folder
         )

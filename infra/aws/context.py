@@ -32,8 +32,8 @@ class Context:
 
     @property
     def prefix(self) -> str:
-        """What every resource's name begins with: ``vllm-<stack>``, shortened and made unique where it is too long."""
-        return bounded(f"vllm-{self.stack}", LONGEST_PREFIX)
+        """What every resource's name begins with: ``vllm-<stack>``, or what is left of it and a hash (see `bounded`)."""
+        return bounded(f"vllm-{self.stack}", LONGEST_PREFIX, digits_of(self.stack))
 
     def tags(self, component: str, name: str = "", *, keep: bool = False) -> dict[str, str]:
         """Tags of one resource.
@@ -57,7 +57,16 @@ class Context:
         return f"arn:{self.partition}:{service}:{self.region}:{self.account_id}:{resource}"
 
 
-def bounded(text: str, longest: int) -> str:
+def digits_of(stack: str) -> int:
+    """Hexadecimal digits of the hash in a stack's names.
+
+    Five for the names that were accepted first: they keep what they are deployed as. Branch names share their beginnings
+    and come by the hundred, so every other name gets eight; one with five can never equal one with eight.
+    """
+    return 5 if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]{0,39}", stack) else 8
+
+
+def bounded(text: str, longest: int, digits: int = 5) -> str:
     """``text`` as lower-case letters, digits and hyphens, at most ``longest`` characters.
 
     What does not survive as it is gets a hash of the original at its end, so that two names never become one.
@@ -65,5 +74,5 @@ def bounded(text: str, longest: int) -> str:
     clean = re.sub(r"-+", "-", re.sub(r"[^a-z0-9]", "-", text.lower())).strip("-")
     if clean == text and len(clean) <= longest:
         return clean
-    digest = hashlib.sha256(text.encode()).hexdigest()[:5]
-    return f"{clean[: longest - 6].rstrip('-')}-{digest}"
+    digest = hashlib.sha256(text.encode()).hexdigest()[:digits]
+    return f"{clean[: longest - digits - 1].rstrip('-')}-{digest}"

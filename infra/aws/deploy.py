@@ -24,7 +24,7 @@ from infra.aws.flow_logs import FlowLogs, FlowLogsArgs
 from infra.aws.gateway import Gateway, GatewayArgs
 from infra.aws.gateway_image import GatewayImage, GatewayImageArgs
 from infra.aws.load_balancer import LoadBalancer, LoadBalancerArgs, listener_ports
-from infra.aws.lookups import ask, find_network, zones_by_offer
+from infra.aws.lookups import ask, check_account, check_credentials, find_network, profile_name, zones_by_offer
 from infra.aws.metrics import StackMetrics
 from infra.aws.network import SERVING_ZONES, Network, NetworkArgs
 from infra.aws.observability import Observability, ObservabilityArgs
@@ -60,8 +60,10 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
     Raises:
         DeployError: the account cannot hold it.
     """
+    signed_in = check_credentials()
     context = find_context(settings)
-    _check_quota(context, settings, plan)
+    if signed_in:
+        _check_quota(context, settings, plan)
     prefix = context.prefix
     network_args = _network(context, settings, plan)
     adopted = adopt(settings, context, network_args.existing)
@@ -263,19 +265,21 @@ def find_context(settings: Settings) -> Context:
     """Where the stack is deployed.
 
     Raises:
-        DeployError: there are no credentials, or no region.
+        DeployError: there are no credentials, or no region, or the account is one that the stack must not use.
     """
+    account_id = ask("the account", lambda: aws.get_caller_identity().account_id)
+    check_account(account_id)
     return Context(
         stack=pulumi.get_stack(),
         region=ask("the region", lambda: aws.get_region().region),
-        account_id=ask("the account", lambda: aws.get_caller_identity().account_id),
+        account_id=account_id,
         partition=ask("the partition", lambda: aws.get_partition().partition),
         owner=settings.owner,
     )
 
 
 def _check_quota(context: Context, settings: Settings, plan: ServingPlan) -> None:
-    findings = vcpu_quota(settings, plan, context.region, None, pulumi.Config("aws").get("profile"))
+    findings = vcpu_quota(settings, plan, context.region, None, profile_name() or None)
     for warning in findings.warnings:
         pulumi.log.warn(warning)
     if findings.refusals:

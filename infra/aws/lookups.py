@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import pulumi
 import pulumi_aws as aws
 
+from infra.aws_credentials import CONFIG, explain, failure, session
 from infra.deploy_error import DeployError
 from infra.planning.catalog.gpus import InstanceType
 from infra.preflight import not_offered, offered_zones
 
 T = TypeVar("T")
+# Settings of the provider that give it credentials of its own, or keep it from checking them.
+_GIVEN_TO_THE_PROVIDER = (
+    "accessKey", "assumeRole", "assumeRoles", "assumeRoleWithWebIdentity", "endpoints", "sharedCredentialsFiles",
+    "sharedConfigFiles", "skipCredentialsValidation", "customCaBundle", "httpProxy", "httpsProxy",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -40,7 +48,63 @@ def ask(what: str, question: Callable[[], T]) -> T:
         return question()
     except Exception as error:  # the SDK raises plain Exception for whatever a lookup ends in
         reason = " ".join(str(error).split())
-        raise DeployError(f"{what} could not be looked up: {reason[-300:]}") from None
+        line = explain(reason, profile_name(), region_name(), pulumi.get_stack())
+        raise DeployError(line or f"{what} could not be looked up: {reason[-300:]}") from None
+
+
+def profile_name() -> str:
+    """The AWS profile that the stack is deployed with; empty: the default one."""
+    chosen = (pulumi.Config("aws").get("profile"), os.environ.get("AWS_PROFILE"), os.environ.get("AWS_DEFAULT_PROFILE"))
+    return next(filter(None, chosen), "")
+
+
+def region_name() -> str:
+    """The stack's region as far as its settings and the environment say; else a profile may say it."""
+    chosen = (pulumi.Config("aws").get("region"), os.environ.get("AWS_REGION"), os.environ.get("AWS_DEFAULT_REGION"))
+    return next(filter(None, chosen), "")
+
+
+def check_credentials() -> bool:
+    """Ask AWS who the credentials belong to, before the provider does.
+
+    Returns:
+        Whether there are credentials here at all; a warning says so where there are none.
+
+    Raises:
+        DeployError: AWS refuses them, in one line.
+    """
+    config, stack = pulumi.Config("aws"), pulumi.get_stack()
+    if any(config.get(key) for key in _GIVEN_TO_THE_PROVIDER):
+        return True
+    profile, region = profile_name(), region_name()
+
+    def identity() -> None:
+        metadata = config.get("skipMetadataApiCheck") == "false"
+        found = session(profile, region or "us-east-1", instance_metadata=metadata)
+        found.client("sts", config=CONFIG).get_caller_identity()
+
+    if not region and not session(profile, "").region_name:
+        pulumi.log.warn(explain("missing region", profile, region, stack))
+    reason, certain = failure(identity)
+    line = explain(reason, profile, region, stack) if reason else ""
+    if certain and line:
+        raise DeployError(line)
+    if line:
+        # Not refused: the provider may know a source that is not known here. Where it does not, it ends the program.
+        pulumi.log.warn(f"the account's vCPU quota was not checked: {line}")
+    return not reason
+
+
+def check_account(account_id: str) -> None:
+    """Hold the account against ``aws:allowedAccountIds``.
+
+    Raises:
+        DeployError: it is another one.
+    """
+    allowed = [str(item) for item in pulumi.Config("aws").get_object("allowedAccountIds") or []]
+    if allowed and account_id not in allowed:
+        reason = f"AWS account ID not allowed: {account_id}"
+        raise DeployError(explain(reason, profile_name(), region_name(), pulumi.get_stack()))
 
 
 def zones_by_offer(kinds: tuple[InstanceType, ...], region: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -17,16 +17,15 @@ from infra.aws.load_balancer import LoadBalancer
 from infra.aws.observability import Observability
 from infra.aws.secrets import Secrets
 from infra.aws.weights import Weights
-from infra.engine_outputs import engine_outputs
+from infra.engine_outputs import WAYS_IN, engine_outputs
+from infra.outputs import key_command
 from infra.planning.plan import CostPlan, ServingPlan
 from infra.settings import Settings
 from infra.verification import verify_output
 
-# AWS puts a tag on the bill only once somebody who may see the bill has said so, and nothing in a stack can.
-BUDGET_COUNTS = (
-    "what carries the tag Stack, once that is a cost allocation tag: "
-    "aws ce update-cost-allocation-tags-status --cost-allocation-tags-status TagKey=Stack,Status=Active"
-)
+# A budget counts what carries the tag Stack. AWS puts a tag on the bill only once somebody who may see the bill has said
+# so, and nothing in a stack can.
+BUDGET_COUNTS = "aws ce update-cost-allocation-tags-status --cost-allocation-tags-status TagKey=Stack,Status=Active"
 
 
 def stack_outputs(
@@ -45,7 +44,7 @@ def stack_outputs(
     ends_at: datetime.datetime | None,
     dashboard: Dashboard | None,
 ) -> dict[str, pulumi.Input[Any]]:
-    """The outputs by name."""
+    """The outputs by name, those for people and those for programs together."""
     endpoint = endpoint_url(settings, balancer.dns_name)
     kept: dict[str, pulumi.Input[str]] = {
         "weights": weights.file_system.id,
@@ -63,18 +62,14 @@ def stack_outputs(
         "openaiBaseUrl": pulumi.Output.concat(endpoint, "/v1"),
         "model": plan.served_model_name,
         "region": context.region,
+        "profile": pulumi.Config("aws").get("profile") or "",
         "gpu": settings.gpu.value,
         "gpuCount": plan.capacity.gpu_count,
         "instanceType": plan.capacity.instance_types[0].name,
         **engine_outputs(settings, plan),
+        "getApiKey": key_command(context.stack),
         "apiKeySecretArn": secrets.api_keys_arn,
         "apiKeysSetBy": settings.keys_setting or "make key",
-        "showApiKeys": pulumi.Output.concat(
-            "aws secretsmanager get-secret-value --query SecretString --output text --region ",
-            context.region,
-            " --secret-id ",
-            secrets.api_keys_arn,
-        ),
         "clusterName": capacity.cluster.name,
         "engineServiceName": engine.service.name,
         "gatewayServiceName": gateway.service.name,
@@ -116,14 +111,12 @@ def endpoint_url(settings: Settings, dns_name: pulumi.Output[str]) -> pulumi.Out
     return pulumi.Output.concat(scheme, "://", host, port)
 
 
-def how_to_open(settings: Settings) -> str:
-    """The one line that makes an internal load balancer reachable from outside."""
+def how_to_open(settings: Settings) -> dict[str, str]:
+    """The commands that make an internal load balancer reachable from outside, by what they give; before a `pulumi up`."""
+    ways = dict(WAYS_IN)
     if settings.vpc_id:
-        return "The load balancer is internal: set loadBalancerSubnetIds to two public subnets of the VPC, and allowedCidrs or domain"
-    return (
-        "The load balancer is internal. HTTPS for everybody: pulumi config set domain llm.example.com; "
-        "HTTP from named networks: pulumi config set --path 'allowedCidrs[0]' 203.0.113.7/32; then pulumi up"
-    )
+        ways["before"] = "pulumi config set --path 'loadBalancerSubnetIds[0]' subnet-..., and [1]: two public subnets"
+    return ways
 
 
 def cost_outputs(cost: CostPlan) -> dict[str, Any]:
@@ -133,13 +126,5 @@ def cost_outputs(cost: CostPlan) -> dict[str, Any]:
         "usdPerHourIdle": cost.usd_per_hour_idle,
         "usdPerColdStart": cost.usd_per_cold_start,
         "usdPerMonth": {f"{hours}HoursADay": cost.usd_per_month(hours) for hours in (1, 8, 24)},
-        "costItems": [
-            {
-                "name": item.name,
-                "usdPerHourIdle": round(item.usd_per_hour_idle, 5),
-                "usdPerHourActive": round(item.usd_per_hour_active, 5),
-            }
-            for item in cost.items
-        ],
         "pricedOn": cost.priced_on,
     }

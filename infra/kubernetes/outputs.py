@@ -6,12 +6,13 @@ from typing import Any
 
 import pulumi
 
-from infra.engine_outputs import engine_outputs
+from infra.engine_outputs import WAYS_IN, engine_outputs
 from infra.kubernetes.engine import Engine
 from infra.kubernetes.exposure import TLS_SECRET_NAME
 from infra.kubernetes.gateway import Gateway
 from infra.kubernetes.secrets import API_KEYS_FILE, Secrets
 from infra.kubernetes.weights import Weights
+from infra.outputs import key_command
 from infra.planning.plan import ServingPlan
 from infra.settings import Settings
 from infra.verification import verify_output
@@ -38,6 +39,7 @@ def stack_outputs(
         "gpu": settings.gpu.value,
         "gpuCount": plan.capacity.gpu_count,
         **engine_outputs(settings, plan),
+        "getApiKey": key_command(pulumi.get_stack()),
         "apiKeySecretName": secrets.api_keys_name,
         "showApiKeys": pulumi.Output.format(
             "kubectl -n {0} get secret {1} -o jsonpath='{2}' | base64 -d", namespace, secrets.api_keys_name, entry
@@ -64,20 +66,15 @@ def _endpoint(settings: Settings, namespace: pulumi.Output[str], gateway: Gatewa
     return pulumi.Output.format("http://{0}.{1}.svc.cluster.local{2}", gateway.service_name, namespace, port)
 
 
-def _how_to_open(settings: Settings) -> str:
-    """What is left to do until clients outside the cluster reach the endpoint; empty for nothing."""
+def _how_to_open(settings: Settings) -> dict[str, str]:
+    """What is left to do until clients outside the cluster reach the endpoint, a command each; empty for nothing."""
     kubectl = f"kubectl -n {settings.kubernetes_namespace}"
     if settings.domain:
-        certificate = (
-            ""
-            if settings.certificate_arn
-            else f", and put its certificate into the Secret {TLS_SECRET_NAME} (cert-manager does, or: {kubectl} create secret tls {TLS_SECRET_NAME} --cert FILE --key FILE)"
-        )
-        return f"Point {settings.domain} at the address that `{kubectl} get ingress gateway` shows{certificate}"
+        ways = {"dns": f"Point {settings.domain} at the address of: {kubectl} get ingress gateway"}
+        if not settings.certificate_arn:
+            # cert-manager fills the Secret by itself.
+            ways["certificate"] = f"{kubectl} create secret tls {TLS_SECRET_NAME} --cert FILE --key FILE"
+        return ways
     if settings.allowed_cidrs:
-        return ""
-    return (
-        f"The endpoint is inside the cluster. On this machine: {kubectl} port-forward service/gateway 8000:{settings.endpoint_port}, "
-        "then http://127.0.0.1:8000. HTTPS for everybody: pulumi config set domain llm.example.com; "
-        "HTTP from named networks: pulumi config set --path 'allowedCidrs[0]' 203.0.113.7/32; then pulumi up"
-    )
+        return {}
+    return {"here": f"{kubectl} port-forward service/gateway 8000:{settings.endpoint_port}", **WAYS_IN}

@@ -111,7 +111,7 @@ def main(argv: list[str] | None = None) -> int:
         settings = load_stack(options.stack, parse_overrides(options.set, options.stack))
         region = region_of(options.stack)
         plan = make_plan(settings, region=region)
-        if reasons := deployment_refusals(settings, plan, options.stack, region):
+        if reasons := deployment_refusals(settings, plan, region):
             raise PlanError(reasons)
     except (SettingsError, PlanError) as error:
         if options.json:

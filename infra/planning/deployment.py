@@ -15,10 +15,9 @@ FARGATE_MEMORY_MIB = {
 }  # fmt: skip
 # NCCL and vLLM's workers pass tensors through /dev/shm; below a GiB a GPU a tensor-parallel engine dies when loaded.
 SHARED_MEMORY_GIB_PER_GPU = 1
-LONGEST_STACK_NAME = 40
 
 
-def deployment_refusals(settings: Settings, plan: ServingPlan, stack: str, region: str) -> list[str]:
+def deployment_refusals(settings: Settings, plan: ServingPlan, region: str) -> list[str]:
     """Every reason why the plan of a stack cannot be deployed in a region. The local runner does not ask."""
     found = _shared_memory(settings, plan) + _times(settings, plan)
     if settings.target is not Target.ECS:
@@ -28,10 +27,6 @@ def deployment_refusals(settings: Settings, plan: ServingPlan, stack: str, regio
     if match and match["region"] != region:
         found.append(
             f"certificateArn: found a certificate in {match['region']}, but the stack is in {region}; a load balancer takes certificates of its own region only. Set certificateArn to one in {region}, or aws:region: {match['region']}"
-        )
-    if len(stack) > LONGEST_STACK_NAME or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]*", stack):
-        found.append(
-            f"stack: found the name {stack!r} ({len(stack)} characters), which AWS names cannot be made from. Set a name of at most {LONGEST_STACK_NAME} letters, digits and hyphens with pulumi stack rename"
         )
     return found
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import boto3
 
+from smoke_tests.stack import own_name
 from smoke_tests.target import Target
 from smoke_tests.teardown.identity import Identity
 
@@ -56,7 +57,7 @@ class Deployed:
     @property
     def identity(self) -> Identity:
         """Its names and tags."""
-        return Identity(self.stack)
+        return Identity(own_name(self.stack))
 
     @functools.cached_property
     def session(self) -> boto3.Session:

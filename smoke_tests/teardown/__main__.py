@@ -12,6 +12,7 @@ from botocore.exceptions import BotoCoreError
 
 from smoke_tests.errors import TargetError
 from smoke_tests.progress import ProgressLine
+from smoke_tests.stack import own_name
 from smoke_tests.teardown.identity import PROJECT, Identity
 from smoke_tests.teardown.removal import Refused, condemned, remove
 from smoke_tests.teardown.report import LEFT, as_json, as_text, exit_code, warnings
@@ -28,8 +29,9 @@ def main(arguments: list[str] | None = None, *, root: Path = ROOT) -> int:
         0: nothing is left; 1: something is; 2: AWS cannot be asked; 3: nothing was found, but not all could be checked.
     """
     options = _parser().parse_args(arguments)
+    options.stack = own_name(options.stack)
     try:
-        session = boto3.Session(profile_name=options.profile)
+        session = boto3.Session(profile_name=options.profile or find_profile(options.stack, root))
         identity = Identity(options.stack, options.project)
         region = options.region or find_region(options.stack, root, session)
         sweeper = Sweeper(identity, region, session, _Progress(options), other_regions=not options.this_region_only)
@@ -37,6 +39,15 @@ def main(arguments: list[str] | None = None, *, root: Path = ROOT) -> int:
     except (TargetError, BotoCoreError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return UNUSABLE
+
+
+def find_profile(stack: str, root: Path) -> str | None:
+    """The AWS profile that the stack file names, unless the environment names one; None: the default one."""
+    path = root / f"Pulumi.{stack}.yaml"
+    if os.environ.get("AWS_PROFILE") or not path.is_file():
+        return None
+    told = re.search(r"^\s+aws:profile:\s*[\"']?([^\s\"']+)", path.read_text(), re.MULTILINE)
+    return told[1] if told else None
 
 
 def find_region(stack: str, root: Path, session: boto3.Session) -> str:
@@ -65,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--stack", required=True, help="name of the Pulumi stack")
     parser.add_argument("--project", default=PROJECT, help=f"Pulumi project, as in the tag Project (default {PROJECT})")
     parser.add_argument("--region", help="where it is (default: the stack file's aws:region, else the environment's)")
-    parser.add_argument("--profile", help="AWS profile (default: the environment's)")
+    parser.add_argument("--profile", help="AWS profile (default: the environment's, else the stack file's aws:profile)")
     parser.add_argument("--this-region-only", action="store_true", help="do not search the account's other regions")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--quiet", action="store_true", help="show no progress")

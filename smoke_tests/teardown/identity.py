@@ -8,6 +8,8 @@ from typing import Any
 
 PROJECT = "vllm-endpoint"
 LONGEST_PREFIX = 20
+FIRST_NAMES = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,39}")
+"""Stacks whose names have a hash of five digits; see infra/aws/context.py."""
 KEPT_TAG = "KeptAtDestroy"
 """Tag of what `protect` keeps on purpose; its value is `true`."""
 
@@ -67,7 +69,7 @@ class Identity:
     @property
     def prefix(self) -> str:
         """What the name of every resource begins with."""
-        return _bounded(f"vllm-{self.stack}")
+        return _bounded(f"vllm-{self.stack}", 5 if FIRST_NAMES.fullmatch(self.stack) else 8)
 
     def claims(self, kind: str, name: str, tags: Mapping[str, str]) -> str:
         """Why something belongs to the stack: `tag`, `name`, or an empty string where it does not.
@@ -90,13 +92,13 @@ class Identity:
         return any(re.fullmatch(pattern, name) for pattern in patterns)
 
 
-def _bounded(text: str) -> str:
+def _bounded(text: str, digits: int) -> str:
     """As the program shortens a stack's name; a test holds the two equal."""
     clean = re.sub(r"-+", "-", re.sub(r"[^a-z0-9]", "-", text.lower())).strip("-")
     if clean == text and len(clean) <= LONGEST_PREFIX:
         return clean
-    digest = hashlib.sha256(text.encode()).hexdigest()[:5]
-    return f"{clean[: LONGEST_PREFIX - 6].rstrip('-')}-{digest}"
+    digest = hashlib.sha256(text.encode()).hexdigest()[:digits]
+    return f"{clean[: LONGEST_PREFIX - digits - 1].rstrip('-')}-{digest}"
 
 
 def tags_of(tags: Iterable[Mapping[str, Any]] | Mapping[str, str] | None) -> dict[str, str]:

@@ -22,7 +22,8 @@ from pulumi.runtime.proto import resource_pb2
 from pulumi.runtime.stack import Stack
 
 from infra.preflight import Findings
-from infra.settings import PROJECT, SECRET_FIELDS
+from infra.settings import PROJECT, secret_keys
+from smoke_tests.stack import flat
 from tests.infra.event_loops import closing_event_loops
 
 ROOT = Path(__file__).parents[2]
@@ -30,6 +31,7 @@ REGION, ACCOUNT = "us-east-1", "123456789012"
 SIGNATURE, SECRET = "4dabf18193072939515e22adb298388d", "1b47061264138c4ac30d75fd1eb44270"  # of Pulumi's protocol
 STASH = "pulumi:index:Stash"
 ZONES = ("us-east-1a", "us-east-1b", "us-east-1c", "us-east-1d")
+SHOWN_TO_THE_USER = 32  # of Pulumi's language hosts
 OFFERING = ("us-east-1b", "us-east-1d")
 """Zones of the imagined region that offer whatever GPU is asked for."""
 
@@ -79,8 +81,9 @@ class Program:
 
     resources: list[Registered] = field(default_factory=list)
     stashes: list[Registered] = field(default_factory=list)
-    outputs: dict[str, Any] = field(default_factory=dict)
+    outputs: dict[str, Any] = field(default_factory=dict)  # as programs read them
     warnings: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
     invoked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
     def all(self, kind: str) -> list[Registered]:
@@ -101,17 +104,27 @@ class Program:
         return counts
 
 
-def run_program(stack: str = "dev", *, preview: bool = False, **values: Any) -> Program:
+class RefusedError(Exception):
+    """The program ended with these lines instead of declaring anything."""
+
+
+def run_program(stack: str = "dev", *, preview: bool = False, encrypted: bool = True, **values: Any) -> Program:
     """The program's run for a stack file with some values changed; the same run is made once only.
 
+    Args:
+        stack: the stack's name, and its file's where there is one.
+        preview: whether nothing is known of what would be made.
+        encrypted: whether secret settings are.
+        values: settings.
+
     Raises:
-        pulumi.RunError: as a user would get it.
+        RefusedError: with the lines that a user would get.
     """
-    return _run(stack, preview, json.dumps(values, sort_keys=True))
+    return _run(stack, preview, encrypted, json.dumps(values, sort_keys=True))
 
 
 @functools.cache
-def _run(stack: str, preview: bool, values: str) -> Program:
+def _run(stack: str, preview: bool, encrypted: bool, values: str) -> Program:
     program = Program()
     config = _config(stack, json.loads(values))
 
@@ -121,9 +134,13 @@ def _run(stack: str, preview: bool, values: str) -> Program:
         logger.addHandler(_Warnings(program))
         monitor = _Recorder(program, preview)
         mocks.set_mocks(monitor.mocks, PROJECT, stack, preview=preview, logger=logger, monitor=monitor)
-        secrets = [f"{PROJECT}:{'apiKeys' if name == 'api_keys' else 'hfToken'}" for name in SECRET_FIELDS]
+        secrets = [f"{PROJECT}:{key}" for key in secret_keys()] if encrypted else []
         pulumi.runtime.set_all_config(config, secrets)
-        pulumi.runtime.test(_program(program))()  # type: ignore[no-untyped-call]
+        try:
+            pulumi.runtime.test(_program(program))()  # type: ignore[no-untyped-call]
+        except SystemExit as end:
+            assert end.code == SHOWN_TO_THE_USER
+            raise RefusedError("\n".join(program.errors)) from None
 
     # In a thread of its own Pulumi neither takes nor replaces the event loop of the thread that runs the tests.
     with (
@@ -141,9 +158,12 @@ def _program(program: Program) -> Any:
     def run() -> pulumi.Output[None]:
         stack = pulumi.runtime.get_root_resource()
         assert isinstance(stack, Stack)
-        with mock.patch("infra.aws.deploy.vcpu_quota", return_value=Findings()):
+        with (
+            mock.patch("infra.aws.deploy.vcpu_quota", return_value=Findings()),
+            mock.patch("infra.aws.deploy.check_credentials", return_value=True),
+        ):
             runpy.run_path(str(ROOT / "infra"), run_name="__main__")
-        return pulumi.Output.all(**stack.outputs).apply(program.outputs.update)
+        return pulumi.Output.all(**stack.outputs).apply(lambda found: program.outputs.update(flat(found)))
 
     return run
 
@@ -292,4 +312,5 @@ class _Warnings(logging.Handler):
         self._program = program
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._program.warnings.append(record.getMessage())
+        told = self._program.errors if record.levelno >= logging.ERROR else self._program.warnings
+        told.append(record.getMessage())

@@ -4,18 +4,17 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import pulumi
 import pytest
 from hypothesis import HealthCheck, given, settings
 
 from infra.planning import PlanError, make_plan
 from infra.planning.deployment import deployment_refusals
-from infra.settings import config_keys
+from infra.settings import config_keys, secret_keys
 from infra.settings_problems import SettingsError
 from infra.stack_files import load_stack
 from tests.infra.any_settings import FIELDS, any_settings
 from tests.infra.aws.rules import broken
-from tests.infra.program import run_program
+from tests.infra.program import RefusedError, run_program
 
 HEADING = re.compile(r"stack dev: \d+ problems? in its settings")
 ADVICE = re.compile(r"\b(Set|Remove|Add|set|remove|did you mean)\b")
@@ -38,14 +37,14 @@ def unclear(message: str) -> list[str]:
     lines = message.splitlines()
     if HEADING.fullmatch(lines[0]):
         lines = [line.removeprefix("  - ") for line in lines[1:]]
-    keys = {*config_keys(), "stack"}
+    keys = {*config_keys(), *secret_keys()}
     return [line for line in lines if line.partition(":")[0] not in keys or not ADVICE.search(line)] or (
         [] if lines else ["nothing said"]
     )
 
 
 def test_every_field_is_tried() -> None:
-    assert set(FIELDS) == set(config_keys())
+    assert set(FIELDS) == {*config_keys(), *secret_keys()}
 
 
 @settings(REPEATABLE, max_examples=PLAN_EXAMPLES)
@@ -57,7 +56,7 @@ def test_any_settings_are_planned_or_refused_with_reasons(values: dict[str, Any]
     except (SettingsError, PlanError) as error:
         assert unclear(str(error)) == []
         return
-    for reason in deployment_refusals(accepted, plan, "dev", "us-east-1"):
+    for reason in deployment_refusals(accepted, plan, "us-east-1"):
         assert unclear(reason) == []
     assert plan.memory.fits
     assert plan.cost.usd_per_hour_active >= plan.cost.usd_per_hour_idle > 0
@@ -72,7 +71,7 @@ def test_any_settings_run_or_are_refused_and_break_no_rule() -> None:
     def run(values: dict[str, Any]) -> None:
         try:
             program = run_program("dev", **values)
-        except pulumi.RunError as error:
+        except RefusedError as error:
             outcomes.append(False)
             assert unclear(str(error)) == []
             return

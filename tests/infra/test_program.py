@@ -5,10 +5,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pulumi
 import pytest
 
-from tests.infra.program import ROOT, Program, run_program
+from tests.infra.program import ROOT, Program, RefusedError, run_program
 
 
 @pytest.fixture(params=["dev", "prod"])
@@ -109,14 +108,32 @@ def test_secrets_never_leave_their_secrets() -> None:
 def test_outputs_are_what_other_parts_read(program: Program) -> None:
     promised = (
         "endpoint openaiBaseUrl model apiKeySecretArn clusterName engineServiceName gatewayServiceName region gpu gpuCount "
-        "instanceType usdPerHourActive usdPerHourIdle usdPerHourReplica usdPerColdStart usdPerMonth costItems pricedOn "
+        "instanceType usdPerHourActive usdPerHourIdle usdPerHourReplica usdPerColdStart usdPerMonth pricedOn "
         "weightsFileSystemId modelRevision engineImage engineArguments"
     )
     assert set(promised.split()) <= set(program.outputs)
     assert program.outputs["openaiBaseUrl"] == program.outputs["endpoint"] + "/v1"
     assert set(program.outputs["usdPerMonth"]) == {"1HoursADay", "8HoursADay", "24HoursADay"}
-    items = program.outputs["costItems"]
-    assert sum(i["usdPerHourActive"] for i in items) == pytest.approx(program.outputs["usdPerHourActive"], abs=0.001)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"ttlHours": 8, "monthlyBudgetUsd": 300, "alarmEmail": "ops@example.com", "accessLogs": True, "protect": True},
+        {"vpcId": "vpc-1", "subnetIds": ["subnet-b", "subnet-d"]},
+        {"target": "kubernetes", "kubernetesNamespace": "n" * 63},
+        {"target": "kubernetes", "domain": "llm.example.com"},
+    ],
+)
+def test_no_command_in_the_outputs_is_cut_on_the_screen(values: dict[str, Any]) -> None:
+    def texts(value: Any) -> list[str]:
+        if isinstance(value, dict):
+            return [text for item in value.values() for text in texts(item)]
+        return [value] if isinstance(value, str) else []
+
+    outputs = run_program("dev", **values).outputs
+    assert max(len(text) for text in texts(outputs) if " " in text) <= 150
+    assert outputs["getApiKey"] == "make api-key STACK=dev"
 
 
 def test_the_plans_warnings_reach_the_user() -> None:
@@ -135,7 +152,7 @@ def test_the_plans_warnings_reach_the_user() -> None:
     ],
 )
 def test_what_cannot_work_is_refused_in_one_message(values: dict[str, Any], words: str) -> None:
-    with pytest.raises(pulumi.RunError, match=words) as raised:
+    with pytest.raises(RefusedError, match=words) as raised:
         run_program("dev", **values)
     assert len(str(raised.value).splitlines()) <= 2
 
@@ -147,9 +164,7 @@ def test_a_failed_lookup_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
         raise RuntimeError("UnauthorizedOperation:\n  not allowed")
 
     monkeypatch.setattr(pulumi_aws, "get_availability_zones", fail)
-    with pytest.raises(
-        pulumi.RunError, match=r"zones of us-east-1 could not be looked up: Unauthorized.* not allowed$"
-    ):
+    with pytest.raises(RefusedError, match=r"zones of us-east-1 could not be looked up: Unauthorized.* not allowed$"):
         run_program("dev", owner="nobody")
 
 
@@ -160,7 +175,7 @@ def test_too_low_a_quota_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         harness, "Findings", lambda: Findings(refusals=("gpu: g5.xlarge needs 4 vCPUs",), warnings=("w",))
     )
-    with pytest.raises(pulumi.RunError, match="needs 4 vCPUs"):
+    with pytest.raises(RefusedError, match="needs 4 vCPUs"):
         run_program("dev", owner="somebody")
 
 

@@ -50,7 +50,8 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
     ("a keys document with a bad field", "dev", {"apiKeysDocument": '{"alice": {"key": "...", "expires": "soon"}}'}),
     ("an unknown key", "dev", {"gppu": "h100"}),
     ("a bad value", "dev", {"gpuCount": 3}),
-    ("a stack name that AWS names cannot hold", "feature-" + "x" * 40, {}),
+    ("text for a list", "dev", {"allowedCidrs": "203.0.113.0/24"}),
+    ("a secret where nothing is encrypted", "dev", {"engineEnvironment": ["HF_TOKEN=..."]}),
     ("GPU not offered in the region", "dev", {}),
     ("vCPU quota too low", "prod", {}),
 ]
@@ -63,7 +64,7 @@ class Quotas:
 
 def message(title: str, stack: str, overrides: dict[str, Any]) -> str:
     try:
-        settings = load_stack(stack if stack in ("dev", "prod") else "dev", overrides)
+        settings = load_stack(stack, overrides)
         plan = make_plan(settings, fetch=lambda model, revision: W4A8)
     except SettingsError as error:
         (problem,) = error.problems
@@ -76,7 +77,7 @@ def message(title: str, stack: str, overrides: dict[str, Any]) -> str:
     if title.startswith("vCPU quota"):
         (refusal,) = vcpu_quota(settings, plan, "us-east-1", Quotas).refusals
         return refusal
-    (refusal,) = deployment_refusals(settings, plan, stack, "us-east-1")
+    (refusal,) = deployment_refusals(settings, plan, "us-east-1")
     return refusal
 
 

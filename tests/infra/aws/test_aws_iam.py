@@ -1,6 +1,7 @@
 """Names and policies."""
 
 import json
+import re
 
 import pytest
 from hypothesis import given
@@ -29,8 +30,43 @@ def test_a_name_is_bounded_plain_and_of_one_stack_only(first: str, second: str) 
         assert bounded(first, 20) != bounded(second, 20)
 
 
-def test_a_short_name_stays() -> None:
-    assert CONTEXT.prefix == "vllm-dev"
+def prefix(stack: str) -> str:
+    return Context(stack, "us-east-1", "123456789012", "aws").prefix
+
+
+# What stacks were called when only names of at most 40 letters, digits and hyphens were let through.
+DEPLOYED = {
+    "dev": "vllm-dev", "prod": "vllm-prod", "team-a": "vllm-team-a", "Dev": "vllm-dev-b57ba", "DEV": "vllm-dev-55bc9",
+    "rel-1-2": "vllm-rel-1-2", "a--b": "vllm-a-b-bf3c2", "dev-": "vllm-dev-e882c", "exactly-fifteen": "vllm-exactly-fifteen",
+    "sixteen-letters1": "vllm-sixteen-l-c685f", "feature-branch-with-a-long-name-of-40-ch": "vllm-feature-b-e6f04",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("stack", DEPLOYED)
+def test_a_stack_that_is_deployed_keeps_its_names(stack: str) -> None:
+    assert prefix(stack) == DEPLOYED[stack]
+
+
+def test_a_branchs_stack_is_recognizable() -> None:
+    assert prefix("team_a").startswith("vllm-team-a-")
+    assert prefix("rel-1.2").startswith("vllm-rel-1-")
+    assert prefix("feature.branch-xyz").startswith("vllm-featur")
+
+
+any_stack = st.text("abcXYZ019-_.", min_size=1, max_size=100)
+
+
+@given(any_stack, any_stack)
+def test_no_two_stacks_share_a_name(first: str, second: str) -> None:
+    for stack in (first, second):
+        assert re.fullmatch(r"vllm(-[a-z0-9]+)+", prefix(stack))  # the strictest: an ECR repository's
+        assert len(prefix(stack)) <= LONGEST_PREFIX
+    assert first == second or prefix(first) != prefix(second)
+
+
+def test_a_thousand_branches_get_a_thousand_names() -> None:
+    branches = [f"feature.branch-{number}" for number in range(1000)]
+    assert len(set(map(prefix, branches))) == 1000
 
 
 def test_a_wildcard_action_is_refused() -> None:

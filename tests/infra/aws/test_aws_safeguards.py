@@ -95,7 +95,7 @@ def test_the_budget_counts_the_stack_alone_and_mails_three_times(budgeted: Progr
             "thresholdType": "PERCENTAGE",
             "subscriberEmailAddresses": ["ops@example.com"],
         }
-    assert "cost allocation tag" in budgeted.outputs["budgetCounts"]
+    assert "cost-allocation-tags" in budgeted.outputs["budgetCounts"]
 
 
 def test_spend_is_compared_every_quarter_of_an_hour(budgeted: Program) -> None:

@@ -53,8 +53,8 @@ def test_a_domain_is_served_over_https() -> None:
     assert rendered.spec("Service/gateway")["type"] == "ClusterIP"
     assert rendered.exports["endpoint"] == f"https://{DOMAIN}"
     assert rendered.exports["openaiBaseUrl"] == f"https://{DOMAIN}/v1"
-    assert rendered.exports["howToOpen"].startswith(f"Point {DOMAIN} at the address")
-    assert "kubectl -n vllm create secret tls gateway-tls" in rendered.exports["howToOpen"]
+    assert rendered.exports["howToOpen"]["dns"].startswith(f"Point {DOMAIN} at the address")
+    assert "kubectl -n vllm create secret tls gateway-tls" in rendered.exports["howToOpen"]["certificate"]
 
 
 @pytest.mark.parametrize("ingress_class", ["", "nginx", "internal-nginx"])

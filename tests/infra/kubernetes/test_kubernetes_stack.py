@@ -1,6 +1,7 @@
 """The rendering as a whole: what is made, secrets, the volume, exports, warnings."""
 
 import json
+import shlex
 from typing import Any
 
 import pytest
@@ -180,13 +181,14 @@ def test_protect_keeps_the_weights_and_the_namespace_they_are_in(protect: bool) 
 
 def test_exports(dev: Rendered) -> None:
     exports = dict(dev.exports)
-    assert "kubectl -n vllm port-forward service/gateway 8000:80," in exports.pop("howToOpen")
+    assert exports.pop("howToOpen")["here"] == "kubectl -n vllm port-forward service/gateway 8000:80"
     assert exports == {
         "endpoint": "http://gateway.vllm.svc.cluster.local",
         "openaiBaseUrl": "http://gateway.vllm.svc.cluster.local/v1",
         "model": "Qwen/Qwen3-4B-Instruct-2507",
         "namespace": "vllm",
         "apiKeySecretName": "api-keys",
+        "getApiKey": "make api-key STACK=dev",
         "showApiKeys": "kubectl -n vllm get secret api-keys -o jsonpath='{.data.keys\\.json}' | base64 -d",
         "engineServiceName": "engine",
         "gatewayServiceName": "gateway",
@@ -195,7 +197,7 @@ def test_exports(dev: Rendered) -> None:
         "gpuCount": 1,
         "modelRevision": "main",
         "engineImage": dev.plan.engine.image,
-        "engineArguments": list(dev.plan.engine.args),
+        "engineArguments": shlex.join(dev.plan.engine.args),
         "usdPerHourReplica": 1.006,
         "verify": verify_output(load_stack("dev")),
         "usdPerHourActive": dev.plan.cost.usd_per_hour_active,

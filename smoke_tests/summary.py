@@ -1,0 +1,81 @@
+"""Command line: `python -m smoke_tests.summary --stack dev`: what ``make up`` ends with.
+
+The endpoint, the way to its key, a first request, what an hour costs now and idle, and how to stop.
+"""
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from smoke_tests.errors import TargetError
+from smoke_tests.stack import aws_client, read_stack
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the summary; return 0, or 1 after one line that says why there is none."""
+    parser = argparse.ArgumentParser(prog="python -m smoke_tests.summary", description="How to use a deployed stack.")
+    parser.add_argument("--stack", required=True, help="Pulumi stack")
+    options = parser.parse_args(arguments)
+    try:
+        outputs = read_stack(options.stack, read_key=False).outputs
+    except TargetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(summary(options.stack, outputs, running_replicas(outputs)))
+    return 0
+
+
+def summary(stack: str, outputs: Mapping[str, Any], running: int | None) -> str:
+    """Return the summary of a stack with these outputs and so many replicas running; None: nobody knows how many."""
+    body = {"model": outputs["model"], "messages": [{"role": "user", "content": "Hello!"}]}
+    ways = outputs.get("howToOpen") or {}
+    rows = [
+        ("endpoint", [str(outputs["endpoint"])]),
+        ("key", [f"make api-key STACK={stack}"]),
+        ("ask", [
+            f"curl {outputs['openaiBaseUrl']}/chat/completions \\",
+            f'  -H "Authorization: Bearer $(make -s api-key STACK={stack})" -H "Content-Type: application/json" \\',
+            f"  -d {shlex.quote(json.dumps(body))}",
+        ]),
+        *([("open", ["reachable from inside the network only, until one of:", *map(str, ways.values())])] if ways else []),
+        ("cost", [_cost(outputs, running)]),
+        ("stop", [f"make destroy STACK={stack}"]),
+    ]  # fmt: skip
+    lines = [f"{name if not number else '':10}{line}" for name, told in rows for number, line in enumerate(told)]
+    return "\n".join(["", f"stack {stack} is up", *lines])
+
+
+def running_replicas(outputs: Mapping[str, Any]) -> int | None:
+    """Return how many engine replicas ECS runs at this moment, or None where it cannot be asked."""
+    if not (outputs.get("clusterName") and outputs.get("engineServiceName")):
+        return None
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        found = aws_client("ecs", outputs).describe_services(
+            cluster=outputs["clusterName"], services=[outputs["engineServiceName"]]
+        )
+        return int(found["services"][0]["runningCount"]) if found["services"] else None
+    except (BotoCoreError, ClientError):
+        return None
+
+
+def _cost(outputs: Mapping[str, Any], running: int | None) -> str:
+    active, idle = float(outputs["usdPerHourActive"]), float(outputs["usdPerHourIdle"])
+    least = int(outputs.get("minReplicas") or 0)
+    if active == idle and not running:
+        return f"${active:.3f} an hour, always: {max(least, 1)} running"
+    each = float(outputs.get("usdPerHourReplica") or 0) if least else active - idle
+    minutes = outputs.get("scaleDownMinutes")
+    after = f", after {minutes} minutes without a request" if minutes else ""
+    if running is None:
+        return f"${active:.3f} an hour while the engine runs; ${idle:.3f} idle{after}"
+    now = idle + max(0, running - least) * each
+    return f"${now:.3f} an hour now ({running} running); ${idle:.3f} idle{after}; ${active:.3f} with {max(least, 1)} running"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
