@@ -95,7 +95,7 @@ def _is_compressed(exchange: Exchange) -> bool:
 _INFLATED_FROM_BYTES = 64 << 10
 _INFLATED_TO_BYTES = 64 << 10
 # Up to this size what is inflated is kept while it is being counted.
-_COUNTED_AND_KEPT_BYTES = 256 << 10
+_COUNTED_AND_KEPT_BYTES = 64 << 10
 # A gzip file may be several in a row; an empty one of 20 bytes costs as much as a small body.
 _MOST_MEMBERS = 64
 

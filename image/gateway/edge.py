@@ -26,7 +26,7 @@ from image.gateway.settings import Settings
 from image.gateway.writer import date_line
 
 # Of requests sent before the answers to those before them; then no more is read.
-_MOST_PIPELINED_BYTES = 64 << 10
+_MOST_PIPELINED_BYTES = 16 << 10
 # The rest of a body that was answered before it was read: up to this size it is read and dropped, and the connection kept.
 _MOST_DROPPED_BYTES = 256 << 10
 # Read and dropped before a connection is closed, so that a client that still sends can read its answer.
@@ -34,7 +34,7 @@ _MOST_LINGERING_BYTES = 64 << 20
 
 # What is read at once: less than uvloop's own 256 KB, so that no client has the loop for long. One buffer serves all
 # connections, for it is empty again before the next one is read.
-_READ_BUFFER = memoryview(bytearray(64 << 10))
+_READ_BUFFER = memoryview(bytearray(32 << 10))
 
 _LOGGER = logging.getLogger("uvicorn.error")
 

@@ -1,6 +1,6 @@
 """What hostile clients can make the gateway keep in memory: every kind of flood at once, at full speed.
 
-    .venv/bin/python -m docs.benchmarks.gateway.hostile [--seconds 60] [--connections 4] [--out hostile.json]
+    .venv/bin/python -m docs.benchmarks.gateway.hostile [--seconds 60] [--connections 2] [--out hostile.json]
 
 Each kind has its connections, opened again when they are closed. The gateway runs with its default settings as a process of its
 own, without an engine. Memory is read every 0.2 s; the figure to trust is the growth of the resident set from the gateway at rest
@@ -213,7 +213,7 @@ async def run(seconds: float, connections: int, names: list[str] | None = None) 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--connections", type=int, default=4, help="of each kind")
+    parser.add_argument("--connections", type=int, default=2, help="of each kind")
     parser.add_argument("--only", help="kinds, separated by semicolons")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
