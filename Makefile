@@ -52,7 +52,8 @@ CLIENTS = tests/clients_matrix
 	@PATH="$(CURDIR)/.clients/sdks/bin:$$PATH" npm install --silent --no-package-lock --no-audit --no-fund --prefix .clients
 	@command -v javac > /dev/null || (mkdir -p .clients/jdk && cd .clients/jdk && \
 		apt-get download -q openjdk-17-jdk-headless openjdk-17-jre-headless && \
-		for file in *.deb; do dpkg -x $$file . || exit 1; done)
+		for file in *.deb; do dpkg -x $$file . || exit 1; done && \
+		find usr -type l -lname '/etc/java-*' -exec sh -c 'ln -sf "$$PWD$$(readlink "$$1")" "$$1"' _ {} \;)
 	@command -v curl > /dev/null && command -v chromium > /dev/null || \
 		 { echo "curl or chromium is missing; apt-get install curl chromium"; exit 1; }
 	@touch $@

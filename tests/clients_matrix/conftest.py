@@ -13,6 +13,7 @@ from tests.clients_matrix.matrix import CLIENTS, INSTALLED, Client
 from tests.clients_matrix.program import Program, lay_out
 from tests.clients_matrix.stage import Stage
 
+RESULTS = INSTALLED / "results.json"
 _results = page.Results()
 
 
@@ -53,8 +54,14 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     _results.add(found[2], found[1], report.outcome, reason)
 
 
+def pytest_sessionstart() -> None:
+    """A run of some tests alone rewrites their cells; the others stay as the last run left them."""
+    if RESULTS.is_file():
+        _results.load(json.loads(RESULTS.read_text()))
+
+
 def pytest_sessionfinish() -> None:
     if INSTALLED.is_dir() and _results.cells:
-        (INSTALLED / "results.json").write_text(json.dumps(_results.document(), indent=2) + "\n")
+        RESULTS.write_text(json.dumps(_results.document(), indent=2) + "\n")
         if _results.whole:
             page.PAGE.write_text(page.with_results(page.PAGE.read_text(), _results))

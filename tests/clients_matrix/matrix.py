@@ -232,7 +232,7 @@ CLIENTS = (
         _python(FRAMEWORKS, "litellm_python.py"),
         "litellm_python.py",
         "Prefix `hosted_vllm/` or `openai/`; with `anthropic/`, `api_base` is without /v1. The proxy's model health check is a paid "
-        "chat call: give it a key marked for health checks (docs/keys.md). `stream.close()` stops the engine.",
+        "chat call: give it a key marked for health checks ([keys.md](keys.md)), and wildcard routes `health_check_max_tokens: 16`, or it wakes the endpoint. `stream.close()` stops the engine.",
         missing={"retrieve": NO_MODELS},
         checks=("health_check",),
         more={

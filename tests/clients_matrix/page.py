@@ -36,6 +36,14 @@ class Results:
         """One test's outcome: passed, failed or skipped."""
         self.cells.setdefault(client, {})[column] = (outcome, reason)
 
+    def load(self, document: dict[str, Any]) -> None:
+        """What an earlier run found, of the clients that still exist."""
+        names = {client.name for client in CLIENTS}
+        self.versions |= {name: version for name, version in document["versions"].items() if name in names}
+        for client, cells in document["clients"].items():
+            if client in names:
+                self.cells[client] = {column: (cell[0], cell[1]) for column, cell in cells.items()}
+
     @property
     def whole(self) -> bool:
         """Whether every cell of the matrix is there."""

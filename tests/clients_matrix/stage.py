@@ -55,7 +55,7 @@ def _drain(answer: http.client.HTTPResponse) -> None:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Three things on one port: the runner that wakes the engine, a web page, and the `Host` that a proxy is told."""
+    """Two things on one port: the runner that wakes the engine, and a web page of another origin."""
 
     stage: Stage
 
@@ -96,11 +96,12 @@ class Stage:
         handler = type("Handler", (_Handler,), {"stage": self})
         self._helper = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         threading.Thread(target=self._helper.serve_forever, daemon=True).start()
-        self._timers: list[threading.Timer] = []
+        self._lock = threading.Lock()
+        self._starting: threading.Timer | None = None
         self.page_origin = f"http://127.0.0.1:{self._helper.server_port}"
         self.port = free_port()
         self.base = f"http://127.0.0.1:{self.port}"
-        self.wakes = 0
+        self.starts = 0
         stack = {
             "servedModelName": f"{MODEL},{ALIAS}",
             "allowedOrigins": [self.page_origin],
@@ -154,9 +155,9 @@ class Stage:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        for timer in self._timers:
-            timer.cancel()
-            timer.join()
+        if self._starting is not None:
+            self._starting.cancel()
+            self._starting.join()
         self._helper.shutdown()
         self._helper.server_close()
         self._in_loop(self.engine.stop())
@@ -180,11 +181,13 @@ class Stage:
         wait_until(lambda: self.info()["replicas"]["known"] == 0, what="the scale to zero")
 
     def wake(self) -> None:
-        """The gateway asked the runner for an engine."""
-        self.wakes += 1
-        timer = threading.Timer(START_SECONDS, self.publish)
-        self._timers.append(timer)
-        timer.start()
+        """The gateway asked the runner for an engine: start it unless it runs or starts."""
+        with self._lock:
+            if self._replicas.exists() or (self._starting is not None and self._starting.is_alive()):
+                return
+            self.starts += 1
+            self._starting = threading.Timer(START_SECONDS, self.publish)
+            self._starting.start()
 
     def watch(self) -> None:
         """From here on, look for a client that leaves."""

@@ -107,17 +107,17 @@ def test_cancel(client: Client, program: Program, stage: Stage) -> None:
 def test_cold(client: Client, program: Program, stage: Stage) -> None:
     """A plain request waits for the engine's start; a stream is sent comments meanwhile, which no client shows."""
     asked = {"key": KEY, "model": stage.model, "prompt": HELLO}
-    wakes = stage.wakes
+    starts = stage.starts
     stage.make_cold()
     assert program.ask("chat", **asked) == TEXT
     stage.make_cold()
     assert "".join(text for _, text in program.ask("stream", **asked)) == TEXT
-    assert stage.wakes == wakes + 2
+    assert stage.starts == starts + 2
     stage.make_cold()
     for operation in client.checks:
         assert program.ask(operation, key=HEALTH_KEY, model=stage.model)
     stage.publish()
-    assert stage.wakes == wakes + 2
+    assert stage.starts == starts + 2
 
 
 def test_more(client: Client, program: Program, stage: Stage) -> None:
