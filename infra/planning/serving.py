@@ -20,6 +20,7 @@ from infra.planning.cold_start import cold_start_seconds
 from infra.planning.cost import cost_plan
 from infra.planning.engine import engine_plan
 from infra.planning.plan import CapacityPlan, GatewayPlan, MemoryFit, ServingPlan
+from infra.planning.proxies import with_direct_addresses
 from infra.planning.refusals import PlanError, choose_instances, container_memory_gib, refusals
 from infra.planning.speculation import extras
 from infra.planning.tools import tool_call_parser
