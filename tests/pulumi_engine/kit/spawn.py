@@ -10,6 +10,7 @@ import sys
 
 def main() -> int:
     """Hand arguments, environment, folder and open files over; wait for the end."""
+    parent = os.getppid()
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.connect(os.environ["SCENE_SPAWNER"])
     wanted = {"arguments": sys.argv[1:], "environment": dict(os.environ), "folder": os.getcwd()}  # noqa: PTH109
@@ -19,8 +20,14 @@ def main() -> int:
     connection.sendall(text)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda caught, _: connection.send(bytes([caught])))
-    status = connection.recv(1)
-    return status[0] if status else 1
+    connection.settimeout(0.5)
+    while os.getppid() == parent:  # a killed engine does not end its plugins
+        try:
+            status = connection.recv(1)
+        except TimeoutError:
+            continue
+        return status[0] if status else 1
+    return 1
 
 
 if __name__ == "__main__":

@@ -84,6 +84,7 @@ def _reap(children: dict[int, socket.socket]) -> None:
 def _become(connection: socket.socket) -> None:
     """Be the process that was asked for: its files, folder, environment and arguments."""
     status = 1
+    os.setpgid(0, 0)
     try:
         files, text = array.array("i"), b""
         length, ancillary, _, _ = connection.recvmsg(4, socket.CMSG_LEN(3 * files.itemsize))
@@ -116,7 +117,7 @@ def _leave_with(connection: socket.socket) -> None:
     """End when the process at the engine does; until then pass on the signals that it got."""
     while number := connection.recv(1):
         os.kill(os.getpid(), number[0])
-    os._exit(137)
+    os.killpg(0, signal.SIGKILL)  # with whatever it started: the language host its program
 
 
 def _run(arguments: list[str]) -> None:
