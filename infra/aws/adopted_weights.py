@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pulumi
@@ -206,7 +207,8 @@ def _policy(file_system_id: str) -> Mapping[str, Any] | None:
             f"the policy of {file_system_id} was not checked, and is replaced by the stack's: {reason[-200:]}"
         )
         return None
-    return json.loads(policy) if isinstance(policy, str) else policy
+    found: Mapping[str, Any] | None = json.loads(policy) if isinstance(policy, str) else policy
+    return found
 
 
 def _mount_targets(file_system_id: str, context: Context) -> list[MountTarget]:
@@ -215,9 +217,9 @@ def _mount_targets(file_system_id: str, context: Context) -> list[MountTarget]:
     ids = ask(f"mount targets of {file_system_id}", lambda: aws.ec2.get_network_interfaces(filters=[by_name]).ids)
     found = []
     for interface_id in ids:
-        one = ask(f"mount target {interface_id}", lambda id_=interface_id: aws.ec2.get_network_interface(id=id_))
-        groups = tuple(sorted(one.security_groups))
-        found.append(MountTarget(one.subnet_id, one.vpc_id, one.availability_zone, groups))
+        one = ask(f"mount target {interface_id}", partial(aws.ec2.get_network_interface, id=interface_id))
+        of_target = tuple(sorted(one.security_groups))
+        found.append(MountTarget(one.subnet_id, one.vpc_id, one.availability_zone, of_target))
     if not found:
         return []
     groups = sorted({group for target in found for group in target.security_group_ids})

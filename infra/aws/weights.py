@@ -143,22 +143,26 @@ class Weights(pulumi.ComponentResource):
         """Let what mounts reach mount targets that others made: a rule at each end, which goes with the stack."""
         args, child = self._args, pulumi.ResourceOptions(parent=self)
         tags = args.context.tags("weights", self._name)
-        name, port = f"{self._name}-{group_id}", {"ip_protocol": "tcp", "from_port": NFS_PORT, "to_port": NFS_PORT}
+        name = f"{self._name}-{group_id}"
         out = aws.vpc.SecurityGroupEgressRule(
             name,
             security_group_id=args.client_security_group_id,
             referenced_security_group_id=group_id,
+            ip_protocol="tcp",
+            from_port=NFS_PORT,
+            to_port=NFS_PORT,
             tags=tags,
             opts=child,
-            **port,
         )
         back = aws.vpc.SecurityGroupIngressRule(
             name,
             security_group_id=group_id,
             referenced_security_group_id=args.client_security_group_id,
+            ip_protocol="tcp",
+            from_port=NFS_PORT,
+            to_port=NFS_PORT,
             tags=tags,
             opts=child,
-            **port,
         )
         return [out, back]
 

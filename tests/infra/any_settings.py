@@ -20,6 +20,7 @@ CERTIFICATE = "arn:aws:acm:{}:123456789012:certificate/12345678-1234-1234-1234-1
 TEXTS: dict[str, st.SearchStrategy[Any]] = {
     "model": st.sampled_from([*sorted(catalog()), "acme/unknown"]),
     "model_revision": st.sampled_from(["main", "v1.0", "0123abc"]),
+    "weights_file_system_id": st.sampled_from(["fs-0123456789abcdef0", "vol-1"]),
     "served_model_name": st.sampled_from(["chat", "ours/chat-v2", "a b", "chat,gpt-4o", "a,,b", "a,a"]),
     "speculative": st.sampled_from(
         ["ngram", "ngram:8", "mtp:2", "Qwen/Qwen3-0.6B:3", "eagle3:acme/head:3", '{"method": "ngram"}', "{", "fast"]

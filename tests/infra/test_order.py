@@ -5,6 +5,8 @@ The engine creates along dependencies and deletes against them, so that one chai
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from policy.matrix import load_matrix
@@ -12,7 +14,7 @@ from tests.infra.needs import RUNNERS, Graph, of_program
 from tests.infra.program import run_program
 
 MATRIX = load_matrix()
-KUBERNETES = {
+KUBERNETES: dict[str, dict[str, Any]] = {
     "kubernetes": {"target": "kubernetes", "hfToken": "hf_order"},
     "kubernetes-with-domain": {"target": "kubernetes", "domain": "llm.example.com", "gatewayCount": 2},
 }

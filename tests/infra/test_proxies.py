@@ -115,7 +115,7 @@ def test_what_is_on_this_machine_is_asked_past_a_proxy(
 
 def command_of(name: str, server: Server) -> list[str]:
     """The health check of a container, as the task definition has it, at another port."""
-    program = run_program("dev", **{"vllm-endpoint:engineEnvironment": [f"HTTP_PROXY={server.url}"]})
+    program = run_program("dev", engineEnvironment=[f"HTTP_PROXY={server.url}"])
     container = program.one("TaskDefinition", name).container()
     kind, *command = container["healthCheck"]["command"]
     assert kind == "CMD"

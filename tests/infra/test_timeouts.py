@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import yaml
@@ -50,7 +51,9 @@ def engine_drain(arguments: list[str]) -> float:
 
 
 def on_ecs(entry: Entry, startup_minutes: int | None) -> Chain:
-    values = entry.values() | ({"vllm-endpoint:startupTimeoutMinutes": startup_minutes} if startup_minutes else {})
+    values: dict[str, Any] = entry.values() | (
+        {"vllm-endpoint:startupTimeoutMinutes": startup_minutes} if startup_minutes else {}
+    )
     program = run_program(entry.stack_name, **values)
     gateway, engine = program.one("TaskDefinition", "gateway"), program.one("TaskDefinition", "engine").container()
     settings = entry.parsed()
@@ -64,8 +67,9 @@ def on_ecs(entry: Entry, startup_minutes: int | None) -> Chain:
     )
 
 
-def on_kubernetes(startup_minutes: int | None = None, **values: object) -> Chain:
-    rendered = render(**values, **({"startupTimeoutMinutes": startup_minutes} if startup_minutes else {}))
+def on_kubernetes(startup_minutes: int | None = None, **values: Any) -> Chain:
+    values |= {"startupTimeoutMinutes": startup_minutes} if startup_minutes else {}
+    rendered = render(**values)
     annotations = {
         name.rpartition("/")[2]: value
         for kind in ("Ingress/ingress", "Service/gateway")
@@ -154,7 +158,7 @@ def on_both(entry: Entry) -> Chain | None:
 def test_every_hop_on_kubernetes_outlasts_the_one_behind_it() -> None:
     chains = {name: chain for name, entry in MATRIX.items() if (chain := on_both(entry)) is not None}
     assert len(chains) >= 5
-    exposed: list[dict[str, object]] = [
+    exposed: list[dict[str, Any]] = [
         {"domain": "llm.example.com"},
         {"domain": "llm.example.com", "kubernetesIngressClass": "nginx"},
         {"domain": "llm.example.com", "kubernetesIngressClass": "alb", "certificateArn": CERTIFICATE},

@@ -112,7 +112,7 @@ async def test_a_cold_engine_is_waited_for_by_256_requests(
 
 @pytest.fixture
 def queue_full_alarm() -> dict[str, Any]:
-    alarms = run_program("dev", **{"vllm-endpoint:alarmEmail": "ops@example.com"}).all("MetricAlarm")
+    alarms = run_program("dev", alarmEmail="ops@example.com").all("MetricAlarm")
     (found,) = [alarm.inputs for alarm in alarms if alarm.name.endswith("-queue-full")]
     return found
 
@@ -125,7 +125,8 @@ async def test_the_alarm_on_a_full_queue_can_ring(
     alarm = queue_full_alarm
     (query,) = alarm["metricQueries"]
     assert alarm["comparisonOperator"] == "GreaterThanOrEqualToThreshold"
-    combine = {"Sum": sum, "Maximum": max}[query["metric"]["stat"]]
+    combine = sum if query["metric"]["stat"] == "Sum" else max
+    assert query["metric"]["stat"] in ("Sum", "Maximum")
     engine = await start_engine(fake_engine.answer_when_told)
     gateway = await start_gateway(engine, **deployed)
     report = gateway.service._demand

@@ -92,10 +92,10 @@ async def test_no_comment_comes_where_an_event_is_half_out(
     came = b""
     async with gateway.stream() as response:
         stream = response.aiter_raw()
-        rest = asyncio.create_task(anext(stream))  # type: ignore[arg-type]
+        rest = asyncio.create_task(anext(stream))
         while (await asyncio.wait([rest], timeout=6 * SECONDS))[0]:
             came += rest.result()
-            rest = asyncio.create_task(anext(stream))  # type: ignore[arg-type]
+            rest = asyncio.create_task(anext(stream))
         assert came
         assert COMMENT not in came
         engine.go_on.set()

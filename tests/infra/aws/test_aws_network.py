@@ -115,7 +115,7 @@ def test_inside_an_existing_network_the_load_balancer_is_internal() -> None:
     balancer = program.one("LoadBalancer").inputs
     assert (balancer["internal"], balancer["subnets"]) == (True, ["subnet-a", "subnet-b"])
     assert rules(program)["vllm-dev-sg-load-balancer"] == {(80, "172.31.0.0/16")}
-    assert "loadBalancerSubnetIds" in program.outputs["howToOpen"]
+    assert "loadBalancerSubnetIds" in program.outputs["howToOpen"]["before"]
 
 
 def rules(program: Program, direction: str = "Ingress") -> dict[str, set[tuple[int, str]]]:

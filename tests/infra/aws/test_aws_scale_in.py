@@ -22,7 +22,7 @@ def autoscaling(monkeypatch: pytest.MonkeyPatch) -> Any:
     with mock_aws():
         ec2 = boto3.client("ec2", region_name=REGION)
         image = ec2.describe_images()["Images"][0]["ImageId"]
-        template = {"ImageId": image, "InstanceType": "t3.micro"}
+        template: Any = {"ImageId": image, "InstanceType": "t3.micro"}
         ec2.create_launch_template(LaunchTemplateName="gpu", LaunchTemplateData=template)
         subnet = ec2.describe_subnets()["Subnets"][0]["SubnetId"]
         client = boto3.client("autoscaling", region_name=REGION)
@@ -66,7 +66,7 @@ def test_it_is_lifted_when_managed_termination_protection_goes_off(
     monkeypatch.setattr(pulumi, "ResourceHook", lambda _name, function: made.append(function))
     monkeypatch.setattr(pulumi.log, "info", lambda _: None)
     lifted: list[str] = []
-    monkeypatch.setattr(scale_in, "lift_protection", lambda _, group: lifted.append(group) or ["i-1"])
+    monkeypatch.setattr(scale_in, "lift_protection", lambda _, group: lifted.append(group) or ["i-1"])  # type: ignore[func-returns-value]
     scale_in.lifting_hook("hook", REGION, None, client=lambda: None)
 
     def inputs(protects: bool) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def test_tools_are_called_where_the_models_parser_is_known(settings: dict[str, A
     assert parser(chosen.engine.args) == expected
     # The one without the other is refused by vLLM.
     assert ("--enable-auto-tool-choice" in chosen.engine.args) == (expected is not None)
-    assert json.loads(chosen.gateway.environment["GATEWAY_INFO"])["toolCallParser"] == (expected or "")
+    assert json.loads(chosen.gateway.environment["GATEWAY_INFO"])["tool_call_parser"] == (expected or "")
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_a_model_that_sees_takes_pictures_unless_told_otherwise(
 ) -> None:
     chosen = plan(**settings)
     info = json.loads(chosen.gateway.environment["GATEWAY_INFO"])
-    assert (info["imageLimit"], info["videoLimit"]) == limits
+    assert (info["image_limit"], info["video_limit"]) == limits
     args = chosen.engine.args
     assert ("--limit-mm-per-prompt" in args) == (limits != (0, 0))
     if limits != (0, 0):
