@@ -175,5 +175,5 @@ def test_what_is_kept_at_destroy_says_so_by_its_tag() -> None:
     made = [resource for resource in run_program("prod", accessLogs=True).resources if resource.inputs.get("tags")]
     told = {r.name for r in made if isinstance(r.inputs["tags"], dict) and r.inputs["tags"].get(KEPT_TAG) == "true"}
     assert told == {resource.name for resource in made if resource.retained}
-    assert len(told) == 6
+    assert len(told) == 8
     assert KEPT_TAG == INFRA_KEPT_TAG
