@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.pulumi_engine.kit.cloud_rules import deletion
 from tests.pulumi_engine.scene import Scene
 
 Settings = dict[str, Any]
@@ -108,6 +109,7 @@ def test_a_gpu_that_the_stacks_zones_do_not_offer_is_refused_at_preview(scene: S
     assert "g6.4xlarge: offered in us-east-1d, us-east-1e" in " ".join(ran.output.split())
     assert "are in us-east-1a, us-east-1b, us-east-1c and cannot move" in " ".join(ran.output.split())
     assert "Traceback" not in ran.output
+    assert "unhandled error" not in ran.output
     changed = [row for row in scene.operations("update") if "group:Group" in row["urn"]]
     assert changed == []
 
@@ -136,3 +138,27 @@ def test_two_stacks_of_one_name_have_caches_of_their_own(
     for each in (scene, other):
         each.init("dev", {"dockerHubCredentialsArn": secret}).up()
         assert each.up().unchanged
+
+
+def test_two_stacks_of_one_name_share_a_vpc(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> None:
+    given = {**VPC, "subnetIds": ["subnet-a", "subnet-b"]}
+    scene.init("dev", given).up()
+    other = Scene(tmp_path_factory.mktemp("other"))
+    other.environment["STANDIN_CLOUD"] = str(scene.cloud_path)
+    other.init("dev", given).up()
+    assert other.up().unchanged
+    domains = {row["name"] for row in other.cloud().values() if row["kind"] == "PrivateDnsNamespace"}
+    assert len(domains) == 2
+    for stack in (scene, other):
+        (gateway,) = [row for row in stack.resources() if row["urn"].endswith("TaskDefinition::vllm-dev-gateway")]
+        assert sum(f"dns:engine.{name}:" in gateway["outputs"]["containerDefinitions"] for name in domains) == 1
+
+
+def test_what_is_in_use_cannot_be_deleted_before_its_user(scene: Scene) -> None:
+    """The rule that every destroy of these tests is held against: it refuses what the state's order would never ask."""
+    scene.init("dev").up()
+    kinds = {row["kind"]: id_ for id_, row in scene.cloud().items()}
+    for kind in ("CapacityProvider", "SecurityGroup", "TargetGroup", "Subnet", "FileSystem", "PrivateDnsNamespace"):
+        arn = next(row["outputs"].get("arn", "") for row in scene.resources() if row.get("id") == kinds[kind])
+        name = scene.cloud()[kinds[kind]].get("name", "")
+        assert deletion(kinds[kind], arn, name, scene.cloud()), kind

@@ -92,7 +92,12 @@ def deletion(id_: str, arn: str, name: str, rows: dict[str, dict[str, Any]]) -> 
 def update(kind: str, old: dict[str, Any], new: dict[str, Any]) -> str | None:
     """The provider's error where a resource may not change so; asked at preview, too."""
     strategy = "capacityProviderStrategies"
-    if kind == "Service" and strategy in new and old.get(strategy) != new[strategy] and not new.get("forceNewDeployment"):
+    if (
+        kind == "Service"
+        and strategy in new
+        and old.get(strategy) != new[strategy]
+        and not new.get("forceNewDeployment")
+    ):
         # hashicorp/terraform-provider-aws 43533
         return "force_new_deployment should be true when capacity_provider_strategy is being updated"
     return None
