@@ -24,6 +24,16 @@ def refusal(kind: str, new: dict[str, Any], others: list[dict[str, Any]], updati
             if not any(_forwards(row, group) for row in others if row["kind"] == "Listener"):
                 # hashicorp/terraform-provider-aws 3495 and many others
                 return f"{verb} ECS Service: InvalidParameterException: The target group with targetGroupArn {group} does not have an associated load balancer."
+    if kind == "Record" and not updating and not new.get("allowOverwrite"):
+        key = [new.get(part) for part in ("zoneId", "name", "type")]
+        if any(row["kind"] == kind and [row.get(part) for part in ("zoneId", "name", "type")] == key for row in others):
+            # pulumi/pulumi-aws 634
+            return f"creating Route53 Record: InvalidChangeBatch: [Tried to create resource record set [name='{new['name']}.', type='{new['type']}'] but it already exists]"
+    if kind == "WebAclAssociation" and any(
+        row["kind"] == kind and row["resourceArn"] == new["resourceArn"] for row in others
+    ):
+        # pulumi/pulumi-aws 4782: AWS takes it, and the provider's deletion of the former then takes the new one off
+        return f"{verb} WAFv2 WebACL Association: {new['resourceArn']} has one already, whose deletion would remove this one"
     if kind == "PrivateDnsNamespace" and any(
         row["kind"] == kind and (row["vpc"], row["name"]) == (new["vpc"], new["name"]) for row in others
     ):
