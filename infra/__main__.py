@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 import pulumi
 
 # Pulumi runs this folder as a script; what it imports is the package that the folder is.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from infra.deploy_error import DeployError
+from infra.deploy_error import DeployError, refuse
 from infra.outputs import for_people_first
 from infra.planning import PlanError, make_plan
 from infra.planning.deployment import deployment_refusals
@@ -20,9 +19,6 @@ from infra.protection import Protection
 from infra.settings import Target
 from infra.settings_problems import SettingsError
 from infra.stack_config import read_settings
-
-SHOWN_TO_THE_USER = 32
-"""The exit status after which Pulumi's language host adds no error of its own, because the program has shown one."""
 
 
 def main() -> None:
@@ -42,15 +38,9 @@ def main() -> None:
         outputs = deploy(settings, plan)
         protection.guard()
     except (SettingsError, PlanError, DeployError) as error:
-        _refuse(str(error))
+        refuse(str(error))
     for name, value in for_people_first(outputs).items():
         pulumi.export(name, value)
-
-
-def _refuse(message: str) -> NoReturn:
-    """End with these lines and nothing else. After ``pulumi.RunError`` the host would add that the program failed."""
-    pulumi.log.error(message)
-    sys.exit(SHOWN_TO_THE_USER)
 
 
 def _region() -> str:

@@ -19,6 +19,7 @@ from infra.aws.instance_boot import (
     user_data,
 )
 from infra.aws.scale_in import lifting_hook
+from infra.aws.settle import clients, types_hook
 from infra.planning.plan import CapacityPlan
 from infra.settings import Capacity as Purchase
 
@@ -188,6 +189,9 @@ class Capacity(pulumi.ComponentResource):
         one_type = bool(args.reservation_id or args.warm_pool) or (
             len(plan.instance_types) == 1 and args.purchase is Purchase.ON_DEMAND
         )
+        names = [kind.name for kind in (plan.instance_types[:1] if one_type else plan.instance_types)]
+        region, profile = args.context.region, pulumi.Config("aws").get("profile")
+        replacing = types_hook(f"{self._name}-types", names, clients(region, profile))
         return aws.autoscaling.Group(
             self._name,
             name=self.cluster.name,  # known to the instances, which tell the group that they are warm
@@ -237,6 +241,7 @@ class Capacity(pulumi.ComponentResource):
                 parent=self,
                 depends_on=[*args.needs, *policies],
                 ignore_changes=["desiredCapacity", "initialLifecycleHooks"],
+                hooks=pulumi.ResourceHookBinding(after_update=[replacing]),
                 custom_timeouts=pulumi.CustomTimeouts(delete="30m"),  # the largest instances take long to go
             ),
         )

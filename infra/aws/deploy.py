@@ -160,6 +160,7 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
             hub_token_arn=secrets.hub_token_arn,
             kms_key_arn=settings.kms_key_arn,
             needs=(*ground, secrets),
+            shares_vpc=bool(settings.vpc_id),
         ),
     )
     WeightsFetch(

@@ -9,10 +9,11 @@ from typing import Any
 
 import pulumi
 import pulumi_aws as aws
+import pulumi_random as random
 
 from infra.aws.capacity import Capacity
 from infra.aws.context import Context
-from infra.aws.engine_image import EngineImage
+from infra.aws.engine_image import UNIQUE_CHARACTERS, EngineImage
 from infra.aws.iam import allow, document, read_secret
 from infra.aws.registry import PULL_ACTIONS
 from infra.aws.roles import Roles
@@ -56,6 +57,7 @@ class EngineArgs:
         hub_token_arn: secret with the Hugging Face token, or None.
         kms_key_arn: key that the secret is encrypted with; empty: AWS's own.
         needs: what must exist before a task starts, and be deleted after the last one: the way out, rules, secrets' values.
+        shares_vpc: whether the VPC is not the stack's own.
     """
 
     context: Context
@@ -73,6 +75,7 @@ class EngineArgs:
     hub_token_arn: pulumi.Output[str] | None
     kms_key_arn: str
     needs: Sequence[pulumi.Resource] = ()
+    shares_vpc: bool = False
 
 
 class Engine(pulumi.ComponentResource):
@@ -91,11 +94,12 @@ class Engine(pulumi.ComponentResource):
         plan = args.plan
         namespace = aws.servicediscovery.PrivateDnsNamespace(
             name,
-            name=f"{args.context.prefix}.internal",
+            name=self._domain(),
             vpc=args.vpc_id,
             description="Addresses of the engine's replicas",
             tags=self._tags(),
-            opts=self._child,
+            # Stacks from before the suffix keep their name.
+            opts=pulumi.ResourceOptions(parent=self, ignore_changes=["name"]),
         )
         registry = aws.servicediscovery.Service(
             name,
@@ -142,6 +146,16 @@ class Engine(pulumi.ComponentResource):
             ),
         )
         self.register_outputs({"serviceName": self.service.name, "address": self.address})
+
+    def _domain(self) -> pulumi.Input[str]:
+        """A VPC takes a private zone's name once: in one that is shared, another's stack may have the same name."""
+        prefix = self._args.context.prefix
+        if not self._args.shares_vpc:
+            return f"{prefix}.internal"
+        unique = random.RandomString(
+            f"{self._name}-domain", length=UNIQUE_CHARACTERS, upper=False, special=False, opts=self._child
+        )
+        return pulumi.Output.concat(prefix, "-", unique.result, ".internal")
 
     def _tags(self) -> dict[str, str]:
         return self._args.context.tags("engine", self._name)

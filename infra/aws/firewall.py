@@ -90,7 +90,13 @@ class Firewall(pulumi.ComponentResource):
             tags=args.context.tags("load-balancer", name),
             opts=child,
         )
-        aws.wafv2.WebAclAssociation(name, resource_arn=args.load_balancer_arn, web_acl_arn=acl.arn, opts=child)
+        aws.wafv2.WebAclAssociation(
+            name,
+            resource_arn=args.load_balancer_arn,
+            web_acl_arn=acl.arn,
+            # A load balancer has one: deleting the former after a new one is made would take the new one off.
+            opts=pulumi.ResourceOptions(parent=self, delete_before_replace=True),
+        )
         self.register_outputs({"arn": acl.arn})
 
 

@@ -10,6 +10,7 @@ import pulumi_aws as aws
 
 from infra.aws.context import Context
 from infra.aws.lookups import ExistingNetwork
+from infra.deploy_error import refuse
 from infra.settings import NatGateways
 
 VPC_CIDR = "10.64.0.0/16"
@@ -202,7 +203,7 @@ class Network(pulumi.ComponentResource):
         def chosen(found: Sequence[Sequence[str]]) -> list[str]:
             ids = [subnet_id for subnet_id, zone in found if zone in offering]
             if not ids:
-                raise pulumi.RunError(
+                refuse(
                     f"gpu: {', '.join(args.instance_types)}: offered in {', '.join(sorted(offering))}, but the subnets of this "
                     f"stack are in {', '.join(sorted(zone for _, zone in found))} and cannot move. Set gpu (or instanceTypes) to "
                     "one that is offered there, or deploy it as a second stack"

@@ -30,6 +30,7 @@ from pulumi_aws.appautoscaling import (
 
 from infra.aws.context import Context
 from infra.aws.observability import METRICS_NAMESPACE
+from infra.aws.settle import bounds_hook, clients
 from infra.planning.plan import ServingPlan
 
 PERIOD_SECONDS = 60
@@ -69,6 +70,8 @@ class Scaling(pulumi.ComponentResource):
         self._child = pulumi.ResourceOptions(parent=self)
         capacity = args.plan.capacity
         self.alarms: dict[str, aws.cloudwatch.MetricAlarm] = {}
+        region, profile = args.context.region, pulumi.Config("aws").get("profile")
+        settling = bounds_hook(f"{name}-bounds", clients(region, profile))
         target = aws.appautoscaling.Target(
             name,
             service_namespace="ecs",
@@ -77,7 +80,7 @@ class Scaling(pulumi.ComponentResource):
             min_capacity=capacity.min_replicas,
             max_capacity=capacity.max_replicas,
             tags=args.context.tags("scaling", name),
-            opts=self._child,
+            opts=pulumi.ResourceOptions(parent=self, hooks=pulumi.ResourceHookBinding(after_update=[settling])),
         )
         if capacity.max_replicas > max(1, capacity.min_replicas):
             self._follow_demand(target)

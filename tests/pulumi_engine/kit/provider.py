@@ -68,12 +68,23 @@ def add() -> None:
             return kit.provider_pb2.InvokeResponse(**{"return": kit.struct(answer)})
 
         def Update(self, request: Any, context: Any) -> Any:  # noqa: N802
+            old, new = kit.reveal(kit.plain(request.olds)), kit.reveal(kit.plain(request.news))
+            if refused := cloud_rules.update(request.urn.split("::")[2].rpartition(":")[2], old, new):
+                context.abort(kit.grpc.StatusCode.UNKNOWN, refused)
             updated = super().Update(request, context)
             if request.preview:  # as the real provider: what an update does not touch stays known
                 touched = {"latestVersion", "versionId"}
                 kept = {key: value for key, value in kit.plain(request.olds).items() if key not in touched}
                 updated.properties.CopyFrom(kit.struct({**kept, **kit.plain(request.news)}))
             return updated
+
+        def Delete(self, request: Any, context: Any) -> Any:  # noqa: N802
+            rows = kit.CLOUD._rows() if kit.CLOUD.path else {}
+            old = kit.reveal(kit.plain(request.properties))
+            if refused := cloud_rules.deletion(request.id, old.get("arn", ""), old.get("name", ""), rows):
+                kit.note(op="delete", urn=request.urn, id=request.id, started=0, ended=0, failed=refused)
+                context.abort(kit.grpc.StatusCode.UNKNOWN, refused)
+            return super().Delete(request, context)
 
         def _outputs(self, urn: str, inputs: dict[str, Any], id_: str) -> dict[str, Any]:
             """A password's value is in `result` alone, marked as secret; the kit repeats it in the clear as `hex`, `b64Std`."""
