@@ -133,8 +133,8 @@ class App:
             await exchange.last_part()
             return
         path = exchange.path
-        # Some clients join a base URL and a path with a slash too many, or end in one.
-        if "//" in path:
+        # Some clients join a base URL and a path with a slash too many, or end in one. A deployment without a name is none.
+        if "//" in path and "/deployments//" not in path:
             path = exchange.path = _SLASHES.sub("/", path)
         if path.endswith("/") and len(path) > 1:
             path = exchange.path = path[:-1]
