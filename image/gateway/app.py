@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 import traceback
 from collections.abc import Callable
@@ -31,6 +32,7 @@ _OWN_PATHS = ("/health", "/health/ready", "/info", "/v1/models")
 _NOT_LOGGED = ("/health", "/health/ready")  # a load balancer asks every few seconds
 _OWN_METHODS = ("GET", "HEAD")
 _MODEL_PREFIX = "/v1/models/"
+_SLASHES = re.compile("/{2,}")
 
 
 class App:
@@ -131,7 +133,10 @@ class App:
             await exchange.last_part()
             return
         path = exchange.path
-        if path.endswith("/") and len(path) > 1:  # some clients join a base URL and a path with one too many
+        # Some clients join a base URL and a path with a slash too many, or end in one. A deployment without a name is none.
+        if "//" in path and "/deployments//" not in path:
+            path = exchange.path = _SLASHES.sub("/", path)
+        if path.endswith("/") and len(path) > 1:
             path = exchange.path = path[:-1]
         path, deployment = from_azure(path)
         if path.startswith(ANTHROPIC_PREFIX) or b"anthropic-version" in exchange.headers:
@@ -156,11 +161,14 @@ class App:
         await own(exchange)
 
     def _meant(self, path: str) -> str:
-        """The path that a client with a wrong base URL means, without /v1 or with two; empty when there is none."""
+        """The path that a client with a wrong base URL means: one without /v1, or with something before it, such as a whole
+        endpoint; empty when there is none.
+        """
         for other in ("/v1" + path, path.removeprefix("/v1")):
             if other != path and (other in UPSTREAM or other in self._own or other.startswith(_MODEL_PREFIX)):
                 return other
-        return ""
+        served = [other for other in (*UPSTREAM, "/v1/models") if path.endswith(other.removeprefix("/v1"))]
+        return max(served, key=len, default="")
 
     async def _forward(self, exchange: Exchange, route: Route, deployment: str | None) -> None:
         if exchange.method != "POST":

@@ -1,12 +1,13 @@
 """A request's body: received within its limits, and read as far as the gateway needs to know it.
 
-The bytes go to the engine as they came; nothing here changes them, but for gzip, which is inflated.
+The bytes go to the engine as they came; nothing here changes them, but for gzip, which is inflated, and a byte order mark,
+which is dropped.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
+import codecs
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from image.gateway import errors, media, not_json
+from image.gateway import errors, form, media, not_json
 from image.gateway.admission import Admission
 from image.gateway.exchange import Exchange
 from image.gateway.routes import BodyKind, Route
@@ -53,6 +54,8 @@ async def receive(exchange: Exchange, settings: Settings, admission: Admission) 
         raise errors.body_too_large(limit)
     if compressed:
         body = await _inflate(body, limit, admission)
+    # Windows PowerShell 5.1 and editors write one. RFC 8259, 8.1 lets a parser ignore it, and vLLM's does.
+    body = body.removeprefix(codecs.BOM_UTF8)
     exchange.bytes_in = len(body)
     exchange.receiving_seconds = monotonic() - exchange.started
     return body
@@ -269,34 +272,6 @@ def _modalities(document: dict[str, Any]) -> list[str]:
     return [modality for modality in _MODALITY_ORDER if modality in found or modality == "text"]
 
 
-_BOUNDARY = re.compile(rb'boundary=(?:"([^"]{1,70})"|([^\s;"]{1,70}))', re.IGNORECASE)
-_PART_NAME = re.compile(rb'\r\ncontent-disposition:[^\r\n]*?[;\s]name="([^"\r\n]*)"', re.IGNORECASE)
-_LONGEST_PART_HEAD_BYTES = 8192
-
-
 def _read_form(body: bytes, content_type: bytes) -> BodyFacts:
-    """The fields `model` and `stream` of a form; the file in it is only stepped over."""
-    match = _BOUNDARY.search(content_type)
-    if match is None:
-        raise errors.bad_body("The Content-Type has no boundary.")
-    delimiter = b"\r\n--" + (match[1] or match[2])
-    body = b"\r\n" + body  # the first delimiter stands without its line break
-    fields: dict[bytes, str] = {}
-    at = body.find(delimiter)
-    if at != 0:
-        raise errors.bad_body("The body does not begin with the form's boundary.")
-    while True:
-        at += len(delimiter)
-        if body[at : at + 2] == b"--":
-            break
-        end = body.find(delimiter, at)
-        head_end = body.find(b"\r\n\r\n", at, at + _LONGEST_PART_HEAD_BYTES)
-        if end < 0 or not 0 <= head_end < end:
-            raise errors.bad_body("The form is cut off or malformed.")
-        name = _PART_NAME.search(body, at, head_end)
-        if name is not None and name[1] in (b"model", b"stream"):
-            if name[1] in fields:
-                raise errors.bad_body(f"The form has the field {name[1].decode()!r} twice.")
-            fields[name[1]] = body[head_end + 4 : end].decode("utf-8", "replace")
-        at = end
+    fields = form.fields(body, content_type, (b"model", b"stream"))
     return BodyFacts(fields.get(b"model"), fields.get(b"stream", "").strip().lower() in ("true", "1"), ["audio"])

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from image.gateway.exchange import Exchange
 
-COMMENT = b": waiting for the engine\n\n"
+# One line, without an empty line behind it: OpenAI's Go SDK takes each empty line for the end of an event, and fails on an
+# event without data. The space after the colon is for parsers that expect "key: value" in every line.
+COMMENT = b": waiting for the engine\n"
 
 
 class Comments:

@@ -124,7 +124,7 @@ def bad_key() -> ApiError:
 
 
 def conflicting_keys() -> ApiError:
-    """Two headers hold two keys."""
+    """Two headers hold valid keys of two names."""
     message = "The request holds several different API keys in Authorization, x-api-key and api-key; send one."
     return ApiError(401, message, reason="key_conflict", code="invalid_api_key", headers=_CHALLENGE)
 

@@ -25,9 +25,13 @@ __all__ = ["KeyRing", "KeySource", "KeysError", "keep_fresh", "load", "parse_doc
 _EVERYBODY = Key("")
 
 
-def presented(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
-    """The key in a request's headers: `Authorization: Bearer`, `x-api-key` or `api-key`; raises the 401 for several."""
-    found = None
+# One for each header that holds a key: no request tries many keys at once.
+_MOST_PRESENTED = len(KEY_HEADERS)
+
+
+def presented(headers: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
+    """The different keys in a request's headers: `Authorization: Bearer`, `x-api-key` and `api-key`."""
+    found: list[bytes] = []
     for name, value in headers:
         if name in KEY_HEADERS:
             if name == b"authorization":
@@ -35,10 +39,8 @@ def presented(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
                     continue  # another scheme is for a proxy in between
                 value = value[7:]
             value = value.strip()
-            if value and value != found:
-                if found is not None:
-                    raise errors.conflicting_keys()
-                found = value
+            if value and value not in found:
+                found.append(value)
     return found
 
 
@@ -75,16 +77,26 @@ class KeyRing:
             self._priorities[key.name] = max(key.priority, self._priorities.get(key.name, key.priority))
 
     def authenticate(self, headers: Iterable[tuple[bytes, bytes]]) -> Key:
-        """Whose key a request has, nameless when no key is asked for; raises the 401."""
+        """Whose key a request has, nameless when no key is asked for; raises the 401.
+
+        Claude Code sends the variables ANTHROPIC_AUTH_TOKEN and ANTHROPIC_API_KEY in two headers, and the second is often
+        for another service. So one valid key is enough; only valid keys of two names contradict each other.
+        """
         if self._keys is None:
             return _EVERYBODY
-        text = presented(headers)
-        key = None if text is None else self._keys.get(self._digest(text))
-        if key is None:
+        texts = presented(headers)
+        if len(texts) > _MOST_PRESENTED:
+            raise errors.conflicting_keys()
+        known = [key for text in texts if (key := self._keys.get(self._digest(text))) is not None]
+        if not known:
             raise errors.bad_key()
-        if key.expires is not None and key.expires <= time.time():
-            raise errors.expired_key(rfc_3339(key.expires))
-        return key
+        now = time.time()
+        valid = [key for key in known if key.expires is None or key.expires > now]
+        if not valid:
+            raise errors.expired_key(rfc_3339(known[0].expires or now))
+        if any(key.name != valid[0].name for key in valid):
+            raise errors.conflicting_keys()
+        return valid[0]
 
     def _digest(self, key: bytes) -> bytes:
         return hashlib.blake2b(key, key=self._secret, digest_size=32).digest()

@@ -16,7 +16,8 @@ _WHOLE_ANSWER_BYTES = 1 << 20
 _WHOLE_EVENT_BYTES = 256 << 10
 # Of what was read last, for the usage block; no more, for a client that stalls keeps its exchange's memory.
 _TAIL_BYTES = 4096
-_EVENT_ENDS = (b"\n\n", b"\r\n\r\n")
+# An empty line; a line may end in LF, CRLF or CR, and one stream may mix them.
+_EVENT_ENDS = (b"\n\n", b"\n\r\n", b"\r\r")
 # What vLLM says of a path that only models of another kind have: no OpenAI client reads it.
 _NO_SUCH_PATH = b'{"detail":"Not Found"}'
 

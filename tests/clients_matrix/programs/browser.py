@@ -35,11 +35,11 @@ async ({base, path, key, body, most, header, fill}) => {
       const {done, value} = await reader.read();
       if (done) break;
       text += value;
-      const events = text.split('\\n\\n');
-      text = events.pop();
-      for (const event of events) {
-        if (!event.startsWith('data: {')) continue;
-        const document = JSON.parse(event.slice(6));
+      const lines = text.split('\\n');
+      text = lines.pop();
+      for (const line of lines) {
+        if (!line.startsWith('data: {')) continue;
+        const document = JSON.parse(line.slice(6));
         if (document.error) throw new Error(document.error.message);
         const piece = document.choices[0]?.delta.content;
         if (piece) result.pieces.push([(performance.now() - began) / 1000, piece]);

@@ -86,6 +86,12 @@ REASONS = (
         | {"a line of 9,000 bytes": "200; open"},
     ),
     Reason(
+        "Doubled slashes",
+        "Clients join a base URL that ends in a slash with a path that begins with one. The gateway serves the path; nginx does so only with "
+        "`merge_slashes`, which is off here.",
+        _all("line", "200; open", "GET //health HTTP/1.1"),
+    ),
+    Reason(
         "A tab is white space",
         "RFC 9110 allows a tab before a value. llhttp removes it, and `chunked` is left; nginx refuses the request, so that the two cannot disagree.",
         {"transfer-encoding: '\\tchunked'": "200; engine 41 B 8d512b; open"},

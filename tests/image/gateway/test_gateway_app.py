@@ -54,7 +54,7 @@ async def test_no_other_path_exists(start_engine: StartEngine, start_gateway: St
     gateway = await start_gateway(engine)
     others = (
         "/", "/metrics", "/load", "/version", "/ping", "/invocations", "/openapi.json", "/docs", "/tokenizer_info", "/v2/embed",
-        "/v1", "/v1/", "/v1/chat/completions//", "//v1/chat/completions", "/v1/chat/completions/render",
+        "/v1", "/v1/", "/v1/chat/completions/render",
         "/v1/load_lora_adapter", "/v1/chat/../../metrics", "/v1/chat%2Fcompletions/x", "/sleep", "/v1/responses/abc",
         "/v1/images/generations", "/health/x", "/V1/MODELS", "/v1/messages/batches", "/openai/metrics",
         "/openai/deployments/x/load", "/openai/deployments//chat/completions", "/openai/v1/../metrics", "/inference/v1/generate",
@@ -70,7 +70,7 @@ async def test_no_other_path_exists(start_engine: StartEngine, start_gateway: St
     assert await gateway.metric('gateway_requests_total{path="other",status="404"}') == 2 * len(others)
 
 
-async def test_a_trailing_slash_makes_no_difference(start_engine: StartEngine, start_gateway: StartGateway) -> None:
+async def test_a_slash_too_many_makes_no_difference(start_engine: StartEngine, start_gateway: StartGateway) -> None:
     engine = await start_engine()
     gateway = await start_gateway(engine)
     for path in UPSTREAM:
@@ -79,6 +79,17 @@ async def test_a_trailing_slash_makes_no_difference(start_engine: StartEngine, s
         response = await gateway.client.post(f"{path}/", content=body, headers=FORM if audio else JSON)
         assert response.status_code == 200, path
     assert [request.path for request in engine.requests] == list(UPSTREAM)
+    engine.requests.clear()
+    for path in (
+        "//v1/chat/completions",
+        "/v1//chat/completions",
+        "/v1/chat/completions//",
+        "//openai//v1/chat/completions",
+    ):
+        head = f"POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\ncontent-type: application/json\r\n"
+        sent = json.dumps(GOOD)
+        assert (await raw(gateway.port, f"{head}content-length: {len(sent)}\r\n\r\n{sent}"))[0] == 200, path
+    assert [request.path for request in engine.requests] == ["/v1/chat/completions"] * 4
     for path in ("/health/", "/health/ready/", "/info/", "/v1/models/", f"/v1/models/{MODEL}/"):
         response = await gateway.client.get(path)
         assert response.status_code == 200, path
