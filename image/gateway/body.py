@@ -6,6 +6,7 @@ The bytes go to the engine as they came; nothing here changes them, but for gzip
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import zlib
 from collections.abc import Iterator
@@ -165,12 +166,32 @@ def read(body: bytes, route: Route, content_type: bytes, settings: Settings) -> 
 # What a body may cost to parse: an image is one value, a million tokens are a million. Every value beyond the first has
 # one of these before it.
 _MOST_VALUES = 1_000_000
-_COUNTED_FROM_BYTES = 1 << 20
+# Objects, lists and fields cost 20 to 100 times what a number does, and each is looked at here: nobody else is served
+# meanwhile.
+_MOST_FIELDS = 200_000
+_COUNTED_FROM_BYTES = 256 << 10
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
+
+
+def _check_size(body: bytes) -> None:
+    """Raise the 413 for a body that takes too long to read."""
+    if len(body) <= _COUNTED_FROM_BYTES:
+        return
+    opened = body.count(b"[") + body.count(b"{")
+    if opened + body.count(b",") > _MOST_VALUES:
+        raise errors.bad_body(f"The body holds more than {_MOST_VALUES} values.", status=413, reason="body_too_large")
+    # Text may hold as many of them as it likes.
+    if (
+        opened + body.count(b":") > _MOST_FIELDS
+        and sum(map(_STRING.sub(b"", body).count, (b"[", b"{", b":"))) > _MOST_FIELDS
+    ):
+        raise errors.bad_body(
+            f"The body holds more than {_MOST_FIELDS} objects, lists and fields.", status=413, reason="body_too_large"
+        )
 
 
 def _read_json(body: bytes, route: Route, settings: Settings) -> BodyFacts:
-    if len(body) > _COUNTED_FROM_BYTES and sum(map(body.count, (b",", b"[", b"{"))) > _MOST_VALUES:
-        raise errors.bad_body(f"The body holds more than {_MOST_VALUES} values.", status=413, reason="body_too_large")
+    _check_size(body)
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -216,11 +237,19 @@ def _cap_tokens(document: dict[str, Any], route: Route, cap: int) -> bytes:
     """What to add to the body so that its answer keeps the cap; raises the 400 when it asks for more."""
     asked = {name: document[name] for name in route.max_tokens if document.get(name) is not None}
     for name, value in asked.items():
-        if isinstance(value, int | float) and value > cap:
+        if _number(value) > cap:
             raise errors.bad_body(f"'{name}' is {value}; at most {cap} are allowed here.", param=name)
     if asked or not route.max_tokens:
         return b""
     return b'%b"%b":%d}' % (b"," if document else b"", route.max_tokens[0].encode(), cap)
+
+
+def _number(value: Any) -> float:
+    """A number as vLLM reads it, which takes "100" for 100; minus infinity for what is none, which it refuses."""
+    try:
+        return float(value) if isinstance(value, int | float | str) else -math.inf
+    except (ValueError, OverflowError):
+        return -math.inf if isinstance(value, str) else math.inf
 
 
 def with_model(body: bytes, route: Route, model: str) -> bytes:
@@ -272,6 +301,7 @@ def _modalities(document: dict[str, Any]) -> list[str]:
 _BOUNDARY = re.compile(rb'boundary=(?:"([^"]{1,70})"|([^\s;"]{1,70}))', re.IGNORECASE)
 _PART_NAME = re.compile(rb'\r\ncontent-disposition:[^\r\n]*?[;\s]name="([^"\r\n]*)"', re.IGNORECASE)
 _LONGEST_PART_HEAD_BYTES = 8192
+_MOST_PARTS = 1000  # what vLLM's own parser takes
 
 
 def _read_form(body: bytes, content_type: bytes) -> BodyFacts:
@@ -285,7 +315,7 @@ def _read_form(body: bytes, content_type: bytes) -> BodyFacts:
     at = body.find(delimiter)
     if at != 0:
         raise errors.bad_body("The body does not begin with the form's boundary.")
-    while True:
+    for _ in range(_MOST_PARTS):
         at += len(delimiter)
         if body[at : at + 2] == b"--":
             break
@@ -299,4 +329,6 @@ def _read_form(body: bytes, content_type: bytes) -> BodyFacts:
                 raise errors.bad_body(f"The form has the field {name[1].decode()!r} twice.")
             fields[name[1]] = body[head_end + 4 : end].decode("utf-8", "replace")
         at = end
+    else:
+        raise errors.bad_body(f"The form has over {_MOST_PARTS} parts.", status=413, reason="body_too_large")
     return BodyFacts(fields.get(b"model"), fields.get(b"stream", "").strip().lower() in ("true", "1"), ["audio"])
