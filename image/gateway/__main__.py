@@ -12,6 +12,7 @@ import sys
 
 import uvloop
 
+from image.gateway import open_files
 from image.gateway.keys import KeysError
 from image.gateway.service import ListenError, Service
 from image.gateway.settings import Settings, SettingsError
@@ -34,6 +35,7 @@ async def _serve(settings: Settings) -> None:
 
 def main() -> int:
     """Run the gateway; returns its exit status."""
+    open_files.raise_limit()
     try:
         settings = Settings.from_environment(os.environ)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

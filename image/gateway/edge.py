@@ -21,6 +21,7 @@ from image.gateway.chunks import Chunks
 from image.gateway.cycle import Cycle
 from image.gateway.exchange import Exchange, new_request_id
 from image.gateway.forwarded import believed_client, trusted_by
+from image.gateway.open_files import ROOM
 from image.gateway.request_head import BadRequestError, RequestHead
 from image.gateway.settings import Settings
 from image.gateway.writer import date_line
@@ -86,6 +87,7 @@ class EdgeProtocol(asyncio.BufferedProtocol):
         self._flow = FlowControl(self._transport)
         self._server, self._client = get_local_addr(self._transport), get_remote_addr(self._transport)
         self._server_state.connections.add(self)  # type: ignore[arg-type]
+        ROOM.enter()
         self._start_head_timer()
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -112,6 +114,7 @@ class EdgeProtocol(asyncio.BufferedProtocol):
         """The client is gone."""
         self.gone = True
         self._server_state.connections.discard(self)
+        ROOM.leave(self)
         if self._cycle is not None:
             self._cycle.disconnected = self._cycle.disconnected or not self._cycle.response_complete
             self._cycle.message_event.set()
@@ -265,6 +268,7 @@ class EdgeProtocol(asyncio.BufferedProtocol):
         """A message and its answer are over, and no other has come."""
         self._stop_head_timer()
         self._idle_timer = self.loop.call_later(self._keep_alive_seconds, self._close)
+        ROOM.idle(self)
 
     # Ends
 
@@ -272,6 +276,7 @@ class EdgeProtocol(asyncio.BufferedProtocol):
         if self._idle_timer is not None:
             self._idle_timer.cancel()
             self._idle_timer = None
+            ROOM.busy(self)
 
     def _start_head_timer(self) -> None:
         self._head_timer = self.loop.call_later(self._settings.header_timeout_seconds, self._head_too_slow)
@@ -326,6 +331,12 @@ class EdgeProtocol(asyncio.BufferedProtocol):
         self._transport.close()
         if self._transport.get_write_buffer_size() and self._stall_timer is None:
             self._stall_timer = self.loop.call_later(self._settings.stalled_reader_seconds, self._transport.abort)
+
+    def close_idle(self) -> None:
+        """Close, between two requests: others need the room."""
+        self._refused("idle_connection")
+        self._stop_idle_timer()
+        self._close()
 
     # A client that takes nothing
 

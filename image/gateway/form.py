@@ -9,6 +9,7 @@ from image.gateway import errors
 
 _BOUNDARY = re.compile(rb'; *boundary=(?:"([^"]{1,70})"|([^\s;"]{1,70})(?=[\s;]|$))', re.IGNORECASE)
 _LONGEST_PART_HEAD_BYTES = 8192
+_MOST_PARTS = 1000  # what vLLM's own parser takes
 # Browsers and curl quote every value, .NET only those that need it.
 _PARAMETER = re.compile(rb';[ \t]*([!#$%&\'*+.^_`|~0-9A-Za-z-]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^;"\s]*))')
 _QUOTED_PAIR = re.compile(rb"\\(.)")
@@ -26,7 +27,7 @@ def fields(body: bytes, content_type: bytes, wanted: Collection[bytes]) -> dict[
     at = body.find(delimiter)
     if at != 0:
         raise errors.bad_body("The body does not begin with the form's boundary.")
-    while True:
+    for _ in range(_MOST_PARTS):
         at += len(delimiter)
         if body[at : at + 2] == b"--":
             return found
@@ -40,6 +41,7 @@ def fields(body: bytes, content_type: bytes, wanted: Collection[bytes]) -> dict[
                 raise errors.bad_body(f"The form has the field {name.decode()!r} twice.")
             found[name] = body[head_end + 4 : end].decode("utf-8", "replace")
         at = end
+    raise errors.bad_body(f"The form has over {_MOST_PARTS} parts.", status=413, reason="body_too_large")
 
 
 def _name(head: bytes) -> bytes:

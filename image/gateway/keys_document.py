@@ -9,7 +9,7 @@ import json
 import re
 from typing import Any
 
-from image.gateway.limits import Key, Limits
+from image.gateway.limits import Key, Limits, shown
 
 USABLE_KEY = re.compile(r"[\x21-\x7e]{1,512}")
 LOWEST_PRIORITY, HIGHEST_PRIORITY = -100, 100
@@ -78,7 +78,7 @@ def timestamp(text: object) -> float:
             return datetime.datetime.fromisoformat(text.upper()).timestamp()
         except (ValueError, OverflowError):
             pass
-    raise ValueError(f"expires is {text!r}; set a date and time with its offset, such as 2027-01-31T00:00:00Z")
+    raise ValueError(f"expires is {shown(text)}; set a date and time with its offset, such as 2027-01-31T00:00:00Z")
 
 
 def rfc_3339(seconds: float) -> str:
@@ -87,6 +87,8 @@ def rfc_3339(seconds: float) -> str:
 
 
 def _entry(name: str, value: Any) -> tuple[str, Key]:
+    if name.startswith("sk-"):
+        raise ValueError("a name begins with sk-, as keys do; write the name before the key: names are logged")
     options: dict[str, Any] = {}
     limits = None
     if isinstance(value, Pairs):
@@ -114,8 +116,8 @@ def _entry(name: str, value: Any) -> tuple[str, Key]:
     priority, health = options.get("priority", 0), options.get("health", False)
     if type(priority) is not int or not LOWEST_PRIORITY <= priority <= HIGHEST_PRIORITY:
         raise ValueError(
-            f"{name!r}: priority is {priority!r}; set a whole number from {LOWEST_PRIORITY} to {HIGHEST_PRIORITY}"
+            f"{name!r}: priority is {shown(priority)}; set a whole number from {LOWEST_PRIORITY} to {HIGHEST_PRIORITY}"
         )
     if type(health) is not bool:
-        raise ValueError(f"{name!r}: health is {health!r}; set true or false")
+        raise ValueError(f"{name!r}: health is {shown(health)}; set true or false")
     return value, Key(name, limits, expires, priority, health)

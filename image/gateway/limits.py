@@ -14,6 +14,15 @@ from image.gateway import errors
 _WINDOW_SECONDS = 60.0
 
 
+_LONGEST_SHOWN = 40
+
+
+def shown(value: object) -> str:
+    """A value of a keys document for a message, unless it may be a key in the wrong place."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST_SHOWN and "sk-" not in text else "a value that may be a key"
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Of all gateways together; None: without limit."""
@@ -30,9 +39,9 @@ class Limits:
         known = [field.name for field in fields(cls)]
         for name, value in document.items():
             if name not in known:
-                raise ValueError(f"{name!r} is not a limit; set {', '.join(known)}")
+                raise ValueError(f"{shown(name)} is not a limit; set {', '.join(known)}")
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} is {value!r}; set a whole number above 0")
+                raise ValueError(f"{name} is {shown(value)}; set a whole number above 0")
         return cls(**document)
 
     def share(self, count: int) -> Limits:

@@ -33,16 +33,29 @@ _COLD = (b"x-engine-state", b"cold")
 _RETRY_AFTER_SECONDS = 30
 
 
+# What a check asks is a sentence. Work that is split into inputs or choices is work.
+_MOST_BYTES = 4096
+
+
 def is_probe(exchange: Exchange, route: Route) -> bool:
     """Whether a request of a health key asks for so little that it can be nothing else."""
-    if exchange.stream or route.path not in _ANSWERS:
+    if exchange.stream or route.path not in _ANSWERS or len(exchange.body) > _MOST_BYTES:
+        return False
+    document = orjson.loads(exchange.body)
+    if any(document.get(name) not in (None, 1) for name in ("n", "best_of")):
+        return False
+    if any(_is_several(document.get(name)) for name in ("prompt", "input") if route.path != "/v1/responses"):
         return False
     if not route.max_tokens:
         return True
-    document = orjson.loads(exchange.body)
     asked = [document[name] for name in route.max_tokens if document.get(name) is not None]
     asked = asked or [_TOKENS_UNASKED.get(route.path, math.inf)]
     return all(isinstance(tokens, int) and tokens <= MOST_TOKENS for tokens in asked)
+
+
+def _is_several(value: Any) -> bool:
+    """Whether a prompt or an input is a list of more than one; a list of numbers is one, as tokens."""
+    return isinstance(value, list) and len(value) > 1 and not all(isinstance(item, int) for item in value)
 
 
 class Probes:

@@ -64,9 +64,14 @@ class FileStore:
                     raise ConflictError
                 mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
                 with tempfile.NamedTemporaryFile("w", dir=path.parent, encoding="utf-8", delete=False) as file:
-                    file.write(document)
-                Path(file.name).chmod(mode)
-                Path(file.name).replace(path)
+                    try:
+                        file.write(document)
+                        file.flush()
+                        Path(file.name).chmod(mode)
+                        Path(file.name).replace(path)
+                    except BaseException:  # no second file of keys is left behind
+                        Path(file.name).unlink(missing_ok=True)
+                        raise
         except OSError as error:
             raise TargetError(f"cannot write {self._path}: {error.strerror}") from None
 

@@ -364,3 +364,19 @@ def test_make_hands_on_what_it_is_given(path: Path) -> None:
     assert (options.concurrency, options.requests_per_minute, options.tokens_per_minute) == (3, 60, 900)
     assert timestamp(options.expires) > time.time()
     assert options.health
+
+
+def test_a_write_that_fails_leaves_no_second_file_of_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "keys.json"
+    path.write_text('{"alice": "k"}')
+    store = FileStore(path)
+    text, version = store.read()
+
+    def full(self: Path, mode: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "chmod", full)
+    with pytest.raises(TargetError, match="No space left"):
+        store.write('{"bob": "k2"}', version)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["keys.json"]
+    assert path.read_text() == text

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from image.gateway import keys
 from image.gateway.errors import ApiError
-from image.gateway.keys_document import rfc_3339
+from image.gateway.keys_document import KeysError, rfc_3339
+from image.gateway.keys_document import parse as parse_document
 from image.gateway.limits import Key, Limits
 from image.gateway.settings import FileKeys, InlineKeys
 from image.gateway.telling import Telling
@@ -193,3 +196,27 @@ def test_one_valid_key_among_several_is_enough(headers: list[tuple[bytes, bytes]
         ring.authenticate(headers)
     assert raised.value.status == 401
     assert "sk-" not in raised.value.message
+
+
+SECRET = "sk-live-SECRETsecret1234567890SECRETsecret"
+MISPLACED: list[Any] = [
+    {SECRET: "alice"},  # the name is logged with each request
+    {SECRET: {"key": "alice", "limits": {}}},
+    {SECRET: ["alice"]},
+    {SECRET: "Alice Smith"},
+    {"alice": "k", SECRET: "k"},
+    {"alice": {SECRET: 1}},
+    {"alice": {"key": "k", "expires": SECRET}},
+    {"alice": {"key": "k", "limits": {SECRET: 1}}},
+    {"alice": {"key": "k", "limits": {"concurrency": SECRET}}},
+    {"alice": {"key": "k", "priority": SECRET}},
+    {"alice": {"key": "k", "health": SECRET}},
+    {"alice": {"key": {"key": SECRET}}},
+]
+
+
+@pytest.mark.parametrize("document", MISPLACED, ids=range(len(MISPLACED)))
+def test_a_key_in_the_wrong_place_is_refused_without_showing_it(document: Any) -> None:
+    with pytest.raises(KeysError) as refused:
+        parse_document(json.dumps(document))
+    assert "SECRET" not in str(refused.value)

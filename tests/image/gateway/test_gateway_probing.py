@@ -106,6 +106,13 @@ async def test_a_slot_that_a_probe_had_goes_to_the_next_one_waiting(
         ("/v1/chat/completions", {"max_tokens": "1"}),
         ("/v1/completions", {"max_tokens": 17}),
         ("/v1/chat/completions", {"max_tokens": 1, "stream": True}),
+        # Work that is split up, or that has no tokens to count, is work.
+        ("/v1/chat/completions", {"max_tokens": 1, "n": 100}),
+        ("/v1/completions", {"max_tokens": 1, "best_of": 2}),
+        ("/v1/completions", {"max_tokens": 1, "prompt": ["Hi"] * 100}),
+        ("/v1/completions", {"max_tokens": 1, "prompt": [[1], [2]]}),
+        ("/v1/embeddings", {"input": ["Hi", "you"]}),
+        ("/v1/embeddings", {"input": "Hi" * 4096}),
     ],
 )
 async def test_a_request_of_that_key_that_wants_an_answer_wakes(
@@ -118,6 +125,24 @@ async def test_a_request_of_that_key_that_wants_an_answer_wakes(
     assert response.status_code == 200
     assert "x-engine-state" not in response.headers
     assert cloud.wakes == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "changes"),
+    [
+        ("/v1/embeddings", {"input": ["test from litellm"]}),
+        ("/v1/embeddings", {"input": [1, 2, 3]}),
+        ("/v1/completions", {"max_tokens": 1, "n": 1, "best_of": None}),
+        ("/v1/responses", {"input": [{"role": "user", "content": "Hi"}] * 2}),
+    ],
+)
+async def test_what_routers_ask_is_still_a_probe(
+    start_gateway: StartGateway, path: str, changes: dict[str, Any]
+) -> None:
+    cloud = Cloud()
+    gateway = await start_gateway(discovery=cloud, capacity=cloud, keys=KEYS)
+    assert (await probe(gateway, path, **changes)).headers["x-engine-state"] == "cold"
+    assert cloud.wakes == 0
 
 
 async def test_another_keys_single_token_wakes(start_engine: StartEngine, start_gateway: StartGateway) -> None:
