@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import codecs
 import math
+import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field

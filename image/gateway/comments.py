@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from image.gateway.exchange import Exchange
 
-# One line, without an empty line behind it: OpenAI's Go SDK takes each empty line for the end of an event, and fails on an
-# event without data. The space after the colon is for parsers that expect "key: value" in every line.
-COMMENT = b": waiting for the engine\n"
+# A block of its own, as vLLM's --sse-keep-alive-interval sends: a parser that splits the stream at empty lines would otherwise
+# find a comment in front of an event, and drop both. The space is for parsers that expect "key: value" in every line.
+COMMENT = b": waiting for the engine\n\n"
 
 
 class Comments:
