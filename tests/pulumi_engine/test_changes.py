@@ -35,6 +35,7 @@ def test_there_and_back(deployed: Deployed, tmp_path: Path, key: str, stack: str
     assert found
     before = {**STACKS[stack], **found.given}
     scene = Scene(tmp_path / "scene", like=deployed(before))
+    scene.plant(found.planted)
     change = there_and_back(scene, Change(key, stack), found.change(key), before)
     row = change.row()
     if os.environ.get("UPDATE_DOCS"):

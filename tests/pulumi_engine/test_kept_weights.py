@@ -18,7 +18,7 @@ def of_kind(scene: Scene, kind: str) -> dict[str, dict[str, Any]]:
 def plant(scene: Scene, **rows: dict[str, Any]) -> None:
     """Put things into the cloud that no stack made."""
     named = {id_.replace("_", "-"): row for id_, row in rows.items()}
-    scene.cloud_path.write_text(json.dumps(scene.cloud() | named))
+    scene.plant(named)
 
 
 def volumes(ran: Ran) -> set[tuple[str, str]]:
