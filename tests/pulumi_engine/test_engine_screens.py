@@ -6,6 +6,8 @@ import json
 import re
 import subprocess
 
+import pytest
+
 from smoke_tests.stack import flat
 from tests.pulumi_engine.scene import Ran, Scene
 
@@ -112,6 +114,7 @@ def test_make_up_ends_with_how_to_use_what_it_made(scene: Scene) -> None:
     assert "Traceback" not in key.stderr
 
 
+@pytest.mark.whole_matrix
 def test_a_branchs_stack_lives_a_whole_life(scene: Scene) -> None:
     scene.init("team_a", of="dev").up()
     assert scene.up().unchanged

@@ -40,6 +40,7 @@ def serve(address: str) -> None:
         importlib.import_module(name)
     gc.collect()
     gc.freeze()
+    gc.disable()
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listening.bind(address)
     listening.listen(128)
