@@ -10,6 +10,7 @@ ACCOUNT = "123456789012"
 REGISTRY = f"{ACCOUNT}.dkr.ecr.us-east-1.amazonaws.com"
 CERTIFICATE = f"arn:aws:acm:us-east-1:{ACCOUNT}:certificate/12345678-1234-1234-1234-123456789012"
 KMS_KEY = f"arn:aws:kms:us-east-1:{ACCOUNT}:key/12345678-1234-1234-1234-123456789012"
+FILE_SYSTEM = "fs-0123456789abcdef0"
 HUB_LOGIN = f"arn:aws:secretsmanager:us-east-1:{ACCOUNT}:secret:ecr-pullthroughcache/hub-AbCdEf"
 
 # A stack's name in the table -> what it says beside Pulumi.dev.yaml.
@@ -33,12 +34,14 @@ class Alternative:
         value: what it is changed to, and back from.
         with_it: what must change together with it.
         given: what the stack says besides, before and after: without it the setting has no effect.
+        planted: what the cloud holds besides: id -> kind and inputs.
         stacks: where it is tried.
     """
 
     value: Any
     with_it: Mapping[str, Any] = field(default_factory=dict)
     given: Mapping[str, Any] = field(default_factory=dict)
+    planted: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     stacks: tuple[str, ...] = tuple(STACKS)
 
     def change(self, key: str) -> dict[str, Any]:
@@ -84,6 +87,9 @@ ALTERNATIVES: dict[str, tuple[Alternative, ...]] = {
     "warmPool": (Alternative(1),),
     "sharedMemoryGib": (Alternative(4),),
     "weightsThroughput": (Alternative("elastic"),),
+    "weightsFileSystemId": (
+        Alternative(FILE_SYSTEM, planted={FILE_SYSTEM: {"kind": "FileSystem", "encrypted": True}}),
+    ),
     "minReplicas": (Alternative(1),),
     "maxReplicas": (Alternative(2),),
     "scaleDownMinutes": (Alternative(30),),
@@ -95,7 +101,10 @@ ALTERNATIVES: dict[str, tuple[Alternative, ...]] = {
     "gatewayCpu": (Alternative(1024, given={"gatewayMemoryMib": 2048}),),
     "gatewayMemoryMib": (Alternative(2048),),
     "port": (Alternative(8443),),
+    "allowedOrigins": (Alternative(["https://app.example.com"]),),
+    "gatewayEnvironment": (Alternative(["GATEWAY_MAX_TOKENS=4096"]),),
     "apiKeys": (Alternative("alice=sk-alice-1,bob=sk-bob-2"),),
+    "apiKeysDocument": (Alternative('{"alice": {"key": "sk-alice-1", "priority": 5}}'),),
     "hfToken": (Alternative("hf_alternative"),),
     "certificateArn": (Alternative(CERTIFICATE),),
     "domain": (Alternative("chat.example.com"),),
@@ -156,16 +165,16 @@ SCHEME = Loss(
 )
 # Settings that replace or delete a load balancer, file system, access point, secret or service.
 JUSTIFIED: dict[str, Loss] = {
-    "target": Loss(
-        frozenset({"load balancer", "file system", "access point", "secret", "service"}),
-        "nothing of a stack on ECS exists on Kubernetes: deploy a second stack instead",
-    ),
     "domain": SCHEME,
     "certificateArn": SCHEME,
     "hostedZone": SCHEME,
     "allowedCidrs": SCHEME,
     "kmsKeyArn": Loss(
         frozenset({"file system", "access point"}), "AWS cannot encrypt a file system with another key than its first"
+    ),
+    "weightsFileSystemId": Loss(
+        frozenset({"file system", "access point"}),
+        "where another file system is adopted, the stack's own goes with the weights on it, unless `protect` keeps it",
     ),
     "hfToken": Loss(frozenset({"secret"}), "where it is removed, its secret goes with it"),
 }

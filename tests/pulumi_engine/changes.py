@@ -107,14 +107,16 @@ def noticed(steps: Sequence[Step]) -> str:
 
     if touched("SecurityGroup", ops=REPLACED):
         found.append("The endpoint moves to another network and is unavailable until the deploy ends.")
-    elif touched("LoadBalancer", ops=REPLACED) or changed("Listener", "port") or _listeners_moved(steps):
+    elif touched("LoadBalancer", ops=REPLACED) or _listeners_moved(steps):
         found.append("The endpoint's address changes.")
     elif touched("Record", "-domain", (*REPLACED, "create")):
         found.append("The endpoint's name changes.")
     elif touched("SecurityGroupIngressRule", "-sg-clients-", (*REPLACED, "create")):
         found.append("Clients outside the new networks are cut off.")
-    if touched("FileSystem", ops=REPLACED):
+    if touched("FileSystem", ops=("replace", "create")):
         found.append("The weights are downloaded again.")
+    elif touched("FileSystem", ops=("delete",)):
+        found.append("The weights are read from another file system; those that it lacks are downloaded.")
     if touched("ecs/service:Service", "-engine", REPLACED):
         found.append("The engine's service is replaced (cold start).")
     elif touched("TaskDefinition", "-engine", ("replace",)):
@@ -139,9 +141,11 @@ def noticed(steps: Sequence[Step]) -> str:
 
 
 def _listeners_moved(steps: Sequence[Step]) -> bool:
-    """Whether the endpoint's own listener is made or deleted (the redirect's is not its address)."""
+    """Whether the endpoint's own listener is made, deleted or moved (that of the redirect is not its address)."""
     return any(
-        step.type.endswith(":Listener") and not step.name.endswith("-redirect") and step.op in (*REPLACED, "create")
+        step.type.endswith(":Listener")
+        and not any(action["type"] == "redirect" for action in step.inputs["defaultActions"])
+        and (step.op in (*REPLACED, "create") or "port" in step.changed)
         for step in steps
     )
 

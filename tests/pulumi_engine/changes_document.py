@@ -28,6 +28,12 @@ REPLACED = """
 A load balancer, file system, access point, secret or service is replaced or deleted by these settings alone:
 
 """
+UNTRIED = """
+## Not run yet
+
+These changes have no row in the table. `UPDATE_DOCS=1 make test-pulumi-all` runs them and adds their rows.
+
+"""
 Rows = dict[tuple[str, str], Row]
 
 
@@ -59,7 +65,17 @@ def render(rows: Rows) -> str:
     reasons = "".join(
         f"- `{key}` ({', '.join(sorted(loss.kinds))}): {loss.reason}.\n" for key, loss in JUSTIFIED.items()
     )
-    return HEADING + COLUMNS + "".join(lines) + REPLACED + reasons
+    return HEADING + COLUMNS + "".join(lines) + REPLACED + reasons + _untried(rows)
+
+
+def _untried(rows: Rows) -> str:
+    lacking = missing(rows)
+    lines = [
+        f"- {NAMES[stack]}: {', '.join(f'`{key}`' for key, on in lacking if on == stack)}.\n"
+        for stack in STACKS
+        if any(on == stack for _, on in lacking)
+    ]
+    return UNTRIED + "".join(lines) if lines else ""
 
 
 def missing(rows: Rows) -> list[tuple[str, str]]:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from tests.pulumi_engine.scene import ENGINE, Scene
 
 Deployed = Callable[[Mapping[str, Any]], Scene]
+
+
+def whole_but(names: Iterable[str], *often: str) -> list[ParameterSet]:
+    """Names as parameters: those for every run, and the others for ``make test-pulumi-all`` alone."""
+    names = list(names)
+    assert set(often) <= set(names)
+    return [pytest.param(name, marks=[] if name in often else pytest.mark.whole_matrix, id=name) for name in names]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

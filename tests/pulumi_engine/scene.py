@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from infra.settings import PROJECT
+from infra.settings import PROJECT, secret_keys
 
 ROOT = Path(__file__).resolve().parents[2]
 ENGINE = Path(os.environ.get("PULUMI_ENGINE", ROOT.parent / "shared" / "pulumi_engine" / "pulumi"))
@@ -252,6 +252,10 @@ class Scene:
         found: dict[str, dict[str, Any]] = json.loads(self.cloud_path.read_text()) if self.cloud_path.is_file() else {}
         return found
 
+    def plant(self, rows: Mapping[str, dict[str, Any]]) -> None:
+        """Put things into the cloud that no stack made: id -> kind and inputs."""
+        self.cloud_path.write_text(json.dumps(self.cloud() | dict(rows)))
+
     def lose(self, *parts: str) -> dict[str, Any]:
         """Delete resources behind Pulumi's back, by parts of their urns; the environment in which a refresh finds out."""
         gone = [row for row in self.resources() if any(part in row["urn"] for part in parts)]
@@ -290,7 +294,7 @@ def stack_settings(stack: str) -> dict[str, Any]:
     return {key.removeprefix(f"{PROJECT}:"): value for key, value in content.items() if key.startswith(PROJECT)}
 
 
-SECRET_KEYS = frozenset({"apiKeys", "hfToken"})
+SECRET_KEYS = secret_keys()
 
 
 def names(rows: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.pulumi_engine.conftest import whole_but
 from tests.pulumi_engine.scene import Ran, Scene, Step
 
 INTRODUCTION = "for those who use the endpoint, this changes: "
@@ -60,7 +61,7 @@ def happened(steps: Iterable[Step]) -> set[str]:
     return (found - {"rollout"} if len(found) > 1 else found) or {"nothing"}
 
 
-@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("name", whole_but(CHANGES, "a dashboard less", "shorter context", "networks let in"))
 def test_one_line_at_preview_says_what_up_then_does(dev: Scene, name: str) -> None:
     settings, classes = CHANGES[name]
     for key, value in settings.items():
@@ -83,6 +84,7 @@ def test_minutes_and_dollars_are_named_where_weights_are_fetched(dev: Scene) -> 
     assert "a cold start (about " in line
 
 
+@pytest.mark.whole_matrix
 def test_a_deploy_that_failed_half_way_is_named_again(dev: Scene) -> None:
     dev.set("servedModelName", "small")
     fault = '[{"op": "update", "urn": "ecs/service:Service::vllm-dev-engine", "message": "refused"}]'
@@ -91,6 +93,7 @@ def test_a_deploy_that_failed_half_way_is_named_again(dev: Scene) -> None:
     assert "another model name: Qwen/Qwen3-4B-Instruct-2507 is no longer served; clients send small" in line
 
 
+@pytest.mark.whole_matrix
 def test_the_first_deploy_says_nothing(scene: Scene) -> None:
     scene.init("dev")
     assert lines(scene.run("preview")) == []
@@ -105,7 +108,7 @@ ELSEWHERE: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
 }
 
 
-@pytest.mark.parametrize("key", ELSEWHERE)
+@pytest.mark.parametrize("key", whole_but(ELSEWHERE, "target", "vpcId"))
 def test_a_deployed_stack_moves_nowhere(dev: Scene, key: str) -> None:
     settings, environment = ELSEWHERE[key]
     for name, value in settings.items():

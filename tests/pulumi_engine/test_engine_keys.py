@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tests.pulumi_engine.scene import Ran, Scene
 
 SECRET = "vllm-dev-secret-api-keys"
@@ -15,6 +17,7 @@ def touched(ran: Ran) -> list[str]:
     return [step.op for step in ran.steps if step.name == SECRET and step.type.endswith(":SecretVersion")]
 
 
+@pytest.mark.whole_matrix
 def test_keys_of_make_key_survive_deploys_and_the_stack_file_takes_over_and_hands_back(scene: Scene) -> None:
     scene.init("dev")
     assert touched(scene.up()) == ["create"]

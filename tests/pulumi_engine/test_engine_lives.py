@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from policy.matrix import load_matrix
+from tests.pulumi_engine.conftest import whole_but
 from tests.pulumi_engine.scene import Scene
 
 MATRIX = load_matrix()
@@ -14,9 +15,7 @@ OFTEN = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name in OFTEN else pytest.mark.whole_matrix) for name in MATRIX]
-)
+@pytest.mark.parametrize("name", whole_but(MATRIX, *OFTEN))
 def test_up_again_unchanged_and_destroyed_to_nothing(scene: Scene, name: str) -> None:
     entry = MATRIX[name]
     scene.init(entry.stack_name, {**entry.settings, "protect": False}, of=entry.stack)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.infra.needs import Graph, of_state
+from tests.pulumi_engine.conftest import whole_but
 from tests.pulumi_engine.scene import Scene
 
 # What may be slow is slow: whoever does not wait for it is first.
@@ -47,7 +48,7 @@ CONFIGURATIONS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", CONFIGURATIONS)
+@pytest.mark.parametrize("name", whole_but(CONFIGURATIONS, "everything", "kubernetes"))
 def test_what_runs_is_made_after_what_it_needs_and_deleted_before_it(scene: Scene, name: str) -> None:
     stack, settings = CONFIGURATIONS[name]
     scene.init(stack, settings)

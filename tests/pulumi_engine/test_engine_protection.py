@@ -62,7 +62,11 @@ def test_nothing_is_destroyed_while_it_is_protected_and_everything_after(
     ("change", "kind"),
     [
         ({"allowedCidrs": ["203.0.113.0/24"]}, "loadBalancer:LoadBalancer"),
-        ({"kmsKeyArn": "arn:aws:kms:us-east-1:123456789012:key/1"}, "fileSystem:FileSystem"),
+        pytest.param(
+            {"kmsKeyArn": "arn:aws:kms:us-east-1:123456789012:key/1"},
+            "fileSystem:FileSystem",
+            marks=pytest.mark.whole_matrix,
+        ),
     ],
     ids=["load-balancer", "file-system"],
 )
@@ -85,6 +89,7 @@ def _services(scene: Scene) -> dict[str, object]:
     return {r["urn"]: r["inputs"] for r in scene.resources() if r["type"] == "aws:ecs/service:Service"}
 
 
+@pytest.mark.whole_matrix
 def test_everyday_changes_go_through_under_protection(scene: Scene) -> None:
     scene.init("prod", {**EVERYTHING, "hfToken": "hf_first"})
     scene.up()

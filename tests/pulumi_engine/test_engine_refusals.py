@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.pulumi_engine.conftest import whole_but
 from tests.pulumi_engine.kit.cloud_rules import deletion
 from tests.pulumi_engine.scene import Scene
 
@@ -45,7 +46,7 @@ THERE_AND_BACK: dict[str, tuple[Settings, list[Settings]]] = {
 }
 
 
-@pytest.mark.parametrize("name", THERE_AND_BACK)
+@pytest.mark.parametrize("name", whole_but(THERE_AND_BACK, "ports"))
 def test_what_is_handed_over_or_renumbered_goes_through(scene: Scene, name: str) -> None:
     first, changes = THERE_AND_BACK[name]
     scene.environment["STANDIN_SUBNETS"] = TWO_IN_A_ZONE
@@ -57,6 +58,7 @@ def test_what_is_handed_over_or_renumbered_goes_through(scene: Scene, name: str)
     assert scene.up().unchanged
 
 
+@pytest.mark.whole_matrix
 def test_a_stack_of_the_numbered_names_is_taken_over_as_it_is(scene: Scene) -> None:
     """Resources that had other names in the program keep their ids: nothing is made or deleted."""
     scene.init("dev", {**VPC, "subnetIds": ["subnet-a", "subnet-b"], "hfToken": "hf_first"}).up()
@@ -130,6 +132,7 @@ def test_what_aws_would_refuse_half_way_is_refused_at_preview(scene: Scene, sett
     assert words in " ".join(scene.run("preview", ok=False).output.split())
 
 
+@pytest.mark.whole_matrix
 def test_two_stacks_of_one_name_have_caches_of_their_own(
     scene: Scene, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

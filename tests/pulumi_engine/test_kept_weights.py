@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from tests.pulumi_engine.scene import Ran, Scene
 
 FOREIGN = "fs-0123456789abcdef0"
@@ -18,7 +20,7 @@ def of_kind(scene: Scene, kind: str) -> dict[str, dict[str, Any]]:
 def plant(scene: Scene, **rows: dict[str, Any]) -> None:
     """Put things into the cloud that no stack made."""
     named = {id_.replace("_", "-"): row for id_, row in rows.items()}
-    scene.cloud_path.write_text(json.dumps(scene.cloud() | named))
+    scene.plant(named)
 
 
 def volumes(ran: Ran) -> set[tuple[str, str]]:
@@ -59,6 +61,7 @@ def test_what_a_stack_kept_is_used_by_its_next_life_and_stays_when_that_ends(sce
     assert not of_kind(scene, "MountTarget")
 
 
+@pytest.mark.whole_matrix
 def test_one_mount_target_a_zone_and_those_of_others_are_reached_and_left_alone(scene: Scene) -> None:
     foreign = {"kind": "MountTarget", "fileSystemId": FOREIGN, "subnetId": "subnet-a", "securityGroups": ["sg-foreign"]}
     plant(scene, fs_0123456789abcdef0={"kind": "FileSystem", "encrypted": True}, fsmt_foreign=foreign)

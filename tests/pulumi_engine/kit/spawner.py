@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 AWS = (
-    "acm appautoscaling autoscaling budgets cloudwatch ec2 ecr ecs efs iam lambda_ lb route53 s3 scheduler secretsmanager "
-    "servicediscovery sns vpc wafv2"
+    "acm appautoscaling autoscaling budgets cloudcontrol cloudwatch ec2 ecr ecs efs iam lambda_ lb route53 s3 scheduler "
+    "secretsmanager servicediscovery sns ssm vpc wafv2"
 )
 LIBRARIES = (
     "grpc", "pydantic", "yaml", "boto3", "botocore.session", "pulumi", "pulumi.runtime.proto.plugin_pb2", "pulumi.runtime.proto.provider_pb2_grpc",
@@ -37,9 +37,10 @@ KIT_PROVIDER = "tests.pulumi_engine.kit.provider"
 def serve(address: str) -> None:
     """Fork for each connection, and answer with the exit status; until standard input ends."""
     for name in LIBRARIES:
-        importlib.import_module(name)
+        getattr(importlib.import_module(name), "any", None)  # Pulumi's packages are loaded with their first attribute
     gc.collect()
     gc.freeze()
+    gc.disable()
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listening.bind(address)
     listening.listen(128)
