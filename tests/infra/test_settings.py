@@ -65,7 +65,7 @@ def test_all_problems_come_in_one_error() -> None:
     assert len(found) == 4
     assert found[0] == "gppu: no such setting; did you mean gpu?"
     assert any(p.startswith("gpuCount: found 3.") and "1, 2, 4 or 8" in p for p in found)
-    assert any(p.startswith("maxModelLen: found 'long',") for p in found)
+    assert any(p.startswith("maxModelLen: found 'long'. Set a whole number") for p in found)
     assert "minReplicas: found 4, more than maxReplicas (1). Set maxReplicas to at least 4" in found
 
 
