@@ -8,11 +8,16 @@ from typing import Any
 from infra.planning.plan import ServingPlan
 from infra.settings import Settings
 
-WAYS_IN = {
-    "everybody": "pulumi config set domain llm.example.com",
-    "networks": "pulumi config set --path 'allowedCidrs[0]' 203.0.113.7/32",
-}
-"""The commands that publish an endpoint: over HTTPS for everybody, over plain HTTP for networks that are named."""
+
+def ways_in(stack: str) -> dict[str, str]:
+    """The commands that publish a stack's endpoint: over HTTPS for everybody, over plain HTTP for named networks.
+
+    Each names the stack: the one that `pulumi stack select` chose may be another.
+    """
+    return {
+        "everybody": f"pulumi config set --stack {stack} domain llm.example.com",
+        "networks": f"pulumi config set --stack {stack} --path 'allowedCidrs[0]' 203.0.113.7/32",
+    }
 
 
 def engine_outputs(settings: Settings, plan: ServingPlan) -> dict[str, Any]:

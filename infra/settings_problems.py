@@ -98,11 +98,33 @@ def _describe(key: str, field: str, detail: Any, value: object) -> str:
         found = repr(value) if len(repr(value)) <= 60 else repr(value)[:57] + "..."
     if detail["type"] == "tuple_type":
         return f"{key}: found {found}, should be a list. Set: {list_command(key, str(value))}"
+    message = str(detail["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+    if detail["type"] in ("enum", "literal_error"):
+        return f"{key}: found {found}. Set {message.removeprefix('should be ')}"
+    if expected := _expected(detail["type"], message):
+        return f"{key}: found {found}. Set {expected}: {description}"
     if detail["type"] == "string_pattern_mismatch":
-        reason = "which has not the right form"
-    else:
-        reason = str(detail["msg"]).removeprefix("Value error, ").removeprefix("Input ")
-    return f"{key}: found {found}, {reason}. Set: {description}"
+        return f"{key}: found {found}, which is not in the expected format: {description}"
+    return f"{key}: found {found}, {message}. {key}: {description}"
+
+
+def _expected(kind: str, message: str) -> str:
+    """What a number or a switch must be, in a person's words; empty for other kinds of problems."""
+    if kind.startswith("int_"):
+        return "a whole number"
+    if kind.startswith(("float_", "decimal_", "finite_number")):
+        return "a number"
+    if kind.startswith("bool_"):
+        return "true or false"
+    for prefix, words in (
+        ("should be greater than or equal to ", "at least"),
+        ("should be less than or equal to ", "at most"),
+        ("should be greater than ", "more than"),
+        ("should be less than ", "less than"),
+    ):
+        if message.startswith(prefix):
+            return f"{words} {message.removeprefix(prefix)}"
+    return ""
 
 
 def _contradictions(s: Settings) -> list[tuple[tuple[str, ...], str]]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import subprocess
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from smoke_tests.errors import TargetError
 
 PROJECT_FOLDER = Path(__file__).resolve().parent.parent
 PULUMI_TIMEOUT_SECONDS = 120
+SIGN_IN = "sign in to AWS (AWS_PROFILE, aws sso login)"
 DETAILS = "stackDetails"
 """The output that holds what programs read; see infra/outputs.py."""
 
@@ -49,7 +51,7 @@ def read_stack(stack: str, *, read_key: bool = True, project_folder: Path = PROJ
     outputs = _pulumi_outputs(stack, project_folder)
     endpoint = outputs.get("endpoint")
     if not isinstance(endpoint, str) or not endpoint:
-        raise TargetError(f"stack {stack!r} has no output `endpoint`; deploy it first: pulumi up --stack {stack}")
+        raise TargetError(f"stack {stack!r} has no output `endpoint`; deploy it first: make up STACK={stack}")
     region = _text(outputs, "region")
     secret = _text(outputs, "apiKeySecretArn")
     if read_key and not secret and outputs.get("apiKeySecretName"):
@@ -92,7 +94,7 @@ def _pulumi_outputs(stack: str, project_folder: Path) -> dict[str, Any]:
     except ValueError:
         raise TargetError(f"pulumi stack output --stack {stack} printed no JSON") from None
     if not isinstance(outputs, dict) or not outputs:
-        raise TargetError(f"stack {stack!r} has no outputs; deploy it first: pulumi up --stack {stack}")
+        raise TargetError(f"stack {stack!r} has no outputs; deploy it first: make up STACK={stack}")
     return flat(outputs)
 
 
@@ -123,8 +125,15 @@ def _pulumi(arguments: list[str], project_folder: Path) -> str:
         reason = next(
             (line.strip() for line in done.stderr.splitlines() if line.strip()), f"exit code {done.returncode}"
         )
-        raise TargetError(f"{what} failed: {reason}")
+        raise TargetError(_explained(what, reason.removeprefix("error: ")))
     return done.stdout
+
+
+def _explained(what: str, reason: str) -> str:
+    """One line for what Pulumi refused, with what to do where that is known."""
+    if re.match(r"no stack named .* found", reason):
+        return f"{reason}; pulumi stack ls lists the stacks, and pulumi stack init makes one"
+    return f"{what} failed: {reason}"
 
 
 def aws_client(service: str, outputs: Mapping[str, Any]) -> Any:
@@ -145,7 +154,7 @@ def aws_client(service: str, outputs: Mapping[str, Any]) -> Any:
 def _secret_text(arn: str, outputs: Mapping[str, Any]) -> str:
     from botocore.exceptions import BotoCoreError, ClientError
 
-    hint = "sign in to AWS (AWS_PROFILE, aws sso login) or give --api-key-file"
+    hint = f"{SIGN_IN}, or give --api-key-file"
     try:
         secret = aws_client("secretsmanager", outputs).get_secret_value(SecretId=arn)
     except ClientError as error:

@@ -40,12 +40,23 @@ def summary(stack: str, outputs: Mapping[str, Any], running: int | None) -> str:
             f'  -H "Authorization: Bearer $(make -s api-key STACK={stack})" -H "Content-Type: application/json" \\',
             f"  -d {shlex.quote(json.dumps(body))}",
         ]),
-        *([("open", ["reachable from inside the network only, until one of:", *map(str, ways.values())])] if ways else []),
+        *([("open", ["reachable from inside the network only. To open it, set one of these, then make up again:", *map(str, ways.values())])] if ways else []),
         ("cost", [_cost(outputs, running)]),
-        ("stop", [f"make destroy STACK={stack}"]),
+        ("stop", _stop(stack, outputs)),
     ]  # fmt: skip
     lines = [f"{name if not number else '':10}{line}" for name, told in rows for number, line in enumerate(told)]
     return "\n".join(["", f"stack {stack} is up", *lines])
+
+
+def _stop(stack: str, outputs: Mapping[str, Any]) -> list[str]:
+    """The way to destroy the stack. Pulumi refuses it for a protected one, which is the one that has something to keep."""
+    destroy = f"make destroy STACK={stack}"
+    if not outputs.get("keptAtDestroy"):
+        return [destroy]
+    return [
+        "protect: true refuses that. To destroy the stack:",
+        f"pulumi config set --stack {stack} protect false; make up STACK={stack}; {destroy}",
+    ]
 
 
 def running_replicas(outputs: Mapping[str, Any]) -> int | None:

@@ -17,7 +17,7 @@ from infra.aws.load_balancer import LoadBalancer
 from infra.aws.observability import Observability
 from infra.aws.secrets import Secrets
 from infra.aws.weights import Weights
-from infra.engine_outputs import WAYS_IN, engine_outputs
+from infra.engine_outputs import engine_outputs, ways_in
 from infra.outputs import key_command
 from infra.planning.plan import CostPlan, ServingPlan
 from infra.settings import Settings
@@ -92,7 +92,7 @@ def stack_outputs(
     if settings.monthly_budget_usd:
         found["budgetCounts"] = BUDGET_COUNTS
     if settings.internal:
-        found["howToOpen"] = how_to_open(settings)
+        found["howToOpen"] = how_to_open(settings, context.stack)
     return found
 
 
@@ -111,11 +111,13 @@ def endpoint_url(settings: Settings, dns_name: pulumi.Output[str]) -> pulumi.Out
     return pulumi.Output.concat(scheme, "://", host, port)
 
 
-def how_to_open(settings: Settings) -> dict[str, str]:
+def how_to_open(settings: Settings, stack: str) -> dict[str, str]:
     """The commands that make an internal load balancer reachable from outside, by what they give; before a `pulumi up`."""
-    ways = dict(WAYS_IN)
+    ways = ways_in(stack)
     if settings.vpc_id:
-        ways["before"] = "pulumi config set --path 'loadBalancerSubnetIds[0]' subnet-..., and [1]: two public subnets"
+        ways["before"] = (
+            f"pulumi config set --stack {stack} --path 'loadBalancerSubnetIds[0]' subnet-..., and [1]: two public subnets"
+        )
     return ways
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pulumi
 
-from infra.engine_outputs import WAYS_IN, engine_outputs
+from infra.engine_outputs import engine_outputs, ways_in
 from infra.kubernetes.engine import Engine
 from infra.kubernetes.exposure import TLS_SECRET_NAME
 from infra.kubernetes.gateway import Gateway
@@ -77,4 +77,7 @@ def _how_to_open(settings: Settings) -> dict[str, str]:
         return ways
     if settings.allowed_cidrs:
         return {}
-    return {"here": f"{kubectl} port-forward service/gateway 8000:{settings.endpoint_port}", **WAYS_IN}
+    return {
+        "here": f"{kubectl} port-forward service/gateway 8000:{settings.endpoint_port}",
+        **ways_in(pulumi.get_stack()),
+    }

@@ -56,7 +56,7 @@ def refusals(settings: Settings, architecture: ModelArchitecture, gpu: GpuSpec) 
         )
     if settings.max_model_len > architecture.max_position_embeddings:
         found.append(
-            f"maxModelLen: found {settings.max_model_len}, but {settings.model} knows {architecture.max_position_embeddings} positions. Set maxModelLen to at most {architecture.max_position_embeddings}"
+            f"maxModelLen: found {settings.max_model_len}, but {settings.model} supports at most {architecture.max_position_embeddings} tokens of context. Set maxModelLen to at most {architecture.max_position_embeddings}"
         )
     if not architecture.sees:
         found += _limits_without_eyes(settings)
@@ -69,7 +69,7 @@ def _limits_without_eyes(settings: Settings) -> Iterator[str]:
         limit = getattr(settings, name)
         if limit not in (0, Settings.model_fields[name].default):
             yield (
-                f"{key}: found {limit}, but {settings.model} does not see. Set {key}: 0, or a vision model such as Qwen/Qwen2.5-VL-7B-Instruct"
+                f"{key}: found {limit}, but {settings.model} is a text-only model. Set {key}: 0, or a vision model such as Qwen/Qwen2.5-VL-7B-Instruct"
             )
 
 

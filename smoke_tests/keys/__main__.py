@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
         elif options.revoke:
             change(store, lambda document: document.revoke(options.revoke))
             _say(
-                f"Revoked every key of {options.revoke}; running gateways refuse them within {store.notice_seconds:g} s."
+                f"Revoked every key of {options.revoke}; running gateways reject them within {store.notice_seconds:g} s."
             )
         else:
             _new_key(store, options)
@@ -76,14 +76,14 @@ def _new_key(store: Store, options: argparse.Namespace) -> None:
     if options.add:
         change(store, lambda document: document.add(options.add, key, extra, time.time()))
         _say(
-            f"Added {options.add}. Running gateways accept the key within {store.notice_seconds:g} s; it is not shown again:"
+            f"Added {options.add}. Running gateways accept the key within {store.notice_seconds:g} s. Copy it now, because it is not shown again:"
         )
     else:
         grace = options.grace_hours * 3600
         change(store, lambda document: document.rotate(options.rotate, key, extra, time.time(), grace))
         _say(
             f"Rotated {options.rotate}. Running gateways accept the new key within {store.notice_seconds:g} s, and the old "
-            f"one for {options.grace_hours:g} h; it is not shown again:"
+            f"one for {options.grace_hours:g} h. Copy the new key now, because it is not shown again:"
         )
     print(key)
 
@@ -199,9 +199,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _grace_hours(text: str) -> float:
-    hours = float(text)
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = -1.0
     if not 0 <= hours <= LONGEST_GRACE_HOURS:
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"found {text}; set hours from 0 to {LONGEST_GRACE_HOURS:g}")
     return hours
 
 

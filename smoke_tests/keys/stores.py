@@ -16,6 +16,7 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from smoke_tests.errors import TargetError
+from smoke_tests.stack import SIGN_IN
 
 SEED_LABEL = "pulumi-seed"
 
@@ -145,7 +146,7 @@ class SecretStore:
                 raise _RefusedError(str(detail.get("Message"))) from None
             raise TargetError(f"{operation} of {self._arn}: {detail.get('Code')}: {detail.get('Message')}") from None
         except BotoCoreError as error:
-            raise TargetError(f"{operation} of {self._arn}: {error}") from None
+            raise TargetError(f"{operation} of {self._arn}: {error}; {SIGN_IN}") from None
 
 
 class _RefusedError(TargetError):

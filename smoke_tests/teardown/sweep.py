@@ -7,6 +7,7 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from smoke_tests.errors import TargetError
+from smoke_tests.stack import SIGN_IN
 from smoke_tests.teardown.identity import Identity
 from smoke_tests.teardown.items import Item, Kind, State
 from smoke_tests.teardown.kinds import KINDS, search_by_tag
@@ -142,5 +143,5 @@ def _account_id(session: boto3.Session, region: str) -> str:
         return str(session.client("sts", region_name=region).get_caller_identity()["Account"])
     except (ClientError, BotoCoreError) as error:
         raise TargetError(
-            f"AWS does not say whose account this is: {message_of(error)}. Sign in (aws sso login, AWS_PROFILE)"
+            f"could not look for leftovers in AWS: {message_of(error)}. To look again, {SIGN_IN} and run make teardown"
         ) from None

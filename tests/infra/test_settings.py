@@ -64,8 +64,8 @@ def test_all_problems_come_in_one_error() -> None:
     found = problems(gppu="h100", gpuCount=3, minReplicas=4, maxModelLen="long")
     assert len(found) == 4
     assert found[0] == "gppu: no such setting; did you mean gpu?"
-    assert any(p.startswith("gpuCount: found 3,") and "1, 2, 4 or 8" in p for p in found)
-    assert any(p.startswith("maxModelLen: found 'long',") for p in found)
+    assert any(p.startswith("gpuCount: found 3.") and "1, 2, 4 or 8" in p for p in found)
+    assert any(p.startswith("maxModelLen: found 'long'. Set a whole number") for p in found)
     assert "minReplicas: found 4, more than maxReplicas (1). Set maxReplicas to at least 4" in found
 
 
@@ -165,3 +165,17 @@ def test_any_values_are_accepted_or_refused_with_reasons(values: dict[str, objec
     except SettingsError as error:
         assert error.problems
         assert all(problem and "\n" not in problem for problem in error.problems)
+
+
+@pytest.mark.parametrize(
+    ("setting", "line"),
+    [
+        ({"gpu": "a10"}, "gpu: found 'a10'. Set 'a10g', 'l4'"),
+        ({"minReplicas": "two"}, "minReplicas: found 'two'. Set a whole number: "),
+        ({"scaleDownMinutes": -1}, "scaleDownMinutes: found -1. Set at least 1: "),
+        ({"protect": "maybe"}, "protect: found 'maybe'. Set true or false: "),
+        ({"alarmEmail": "x"}, "alarmEmail: found 'x', which is not in the expected format: "),
+    ],
+)
+def test_a_bad_value_is_told_with_what_to_set(setting: dict[str, object], line: str) -> None:
+    assert problems(**setting)[0].startswith(line)

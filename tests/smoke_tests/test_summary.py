@@ -47,6 +47,12 @@ def test_how_to_open_is_said_only_where_it_is_closed() -> None:
     )
 
 
+def test_a_protected_stack_is_unprotected_before_it_is_destroyed() -> None:
+    assert summary("dev", DEV | {"keptAtDestroy": {}}, 0).endswith("\nstop      make destroy STACK=dev")
+    told = summary("prod", PROD | {"keptAtDestroy": {"weights": "fs-1"}}, 1)
+    assert told.index("config set --stack prod protect false") < told.index("make up") < told.index("make destroy")
+
+
 def test_a_stack_without_services_on_aws_is_not_asked_about_them() -> None:
     assert running_replicas(DEV) is None
 

@@ -154,9 +154,20 @@ def test_a_stack_without_keys_has_none(pulumi: Any) -> None:
 @pytest.mark.parametrize(
     ("stdout", "stderr", "code", "line"),
     [
-        ("{}", "", 0, "stack 'dev' has no outputs; deploy it first: pulumi up --stack dev"),
+        ("{}", "", 0, "stack 'dev' has no outputs; deploy it first: make up STACK=dev"),
         ('{"model": "m"}', "", 0, "has no output `endpoint`; deploy it first"),
-        ("", "error: no stack named 'dev' found\nmore\n", 255, "failed: error: no stack named 'dev' found"),
+        (
+            "",
+            "error: no stack named 'dev' found\nmore\n",
+            255,
+            "no stack named 'dev' found; pulumi stack ls lists the stacks",
+        ),
+        (
+            "",
+            "error: PULUMI_ACCESS_TOKEN must be set\n",
+            1,
+            "pulumi stack output --stack dev failed: PULUMI_ACCESS_TOKEN",
+        ),
         ("Please choose a stack", "", 0, "printed no JSON"),
     ],
 )
