@@ -22,7 +22,11 @@ Client = Callable[[str], Any]
 
 def clients(region: str, profile: str | None) -> Client:
     """Makes clients of AWS services from the credentials at hand."""
-    return lambda service: boto3.Session(region_name=region, profile_name=profile).client(service, config=_CONFIG)
+
+    def client(service: Any) -> Any:  # boto3-stubs know literal names only
+        return boto3.Session(region_name=region, profile_name=profile).client(service, config=_CONFIG)
+
+    return client
 
 
 def bounds_hook(name: str, client: Client) -> pulumi.ResourceHook:
@@ -60,11 +64,12 @@ def move_within(ecs: Any, autoscaling: Any, cluster: str, service: str, least: i
         The number; None where the service is within them already.
     """
     (found,) = ecs.describe_services(cluster=cluster, services=[service])["services"]
-    count = min(max(found["desiredCount"], least), most)
-    if count == found["desiredCount"]:
+    desired = int(found["desiredCount"])
+    count = min(max(desired, least), most)
+    if count == desired:
         return None
     ecs.update_service(cluster=cluster, service=service, desiredCount=count)
-    if count > found["desiredCount"]:  # as the gateway wakes: ECS alone would take a minute more
+    if count > desired:  # as the gateway wakes: ECS alone would take a minute more
         # The group is named after the cluster. Going down is ECS's part, which knows the idle instance.
         (group,) = autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[cluster])["AutoScalingGroups"]
         if group["DesiredCapacity"] < count:

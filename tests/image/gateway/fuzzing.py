@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import ipaddress
 import json
 import logging
@@ -338,9 +339,13 @@ async def _at_rest(service: Service, found: Found, files: int, tasks: int) -> No
     }
     for name, left in state.items():
         try:
-            await _until(lambda left=left: not left(), 10)  # type: ignore[misc]
+            await _until(functools.partial(_is_none, left), 10)
         except TimeoutError:
             found.problems.append(f"{name} left over: {left()}")
+
+
+def _is_none(left: Callable[[], int]) -> bool:
+    return not left()
 
 
 def _port(service: Service) -> int:

@@ -85,4 +85,5 @@ def test_a_process_with_few_files_goes_on_accepting() -> None:
             connection.close()
         process.terminate()
         process.wait(20)
-        process.stdout.close()
+        if process.stdout is not None:
+            process.stdout.close()
