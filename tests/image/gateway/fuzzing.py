@@ -329,7 +329,7 @@ async def _send_all(count: int, seed: int, at_once: int, port: int, recorder: Re
 async def _at_rest(service: Service, found: Found, files: int, tasks: int) -> None:
     admission = service.admission
     limiter = service.app._limiter
-    state = {
+    state: dict[str, Callable[[], int]] = {
         "requests": lambda: len(service.app.active) + admission.demand,
         "queued": lambda: admission.queued + admission.held + admission.waiting_bytes,
         "slots": lambda: sum(replica.outstanding for replica in service.fleet.rotation),
