@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from smoke_tests.stack import flat
 from tests.pulumi_engine.scene import Ran, Scene
 
 SECRET = "vllm-dev-secret-api-keys"
@@ -21,14 +22,14 @@ def touched(ran: Ran) -> list[str]:
 def test_keys_of_make_key_survive_deploys_and_the_stack_file_takes_over_and_hands_back(scene: Scene) -> None:
     scene.init("dev")
     assert touched(scene.up()) == ["create"]
-    assert scene.outputs()["apiKeysSetBy"] == "make key"
+    assert flat(scene.outputs())["apiKeysSetBy"] == "make key"
     scene.run("refresh", "--yes", "--skip-preview", STANDIN_DRIFT=DRIFT)
     scene.set("gatewayCount", 2)
     assert touched(scene.up()) == [], "what the refresh found is not put back"
 
     scene.run("config", "set", "--secret", "apiKeysDocument", "--", '{"bob": {"key": "sk-bob", "priority": 5}}')
     assert touched(scene.up()), "the stack file gives the keys now"
-    assert scene.outputs()["apiKeysSetBy"] == "apiKeysDocument"
+    assert flat(scene.outputs())["apiKeysSetBy"] == "apiKeysDocument"
     assert scene.up().unchanged
     scene.run("config", "set", "--secret", "apiKeysDocument", "--", '{"carol": "sk-carol"}')
     assert touched(scene.up()), "and so does each change of it"
@@ -36,7 +37,7 @@ def test_keys_of_make_key_survive_deploys_and_the_stack_file_takes_over_and_hand
 
     scene.set("apiKeysDocument", None)
     assert touched(scene.up()) == [], "handed over as they are"
-    assert scene.outputs()["apiKeysSetBy"] == "make key"
+    assert flat(scene.outputs())["apiKeysSetBy"] == "make key"
     written = [
         row["inputs"]["secretString"]
         for row in scene.operations("create", "update")

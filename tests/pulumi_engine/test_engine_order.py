@@ -48,7 +48,7 @@ CONFIGURATIONS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", whole_but(CONFIGURATIONS, "everything", "kubernetes"))
+@pytest.mark.parametrize("name", whole_but(CONFIGURATIONS, "everything"))
 def test_what_runs_is_made_after_what_it_needs_and_deleted_before_it(scene: Scene, name: str) -> None:
     stack, settings = CONFIGURATIONS[name]
     scene.init(stack, settings)

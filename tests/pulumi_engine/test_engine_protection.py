@@ -30,7 +30,13 @@ def urn(scene: Scene, kind: str, name: str = "") -> str:
     return found
 
 
-@pytest.mark.parametrize("settings", [EVERYTHING, KUBERNETES], ids=["ecs", "kubernetes"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param(EVERYTHING, id="ecs"),
+        pytest.param(KUBERNETES, id="kubernetes", marks=pytest.mark.whole_matrix),
+    ],
+)
 def test_nothing_is_destroyed_while_it_is_protected_and_everything_after(
     scene: Scene, settings: dict[str, object]
 ) -> None:

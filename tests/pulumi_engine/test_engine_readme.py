@@ -113,6 +113,7 @@ def test_the_lines_of_the_configuration_page(clone: Scene) -> None:
     (arguments,) = re.findall(r"--max-num-seqs=64 --seed 7", clone.outputs()["stackDetails"]["engineArguments"])
     assert arguments
     assert ran.code == 0
+    del clone.environment["PULUMI_STACK"]  # which would go before the stack that the lines select
     for line in stacks:
         shell(clone, line)
     assert clone.run("stack", "--show-name").output.strip() == "team_a"

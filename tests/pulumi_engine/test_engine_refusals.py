@@ -80,6 +80,7 @@ def test_a_stack_of_the_numbered_names_is_taken_over_as_it_is(scene: Scene) -> N
     assert all(f'::{new}"' in json.dumps(json.loads(scene.run("stack", "export").output)) for new in former)
 
 
+@pytest.mark.whole_matrix
 def test_what_faces_the_internet_waits_for_its_gateway(scene: Scene) -> None:
     scene.init("dev", {"allowedCidrs": ["203.0.113.0/24"]})
     slow = '{"InternetGateway::": 3, "": 0.01}'

@@ -124,6 +124,7 @@ def test_a_branchs_stack_lives_a_whole_life(scene: Scene) -> None:
     assert scene.resources() == []
 
 
+@pytest.mark.whole_matrix
 def test_any_name_that_pulumi_takes_is_let_through_under_names_of_its_own(scene: Scene) -> None:
     prefixes = set()
     for stack in ("rel-1.2", "rel-1-2", "feature.branch-xyz", "_x", "f" * 100):
@@ -134,6 +135,7 @@ def test_any_name_that_pulumi_takes_is_let_through_under_names_of_its_own(scene:
     assert len(prefixes) == 5
 
 
+@pytest.mark.whole_matrix
 def test_a_stack_without_a_file_deploys_the_defaults(scene: Scene) -> None:
     scene.init("fresh")
     assert any("pulumi config set aws:region" in line for line in scene.run("preview").diagnostics)

@@ -65,7 +65,7 @@ def test_creations_that_fail_one_after_the_other(scene: Scene, tmp_path: Path) -
 @pytest.mark.parametrize(
     "part",
     [
-        pytest.param(GATEWAY, id="gateway-service"),
+        pytest.param(GATEWAY, id="gateway-service", marks=WHOLE),
         pytest.param(ENGINE, id="engine-service", marks=WHOLE),
         pytest.param("cloudwatch/dashboard:Dashboard::", id="dashboard", marks=WHOLE),
     ],

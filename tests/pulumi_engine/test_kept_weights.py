@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from smoke_tests.stack import flat
 from tests.pulumi_engine.scene import Ran, Scene
 
 FOREIGN = "fs-0123456789abcdef0"
@@ -38,7 +39,7 @@ def volumes(ran: Ran) -> set[tuple[str, str]]:
 def test_what_a_stack_kept_is_used_by_its_next_life_and_stays_when_that_ends(scene: Scene) -> None:
     scene.init("dev", {"protect": True})
     scene.up()
-    reuse = scene.outputs()["reuseWeights"]
+    reuse = flat(scene.outputs())["reuseWeights"]
     scene.run("state", "unprotect", "--all", "--yes")
     scene.destroy()
     (system,), points = of_kind(scene, "FileSystem"), set(of_kind(scene, "AccessPoint"))
