@@ -104,8 +104,8 @@ def _describe(key: str, field: str, detail: Any, value: object) -> str:
     if expected := _expected(detail["type"], message):
         return f"{key}: found {found}. Set {expected}: {description}"
     if detail["type"] == "string_pattern_mismatch":
-        return f"{key}: found {found}, which is not in the expected format: {description}"
-    return f"{key}: found {found}, {message}. {key}: {description}"
+        return f"{key}: found {found}, which is not in the expected format. Set: {description}"
+    return f"{key}: found {found}, {message}. Set: {description}"
 
 
 def _expected(kind: str, message: str) -> str:

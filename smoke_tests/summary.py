@@ -54,7 +54,7 @@ def _stop(stack: str, outputs: Mapping[str, Any]) -> list[str]:
     if not outputs.get("keptAtDestroy"):
         return [destroy]
     return [
-        "protect: true refuses make destroy. To destroy the stack:",
+        "protect: true prevents that. To destroy the stack:",
         f"pulumi config set --stack {stack} protect false; make up STACK={stack}; {destroy}",
     ]
 

@@ -174,7 +174,7 @@ def test_any_values_are_accepted_or_refused_with_reasons(values: dict[str, objec
         ({"minReplicas": "two"}, "minReplicas: found 'two'. Set a whole number: "),
         ({"scaleDownMinutes": -1}, "scaleDownMinutes: found -1. Set at least 1: "),
         ({"protect": "maybe"}, "protect: found 'maybe'. Set true or false: "),
-        ({"alarmEmail": "x"}, "alarmEmail: found 'x', which is not in the expected format: "),
+        ({"alarmEmail": "x"}, "alarmEmail: found 'x', which is not in the expected format. Set: "),
     ],
 )
 def test_a_bad_value_is_told_with_what_to_set(setting: dict[str, object], line: str) -> None:

@@ -177,7 +177,7 @@ ROWS: dict[str, tuple[bytes, int]] = {
     "a number of 5,000 digits": (post(b'{"seed":' + b"9" * 5000 + b"}"), 400),
     "not UTF-8": (post(b'{"prompt":"\xff\xfe"}'), 400),
     "UTF-16": (post(GOOD.decode().encode("utf-16")), 400),
-    "byte order mark": (post(b"\xef\xbb\xbf" + GOOD), 400),
+    "two byte order marks": (post(b"\xef\xbb\xbf" * 2 + GOOD), 400),
     "nested 200 deep": (post(b'{"a":' + b"[" * 200 + b"]" * 200 + b"}"), 400),
     "nested 100,000 deep": (post(b"[" * 100_000), 400),
     "control in a string": (post(b'{"prompt":"\x01"}'), 400),

@@ -196,7 +196,10 @@ def test_an_engine_that_dies_while_loading_is_one_line_with_the_log(clone: Clone
     [
         (["--stack", "none"], "there is no Pulumi.none.yaml. Set one of: dev"),
         (["--set", "gpu=a11g"], "gpu: found 'a11g'"),
-        (["--set", "maxModelLen=999999"], "maxModelLen: found 999999, but Qwen/Qwen3-4B-Instruct-2507 knows"),
+        (
+            ["--set", "maxModelLen=999999"],
+            "maxModelLen: found 999999, but Qwen/Qwen3-4B-Instruct-2507 supports at most 262144",
+        ),
     ],
 )
 def test_a_plan_that_cannot_work_is_told_without_a_trace(clone: Clone, arguments: list[str], words: str) -> None:

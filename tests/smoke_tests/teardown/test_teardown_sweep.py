@@ -175,7 +175,7 @@ def test_where_a_stack_is_must_be_known(
 def test_nobody_signed_in_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["--stack", "dev", "--region", REGION]) == 2
     error = capsys.readouterr().err
-    assert "Sign in" in error
+    assert "sign in to AWS" in error
     assert error.count("\n") == 1
 
 
