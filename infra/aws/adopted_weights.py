@@ -13,7 +13,7 @@ import pulumi
 import pulumi_aws as aws
 
 from infra.aws.context import KEPT_TAG, Context
-from infra.aws.lookups import ExistingNetwork, ask
+from infra.aws.lookups import ExistingNetwork, ask, zone_of_subnet
 from infra.deploy_error import DeployError
 from infra.settings import PROJECT, Settings, WeightsThroughput
 
@@ -100,7 +100,7 @@ def adopt(settings: Settings, context: Context, network: ExistingNetwork | None)
     if problems := refusals(found, settings, context, network):
         raise DeployError("\n".join(problems))
     used = {target.zone: target for target in found.mount_targets}
-    zones = {subnet: _zone(subnet) for subnet in network.private_subnet_ids} if network and used else {}
+    zones = {subnet: zone_of_subnet(subnet) for subnet in network.private_subnet_ids} if network and used else {}
     covered = {subnet: used[zone] for subnet, zone in zones.items() if zone in used}
     points = {point.path.removeprefix("/"): point.existing for point in found.access_points if point.kept}
     return AdoptedWeights(
@@ -241,10 +241,6 @@ def _access_point(access_point_id: str) -> AccessPoint:
     tags = one.tags or {}
     kept = KEPT_TAG in tags and tags.get("Project") == PROJECT and user == OWNER_ID
     return AccessPoint(Existing(access_point_id, one.arn), path, user, kept)
-
-
-def _zone(subnet_id: str) -> str:
-    return ask(f"subnet {subnet_id}", lambda: aws.ec2.get_subnet(id=subnet_id)).availability_zone
 
 
 def _many(value: Any) -> list[Any]:

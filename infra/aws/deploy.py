@@ -293,7 +293,7 @@ def _network(context: Context, settings: Settings, plan: ServingPlan) -> Network
     existing = None
     if settings.vpc_id:
         existing = find_network(
-            settings.vpc_id, settings.subnet_ids, settings.load_balancer_subnet_ids, offering, kinds, others
+            settings.vpc_id, settings.subnet_ids, settings.load_balancer_subnet_ids, offering, kinds
         )
     return NetworkArgs(
         context=context,

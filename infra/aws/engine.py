@@ -155,7 +155,7 @@ class Engine(pulumi.ComponentResource):
         unique = random.RandomString(
             f"{self._name}-domain", length=UNIQUE_CHARACTERS, upper=False, special=False, opts=self._child
         )
-        return pulumi.Output.concat(prefix, "-", unique.result, ".internal")
+        return pulumi.Output.format("{0}-{1}.internal", prefix, unique.result)
 
     def _tags(self) -> dict[str, str]:
         return self._args.context.tags("engine", self._name)

@@ -62,7 +62,7 @@ class EngineImage(pulumi.ComponentResource):
         )
         rule = aws.ecr.PullThroughCacheRule(
             name,
-            ecr_repository_prefix=pulumi.Output.concat(args.context.prefix, "_", unique.result),
+            ecr_repository_prefix=pulumi.Output.format("{0}_{1}", args.context.prefix, unique.result),
             upstream_registry_url=UPSTREAM_REGISTRY,
             credential_arn=args.credentials_arn,
             # Stacks from before the suffix keep their prefix, and with it every image that they have.

@@ -132,13 +132,21 @@ def zones_by_offer(kinds: tuple[InstanceType, ...], region: str) -> tuple[tuple[
     return offering, tuple(sorted(set(available) - set(offering)))
 
 
+def zone_of_subnet(subnet_id: str) -> str:
+    """The availability zone of a subnet.
+
+    Raises:
+        DeployError: there is no such subnet, or AWS does not let it be seen.
+    """
+    return ask(f"subnet {subnet_id}", lambda: aws.ec2.get_subnet(id=subnet_id)).availability_zone
+
+
 def find_network(
     vpc_id: str,
     subnet_ids: Sequence[str],
     load_balancer_subnet_ids: Sequence[str],
     zones: Sequence[str],
     kinds: Sequence[InstanceType],
-    other_zones: Sequence[str] = (),
 ) -> ExistingNetwork:
     """The network that a stack's settings name.
 
@@ -148,7 +156,6 @@ def find_network(
         load_balancer_subnet_ids: its public ones for the load balancer; empty: the private ones.
         zones: where the instance types are offered.
         kinds: the instance types, for the message.
-        other_zones: the region's other zones.
 
     Raises:
         DeployError: the VPC or a subnet does not exist, two subnets share a zone, or none lies in one of ``zones``.
@@ -158,13 +165,11 @@ def find_network(
         lambda: aws.ec2.get_vpc(filters=[aws.ec2.GetVpcFilterArgs(name="vpc-id", values=[vpc_id])]),
     )
 
-    def subnets(key: str, wanted: Sequence[str], in_zones: Sequence[str] = ()) -> tuple[str, ...]:
+    def subnets(key: str, wanted: Sequence[str]) -> tuple[str, ...]:
         filters = [
             aws.ec2.GetSubnetsFilterArgs(name="vpc-id", values=[vpc.id]),
             aws.ec2.GetSubnetsFilterArgs(name="subnet-id", values=list(wanted)),
         ]
-        if in_zones:
-            filters.append(aws.ec2.GetSubnetsFilterArgs(name="availability-zone", values=list(in_zones)))
         found = ask(f"{key} in {vpc_id}", lambda: aws.ec2.get_subnets(filters=filters).ids)
         return tuple(sorted(found))
 
@@ -177,16 +182,15 @@ def find_network(
         if len(found) < len(set(wanted)):
             missing = sorted(set(wanted) - set(found))
             raise DeployError(f"{key}: {', '.join(missing)} not found in {vpc_id}. Set subnets of that VPC")
-    zone_of: dict[str, str] = {}
-    for zone in (*zones, *other_zones):
-        for key, wanted in (("subnetIds", subnet_ids), ("loadBalancerSubnetIds", load_balancer_subnet_ids)):
-            found = subnets(key, wanted, [zone]) if wanted else ()
-            if len(found) > 1:
+    zone_of = {subnet: zone_of_subnet(subnet) for subnet in dict.fromkeys((*private, *public))}
+    for key, found in (("subnetIds", private), ("loadBalancerSubnetIds", public)):
+        for zone in sorted({zone_of[subnet] for subnet in found}):
+            alike = [subnet for subnet in found if zone_of[subnet] == zone]
+            if len(alike) > 1:
                 raise DeployError(
-                    f"{key}: {', '.join(found)} are all in {zone}; a load balancer and EFS take one subnet of a zone. "
+                    f"{key}: {', '.join(alike)} are all in {zone}; a load balancer and EFS take one subnet of a zone. "
                     f"Set only one of them"
                 )
-            zone_of |= dict.fromkeys(found, zone)
     gpu = tuple(subnet for subnet in private if zone_of.get(subnet) in zones)
     if not gpu:
         raise DeployError(

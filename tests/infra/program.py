@@ -284,7 +284,6 @@ class _Lookups(mocks.Mocks):
         self._program.invoked.append((args.token, args.args))
         name = args.token.rpartition(":")[2]
         filters = {item["name"]: item["values"] for item in args.args.get("filters") or []}
-        zones = set(filters.get("availability-zone", ZONES))
         answers: dict[str, Any] = {
             "getRegion": {"region": REGION, "id": REGION},
             "getCallerIdentity": {"accountId": ACCOUNT},
@@ -300,8 +299,9 @@ class _Lookups(mocks.Mocks):
             "getVpc": {"id": "vpc-1", "cidrBlock": "172.31.0.0/16"},
             # subnet-b lies in us-east-1b and so on; subnet-x does not exist.
             "getSubnets": {
-                "ids": [i for i in filters.get("subnet-id", ()) if f"us-east-1{i.rpartition('-')[2]}" in zones]
+                "ids": [i for i in filters.get("subnet-id", ()) if f"us-east-1{i.rpartition('-')[2]}" in ZONES]
             },
+            "getSubnet": {"availabilityZone": f"us-east-1{str(args.args.get('id')).rpartition('-')[2]}"},
         }
         return answers[name], []
 

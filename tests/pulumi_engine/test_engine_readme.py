@@ -101,6 +101,7 @@ def test_every_setting_that_the_readme_sets_is_taken(clone: Scene) -> None:
     clone.run("preview")
 
 
+@pytest.mark.whole_matrix
 def test_the_lines_of_the_configuration_page(clone: Scene) -> None:
     clone.init("dev")
     *settings, stacks, account = blocks((ROOT / "docs/configuration.md").read_text())
