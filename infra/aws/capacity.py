@@ -86,6 +86,7 @@ class Capacity(pulumi.ComponentResource):
             tags=self._tags(),
             opts=self._child,
         )
+        self._clients = clients(args.context.region, pulumi.Config("aws").get("profile"))
         template = self._launch_template()
         policies = [self._agent_policy()]
         if args.warm_pool:
@@ -93,7 +94,7 @@ class Capacity(pulumi.ComponentResource):
         self.group = self._group(template, policies)
         if args.warm_pool:
             self._warm_hook()
-        lifting = lifting_hook(f"{name}-scale-in", args.context.region, pulumi.Config("aws").get("profile"))
+        lifting = lifting_hook(f"{name}-scale-in", args.context.region, self._clients)
         self.provider = aws.ecs.CapacityProvider(
             name,
             auto_scaling_group_provider=aws.ecs.CapacityProviderAutoScalingGroupProviderArgs(
@@ -190,8 +191,7 @@ class Capacity(pulumi.ComponentResource):
             len(plan.instance_types) == 1 and args.purchase is Purchase.ON_DEMAND
         )
         names = [kind.name for kind in (plan.instance_types[:1] if one_type else plan.instance_types)]
-        region, profile = args.context.region, pulumi.Config("aws").get("profile")
-        replacing = types_hook(f"{self._name}-types", names, clients(region, profile))
+        replacing = types_hook(f"{self._name}-types", names, self._clients)
         return aws.autoscaling.Group(
             self._name,
             name=self.cluster.name,  # known to the instances, which tell the group that they are warm

@@ -8,28 +8,24 @@ ever.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import boto3
 import pulumi
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from infra.aws.settle import Client, reason_of
+
 MOST_INSTANCES_A_CALL = 50  # SetInstanceProtection takes no more
-_CONFIG = Config(connect_timeout=3, read_timeout=10, retries={"max_attempts": 4})
 
 
-def lifting_hook(
-    name: str, region: str, profile: str | None, client: Callable[[], Any] | None = None
-) -> pulumi.ResourceHook:
+def lifting_hook(name: str, region: str, client: Client) -> pulumi.ResourceHook:
     """A hook for a capacity provider: after an update that turns managed termination protection off.
 
     Args:
         name: the hook's, unique in the program.
         region: the stack's.
-        profile: the AWS profile that the stack is deployed with; None: the default one.
-        client: makes an Auto Scaling client; by default from the credentials at hand.
+        client: makes a client of a service by its name.
     """
 
     def lift(args: pulumi.ResourceHookArgs) -> None:
@@ -37,11 +33,10 @@ def lifting_hook(
             return
         group = str(_provider(args.new_inputs)["autoScalingGroupArn"]).rpartition("/")[2]
         try:
-            lifted = lift_protection((client or (lambda: _client(region, profile)))(), group)
+            lifted = lift_protection(client("autoscaling"), group)
         except (BotoCoreError, ClientError) as error:
-            reason = " ".join(str(error).split())[:200]
             pulumi.log.warn(
-                f"minReplicas, maxReplicas: scale-in protection of the instances of {group} was not lifted ({reason}), and they "
+                f"minReplicas, maxReplicas: scale-in protection of the instances of {group} was not lifted ({reason_of(error)}), and they "
                 f"would never stop. Run: aws autoscaling set-instance-protection --no-protected-from-scale-in "
                 f"--auto-scaling-group-name {group} --region {region} --instance-ids ..."
             )
@@ -76,7 +71,3 @@ def _provider(inputs: Mapping[str, Any] | None) -> Mapping[str, Any]:
 
 def _protects(inputs: Mapping[str, Any] | None) -> bool:
     return _provider(inputs).get("managedTerminationProtection") == "ENABLED"
-
-
-def _client(region: str, profile: str | None) -> Any:
-    return boto3.Session(region_name=region, profile_name=profile).client("autoscaling", config=_CONFIG)

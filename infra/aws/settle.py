@@ -48,7 +48,7 @@ def bounds_hook(name: str, client: Client) -> pulumi.ResourceHook:
         except (BotoCoreError, ClientError) as error:
             pulumi.log.warn(
                 f"minReplicas, maxReplicas: the number of running replicas was not brought to between {least} and {most} "
-                f"({_reason(error)}). Run: aws ecs update-service --cluster {cluster} --service {service} --desired-count N"
+                f"({reason_of(error)}). Run: aws ecs update-service --cluster {cluster} --service {service} --desired-count N"
             )
             return
         if count is not None:
@@ -93,7 +93,7 @@ def types_hook(name: str, wanted: Collection[str], client: Client) -> pulumi.Res
         except (BotoCoreError, ClientError) as error:
             pulumi.log.warn(
                 f"gpu, instanceTypes: running instances of other types than {', '.join(wanted)} were not looked for "
-                f"({_reason(error)}); a new task would run on them, or wait for ever. Run: aws autoscaling "
+                f"({reason_of(error)}); a new task would run on them, or wait for ever. Run: aws autoscaling "
                 f"terminate-instance-in-auto-scaling-group --no-should-decrement-desired-capacity --instance-id ..."
             )
             return
@@ -129,5 +129,6 @@ def replace_others(autoscaling: Any, ec2: Any, group: str, wanted: Collection[st
     return [*running, *stopped]
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """What AWS said, on one line."""
     return " ".join(str(error).split())[:200]

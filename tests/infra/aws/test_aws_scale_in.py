@@ -67,7 +67,7 @@ def test_it_is_lifted_when_managed_termination_protection_goes_off(
     monkeypatch.setattr(pulumi.log, "info", lambda _: None)
     lifted: list[str] = []
     monkeypatch.setattr(scale_in, "lift_protection", lambda _, group: lifted.append(group) or ["i-1"])  # type: ignore[func-returns-value]
-    scale_in.lifting_hook("hook", REGION, None, client=lambda: None)
+    scale_in.lifting_hook("hook", REGION, lambda _service: None)
 
     def inputs(protects: bool) -> dict[str, Any]:
         arn = f"arn:aws:autoscaling:us-east-1:123456789012:autoScalingGroup:1-2:autoScalingGroupName/{GROUP}"
