@@ -13,8 +13,8 @@ from smoke_tests.target import Target
 
 # The engine's own paths: vLLM serves them beside /v1, and its --api-key guards few of them.
 FORBIDDEN_PATHS = [
-    "/tokenize", "/detokenize", "/metrics", "/invocations", "/ping", "/version", "/docs", "/redoc", "/openapi.json",
-    "/load", "/server_info", "/pooling", "/classify", "/sleep", "/wake_up", "/is_sleeping", "/reset_prefix_cache",
+    "/tokenizer_info", "/metrics", "/invocations", "/ping", "/version", "/docs", "/redoc", "/openapi.json",
+    "/load", "/server_info", "/sleep", "/wake_up", "/is_sleeping", "/reset_prefix_cache",
     "/collective_rpc", "/start_profile", "/v1/load_lora_adapter", "/v1/unload_lora_adapter",
 ]  # fmt: skip
 # Other spellings of a forbidden path, for a list that is matched by its beginning or after decoding.

@@ -177,7 +177,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _leaks(self, path: tuple[str, str]) -> bool:
         return (
             (path == ("GET", "/metrics") and self._has("leaks_metrics"))
-            or (path == ("POST", "/tokenize") and self._has("leaks_tokenize"))
+            or (path == ("GET", "/tokenizer_info") and self._has("leaks_tokenizer_info"))
             or (path == ("POST", "/sleep") and self._has("can_be_put_to_sleep"))
             or (path[0] == "GET" and path[1].endswith("/metrics") and self._has("looks_at_the_end_of_a_path"))
         )

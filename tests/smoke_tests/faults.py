@@ -39,7 +39,7 @@ FAULTS = {
     "knows_no_model_by_name": _fails("service", "a_model_is_found_by_its_name"),
     "finds_any_model": _fails("service", "a_model_is_found_by_its_name"),
     "leaks_metrics": _fails("service", "forbidden_path_is_404[/metrics-GET]", "forbidden_path_stays_hidden[//metrics]"),
-    "leaks_tokenize": _fails("service", "forbidden_path_is_404[/tokenize-POST]"),
+    "leaks_tokenizer_info": _fails("service", "forbidden_path_is_404[/tokenizer_info-GET]"),
     "can_be_put_to_sleep": _fails("service", "forbidden_path_is_404[/sleep-POST]"),
     "looks_at_the_end_of_a_path": _fails(
         "service",

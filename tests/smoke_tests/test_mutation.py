@@ -1,18 +1,12 @@
 """Steady traffic during a change: a rolling replacement behind the real gateway loses nothing, and what is lost is seen."""
 
 import json
-import os
-import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 
 from smoke_tests import mutation, traffic
@@ -21,9 +15,8 @@ from smoke_tests.mutation import Judgement, Mutation, run_mutation, text
 from smoke_tests.target import Target
 from smoke_tests.traffic import Outcome
 from tests.smoke_tests.fake_openai_server import MODEL, FakeOpenAIServer, serving
+from tests.smoke_tests.gateway_process import REPOSITORY, SECONDS, gateway, ready_replicas, wait_until
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-SECONDS = 20.0
 # Keeps an answer on its way while something happens to its engine.
 TOKEN_SECONDS = 0.005
 
@@ -33,44 +26,6 @@ def _brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(traffic, "PAUSE_SECONDS", 0.005)
     monkeypatch.setattr(mutation, "POLL_SECONDS", 0.02)
     monkeypatch.setattr(mutation, "FINISH_SECONDS", SECONDS)
-
-
-def wait_until(condition: Any, what: str) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {SECONDS:.0f} s for {what}"
-        time.sleep(0.01)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
-def gateway(replicas: Path) -> Iterator[str]:
-    """The real gateway before the replicas that a file names; yields its address."""
-    port = free_port()
-    variables = {
-        "PATH": os.environ["PATH"], "GATEWAY_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "GATEWAY_MODEL": MODEL,
-        "GATEWAY_METRICS_PORT": str(free_port()), "GATEWAY_DISCOVERY": f"file:{replicas}", "GATEWAY_KEYS": "none",
-        "GATEWAY_PROBE_SECONDS": "0.05", "GATEWAY_DISCOVERY_SECONDS": "0.05",
-    }  # fmt: skip
-    command = [sys.executable, "-m", "image.gateway"]
-    with subprocess.Popen(command, cwd=REPOSITORY, env=variables, stdout=subprocess.DEVNULL) as process:
-        try:
-            endpoint = f"http://127.0.0.1:{port}"
-            wait_until(lambda: _ready(endpoint) == 1, "the gateway to find its replica")
-            yield endpoint
-        finally:
-            process.kill()
-
-
-def _ready(endpoint: str) -> int:
-    try:
-        return int(httpx2.get(f"{endpoint}/info").json()["replicas"]["ready"])
-    except httpx2.TransportError:
-        return 0
 
 
 def during(endpoint: str, change: Any, **options: Any) -> int:
@@ -114,9 +69,9 @@ def test_a_rolling_replacement_behind_the_gateway_loses_nothing(tmp_path: Path) 
 
         def replace() -> None:
             say(old, new)
-            wait_until(lambda: _ready(endpoint) == 2, "the new replica to be in rotation")
+            wait_until(lambda: ready_replicas(endpoint) == 2, "the new replica to be in rotation")
             say(new)
-            wait_until(lambda: _ready(endpoint) == 1, "the old replica to be out of rotation")
+            wait_until(lambda: ready_replicas(endpoint) == 1, "the old replica to be out of rotation")
             wait_until(lambda: old.running == 0, "the old replica to finish")
             asked = len(old.bodies)
             wait_until(lambda: len(new.bodies) > 20, "traffic on the new replica")

@@ -15,6 +15,7 @@ from smoke_tests.keys_document import KeysFile
 from smoke_tests.target import Target
 from tests.smoke_tests.fake_openai_server import KEY, MODEL, FakeOpenAIServer, serving
 from tests.smoke_tests.faults import FAULTS
+from tests.smoke_tests.gateway_process import gateway
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -76,6 +77,19 @@ def test_every_test_has_a_fault_that_it_catches(file: str) -> None:
 
 def test_every_file_of_the_conformance_tests_is_sabotaged() -> None:
     assert {path.name for path in CONFORMANCE.glob("test_*.py")} == {fault.file for fault in FAULTS.values()}
+
+
+def test_the_real_gateway_passes_all_of_them(tmp_path: Path, keys_file: Path) -> None:
+    report, replicas = tmp_path / "report.json", tmp_path / "replicas"
+    with serving(FakeOpenAIServer(api_key=None)) as server:
+        replicas.write_text(server.endpoint)
+        with gateway(replicas, keys=f"file:{keys_file}", key=KEY) as endpoint:
+            conformance = Conformance(Target(endpoint, KEY, MODEL), keys=KeysFile(keys_file))
+            quickly = ("-o", "timeout=0", "-q", "-p", "no:unraisableexception")
+            run_conformance(conformance, report=report, pytest_arguments=quickly)
+    outcomes = {test["name"]: test["outcome"] for test in json.loads(report.read_text())["tests"]}
+    assert len(outcomes) > 90
+    assert failed(outcomes) == set()
 
 
 def smoke_tests(*arguments: str, key: str | None = None) -> subprocess.CompletedProcess[str]:
