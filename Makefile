@@ -21,7 +21,7 @@ help:            ## this list
 
 # Machine, model and weights in, an endpoint on 127.0.0.1 out: STACK, MODEL, PORT, WEIGHTS (auto, real, stand-in),
 # SCALE_DOWN_MINUTES, SET="key=value ...".
-RUN_LOCAL = $(PYTHON) -m image.local --stack '$(STACK)' $(if $(MODEL),--model '$(MODEL)') $(if $(PORT),--port '$(PORT)') \
+RUN_LOCAL = $(PYTHON) -m local --stack '$(STACK)' $(if $(MODEL),--model '$(MODEL)') $(if $(PORT),--port '$(PORT)') \
 	$(if $(WEIGHTS),--weights '$(WEIGHTS)') $(if $(SCALE_DOWN_MINUTES),--scale-down-minutes '$(SCALE_DOWN_MINUTES)') \
 	$(foreach pair,$(SET),--set '$(pair)')
 

@@ -108,7 +108,7 @@ def _extra(options: argparse.Namespace) -> dict[str, Any]:
 
 def _store(options: argparse.Namespace) -> Store:
     if options.local:
-        from image.local import folders
+        from local import folders
 
         if not folders.API_KEYS.exists():
             raise TargetError("there are no keys on this machine yet; start the endpoint once with make local")
@@ -131,8 +131,8 @@ def _store(options: argparse.Namespace) -> Store:
 
 def _write_local_files() -> None:
     """What make local prints names a key file and curl's headers; they hold the first key. Raises TargetError."""
-    from image.local import gateway
-    from image.local.failures import LocalError
+    from local import gateway
+    from local.failures import LocalError
 
     try:
         gateway.make_key()

@@ -17,13 +17,13 @@ import pytest
 from image.engine import watcher
 from image.engine.arguments import EngineError
 from image.engine.hub import Hub
-from image.local import gateway as local_gateway
-from image.local import supervision
-from image.local.engine import Engine
-from image.local.failures import LocalError
-from image.local.loopback import open_loopback
 from infra.planning.plan import ServingPlan
 from infra.planning.proxies import with_direct_addresses
+from local import gateway as local_gateway
+from local import supervision
+from local.engine import Engine
+from local.failures import LocalError
+from local.loopback import open_loopback
 from smoke_tests.target import ask_loopback_directly
 from tests.infra.kubernetes.rendering import render
 from tests.infra.planning.plans import plan

@@ -26,7 +26,7 @@ from image.gateway.limits import Limits
 from image.gateway.seams import SecretsManagerKeys
 from image.gateway.settings import FileKeys
 from image.gateway.telling import Telling
-from image.local import folders, gateway
+from local import folders, gateway
 from smoke_tests.errors import TargetError
 from smoke_tests.keys import __main__ as command
 from smoke_tests.keys.document import KEPT_AFTER_EXPIRY_SECONDS, Document

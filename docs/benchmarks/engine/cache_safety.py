@@ -27,7 +27,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from image.local.stand_in import files
+from local.stand_in import files
 from tests.image.engine.fake_hub import FakeHub, FakeModel, fake_hub
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -24,9 +24,9 @@ from typing import Any
 
 from openai import APIError, AsyncOpenAI
 
-from image.local import folders
-from image.local.leash import descendants
-from image.local.preflight import free_port
+from local import folders
+from local.leash import descendants
+from local.preflight import free_port
 
 TOKENS = 48
 SECONDS = 600.0
@@ -238,7 +238,7 @@ async def replaced_under_load(local: Local, model: str, second_log: Path) -> dic
 async def run(folder: Path) -> dict[str, Any]:
     """All three, on one `make local`."""
     port, output = free_port(), folder / "make-local.log"
-    command = [sys.executable, "-m", "image.local", "--port", str(port), "--scale-down-minutes", "1"]
+    command = [sys.executable, "-m", "local", "--port", str(port), "--scale-down-minutes", "1"]
     with output.open("wb") as log:
         process = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log, cwd=folders.ROOT)
     local = Local(process, port, output)

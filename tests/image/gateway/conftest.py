@@ -24,9 +24,9 @@ from image.gateway.keys import KeyRing
 from image.gateway.service import Service
 from image.gateway.settings import Address, FixedDiscovery, InlineKeys, Settings
 from image.gateway.telling import Telling
-from image.local import gateway as local_gateway
 from infra.planning import make_plan
 from infra.stack_files import load_stack
+from local import gateway as local_gateway
 from tests.image.gateway.fake_engine import MODEL, Behaviour, FakeEngine
 from tests.infra.kubernetes.rendering import render
 from tests.infra.planning.plans import no_hub

@@ -1,0 +1,173 @@
+"""The plan's engine arguments, translated for this machine; every one dropped or changed is told."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.planning.plan import ServingPlan
+from infra.planning.proxies import with_direct_addresses
+from local import folders
+from local.machine import GIB, Machine
+
+STAND_IN_KV_CACHE_GIB = 1
+LARGEST_CPU_KV_CACHE_GIB = 8
+SHUTDOWN_TIMEOUT_SECONDS = 30
+CPU_HAS_NONE = "the CPU build has none"
+NOT_ON_CPU = {
+    "--gpu-memory-utilization": "there is no GPU",
+    "--tensor-parallel-size": "there is no GPU",
+    "--data-parallel-size": "there is no GPU",
+    "--compilation-config": "it is for CUDA graphs",
+    "--performance-mode": "it is for CUDA graphs",
+    "--mm-encoder-tp-mode": "there is no GPU",
+    "--quantization": CPU_HAS_NONE,
+    "--kv-cache-dtype": CPU_HAS_NONE,
+    "--speculative-config": CPU_HAS_NONE,
+}
+NOT_FOR_STAND_IN = {
+    "--revision": "the stand-in has none",
+    "--quantization": "the stand-in is not quantized",
+    "--mm-encoder-tp-mode": "the stand-in's encoder is too small to split",
+    "--mm-processor-kwargs": "the stand-in has pictures of its own sizes",
+    "--hf-overrides": "the stand-in has its own configuration",
+    "--trust-remote-code": "the stand-in has no code",
+    "--speculative-config": "the stand-in has no draft model",
+    "--enable-lora": "the stand-in has no adapters",
+    "--max-loras": "the stand-in has no adapters",
+    "--max-lora-rank": "the stand-in has no adapters",
+    "--lora-modules": "the stand-in has no adapters",
+}
+VARIABLES_NOT_ON_CPU = ("VLLM_ENABLE_STARTUP_PLAN", "VLLM_WORKER_MULTIPROC_METHOD")
+# Would make the engine ask the gateway for a key, listen elsewhere, or go to the hub.
+NOT_FROM_THE_SHELL = ("VLLM_API_KEY", "VLLM_PORT", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "PYTHONPATH", "PYTHONHOME")
+
+
+@dataclass(frozen=True)
+class EngineCommand:
+    """How vLLM is started here; ``notes`` say what of the plan was dropped, changed or added, and why."""
+
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str]
+    notes: tuple[str, ...]
+    compiles: bool
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The arguments without host, port and the model's folder, which say nothing of how it serves."""
+        return self.arguments[len(("--host", "HOST", "--port", "PORT", "--model", "FOLDER")) :]
+
+
+def engine_command(
+    plan: ServingPlan, machine: Machine, model: Path, stand_in: bool, port: int, compiler: Path | None
+) -> EngineCommand:
+    """Translate the plan for this machine.
+
+    Args:
+        plan: what would be deployed.
+        machine: what is here.
+        model: folder of the model.
+        stand_in: whether that is the stand-in and not the plan's model.
+        port: of the engine, on 127.0.0.1.
+        compiler: C++ compiler, which torch.compile needs on the CPU; None: there is none.
+    """
+    dropped = (NOT_FOR_STAND_IN if stand_in else {"--revision": "the files are here"}) | (
+        {} if machine.has_gpu else NOT_ON_CPU
+    )
+    notes: list[str] = []
+    options: list[list[str]] = []
+    for option in _options(plan.engine.args):
+        flag, _, _ = option[0].partition("=")
+        if why := dropped.get(flag):
+            notes.append(f"dropped {' '.join(option)}: {why}")
+        else:
+            options.append(option)
+
+    def change(flag: str, value: str | None, why: str) -> None:
+        before = [option for option in options if option[0].partition("=")[0] == flag]
+        after = [flag] if value is None else [flag, value]
+        if before != [after]:
+            options[:] = [option for option in options if option not in before] + [after]
+            was = f" (was {before[-1][-1].partition('=')[2] or before[-1][-1]})" if before else ""
+            notes.append(f"{'changed' if before else 'added'} {' '.join(after)}{was}: {why}")
+
+    variables = {}
+    if machine.has_gpu:
+        if (parallel := _tensor_parallel(plan, len(machine.gpu_names))) != plan.engine.tensor_parallel_size:
+            change("--tensor-parallel-size", str(parallel), f"there are {len(machine.gpu_names)} GPUs")
+        copies = max(1, min(plan.engine.data_parallel_size, len(machine.gpu_names) // parallel))
+        if copies != plan.engine.data_parallel_size:
+            change("--data-parallel-size", str(copies), f"there are {len(machine.gpu_names)} GPUs")
+    else:
+        cache_gib = _cpu_kv_cache_gib(plan, machine, stand_in)
+        variables["VLLM_CPU_KVCACHE_SPACE"] = str(cache_gib)
+        room = int(cache_gib * GIB // plan.memory.kv_bytes_per_token // 1024 * 1024)
+        if not stand_in and room < plan.memory.max_model_len:
+            change("--max-model-len", str(room), f"{cache_gib} GiB of KV cache hold no more")
+        if stand_in:
+            change("--enforce-eager", None, "a model this small starts sooner and runs no slower without compiling")
+        elif compiler is None:
+            change("--enforce-eager", None, "there is no C++ compiler to compile with; g++ would make it faster")
+    change("--shutdown-timeout", str(SHUTDOWN_TIMEOUT_SECONDS), "nobody here waits longer")
+    arguments = ["--host", "127.0.0.1", "--port", str(port), "--model", str(model)]
+    arguments += [word for option in options for word in option]
+    return EngineCommand(
+        arguments=tuple(arguments),
+        environment=_environment(plan.engine.environment, machine.has_gpu, variables),
+        notes=tuple(notes),
+        compiles="--enforce-eager" not in arguments,
+    )
+
+
+def _options(args: Sequence[str]) -> Iterable[list[str]]:
+    """Each option with its values: ``--flag value`` and ``--flag=value`` alike."""
+    current: list[str] = []
+    for word in args:
+        if word.startswith("--") and current:
+            yield current
+            current = []
+        current.append(word)
+    if current:
+        yield current
+
+
+def _tensor_parallel(plan: ServingPlan, gpus: int) -> int:
+    heads = plan.architecture.num_attention_heads
+    return max(n for n in (1, 2, 4, 8) if n <= min(gpus, plan.engine.tensor_parallel_size) and heads % n == 0)
+
+
+def _cpu_kv_cache_gib(plan: ServingPlan, machine: Machine, stand_in: bool) -> int:
+    if stand_in:
+        return STAND_IN_KV_CACHE_GIB
+    left = machine.memory_gib - plan.engine.checkpoint_gib
+    return max(1, min(LARGEST_CPU_KV_CACHE_GIB, math.floor(0.4 * left)))
+
+
+def _environment(planned: Mapping[str, str], has_gpu: bool, variables: Mapping[str, str]) -> dict[str, str]:
+    cache = folders.CACHE
+    shell = {name: value for name, value in os.environ.items() if name not in NOT_FROM_THE_SHELL}
+    told = {
+        **shell,
+        **{name: value for name, value in planned.items() if has_gpu or name not in VARIABLES_NOT_ON_CPU},
+        **variables,
+        # The plan's folders are the container's.
+        "HF_HOME": str(cache / "huggingface"),
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "XDG_CACHE_HOME": str(cache),
+        "XDG_CONFIG_HOME": str(cache / "config"),
+        "VLLM_CACHE_ROOT": str(cache / "vllm"),
+        "VLLM_CONFIG_ROOT": str(cache / "config" / "vllm"),
+        "TORCHINDUCTOR_CACHE_DIR": str(cache / "vllm" / "inductor"),
+        "TRITON_CACHE_DIR": str(cache / "vllm" / "triton"),
+        "VLLM_HOST_IP": "127.0.0.1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONWARNINGS": "ignore",
+    }
+    return with_direct_addresses(told)

@@ -1,0 +1,79 @@
+"""The first stage of `make local`, on the system's Python and its standard library alone."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn, TextIO
+
+from local import folders, machine, preflight
+from local.environments import environments, install
+from local.failures import LocalError
+from local.options import Options, parse
+from local.progress import Progress
+from local.stopping import Stopped, exit_code_of, stop_on_signals
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Check the machine, make the environments, and go on in `.venv-local`.
+
+    Returns an exit code where something is wrong; else this process becomes the second stage.
+    """
+    options = parse(arguments)
+    progress = Progress()
+    try:
+        with stop_on_signals():
+            python = _prepare(options, progress)
+    except LocalError as error:
+        progress.fail(str(error))
+        return 1
+    except Stopped as stopped:
+        progress.say("stopped; nothing is left running")
+        return exit_code_of(stopped)
+    return _go_on_in(python, progress, arguments)
+
+
+def _go_on_in(python: Path, progress: Progress, arguments: Sequence[str]) -> NoReturn:
+    sys.stdout.flush()
+    timing = ["--started", f"{progress.started:.3f}", "--installing", f"{progress.seconds.get('install', 0.0):.3f}"]
+    os.execv(python, [str(python), "-m", "local.serve", *timing, *arguments])  # noqa: S606 - no shell is the point
+
+
+def _prepare(options: Options, progress: Progress) -> Path:
+    folders.STATE.mkdir(exist_ok=True)
+    _hold_lock()
+    here = machine.look()
+    wanted = environments(here.has_gpu)
+    installed = all(environment.is_ready for environment in wanted)
+    found = preflight.problems(here, options.port, machine.free_gib(folders.ROOT), installed)
+    if found:
+        raise LocalError("\nerror: ".join(found))
+    temporary = folders.temporary_folder()
+    shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed
+    temporary.mkdir(mode=0o700)
+    os.environ["TMPDIR"] = str(temporary)
+    install(wanted, progress)
+    progress.end()
+    return wanted[0].python
+
+
+_lock: TextIO | None = None
+
+
+def _hold_lock() -> None:
+    """One `make local` a clone: both would use the same folders. The lock outlives exec and ends with the process."""
+    global _lock
+    _lock = (folders.STATE / "lock").open("a+")
+    try:
+        fcntl.flock(_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        _lock.seek(0)
+        raise LocalError(f"make local runs in this folder already (process {_lock.read().strip() or '?'})") from None
+    _lock.truncate(0)
+    _lock.write(str(os.getpid()))
+    _lock.flush()
+    os.set_inheritable(_lock.fileno(), True)

@@ -1,0 +1,35 @@
+"""The direct client on real vLLM; run in `.venv-engine` by `make local-check`.
+
+Usage: python -m local.check_client MODEL_FOLDER
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from clients.vllm_client import VLLMClient
+
+
+def main(model: Path) -> str:
+    """Use every method once; returns what to tell.
+
+    Raises:
+        ValueError: an answer is not what the same question gave before, or not there.
+    """
+    question = [{"role": "system", "content": "You are brief."}, {"role": "user", "content": "What is CUDA?"}]
+    prompts = ["Once upon a time", "The future of AI"]
+    with VLLMClient(str(model), max_model_len=2048, enforce_eager=True) as client:
+        chat = client.chat_completion(question, temperature=0, max_tokens=12)
+        text = client.text_completion(prompts[0], temperature=0, max_tokens=12)
+        chats = client.batch_chat([question, question[1:]], temperature=0, max_tokens=12)
+        texts = client.batch_completion(prompts, temperature=0, max_tokens=12)
+    if not (chat and text and all(chats) and all(texts)):
+        raise ValueError(f"an answer is empty: {[chat, text, *chats, *texts]}")
+    if [chat, text] != [chats[0], texts[0]] or len(chats) != 2 or len(texts) != 2:
+        raise ValueError(f"a batch answers otherwise than one by one: {chat!r}, {chats[0]!r}; {text!r}, {texts[0]!r}")
+    return "chat, completion and batches answered by vllm.LLM"
+
+
+if __name__ == "__main__":
+    print(main(Path(sys.argv[1])))

@@ -1,0 +1,34 @@
+"""Fetches a model's files from the hub, as the engine's container does: gone on with where it broke, checked by hash.
+
+Usage: python -m local.download MODEL REVISION FOLDER, with HF_HOME, and the token in HF_TOKEN. FOLDER becomes a link to
+the files. On failure the last line of output says why.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from image.engine.arguments import EngineError
+from image.engine.hub import Hub
+from image.engine.weights import Repository, ensure
+
+
+def main(model: str, revision: str, folder: str) -> None:
+    """Fetch every file that vLLM needs."""
+    home, link = Path(os.environ["HF_HOME"]), Path(folder)
+    weights = ensure(Repository(model, revision), home, Hub(os.environ), lambda line: print(line, flush=True), ask=True)
+    if link.is_symlink():
+        link.unlink()
+    shutil.rmtree(link, ignore_errors=True)
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(weights.folder)
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:4])
+    except EngineError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,185 @@
+"""The two virtual environments: `.venv-local` (plan, gateway, smoke tests) and `.venv-engine` (vLLM).
+
+Each is keyed by what it was made from, so that a second start finds it in no time and an interrupted install, which
+left no key, is made anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from local import folders
+from local.failures import LocalError, reason
+from local.machine import free_gib
+from local.processes import Child
+from local.progress import Progress
+
+KEY_FILE = "made-from"
+PIP_TIMEOUT_SECONDS = 3600.0
+CUDA_LIBRARIES_GIB = 7.0  # measured: 3.8 GB unpacked, the downloads beside them
+# Byte-compiling 2 GB ahead takes longer than the modules that are really imported need at their first import.
+PIP_INSTALL = (
+    "-m",
+    "pip",
+    "install",
+    "--disable-pip-version-check",
+    "--no-input",
+    "--no-compile",
+    "--progress-bar=off",
+)
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A virtual environment and how it is made."""
+
+    name: str
+    folder: Path
+    requirements: Path
+    pip_options: tuple[str, ...] = ()
+    runs_on_cpu: bool = False
+    """Whether torch is wanted without a GPU, whichever build of it pip finds."""
+
+    @property
+    def python(self) -> Path:
+        """Its interpreter."""
+        return self.folder / "bin" / "python"
+
+    @property
+    def key(self) -> str:
+        """Names what it is made from: Python, pip's options, the requirements with all files they include."""
+        parts = [sys.version, sys.platform, *self.pip_options, *_with_includes(self.requirements)]
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it is there, whole, and made from what would be installed now."""
+        made_from = self.folder / KEY_FILE
+        return self.python.exists() and made_from.is_file() and made_from.read_text() == self.key
+
+
+def environments(has_gpu: bool) -> tuple[Environment, Environment]:
+    """The environments for this machine: local, engine."""
+    local = Environment("plan and gateway", folders.LOCAL_ENVIRONMENT, folders.REQUIREMENTS / "local.txt")
+    if has_gpu:
+        return local, Environment("vLLM", folders.ENGINE_ENVIRONMENT, folders.REQUIREMENTS / "engine-gpu.txt")
+    return local, Environment(
+        "vLLM", folders.ENGINE_ENVIRONMENT, folders.REQUIREMENTS / "engine-cpu.txt", ("--no-deps",), runs_on_cpu=True
+    )
+
+
+def install(wanted: Iterable[Environment], progress: Progress, log_folder: Path = folders.LOGS) -> None:
+    """Make the environments that are not ready, all at once.
+
+    Raises:
+        LocalError: pip could not; the reason is pip's.
+    """
+    missing = [environment for environment in wanted if not environment.is_ready]
+    if not missing:
+        return
+    progress.phase("install", " and ".join(environment.name for environment in missing))
+    installations = [_Installation(environment, log_folder, progress) for environment in missing]
+    try:
+        while not all(list(map(_Installation.advance, installations))):
+            progress.detail(" | ".join(filter(None, (installation.detail for installation in installations))))
+            time.sleep(0.1)
+    finally:
+        for installation in installations:
+            installation.stop()
+    shutil.rmtree(_pip_cache(), ignore_errors=True)  # it served to go on after an interruption
+
+
+class _Installation:
+    def __init__(self, environment: Environment, log_folder: Path, progress: Progress) -> None:
+        self._environment = environment
+        self._progress = progress
+        self._log = log_folder / f"install-{environment.folder.name.removeprefix('.venv-')}.log"
+        self._log.unlink(missing_ok=True)
+        self._steps = self._commands()
+        self._child: Child | None = None
+        self._deadline = time.monotonic() + PIP_TIMEOUT_SECONDS
+        self._done = False
+        self.detail = ""
+
+    def advance(self) -> bool:
+        """Go on where it stands; True: the environment is ready."""
+        if self._done:
+            return True
+        if self._child:
+            code = self._child.poll()
+            if code is None and time.monotonic() < self._deadline:
+                self.detail = f"{self._environment.name}: {_last_step(self._child.output())}"
+                return False
+            if code != 0:
+                why = reason(self._child.output(), code)
+                raise LocalError(f"{self._environment.name} could not be installed: {why}", self._log)
+        command = next(self._steps, None)
+        if command is None:
+            (self._environment.folder / KEY_FILE).write_text(self._environment.key)
+            self.detail, self._done = "", True
+            return True
+        variables = {**os.environ, "PIP_CACHE_DIR": str(_pip_cache()), "PYTHONUNBUFFERED": "1"}
+        self._child = Child(self._environment.name, command, self._log, variables)
+        return False
+
+    def stop(self) -> None:
+        if self._child and self._child.poll() is None:
+            self._child.stop(1)
+
+    def _commands(self) -> Iterator[list[str | Path]]:
+        environment = self._environment
+        shutil.rmtree(environment.folder, ignore_errors=True)
+        yield [sys.executable, "-m", "venv", environment.folder]
+        yield [environment.python, *PIP_INSTALL, *environment.pip_options, "-r", environment.requirements]
+        if environment.runs_on_cpu and (version := cuda_torch(environment.folder)):
+            free = free_gib(environment.folder)
+            if free < CUDA_LIBRARIES_GIB:
+                raise LocalError(f"pip found torch {version} in its CUDA build only, whose libraries need "
+                                 f"{CUDA_LIBRARIES_GIB:g} GiB of disk, and {free:.1f} are free. "
+                                 "Configure pip with PyTorch's CPU index")  # fmt: skip
+            self._progress.say(
+                f"note: pip found torch {version} in its CUDA build only, which needs several GB of CUDA libraries even "
+                "here. Configuring pip with PyTorch's CPU index, and removing .venv-engine, avoids them"
+            )
+            yield [environment.python, *PIP_INSTALL, f"torch=={version}"]
+
+
+def cuda_torch(folder: Path) -> str | None:
+    """The version of the torch in an environment, where it is a CUDA build; None: it is one for the CPU."""
+    for file in folder.glob("lib/python3*/site-packages/torch/version.py"):
+        text = file.read_text()
+        if re.search(r"^cuda\b[^=]*= *['\"]", text, re.MULTILINE):
+            match = re.search(r"^__version__ *= *['\"]([^'\"+]+)", text, re.MULTILINE)
+            return match[1] if match else ""
+    return None
+
+
+def _last_step(output: str) -> str:
+    for line in reversed(output.splitlines()):
+        words = line.split()
+        if words and words[0] in ("Collecting", "Downloading", "Processing", "Using"):
+            name = re.split(r"[=<>]=|-\d", words[-1 if words[0] == "Using" else 1].rpartition("/")[2])[0]
+            size = next((word.strip("()") + " MB" for word in words if word.startswith("(") and "MB)" in line), "")
+            return f"{'fetching'} {name} {size}".strip()
+        if line.startswith("Installing collected packages"):
+            return "unpacking"
+    return "making the environment"
+
+
+def _with_includes(requirements: Path) -> Iterator[str]:
+    text = requirements.read_text()
+    yield text
+    for name in re.findall(r"^\s*-[rc]\s+(\S+)", text, re.MULTILINE):
+        yield from _with_includes(requirements.parent / name)
+
+
+def _pip_cache() -> Path:
+    return folders.CACHE / "pip"

@@ -1,0 +1,53 @@
+"""The command line of `make local`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+DEFAULT_PORT = 8000
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the person asked for."""
+
+    stack: str
+    model: str | None
+    port: int
+    weights: str
+    scale_down_minutes: int | None
+    settings: tuple[str, ...]
+    check: bool
+    started: float | None
+    installing: float
+
+
+def parse(arguments: Sequence[str]) -> Options:
+    """Read the command line; exits with usage where it cannot be read."""
+    parser = argparse.ArgumentParser(
+        prog="python3 -m local", description="The stack's plan as processes on this machine.", allow_abbrev=False
+    )
+    parser.add_argument("--stack", default="dev", help="stack file to take the plan from (dev)")
+    parser.add_argument("--model", help="Hugging Face hub id or a folder; wins over the stack's")
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help=f"of the endpoint on 127.0.0.1 ({DEFAULT_PORT})")
+    parser.add_argument(
+        "--weights",
+        choices=("auto", "real", "stand-in"),
+        default="auto",
+        help="real: the model's own or nothing; stand-in: a tiny random model; auto: real where this machine can (auto)",
+    )
+    parser.add_argument("--scale-down-minutes", type=int, help="stop vLLM when nothing was asked for so long")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any other key of a stack file")
+    parser.add_argument("--check", action="store_true", help="test it, then stop; exit code 1 if anything failed")
+    parser.add_argument("--started", type=float, help=argparse.SUPPRESS)  # from the first stage to the second
+    parser.add_argument("--installing", type=float, default=0.0, help=argparse.SUPPRESS)
+    found = parser.parse_args(arguments)
+    if found.scale_down_minutes is not None and found.scale_down_minutes < 1:
+        parser.error(f"--scale-down-minutes: found {found.scale_down_minutes}. Set 1 or more, or leave it out")
+    return Options(
+        stack=found.stack, model=found.model or None, port=found.port, weights=found.weights,
+        scale_down_minutes=found.scale_down_minutes, settings=tuple(found.set), check=found.check,
+        started=found.started, installing=found.installing,
+    )  # fmt: skip

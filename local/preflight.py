@@ -1,0 +1,89 @@
+"""What would stop `make local` later, found at once; each problem is one line with what to do about it."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import socket
+import sys
+from pathlib import Path
+
+from local.machine import Machine
+
+NEWEST_PYTHON = (3, 14)  # the newest that vLLM's pinned list has wheels for
+# Measured: .venv-engine 2.2 GB (CPU), .venv-local 0.2 GB, downloads beside them while pip works. The GPU build brings
+# CUDA's libraries.
+INSTALL_GIB = {"cpu": 4.0, "gpu": 18.0}
+INSTALLED_GIB = 0.5
+# Measured: vLLM's three processes hold 2.7 GiB with the stand-in model, gateway and runner 0.2.
+MEMORY_GIB = 3.5
+SHARED_MEMORY_GIB = 0.5  # vLLM allots 0.4 GiB there, for its processes to talk through
+
+
+def problems(machine: Machine, port: int, free_gib: float, installed: bool) -> list[str]:
+    """Everything that would stop this machine; empty: go ahead.
+
+    Args:
+        machine: what was found.
+        port: where the endpoint shall be, on 127.0.0.1.
+        free_gib: free disk space in the repository's folder.
+        installed: whether both environments are there already.
+    """
+    if machine.system != "Linux":
+        return [f"vLLM has no wheel for {machine.system}. Run this on Linux (x86_64 or aarch64; WSL or a VM will do)"]
+    if machine.architecture not in ("x86_64", "aarch64"):
+        return [f"vLLM has no wheel for {machine.architecture}. Run this on x86_64 or aarch64"]
+    found = []
+    if sys.version_info[:2] > NEWEST_PYTHON and not installed:
+        newest = ".".join(map(str, NEWEST_PYTHON))
+        found.append(f"vLLM has no wheels for Python {sys.version_info[0]}.{sys.version_info[1]}. "
+                     f"Set PYTHON=python{newest} or older, down to 3.11")  # fmt: skip
+    if not installed and not (importlib.util.find_spec("venv") and importlib.util.find_spec("ensurepip")):
+        version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+        found.append(f"this Python cannot make environments (no venv or ensurepip). Install python{version}-venv")
+    if machine.architecture == "x86_64" and not machine.has_gpu and "avx2" not in machine.cpu_flags:
+        found.append(
+            "this CPU has no AVX2, which vLLM's CPU build needs. Use another machine, or deploy with `make up`"
+        )
+    if machine.memory_gib < MEMORY_GIB:
+        found.append(f"{machine.memory_gib:.1f} GiB of memory are free and {MEMORY_GIB} are needed. "
+                     "Close something, or raise the container's limit")  # fmt: skip
+    if machine.shared_memory_gib < SHARED_MEMORY_GIB:
+        found.append(f"shared memory (/dev/shm) has {machine.shared_memory_gib * 1024:.0f} MiB free and vLLM's processes talk through "
+                     "it. Start the container with --shm-size=1g")  # fmt: skip
+    needed = INSTALLED_GIB if installed else INSTALL_GIB["gpu" if machine.has_gpu else "cpu"]
+    if free_gib < needed:
+        found.append(
+            f"{free_gib:.1f} GiB of disk are free here and {needed:g} are needed. Free some, or clone elsewhere"
+        )
+    if problem := port_problem(port):
+        found.append(problem)
+    return found
+
+
+def port_problem(port: int) -> str | None:
+    """Why the endpoint could not listen on 127.0.0.1 at this port; None: it can."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            if port < 1024 and isinstance(error, PermissionError):
+                return f"port {port} needs root. Set another, for example make local PORT=8000"
+            return f"port {port} is busy ({error.strerror}). Set another, for example make local PORT={port + 1}"
+        except OverflowError:
+            return f"port {port} does not exist. Set one of 1 to 65535"
+    return None
+
+
+def free_port() -> int:
+    """A port on 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def compiler() -> Path | None:
+    """The C++ compiler that torch.compile needs on the CPU; None: there is none."""
+    found = shutil.which("g++") or shutil.which("clang++")
+    return Path(found) if found else None

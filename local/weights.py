@@ -1,0 +1,128 @@
+"""The model's own weights where this machine can have and use them; the reason where it cannot."""
+
+from __future__ import annotations
+
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from image.engine.weights import Repository
+from infra.planning.plan import ServingPlan
+from local import folders
+from local.failures import reason
+from local.machine import Machine, free_gib
+from local.processes import run
+from local.progress import Progress
+
+HUB = "https://huggingface.co"
+HUB_TIMEOUT_SECONDS = 4.0
+DOWNLOAD_TIMEOUT_SECONDS = 4 * 3600.0
+COMPLETE = ".complete"
+DOWNLOAD = "local.download"
+SPARE_DISK_GIB = 2.0
+# An answer needs every weight once a token. A core reads about 5 GB/s, so more than this would be slower than
+# reading speed.
+GIB_PER_CPU_CORE = 1.0
+SHARE_OF_GPU_MEMORY = 0.85  # the rest is for activations and a KV cache worth having
+
+
+def folder_of(model: str, revision: str) -> Path:
+    """Where a model's files are, or would be."""
+    if Path(model).is_dir():
+        return Path(model).resolve()
+    name = "--".join([*model.split("/"), revision or "main"])
+    return folders.MODELS / name.replace("/", "-")
+
+
+def is_here(model: str, revision: str) -> bool:
+    """Whether a model's files are all on this machine."""
+    return Path(model).is_dir() or (folder_of(model, revision) / COMPLETE).exists()
+
+
+def obstacle(plan: ServingPlan, machine: Machine) -> str | None:
+    """Why this machine cannot hold or run the model, in words that follow "because"; None: it can."""
+    weights = plan.engine.checkpoint_gib
+    if machine.has_gpu:
+        share = weights / len(machine.gpu_names)
+        if share > SHARE_OF_GPU_MEMORY * machine.gpu_memory_gib:
+            return f"its {weights:.1f} GiB of weights do not fit on {machine}"
+    else:
+        if plan.architecture.quantization:
+            return f"its weights are {plan.architecture.quantization}, which needs a GPU"
+        if weights > machine.memory_gib / 2:
+            return f"its {weights:.1f} GiB of weights need more than half of the {machine.memory_gib:.0f} GiB of memory"
+        if weights > GIB_PER_CPU_CORE * machine.cpu_cores:
+            return f"its {weights:.1f} GiB of weights would answer too slowly on {machine.cpu_cores} CPU cores"
+    if not is_here(plan.model, plan.model_revision) and free_gib(folders.STATE) < weights + SPARE_DISK_GIB:
+        return f"its {weights:.1f} GiB of weights do not fit on the disk"
+    return None
+
+
+def hub_is_reachable(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether the Hugging Face hub answers at all."""
+    endpoint = environment.get("HF_ENDPOINT", HUB)
+    try:
+        urllib.request.urlopen(f"{endpoint}/", timeout=HUB_TIMEOUT_SECONDS).close()  # noqa: S310 - the person's own
+    except urllib.error.HTTPError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def hub_obstacle(model: str, revision: str, environment: Mapping[str, str] = os.environ) -> str | None:
+    """Why the hub does not give the model; None: it does, as far as can be seen in a moment."""
+    endpoint = environment.get("HF_ENDPOINT", HUB).rstrip("/")
+    if not endpoint.startswith(("http://", "https://")):
+        return f"HF_ENDPOINT is {endpoint}, which is no http address"
+    request = urllib.request.Request(f"{endpoint}/{model}/resolve/{revision or 'main'}/config.json")  # noqa: S310
+    if token := environment.get("HF_TOKEN"):
+        request.add_header("Authorization", f"Bearer {token}")
+    try:
+        with urllib.request.urlopen(request, timeout=HUB_TIMEOUT_SECONDS) as answer:  # noqa: S310 - http(s), see above
+            json.load(answer)
+    except urllib.error.HTTPError as error:
+        told: dict[int, str] = {
+            401: "the hub does not have it, or it is gated and HF_TOKEN is not set",
+            403: "it is gated and HF_TOKEN has no access to it",
+            404: "the hub does not have it",
+        }
+        return told.get(error.code, f"the hub answered {error.code}")
+    except (OSError, ValueError):
+        return "there is no network to the Hugging Face hub"
+    return None
+
+
+def fetch(plan: ServingPlan, python: Path, progress: Progress) -> str | None:
+    """Fetch the model's files into its folder; returns why that failed, or None."""
+    folder = folder_of(plan.model, plan.model_revision)
+    home = folders.CACHE / "huggingface"
+    coming = Repository(plan.model).folder(home) / "blobs"
+    before = _size_gib(coming)
+    wanted = plan.engine.checkpoint_gib
+
+    def tick() -> None:
+        progress.detail(f"fetching {plan.model}: {_size_gib(coming):.1f} of about {wanted:.1f} GiB")
+
+    progress.say(f"Fetching {wanted - before:.1f} GiB of weights of {plan.model}; Ctrl-C and WEIGHTS=stand-in skip it")
+    command: list[str | Path] = [python, "-m", DOWNLOAD, plan.model, plan.model_revision or "main", folder]
+    variables = {**os.environ, "HF_HOME": str(home)}
+    log = folders.LOGS / "download.log"
+    code, output = run("download", command, log, tick, DOWNLOAD_TIMEOUT_SECONDS, variables, folders.ROOT)
+    if code != 0:
+        return f"fetching it failed: {reason(output, code)}"
+    (folder / COMPLETE).touch()
+    return None
+
+
+def _size_gib(folder: Path) -> float:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1024**3
+
+
+def read_config(folder: Path) -> Mapping[str, Any]:
+    """The config.json of a model in a folder."""
+    return dict(json.loads((folder / "config.json").read_text()))

@@ -1,0 +1,59 @@
+"""Environments are made once, made anew when their requirements change, and never trusted half made."""
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from local.environments import Environment, cuda_torch, install
+from local.failures import LocalError
+from local.progress import Progress
+
+
+def test_the_key_follows_every_file_that_is_included(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("-c pins.txt\n-r b.txt\nx\n")
+    (tmp_path / "b.txt").write_text("y\n")
+    (tmp_path / "pins.txt").write_text("x==1\n")
+    environment = Environment("a", tmp_path / ".venv-a", tmp_path / "a.txt")
+    keys = {environment.key, replace(environment, pip_options=("--no-deps",)).key}
+    (tmp_path / "b.txt").write_text("y2\n")
+    keys.add(environment.key)
+    (tmp_path / "pins.txt").write_text("x==2\n")
+    keys.add(environment.key)
+    assert len(keys) == 4
+
+
+def test_a_failed_install_is_one_line_and_made_anew_a_ready_one_is_left_alone(tmp_path: Path) -> None:
+    requirements = tmp_path / "r.txt"
+    requirements.write_text("no-such-package-here==1\n")
+    environment = Environment("test", tmp_path / ".venv-test", requirements, ("--no-index",))
+    with pytest.raises(LocalError) as caught:
+        install([environment], Progress(io.StringIO()), tmp_path)
+    assert str(caught.value) == (
+        "test could not be installed: pip finds no no-such-package-here==1 for this Python and machine. "
+        f"The log: {tmp_path}/install-test.log"
+    )
+    assert (environment.python.exists(), environment.is_ready) == (True, False)
+
+    requirements.write_text("")
+    install([environment], Progress(io.StringIO()), tmp_path)
+    assert (environment.python.exists(), environment.is_ready) == (True, True)
+    stream = io.StringIO()
+    install([environment], Progress(stream), tmp_path)
+    assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("__version__ = '2.13.0+cpu'\ncuda: Optional[str] = None\n", None),
+        ("__version__ = '2.13.0+cu130'\ncuda: Optional[str] = '13.0'\n", "2.13.0"),
+        ("__version__ = '2.13.0'\ncuda = '13.0'\n", "2.13.0"),
+    ],
+)
+def test_a_cuda_build_of_torch_is_recognized(tmp_path: Path, text: str, expected: str | None) -> None:
+    file = tmp_path / "lib/python3.11/site-packages/torch/version.py"
+    file.parent.mkdir(parents=True)
+    file.write_text(text)
+    assert cuda_torch(tmp_path) == expected

@@ -1,0 +1,56 @@
+"""What would stop it is said before anything is installed, a line each, with what to do."""
+
+import socket
+from dataclasses import replace
+
+import pytest
+
+from local import preflight
+from local.machine import Machine
+
+GOOD = Machine("Linux", "x86_64", 2, frozenset({"avx2"}), memory_gib=8, shared_memory_gib=4)
+
+
+def test_a_good_machine_has_no_problem() -> None:
+    assert preflight.problems(GOOD, preflight.free_port(), free_gib=10, installed=False) == []
+
+
+@pytest.mark.parametrize(
+    ("machine", "free_gib", "words"),
+    [
+        (replace(GOOD, system="Darwin"), 10, "vLLM has no wheel for Darwin. Run this on Linux"),
+        (replace(GOOD, architecture="ppc64le"), 10, "vLLM has no wheel for ppc64le"),
+        (replace(GOOD, cpu_flags=frozenset()), 10, "no AVX2"),
+        (replace(GOOD, memory_gib=2.0), 10, "2.0 GiB of memory are free and 3.5 are needed"),
+        (replace(GOOD, shared_memory_gib=0.06), 10, "Start the container with --shm-size=1g"),
+        (GOOD, 2.5, "2.5 GiB of disk are free here and 4 are needed"),
+        (
+            replace(GOOD, gpu_names=("H200",), gpu_memory_gib=140),
+            10,
+            "10.0 GiB of disk are free here and 18 are needed",
+        ),
+    ],
+)
+def test_each_problem_is_one_line_that_says_what_to_do(machine: Machine, free_gib: float, words: str) -> None:
+    (problem,) = preflight.problems(machine, preflight.free_port(), free_gib, installed=False)
+    assert words in problem
+    assert "\n" not in problem
+
+
+def test_all_problems_come_at_once() -> None:
+    assert len(preflight.problems(replace(GOOD, memory_gib=1), preflight.free_port(), 0.1, installed=True)) == 2
+
+
+def test_a_busy_port_names_another() -> None:
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        port = busy.getsockname()[1]
+        (problem,) = preflight.problems(GOOD, port, 10, installed=True)
+    assert (
+        problem == f"port {port} is busy (Address already in use). Set another, for example make local PORT={port + 1}"
+    )
+
+
+def test_a_port_that_does_not_exist() -> None:
+    assert preflight.port_problem(70000) == "port 70000 does not exist. Set one of 1 to 65535"
