@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from image.gateway import seams
-from image.gateway.capacity import CapacityError
-from image.gateway.capacity_ecs import Ecs
-from image.gateway.seams import EcsCapacity
+from image.gateway import backends
+from image.gateway.backends import EcsCapacity
+from image.gateway.capacity.base import CapacityError
+from image.gateway.capacity.ecs import Ecs
 
 
 def start(capacity: str) -> None:
@@ -16,7 +16,7 @@ def start(capacity: str) -> None:
     Args:
         capacity: what GATEWAY_CAPACITY says: ``ecs:CLUSTER/SERVICE/AUTO_SCALING_GROUP``.
     """
-    setting = seams.capacity(capacity)
+    setting = backends.capacity(capacity)
     if not isinstance(setting, EcsCapacity):
         raise ValueError(f"ENGINE_WARM: {capacity!r} is no ecs:CLUSTER/SERVICE/AUTO_SCALING_GROUP")
     try:

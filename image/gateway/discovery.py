@@ -6,8 +6,7 @@ import asyncio
 import socket
 from typing import Protocol
 
-from image.gateway.seams import address
-from image.gateway.settings import Address, DiscoverySetting, DnsDiscovery, FileDiscovery, FixedDiscovery
+from image.gateway.backends import Address, DiscoverySetting, DnsDiscovery, FileDiscovery, FixedDiscovery, address
 
 
 class DiscoveryError(Exception):

@@ -7,8 +7,9 @@ import json
 from collections.abc import Callable
 from time import monotonic
 
+from image.gateway.backends import Address
 from image.gateway.discovery import Discovery, DiscoveryError
-from image.gateway.settings import Address, Settings
+from image.gateway.settings import Settings
 from image.gateway.telling import Telling
 from image.gateway.upstream import Pool, UpstreamError
 

@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
 from image.gateway import errors
+from image.gateway.backends import FileKeys, InlineKeys, KeysSetting, NoKeys, SecretsManagerKeys
 from image.gateway.headers import KEY_HEADERS
 from image.gateway.keys_document import KeysError, rfc_3339
 from image.gateway.keys_document import parse as parse_document
 from image.gateway.limits import Key
-from image.gateway.settings import FileKeys, InlineKeys, KeysSetting, NoKeys, SecretsManagerKeys
 from image.gateway.telling import Telling
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ import uvicorn
 from image.gateway import __version__, keys
 from image.gateway.admission import Admission
 from image.gateway.app import App
-from image.gateway.capacity import Capacity, capacity_of
+from image.gateway.capacity.base import Capacity
+from image.gateway.capacity.factory import capacity_of
 from image.gateway.demand import DemandReport
 from image.gateway.discovery import Discovery, discovery_of
 from image.gateway.edge import EdgeProtocol
@@ -53,7 +54,7 @@ class Service:
         telling: Telling | None = None,
         tracer: Tracer | None = None,
     ) -> None:
-        """The seams are made from the settings unless given. Listens at once; raises ListenError."""
+        """The backends are made from the settings unless given. Listens at once; raises ListenError."""
         self.settings = settings
         self.telling = telling or Telling()
         self.sockets = _listen(settings)

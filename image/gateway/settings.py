@@ -10,44 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
-from image.gateway import cors, seams
-from image.gateway.seams import (
-    Address,
-    CapacitySetting,
-    DiscoverySetting,
-    DnsDiscovery,
-    EcsCapacity,
-    FileDiscovery,
-    FileKeys,
-    FixedCapacity,
-    FixedDiscovery,
-    InlineKeys,
-    KeysSetting,
-    KubernetesCapacity,
-    LocalCapacity,
-    NoKeys,
-    SecretsManagerKeys,
-)
-
-__all__ = [
-    "Address",
-    "CapacitySetting",
-    "DiscoverySetting",
-    "DnsDiscovery",
-    "EcsCapacity",
-    "FileDiscovery",
-    "FileKeys",
-    "FixedCapacity",
-    "FixedDiscovery",
-    "InlineKeys",
-    "KeysSetting",
-    "KubernetesCapacity",
-    "LocalCapacity",
-    "NoKeys",
-    "SecretsManagerKeys",
-    "Settings",
-    "SettingsError",
-]
+from image.gateway import backends, cors
+from image.gateway.backends import CapacitySetting, DiscoverySetting, FixedCapacity, KeysSetting, NoKeys
 
 # Kubernetes sets GATEWAY_PORT=tcp://... in every pod of a namespace that has a Service called "gateway".
 _SERVICE_LINK = "; Kubernetes made this from a Service called gateway: set enableServiceLinks: false in the pod"
@@ -152,9 +116,9 @@ class Settings:
     """Names of LoRA adapters that the engine serves beside the model, separated by commas."""
     media_hosts: tuple[str, ...] = _setting(_names, ())
     """Hosts beside the public ones that the engine may fetch pictures from, separated by commas."""
-    discovery: DiscoverySetting = _setting(seams.discovery)  # noqa: RUF009 - a dataclass field
+    discovery: DiscoverySetting = _setting(backends.discovery)  # noqa: RUF009 - a dataclass field
     """Where replicas are found: `fixed:http://HOST:PORT,...` or `dns:NAME:PORT`."""
-    capacity: CapacitySetting = _setting(seams.capacity, FixedCapacity())  # noqa: RUF009 - a dataclass field
+    capacity: CapacitySetting = _setting(backends.capacity, FixedCapacity())  # noqa: RUF009 - a dataclass field
     """What starts the first replica: `fixed` (nothing), `ecs:CLUSTER/SERVICE/AUTO_SCALING_GROUP`,
     `kubernetes:NAMESPACE/DEPLOYMENT` or `local:http://HOST:PORT`."""
     keys: KeysSetting = _setting(_text, NoKeys())  # noqa: RUF009 - a dataclass field
@@ -256,7 +220,7 @@ class Settings:
                 continue
             try:
                 if setting.name == "keys":
-                    values["keys"] = seams.keys(value, environment)
+                    values["keys"] = backends.keys(value, environment)
                 else:
                     values[setting.name] = setting.metadata["parse"](value)
             except ValueError as error:

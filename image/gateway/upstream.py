@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import httptools
 
-from image.gateway.settings import Address
+from image.gateway.backends import Address
 
 # vLLM (uvicorn) closes a connection idle for 5 s; one that is used a moment before that would be reset.
 _IDLE_SECONDS = 3.0

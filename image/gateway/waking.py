@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from image.gateway import ledger
-from image.gateway.capacity import Capacity, CapacityError
+from image.gateway.capacity.base import Capacity, CapacityError
 from image.gateway.telling import Telling
 
 

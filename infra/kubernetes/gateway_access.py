@@ -22,7 +22,7 @@ class GatewayAccessArgs:
 
 
 class GatewayAccess(pulumi.ComponentResource):
-    """A service account with the few rights of `image/gateway/capacity_kubernetes.py`.
+    """A service account with the few rights of `image/gateway/capacity/kubernetes.py`.
 
     ``service_account``: its name.
     """

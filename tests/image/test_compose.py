@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from image.engine.arguments import last_value, settle
-from image.gateway.settings import DnsDiscovery, FixedCapacity, InlineKeys
+from image.gateway.backends import DnsDiscovery, FixedCapacity, InlineKeys
 from image.gateway.settings import Settings as GatewaySettings
 from infra.kubernetes.gateway import local_image
 from infra.planning import make_plan

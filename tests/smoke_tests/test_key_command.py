@@ -20,11 +20,10 @@ import pytest
 from moto import mock_aws
 
 from image.gateway import keys
+from image.gateway.backends import FileKeys, SecretsManagerKeys
 from image.gateway.errors import ApiError
 from image.gateway.keys_document import parse, rfc_3339, timestamp
 from image.gateway.limits import Limits
-from image.gateway.seams import SecretsManagerKeys
-from image.gateway.settings import FileKeys
 from image.gateway.telling import Telling
 from local import folders, gateway
 from smoke_tests.errors import TargetError

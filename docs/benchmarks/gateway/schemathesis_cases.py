@@ -17,9 +17,10 @@ import tempfile
 from pathlib import Path
 
 from image.gateway import openapi
+from image.gateway.backends import FixedDiscovery, InlineKeys
 from image.gateway.routes import UPSTREAM
 from image.gateway.service import Service
-from image.gateway.settings import FixedDiscovery, InlineKeys, Settings
+from image.gateway.settings import Settings
 from image.gateway.telling import Telling
 from tests.image.gateway.fake_engine import MODEL, FakeEngine
 

@@ -17,12 +17,13 @@ import pytest
 import uvloop
 
 from image.engine.standalone import gateway_environment
-from image.gateway.capacity import Capacity, CapacityError
+from image.gateway.backends import Address, FixedDiscovery, InlineKeys
+from image.gateway.capacity.base import Capacity, CapacityError
 from image.gateway.discovery import Discovery
 from image.gateway.errors import ApiError
 from image.gateway.keys import KeyRing
 from image.gateway.service import Service
-from image.gateway.settings import Address, FixedDiscovery, InlineKeys, Settings
+from image.gateway.settings import Settings
 from image.gateway.telling import Telling
 from infra.planning import make_plan
 from infra.stack_files import load_stack

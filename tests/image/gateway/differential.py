@@ -15,8 +15,9 @@ from pathlib import Path
 
 import uvloop
 
+from image.gateway.backends import FixedDiscovery
 from image.gateway.service import Service
-from image.gateway.settings import FixedDiscovery, Settings
+from image.gateway.settings import Settings
 from image.gateway.telling import Telling
 from tests.image.gateway.differences import REASONS, reason_of
 from tests.image.gateway.fake_engine import MODEL, FakeEngine, Line, Request

@@ -23,9 +23,10 @@ from typing import Any
 import h11
 import uvicorn
 
+from image.gateway.backends import FixedDiscovery, InlineKeys
 from image.gateway.headers import KEY_HEADERS
 from image.gateway.service import Service
-from image.gateway.settings import FixedDiscovery, InlineKeys, Settings
+from image.gateway.settings import Settings
 from image.gateway.telling import Telling
 from tests.image.gateway.fake_engine import MODEL
 from tests.image.gateway.fuzz_cases import EXPIRED, KEY, KEYS, Case, cases

@@ -17,10 +17,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from image.gateway.admission import Admission
-from image.gateway.capacity import CapacityError
+from image.gateway.backends import FixedDiscovery
+from image.gateway.capacity.base import CapacityError
 from image.gateway.errors import ApiError
 from image.gateway.fleet import Replica
-from image.gateway.settings import FixedDiscovery, Settings
+from image.gateway.settings import Settings
 from image.gateway.telling import Telling
 from image.gateway.waking import Waker
 

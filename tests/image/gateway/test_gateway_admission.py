@@ -8,9 +8,10 @@ import random
 import pytest
 
 from image.gateway.admission import Admission
+from image.gateway.backends import FixedDiscovery
 from image.gateway.errors import ApiError
 from image.gateway.fleet import Replica
-from image.gateway.settings import FixedDiscovery, Settings
+from image.gateway.settings import Settings
 
 SETTINGS = Settings(
     model="m", discovery=FixedDiscovery(()), concurrency_per_replica=2, max_queued_requests=5, max_queued_per_slot=0

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from image.gateway.backends import InlineKeys, NoKeys
 from image.gateway.routes import UPSTREAM
-from image.gateway.settings import InlineKeys, NoKeys
 from tests.image.gateway.conftest import KEY, StartEngine, StartGateway, until
 from tests.image.gateway.fake_engine import MODEL
 

@@ -13,9 +13,9 @@ from moto.server import ThreadedMotoServer
 
 from image.gateway import aws as gateway_aws
 from image.gateway import keys
-from image.gateway.capacity import CapacityError
-from image.gateway.capacity_ecs import Ecs
-from image.gateway.settings import EcsCapacity, SecretsManagerKeys
+from image.gateway.backends import EcsCapacity, SecretsManagerKeys
+from image.gateway.capacity.base import CapacityError
+from image.gateway.capacity.ecs import Ecs
 from tests.image.gateway.conftest import name_of
 
 

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from image.gateway import body
+from image.gateway.backends import FixedDiscovery
 from image.gateway.errors import ApiError
 from image.gateway.routes import UPSTREAM
-from image.gateway.settings import FixedDiscovery, Settings
+from image.gateway.settings import Settings
 from tests.image.gateway.conftest import StartEngine, StartGateway
 from tests.image.gateway.fake_engine import MODEL
 

@@ -20,11 +20,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from image.gateway import aws
-from image.gateway.capacity import CapacityError, capacity_of
-from image.gateway.capacity_ecs import Ecs
-from image.gateway.capacity_kubernetes import Kubernetes
-from image.gateway.capacity_local import Local
-from image.gateway.seams import CapacitySetting, EcsCapacity, FixedCapacity, KubernetesCapacity, LocalCapacity
+from image.gateway.backends import CapacitySetting, EcsCapacity, FixedCapacity, KubernetesCapacity, LocalCapacity
+from image.gateway.capacity.base import CapacityError
+from image.gateway.capacity.ecs import Ecs
+from image.gateway.capacity.factory import capacity_of
+from image.gateway.capacity.kubernetes import Kubernetes
+from image.gateway.capacity.local import Local
 
 DEPLOYMENT = "/apis/apps/v1/namespaces/vllm/deployments/engine"
 SETTING = KubernetesCapacity("vllm", "engine")

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from openai import AsyncAzureOpenAI
 
-from image.gateway.settings import InlineKeys, Settings, SettingsError
+from image.gateway.backends import InlineKeys
+from image.gateway.settings import Settings, SettingsError
 from tests.image.gateway import fake_engine
 from tests.image.gateway.conftest import KEY, Cloud, StartEngine, StartGateway
 from tests.image.gateway.fake_engine import MODEL, Line, Request

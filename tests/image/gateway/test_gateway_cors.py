@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser, Error, async_playwright
 
-from image.gateway.settings import InlineKeys, Settings, SettingsError
+from image.gateway.backends import InlineKeys
+from image.gateway.settings import Settings, SettingsError
 from tests.image.gateway import fake_engine
 from tests.image.gateway.conftest import KEY, Gateway, StartEngine, StartGateway
 from tests.image.gateway.fake_engine import MODEL, Line, Request

@@ -8,9 +8,10 @@ from time import process_time
 import pytest
 
 from image.gateway import body
+from image.gateway.backends import FixedDiscovery
 from image.gateway.errors import ApiError
 from image.gateway.routes import UPSTREAM
-from image.gateway.settings import FixedDiscovery, Settings
+from image.gateway.settings import Settings
 
 SETTINGS = Settings(model="m", discovery=FixedDiscovery(()), max_tokens=100)
 JSON = "application/json"

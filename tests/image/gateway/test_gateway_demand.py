@@ -9,10 +9,11 @@ import pytest
 
 from image.gateway import demand
 from image.gateway.admission import Admission
+from image.gateway.backends import FixedDiscovery
 from image.gateway.demand import METRICS, DemandReport
 from image.gateway.discovery import discovery_of
 from image.gateway.fleet import Fleet, Replica
-from image.gateway.settings import FixedDiscovery, Settings
+from image.gateway.settings import Settings
 from image.gateway.telling import Telling
 
 

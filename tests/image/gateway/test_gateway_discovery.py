@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from image.gateway.backends import DnsDiscovery, FileDiscovery, FixedDiscovery
 from image.gateway.discovery import DiscoveryError, discovery_of
-from image.gateway.settings import DnsDiscovery, FileDiscovery, FixedDiscovery
 from tests.image.gateway.conftest import StartEngine, StartGateway
 
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from image.gateway.backends import InlineKeys
 from image.gateway.edge import EdgeProtocol
-from image.gateway.settings import InlineKeys
 from tests.image.gateway import fake_engine
 from tests.image.gateway.conftest import KEY, StartEngine, StartGateway, until
 from tests.image.gateway.fake_engine import MODEL, Line, Request

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from image.gateway.capacity import CapacityError
+from image.gateway.capacity.base import CapacityError
 from tests.image.gateway import fake_engine
 from tests.image.gateway.conftest import Cloud, Gateway, StartEngine, StartGateway, until
 from tests.image.gateway.fake_engine import EVENTS

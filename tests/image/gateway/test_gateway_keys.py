@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from image.gateway import keys
+from image.gateway.backends import FileKeys, InlineKeys
 from image.gateway.errors import ApiError
 from image.gateway.keys_document import KeysError, rfc_3339
 from image.gateway.keys_document import parse as parse_document
 from image.gateway.limits import Key, Limits
-from image.gateway.settings import FileKeys, InlineKeys
 from image.gateway.telling import Telling
 from tests.image.gateway.conftest import name_of, until
 

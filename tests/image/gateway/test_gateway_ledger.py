@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from image.gateway.capacity import CapacityError
+from image.gateway.capacity.base import CapacityError
 from image.gateway.ledger import Entry, entries
 from tests.image.gateway.conftest import Cloud, StartEngine, StartGateway, until
 

@@ -8,9 +8,9 @@ import random
 
 import pytest
 
+from image.gateway.backends import InlineKeys
 from image.gateway.errors import ApiError
 from image.gateway.limits import Key, Limiter, Limits
-from image.gateway.settings import InlineKeys
 from tests.image.gateway import fake_engine
 from tests.image.gateway.conftest import KEY, StartEngine, StartGateway, until
 

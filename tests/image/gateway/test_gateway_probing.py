@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from openai import AsyncOpenAI
 
-from image.gateway.capacity import CapacityError
-from image.gateway.settings import InlineKeys
+from image.gateway.backends import InlineKeys
+from image.gateway.capacity.base import CapacityError
 from tests.image.gateway import fake_engine
 from tests.image.gateway.conftest import KEY, Cloud, Gateway, StartEngine, StartGateway, until
 from tests.image.gateway.fake_engine import MODEL

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from image.gateway.backends import Address
 from image.gateway.discovery import DiscoveryError
-from image.gateway.settings import Address
 from tests.image.gateway import fake_engine
 from tests.image.gateway.conftest import StartEngine, StartGateway, until
 from tests.image.gateway.fake_engine import EVENTS, Behaviour, Line, Request

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from image.gateway.settings import (
+from image.gateway.backends import (
     DnsDiscovery,
     EcsCapacity,
     FileKeys,
@@ -15,9 +15,8 @@ from image.gateway.settings import (
     LocalCapacity,
     NoKeys,
     SecretsManagerKeys,
-    Settings,
-    SettingsError,
 )
+from image.gateway.settings import Settings, SettingsError
 from infra.planning import make_plan
 from infra.stack_files import load_stack
 

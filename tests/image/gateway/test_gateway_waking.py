@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from image.gateway.capacity import CapacityError, Fixed
+from image.gateway.capacity.base import CapacityError
+from image.gateway.capacity.factory import Fixed
 from image.gateway.telling import Telling
 from image.gateway.waking import Waker
 from tests.image.gateway.conftest import until

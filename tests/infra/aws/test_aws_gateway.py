@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from image.gateway.settings import DnsDiscovery, EcsCapacity, SecretsManagerKeys
+from image.gateway.backends import DnsDiscovery, EcsCapacity, SecretsManagerKeys
 from image.gateway.settings import Settings as GatewaySettings
 from infra.aws.domain import hosted_zone_name
 from infra.aws.load_balancer import listener_ports

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from image.gateway.settings import DnsDiscovery, FileKeys, KubernetesCapacity
+from image.gateway.backends import DnsDiscovery, FileKeys, KubernetesCapacity
 from image.gateway.settings import Settings as GatewaySettings
 from infra.kubernetes.pods import literal
 from tests.infra.kubernetes.rendering import Rendered, render

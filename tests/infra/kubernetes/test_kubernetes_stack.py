@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from image.gateway.seams import KubernetesCapacity, capacity
+from image.gateway.backends import KubernetesCapacity, capacity
 from infra.kubernetes.weights import claim_size_gib
 from infra.stack_files import load_stack
 from infra.verification import verify_output

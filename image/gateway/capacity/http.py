@@ -9,8 +9,8 @@ import ssl
 from collections.abc import Mapping
 from typing import Any
 
-from image.gateway.capacity import NO_ANSWER, CapacityError
-from image.gateway.seams import Address
+from image.gateway.backends import Address
+from image.gateway.capacity.base import NO_ANSWER, CapacityError
 
 _TIMEOUT_SECONDS = 15
 _LONGEST_ANSWER_BYTES = 4 << 20

@@ -1,4 +1,4 @@
-"""The three seams as settings: where replicas are found, what starts the first one, where keys come from."""
+"""The three backends as settings: where replicas are found, what starts the first one, where keys come from."""
 
 from __future__ import annotations
 

@@ -9,9 +9,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from image.gateway import plain_http
-from image.gateway.capacity import KEEPS_FAILING, NO_ANSWER, NOT_ALLOWED, NOT_THERE, CapacityError
-from image.gateway.seams import KubernetesCapacity
+from image.gateway.backends import KubernetesCapacity
+from image.gateway.capacity import http
+from image.gateway.capacity.base import KEEPS_FAILING, NO_ANSWER, NOT_ALLOWED, NOT_THERE, CapacityError
 
 # Where every pod finds its service account.
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -94,7 +94,7 @@ class Kubernetes:
             detail = f"no service account: {error}; set automountServiceAccountToken: true in the pod"
             raise CapacityError(NOT_ALLOWED, detail) from None
         headers = {"authorization": f"Bearer {token}"} | (_MERGE_PATCH if patch is not None else {})
-        status, answer = await plain_http.ask(address, method, path, patch, headers, self._tls)
+        status, answer = await http.ask(address, method, path, patch, headers, self._tls)
         if status == 200 or (method == "PATCH" and status == _CONFLICT):
             return answer
         reason = {401: NOT_ALLOWED, 403: NOT_ALLOWED, 404: NOT_THERE}.get(status, NO_ANSWER)

@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from image.gateway import aws
-from image.gateway.capacity import KEEPS_FAILING, NOT_THERE, CapacityError
-from image.gateway.seams import EcsCapacity
+from image.gateway.backends import EcsCapacity
+from image.gateway.capacity.base import KEEPS_FAILING, NOT_THERE, CapacityError
 
 if TYPE_CHECKING:
     from mypy_boto3_autoscaling import AutoScalingClient

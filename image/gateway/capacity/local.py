@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from image.gateway import plain_http
-from image.gateway.capacity import NO_ANSWER, CapacityError
-from image.gateway.seams import LocalCapacity
+from image.gateway.backends import LocalCapacity
+from image.gateway.capacity import http
+from image.gateway.capacity.base import NO_ANSWER, CapacityError
 
 
 class Local:
@@ -32,7 +32,7 @@ class Local:
         return {phase: end for phase, end in told.items() if isinstance(end, int | float) and end >= since}
 
     async def _ask(self, method: str, path: str) -> dict[str, Any]:
-        status, answer = await plain_http.ask(self._runner, method, path)
+        status, answer = await http.ask(self._runner, method, path)
         said = answer if isinstance(answer, dict) else {}
         if status not in (200, 202):
             raise CapacityError(str(said.get("error", NO_ANSWER)), f"runner: {method} {path}: {status} {said}")

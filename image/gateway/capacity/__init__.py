@@ -1,0 +1,1 @@
+"""What starts the first replica when none runs: one module a platform."""
