@@ -11,21 +11,13 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic.alias_generators import to_camel
 
+from infra.errors import SettingsError
 from infra.gateway_environment import problems as gateway_environment_problems
 from infra.plain_secrets import misplaced
 from infra.settings import SECRET_FIELDS, Capacity, NatGateways, Settings, Target, list_keys, secret_keys
 
 MOST_REPLICAS_BY_NAME = 8  # Route 53 answers a multi-value name with eight records
 LEAST_WAF_LIMIT = 10
-
-
-class SettingsError(ValueError):
-    """The settings of a stack cannot be used; the message lists every problem, a line each."""
-
-    def __init__(self, stack: str, problems: list[str]) -> None:
-        self.problems = problems
-        heading = f"stack {stack}: {len(problems)} problem{'s' if len(problems) > 1 else ''} in its settings"
-        super().__init__("\n".join([heading, *(f"  - {problem}" for problem in problems)]))
 
 
 def parse_settings(values: Mapping[str, Any], stack: str = "stack") -> Settings:

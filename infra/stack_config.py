@@ -7,9 +7,10 @@ from typing import Any
 
 import pulumi
 
+from infra.errors import SettingsError
 from infra.plain_secrets import AWS_SECRETS, in_plain_text
 from infra.settings import PROJECT, Settings, list_keys, secret_keys
-from infra.settings_problems import SettingsError, parse_settings
+from infra.settings_problems import parse_settings
 
 
 def read_settings() -> Settings:

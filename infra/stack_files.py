@@ -8,9 +8,10 @@ from typing import Any
 
 import yaml
 
+from infra.errors import SettingsError
 from infra.plain_secrets import AWS_SECRETS, in_plain_text, is_plain
 from infra.settings import PROJECT, Settings, secret_keys
-from infra.settings_problems import SettingsError, parse_settings
+from infra.settings_problems import parse_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infra.planning import PlanError, make_plan
+from infra.errors import PlanError, SettingsError
+from infra.planning import make_plan
 from infra.planning.catalog.models import UnknownModelError, fetch_config
 from infra.planning.plan import ServingPlan
-from infra.settings_problems import SettingsError
 from infra.stack_files import load_stack, parse_overrides
 from local import check, folders, gateway, preflight, weights
 from local.arguments import engine_command

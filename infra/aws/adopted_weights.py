@@ -14,7 +14,7 @@ import pulumi_aws as aws
 
 from infra.aws.context import KEPT_TAG, Context
 from infra.aws.lookups import ExistingNetwork, ask, zone_of_subnet
-from infra.deploy_error import DeployError
+from infra.errors import DeployError
 from infra.settings import PROJECT, Settings, WeightsThroughput
 
 FOLDERS = ("models", "compiled")

@@ -38,7 +38,7 @@ from infra.aws.time_to_live import TimeToLive, TimeToLiveArgs, end_of_life
 from infra.aws.weights import Weights, WeightsArgs
 from infra.aws.weights_fetch import WeightsFetch, WeightsFetchArgs
 from infra.changes import Watch, endpoint_of, estimate_of, hold_place, place_of
-from infra.deploy_error import DeployError
+from infra.errors import DeployError
 from infra.planning.plan import ServingPlan
 from infra.preflight import vcpu_quota
 from infra.settings import FastBoot, Settings, WeightsThroughput

@@ -11,7 +11,7 @@ import pulumi
 import pulumi_aws as aws
 
 from infra.aws_credentials import CONFIG, explain, failure, session
-from infra.deploy_error import DeployError
+from infra.errors import DeployError
 from infra.planning.catalog.gpus import InstanceType
 from infra.preflight import not_offered, offered_zones
 

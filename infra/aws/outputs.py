@@ -17,11 +17,9 @@ from infra.aws.load_balancer import LoadBalancer
 from infra.aws.observability import Observability
 from infra.aws.secrets import Secrets
 from infra.aws.weights import Weights
-from infra.engine_outputs import engine_outputs, ways_in
-from infra.outputs import key_command
+from infra.outputs import engine_outputs, key_command, verify_output, ways_in
 from infra.planning.plan import CostPlan, ServingPlan
 from infra.settings import Settings
-from infra.verification import verify_output
 
 # A budget counts what carries the tag Stack. AWS puts a tag on the bill only once somebody who may see the bill has said
 # so, and nothing in a stack can.

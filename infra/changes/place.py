@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pulumi
 from pulumi.runtime.sync_await import _sync_await
 
-from infra.deploy_error import DeployError
+from infra.errors import DeployError
 
 # Why each cannot change in place; the order is the messages'.
 REASONS = {

@@ -6,16 +6,14 @@ from typing import Any
 
 import pulumi
 
-from infra.engine_outputs import engine_outputs, ways_in
 from infra.kubernetes.engine import Engine
 from infra.kubernetes.exposure import TLS_SECRET_NAME
 from infra.kubernetes.gateway import Gateway
 from infra.kubernetes.secrets import API_KEYS_FILE, Secrets
 from infra.kubernetes.weights import Weights
-from infra.outputs import key_command
+from infra.outputs import engine_outputs, key_command, verify_output, ways_in
 from infra.planning.plan import ServingPlan
 from infra.settings import Settings
-from infra.verification import verify_output
 
 
 def stack_outputs(

@@ -8,6 +8,7 @@ import pulumi
 from pulumi_kubernetes import core, meta
 
 from infra.changes import Watch, endpoint_of, estimate_of, hold_place
+from infra.errors import PlanError
 from infra.kubernetes import exposure
 from infra.kubernetes.engine import NAME as ENGINE
 from infra.kubernetes.engine import Engine, EngineArgs
@@ -19,7 +20,6 @@ from infra.kubernetes.outputs import stack_outputs
 from infra.kubernetes.pods import Labels
 from infra.kubernetes.secrets import Secrets, SecretsArgs
 from infra.kubernetes.weights import Weights, WeightsArgs
-from infra.planning import PlanError
 from infra.planning.plan import ServingPlan
 from infra.settings import Settings
 

@@ -7,10 +7,10 @@ import json
 import sys
 from typing import Any
 
-from infra.planning import PlanError, make_plan
+from infra.errors import PlanError, SettingsError
+from infra.planning import make_plan
 from infra.planning.deployment import deployment_refusals
 from infra.planning.plan import ServingPlan
-from infra.settings_problems import SettingsError
 from infra.stack_files import load_stack, parse_overrides, region_of
 
 
@@ -115,7 +115,7 @@ def main(argv: list[str] | None = None) -> int:
             raise PlanError(reasons)
     except (SettingsError, PlanError) as error:
         if options.json:
-            reasons = error.problems if isinstance(error, SettingsError) else error.reasons
+            reasons = error.problems
             print(json.dumps({"fits": False, "reasons": reasons}, indent=2))
         print(f"error: {error}", file=sys.stderr)
         return 1

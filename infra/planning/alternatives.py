@@ -4,42 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from infra.planning.catalog.gpus import GpuSpec, InstanceType, gpu_specs, instance_types
+from infra.errors import PlanError
+from infra.planning.catalog.gpus import gpu_specs, instance_types
 from infra.planning.catalog.models import GIB, ModelArchitecture
-from infra.planning.memory import AUTOMATIC_LENGTH_STEP_TOKENS, NOTHING, Extras, fit
-from infra.planning.plan import MemoryFit
-from infra.planning.refusals import PlanError, choose_instances, quantization_of, refusals
+from infra.planning.fit import memory_fit
+from infra.planning.instances import choose_instances
+from infra.planning.memory import AUTOMATIC_LENGTH_STEP_TOKENS, NOTHING, Extras
+from infra.planning.refusals import refusals
 from infra.planning.weights import weight_bytes
-from infra.settings import FastBoot, Gpu, Settings
+from infra.settings import Gpu, Settings
 
 SHORTEST_USEFUL_LENGTH_TOKENS = 2048
 MOST_SUGGESTIONS = 3
-
-
-def memory_fit(
-    settings: Settings,
-    architecture: ModelArchitecture,
-    gpu: GpuSpec,
-    kinds: tuple[InstanceType, ...],
-    extras: Extras = NOTHING,
-) -> MemoryFit:
-    """How the settings' model fits into one of the instance types' GPUs."""
-    return fit(
-        architecture,
-        gpu,
-        gpu_memory_gib=min(kind.gpu_memory_gib for kind in kinds),
-        tensor_parallel=settings.tensor_parallel_size,
-        utilization=settings.gpu_memory_utilization,
-        quantization=quantization_of(settings, architecture, gpu),
-        kv_cache_dtype=settings.kv_cache_dtype,
-        max_model_len=settings.max_model_len,
-        batched_tokens=settings.max_num_batched_tokens,
-        sequences=settings.max_num_seqs,
-        performance_mode=settings.performance_mode,
-        compiles=settings.fast_boot is not FastBoot.EAGER,
-        startup_plan=settings.fast_boot is FastBoot.KEPT_CACHE,
-        extras=extras,
-    )
 
 
 def suggest(settings: Settings, architecture: ModelArchitecture, extras: Extras = NOTHING) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from infra.planning.catalog.models import ModelArchitecture
+from infra.planning.engine_processes import forks
 from infra.settings import FastBoot, Settings, WeightsThroughput
 
 # Instance and image are estimates. EFS reads at 300 MiB/s from its burst credits; elastic, 0.5 GiB/s is careful.
@@ -15,17 +16,6 @@ ENGINE_START_SECONDS = {FastBoot.KEPT_CACHE: 26, FastBoot.OFF: 75, FastBoot.EAGE
 GPU_LOAD_SECONDS_PER_GIB = 0.14  # graphs and copies grow with the model: 32B takes 7.5 s longer than 4B
 SPAWN_SECONDS = 8  # each level of processes that imports vLLM anew
 TENSOR_PARALLEL_SECONDS = 4
-
-
-def forks(settings: Settings, architecture: ModelArchitecture) -> bool:
-    """Whether processes of the engine are forked, which saves each of them 5 to 10 s of importing vLLM again.
-
-    vLLM forks before any CUDA context exists, and spawns by itself where one does; NCCL and CUDA begin in the workers.
-    A fork keeps the parent's memory and none of its threads, so it is for what was measured: text, on one GPU or
-    tensor-parallel. A vision model's server has used its image processor by then, whose threads a child would wait
-    for; data-parallel engines are started by a server that speaks to a coordinator already.
-    """
-    return not architecture.sees and settings.data_parallel_size == 1
 
 
 def engine_start_seconds(settings: Settings, architecture: ModelArchitecture, checkpoint_gib: float) -> float:

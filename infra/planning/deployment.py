@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
+from infra.planning.instances import container_memory_gib
 from infra.planning.plan import ServingPlan
-from infra.planning.refusals import container_memory_gib
 from infra.settings import FastBoot, Settings, Target
 
 # Fargate's table: CPU units -> (smallest, largest, step) of memory in MiB.

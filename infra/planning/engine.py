@@ -7,11 +7,12 @@ import json
 
 from infra.planning.catalog.gpus import GpuSpec, InstanceType
 from infra.planning.catalog.models import GIB, ModelArchitecture
-from infra.planning.cold_start import forks
+from infra.planning.engine_processes import forks
+from infra.planning.instances import container_memory_gib
 from infra.planning.memory import default_batch
 from infra.planning.plan import EnginePlan, MemoryFit
 from infra.planning.proxies import with_direct_addresses
-from infra.planning.refusals import container_memory_gib, quantization_of
+from infra.planning.quantization import quantization_of
 from infra.planning.speculation import speculation
 from infra.planning.tools import tool_call_parser
 from infra.planning.weights import weight_bytes

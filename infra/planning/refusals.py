@@ -4,20 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from infra.planning.catalog.gpus import GpuSpec, InstanceType, gpu_specs
+from infra.planning.catalog.gpus import GpuSpec, gpu_specs
 from infra.planning.catalog.models import MINIMUM_CAPABILITY, ModelArchitecture
+from infra.planning.quantization import quantization_of
 from infra.settings import Gpu, Settings
-
-# vLLM prefetches weights from a network file system when the checkpoint is at most this share of the memory it may use.
-PREFETCH_SHARE = 0.9
-
-
-class PlanError(ValueError):
-    """The settings cannot be served; the message lists every reason, a line each, with what to set instead."""
-
-    def __init__(self, reasons: list[str]) -> None:
-        self.reasons = reasons
-        super().__init__("\n".join(reasons))
 
 
 def refusals(settings: Settings, architecture: ModelArchitecture, gpu: GpuSpec) -> list[str]:
@@ -73,13 +63,6 @@ def _limits_without_eyes(settings: Settings) -> Iterator[str]:
             )
 
 
-def quantization_of(settings: Settings, architecture: ModelArchitecture, gpu: GpuSpec) -> str:
-    """The ``--quantization`` for this GPU: what is set, and for ``auto`` FP8 where the GPU has it and nothing is quantized yet."""
-    if settings.quantization != "auto":
-        return settings.quantization
-    return "fp8" if gpu.has_fp8 and not architecture.quantization else ""
-
-
 def _splits_badly(architecture: ModelArchitecture, tensor_parallel: int) -> str:
     """What of the model so many GPUs cannot share evenly; empty: nothing."""
     heads, kv_heads = architecture.num_attention_heads, architecture.num_key_value_heads
@@ -91,60 +74,3 @@ def _splits_badly(architecture: ModelArchitecture, tensor_parallel: int) -> str:
     if tensor_parallel > 1 and architecture.weight_block > 0 and inner % (tensor_parallel * architecture.weight_block):
         return f"the feed-forward size {inner} in blocks of {architecture.weight_block} quantized weights"
     return ""
-
-
-def choose_instances(
-    settings: Settings, gpu: GpuSpec, catalog: dict[str, InstanceType], checkpoint_gib: float
-) -> tuple[InstanceType, ...]:
-    """The instance types to use, in order of preference.
-
-    Named types are taken in the order named. Otherwise the smallest types with gpuCount GPUs of the class, cheapest
-    first, whose container memory can hold the checkpoint (vLLM prefetches weights only then), three at most.
-
-    Raises:
-        PlanError: a named type is unknown or does not match, or no type of the class has so many GPUs.
-    """
-    if settings.instance_types:
-        reasons = []
-        for name in settings.instance_types:
-            kind = catalog.get(name)
-            if kind is None:
-                near = ", ".join(sorted(n for n, k in catalog.items() if k.gpu is gpu.gpu))
-                reasons.append(f"instanceTypes: found {name}, which is not in the catalog. Set one of: {near}")
-            elif kind.gpu is not gpu.gpu:
-                reasons.append(
-                    f"instanceTypes: {name} has {kind.gpu} GPUs, but gpu is {gpu.gpu}. Set gpu: {kind.gpu}, or another type"
-                )
-            elif kind.gpus < settings.gpu_count:
-                reasons.append(
-                    f"instanceTypes: {name} has {kind.gpus} GPU{'s' if kind.gpus > 1 else ''}, but gpuCount is {settings.gpu_count}. Set gpuCount: {kind.gpus}, or a larger type"
-                )
-            elif checkpoint_gib > PREFETCH_SHARE * container_memory_gib(kind) and not _reads_weights_its_own_way(
-                settings
-            ):
-                reasons.append(
-                    f"instanceTypes: {name} gives the engine {container_memory_gib(kind):.1f} GiB of memory; prefetching the checkpoint of {checkpoint_gib:.1f} GiB needs {checkpoint_gib / PREFETCH_SHARE:.1f}. Set a type with more memory, or engineArgs: [--safetensors-load-strategy, lazy] for slow reads"
-                )
-        if reasons:
-            raise PlanError(reasons)
-        return tuple(catalog[name] for name in settings.instance_types)
-    enough = [k for k in catalog.values() if k.gpu is gpu.gpu and k.gpus >= settings.gpu_count]
-    enough.sort(key=lambda k: (k.gpus, k.usd_per_hour))
-    if not enough:
-        raise PlanError(
-            [f"gpuCount: found {settings.gpu_count}, more than any {gpu.label} instance has. Set a smaller gpuCount"]
-        )
-    smallest = min(k.gpus for k in enough)
-    variant = enough[0].gpu_memory_gib
-    alike = [k for k in enough if k.gpus == smallest and k.gpu_memory_gib == variant]
-    roomy = [k for k in alike if container_memory_gib(k) * PREFETCH_SHARE >= checkpoint_gib]
-    return tuple((roomy or alike[-1:])[:3])
-
-
-def _reads_weights_its_own_way(settings: Settings) -> bool:
-    return any(arg.split("=")[0] in ("--safetensors-load-strategy", "--load-format") for arg in settings.engine_args)
-
-
-def container_memory_gib(kind: InstanceType) -> float:
-    """Memory that one engine container gets: what ECS registers of the instance, less the system's and agent's share."""
-    return kind.memory_gib - max(1.5, 0.06 * kind.memory_gib)

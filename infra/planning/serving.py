@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from infra.errors import PlanError
 from infra.gateway_environment import variables
-from infra.planning.alternatives import memory_fit, suggest
+from infra.planning.alternatives import suggest
 from infra.planning.catalog.gpus import GpuSpec, InstanceType, gpu_specs, instance_types
 from infra.planning.catalog.models import (
     GIB,
@@ -19,9 +20,11 @@ from infra.planning.catalog.models import (
 from infra.planning.cold_start import cold_start_seconds
 from infra.planning.cost import cost_plan
 from infra.planning.engine import engine_plan
+from infra.planning.fit import memory_fit
+from infra.planning.instances import choose_instances, container_memory_gib
 from infra.planning.plan import CapacityPlan, GatewayPlan, MemoryFit, ServingPlan
 from infra.planning.proxies import with_direct_addresses
-from infra.planning.refusals import PlanError, choose_instances, container_memory_gib, refusals
+from infra.planning.refusals import refusals
 from infra.planning.speculation import extras
 from infra.planning.tools import tool_call_parser
 from infra.planning.weights import weight_bytes
@@ -70,7 +73,7 @@ def make_plan(settings: Settings, *, region: str = "us-east-1", fetch: FetchConf
         kinds = choose_instances(settings, gpu, instance_types(), checkpoint_gib)
         beside = extras(settings, architecture, fetch)
     except PlanError as error:
-        raise PlanError(reasons + error.reasons) from None
+        raise PlanError(reasons + error.problems) from None
     if reasons:
         raise PlanError(reasons)
     memory = memory_fit(settings, architecture, gpu, kinds, beside)

@@ -6,9 +6,9 @@ import json
 import re
 from dataclasses import dataclass
 
+from infra.errors import PlanError
 from infra.planning.catalog.models import GIB, FetchConfig, ModelArchitecture, UnknownModelError, find_model
 from infra.planning.memory import NOTHING, Extras, kv_bytes_per_token
-from infra.planning.refusals import PlanError
 from infra.planning.weights import lora_bytes, weight_bytes
 from infra.settings import Settings
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from infra.planning import PlanError, make_plan
+from infra.errors import PlanError, SettingsError
+from infra.planning import make_plan
 from infra.planning.deployment import deployment_refusals
 from infra.settings import config_keys, secret_keys
-from infra.settings_problems import SettingsError
 from infra.stack_files import load_stack
 from tests.infra.any_settings import FIELDS, any_settings
 from tests.infra.aws.rules import broken

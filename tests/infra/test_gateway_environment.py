@@ -11,8 +11,9 @@ import pytest
 from image.gateway import keys_document
 from image.gateway.limits import Key, Limits
 from image.gateway.settings import Settings as GatewaySettings
+from infra.errors import SettingsError
 from infra.gateway_environment import SET_BY_THE_STACK
-from infra.settings_problems import SettingsError, parse_settings
+from infra.settings_problems import parse_settings
 from tests.infra.kubernetes.rendering import render
 from tests.infra.planning.plans import argument, plan
 from tests.infra.program import run_program

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from infra.errors import SettingsError
 from infra.settings import PROJECT, secret_keys
-from infra.settings_problems import SettingsError, parse_settings
+from infra.settings_problems import parse_settings
 from infra.stack_files import load_stack
 from tests.infra.program import RefusedError, run_program
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from infra.planning import PlanError, make_plan
+from infra.errors import PlanError, SettingsError
+from infra.planning import make_plan
 from infra.planning.deployment import deployment_refusals
 from infra.preflight import not_offered, vcpu_quota
-from infra.settings_problems import SettingsError
 from infra.stack_files import load_stack
 
 DOCUMENT = Path(__file__).parents[2] / "docs/refusals.md"
@@ -70,7 +70,7 @@ def message(title: str, stack: str, overrides: dict[str, Any]) -> str:
         (problem,) = error.problems
         return problem
     except PlanError as error:
-        (reason,) = error.reasons
+        (reason,) = error.problems
         return reason
     if title.startswith("GPU not offered"):
         return not_offered(plan.capacity.instance_types, "eu-north-1")

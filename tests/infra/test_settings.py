@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic.alias_generators import to_camel
 
+from infra.errors import SettingsError
 from infra.settings import Settings, config_keys
-from infra.settings_problems import SettingsError, parse_settings
+from infra.settings_problems import parse_settings
 from infra.stack_files import load_stack, parse_overrides
 
 ROOT = Path(__file__).parents[2]

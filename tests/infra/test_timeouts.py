@@ -15,9 +15,8 @@ import yaml
 from clients import openai_example
 from image.gateway import service
 from image.gateway.settings import Settings as GatewaySettings
-from infra.planning import PlanError
+from infra.errors import PlanError, SettingsError
 from infra.settings import Settings
-from infra.settings_problems import SettingsError
 from infra.stack_files import ROOT
 from policy.matrix import Entry, load_matrix
 from smoke_tests import conftest as smoke_tests

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from infra.outputs import verify_output
 from infra.stack_files import load_stack
-from infra.verification import verify_output
 from smoke_tests import __main__ as conformance
 from smoke_tests import verify
 from smoke_tests.benchmark import run_command

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from infra.planning import PlanError
+from infra.errors import PlanError
 from tests.infra.kubernetes.rendering import LOAD_BALANCER, Rendered, render
 
 DOMAIN = "llm.example.com"
@@ -108,6 +108,6 @@ def test_a_controller_that_is_not_known_gets_a_warning_instead_of_annotations() 
 def test_an_exposure_that_the_cluster_would_not_hold_is_refused(values: dict[str, Any], key: str) -> None:
     with pytest.raises(PlanError) as refusal:
         render(**values)
-    (reason,) = refusal.value.reasons
+    (reason,) = refusal.value.problems
     assert reason.startswith(f"{key}: found ")
     assert "Set " in reason or "Remove " in reason

@@ -8,8 +8,8 @@ import pytest
 
 from image.gateway.backends import KubernetesCapacity, capacity
 from infra.kubernetes.weights import claim_size_gib
+from infra.outputs import verify_output
 from infra.stack_files import load_stack
-from infra.verification import verify_output
 from tests.infra.kubernetes.rendering import Rendered, render
 
 KEY = "sk-given-1234"

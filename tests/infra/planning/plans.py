@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from infra.planning import PlanError, make_plan
+from infra.errors import PlanError
+from infra.planning import make_plan
 from infra.planning.catalog.models import UnknownModelError
 from infra.planning.plan import ServingPlan
 from infra.stack_files import load_stack
@@ -21,7 +22,7 @@ def plan(stack: str = "dev", **overrides: Any) -> ServingPlan:
 def reasons(stack: str = "dev", **overrides: Any) -> list[str]:
     with pytest.raises(PlanError) as raised:
         plan(stack, **overrides)
-    return raised.value.reasons
+    return raised.value.problems
 
 
 def argument(args: tuple[str, ...], name: str) -> str:

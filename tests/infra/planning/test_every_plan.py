@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from infra.planning import PlanError, make_plan
+from infra.errors import PlanError
+from infra.planning import make_plan
 from infra.planning.catalog.models import UnknownModelError, catalog
 from infra.planning.engine import GRAPH_SIZES
 from infra.planning.memory import default_batch
@@ -90,7 +91,7 @@ def test_each_model_is_planned_so_that_vllm_takes_it_or_refused_with_advice(gpu:
             plan = make_plan(parse_settings({"gpu": gpu.value, **values}), fetch=no_hub)
         except PlanError as error:
             refused += 1
-            for reason in error.reasons:
+            for reason in error.problems:
                 assert re.match(r"[a-zA-Z]+: .+", reason), (values, reason)
                 assert re.search(r"\b(Set|Remove)\b", reason), (values, reason)
                 assert "\n" not in reason

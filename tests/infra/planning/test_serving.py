@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.planning import PlanError, make_plan
+from infra.errors import PlanError
+from infra.planning import make_plan
 from infra.planning.__main__ import main
 from infra.planning.catalog.models import catalog
 from infra.planning.speculation import Speculation, speculation
@@ -272,8 +273,8 @@ def test_every_combination_is_a_plan_that_fits_or_says_why(
     try:
         chosen = make_plan(parse_settings(values), fetch=no_hub)
     except PlanError as error:
-        assert error.reasons
-        assert all("Set " in reason or "Remove " in reason for reason in error.reasons)
+        assert error.problems
+        assert all("Set " in reason or "Remove " in reason for reason in error.problems)
     else:
         assert chosen.memory.fits
         assert chosen.memory.kv_cache_tokens >= chosen.memory.max_model_len > 0

@@ -1,0 +1,36 @@
+"""Whether the model of a stack fits into the GPUs that its settings name."""
+
+from __future__ import annotations
+
+from infra.planning.catalog.gpus import GpuSpec, InstanceType
+from infra.planning.catalog.models import ModelArchitecture
+from infra.planning.memory import NOTHING, Extras, fit
+from infra.planning.plan import MemoryFit
+from infra.planning.quantization import quantization_of
+from infra.settings import FastBoot, Settings
+
+
+def memory_fit(
+    settings: Settings,
+    architecture: ModelArchitecture,
+    gpu: GpuSpec,
+    kinds: tuple[InstanceType, ...],
+    extras: Extras = NOTHING,
+) -> MemoryFit:
+    """How the settings' model fits into one of the instance types' GPUs."""
+    return fit(
+        architecture,
+        gpu,
+        gpu_memory_gib=min(kind.gpu_memory_gib for kind in kinds),
+        tensor_parallel=settings.tensor_parallel_size,
+        utilization=settings.gpu_memory_utilization,
+        quantization=quantization_of(settings, architecture, gpu),
+        kv_cache_dtype=settings.kv_cache_dtype,
+        max_model_len=settings.max_model_len,
+        batched_tokens=settings.max_num_batched_tokens,
+        sequences=settings.max_num_seqs,
+        performance_mode=settings.performance_mode,
+        compiles=settings.fast_boot is not FastBoot.EAGER,
+        startup_plan=settings.fast_boot is FastBoot.KEPT_CACHE,
+        extras=extras,
+    )
