@@ -30,9 +30,9 @@ def main() -> None:
         for warning in plan.warnings:
             pulumi.log.warn(warning)
         if settings.target is Target.KUBERNETES:
-            from infra.kubernetes import deploy
+            from infra.kubernetes.endpoint import deploy
         else:
-            from infra.aws import deploy
+            from infra.aws.endpoint import deploy
         protection = Protection(settings.protect)
         outputs = deploy(settings, plan)
         protection.guard()

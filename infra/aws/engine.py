@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,29 +11,22 @@ import pulumi_aws as aws
 import pulumi_random as random
 
 from infra.aws.capacity import Capacity
+from infra.aws.containers import environment, health_check, log_configuration
 from infra.aws.context import Context
 from infra.aws.engine_image import UNIQUE_CHARACTERS, EngineImage
 from infra.aws.iam import allow, document, read_secret
 from infra.aws.registry import PULL_ACTIONS
 from infra.aws.roles import Roles
 from infra.aws.weights import Weights
+from infra.containers import CODE_PATH, DELIVER, DELIVERED_TO, ENTRYPOINT, engine_arguments
 from infra.planning.engine import CACHE_PATH, WEIGHTS_PATH
 from infra.planning.plan import ServingPlan
 
 CONTAINER = "engine"
-# The entrypoint's code comes from the gateway's image, so that vLLM's own image runs as it is and nobody builds 10 GB.
-CODE_CONTAINER, CODE_PATH = "code", "/srv/vllm-endpoint"
-DELIVER = "import shutil; shutil.copytree('/app/image/engine', '/code/image/engine', dirs_exist_ok=True)"
+CODE_CONTAINER = "code"
 CODE_MEMORY_MIB, CODE_RESERVED_MIB = 128, 6  # it is gone before vLLM starts: next to nothing is set aside for it
 # The instance's own NVMe disk, where its boot script found one; else an empty folder without the inner one.
 NVME_VOLUME, NVME_HOST_PATH, NVME_PATH, NVME_FOLDER = "nvme", "/mnt/nvme", "/nvme", "weights"
-# ECS ends a container after `retries` failed checks, ten at most, and ignores those of the first 300 s at most.
-START_PERIOD_SECONDS, RETRIES, LONGEST_INTERVAL_SECONDS = 300, 10, 300
-# The vLLM image has python3 and no curl; localhost may be ::1, where vLLM does not listen.
-# Past a proxy that the environment may name: that one's 127.0.0.1 is another.
-HEALTH_CHECK = (
-    "import urllib.request as r; r.build_opener(r.ProxyHandler({{}})).open('http://127.0.0.1:{port}/health', timeout=8)"
-)
 
 
 @dataclass(frozen=True)
@@ -209,8 +201,8 @@ class Engine(pulumi.ComponentResource):
             "image": args.image.reference,
             "essential": True,
             "dependsOn": [{"containerName": CODE_CONTAINER, "condition": "SUCCESS"}],
-            "entryPoint": ["python3", "-m", "image.engine"],
-            "command": [plan.model, "--host", "0.0.0.0", "--port", str(engine.port), *engine.args],  # noqa: S104
+            "entryPoint": list(ENTRYPOINT),
+            "command": engine_arguments(plan),
             "environment": environment(
                 {**engine.environment, "ENGINE_STAGE": f"{NVME_PATH}/{NVME_FOLDER}", "PYTHONPATH": CODE_PATH}
             ),
@@ -250,45 +242,10 @@ class Engine(pulumi.ComponentResource):
             "entryPoint": ["python", "-c", DELIVER],
             "memory": CODE_MEMORY_MIB,
             "memoryReservation": CODE_RESERVED_MIB,
-            "mountPoints": [{"sourceVolume": CODE_CONTAINER, "containerPath": "/code", "readOnly": False}],
+            "mountPoints": [{"sourceVolume": CODE_CONTAINER, "containerPath": DELIVERED_TO, "readOnly": False}],
             "stopTimeout": 30,
             "logConfiguration": log_configuration(args.log_group, args.context.region),
         }
-
-
-def environment(variables: dict[str, str] | Any) -> list[dict[str, Any]]:
-    """Variables as ECS wants them, in order of name, so that their order never makes a new revision."""
-    return [{"name": name, "value": variables[name]} for name in sorted(variables)]
-
-
-def log_configuration(group: aws.cloudwatch.LogGroup, region: str) -> dict[str, Any]:
-    """Output to a log group; under pressure lines are dropped rather than the container stopped."""
-    return {
-        "logDriver": "awslogs",
-        "options": {
-            "awslogs-group": group.name,
-            "awslogs-region": region,
-            "awslogs-stream-prefix": "task",
-            "mode": "non-blocking",
-            "max-buffer-size": "8m",
-        },
-    }
-
-
-def health_check(port: int, startup_timeout_seconds: int) -> dict[str, Any]:
-    """A check that lets a cold start take its time: ten failures, spread over what ``startPeriod`` does not cover.
-
-    The price is that a hung engine is replaced that slowly too. The gateway notices it within seconds and sends
-    nothing there; an engine that dies ends its task at once.
-    """
-    interval = math.ceil((startup_timeout_seconds - START_PERIOD_SECONDS) / RETRIES)
-    return {
-        "command": ["CMD", "python3", "-c", HEALTH_CHECK.format(port=port)],
-        "startPeriod": START_PERIOD_SECONDS,
-        "interval": min(max(interval, 15), LONGEST_INTERVAL_SECONDS),
-        "timeout": 10,
-        "retries": RETRIES,
-    }
 
 
 def minimum_healthy_percent(min_replicas: int) -> int:

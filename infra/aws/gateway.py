@@ -10,22 +10,20 @@ import pulumi
 import pulumi_aws as aws
 
 from infra.aws.capacity import Capacity
+from infra.aws.containers import environment, log_configuration
 from infra.aws.context import Context
-from infra.aws.engine import Engine, environment, log_configuration
+from infra.aws.engine import Engine
 from infra.aws.gateway_image import GatewayImage
 from infra.aws.iam import allow, document, read_secret
 from infra.aws.load_balancer import LoadBalancer
 from infra.aws.observability import METRICS_NAMESPACE
 from infra.aws.registry import pull, repository_arn
 from infra.aws.roles import Roles
+from infra.containers import GATEWAY_USER_ID, health_command
 from infra.planning.plan import GatewayPlan
 
 CONTAINER = "gateway"
-USER = "10001:10001"  # the image's own; said here, too, for an image of somebody else's
-# Past a proxy that the environment may name: that one's 127.0.0.1 is another.
-HEALTH_CHECK = (
-    "import urllib.request as r; r.build_opener(r.ProxyHandler({{}})).open('http://127.0.0.1:{port}/health', timeout=4)"
-)
+USER = f"{GATEWAY_USER_ID}:{GATEWAY_USER_ID}"  # the image's own; said here, too, for an image of somebody else's
 HEALTH_CHECK_GRACE_PERIOD_SECONDS = 60
 
 
@@ -185,7 +183,7 @@ class Gateway(pulumi.ComponentResource):
             "portMappings": [{"containerPort": plan.port, "hostPort": plan.port, "protocol": "tcp"}],
             "stopTimeout": plan.stop_timeout_seconds,
             "healthCheck": {
-                "command": ["CMD", "python3", "-c", HEALTH_CHECK.format(port=plan.port)],
+                "command": ["CMD", *health_command(plan.port, timeout_seconds=4)],
                 "startPeriod": 30,
                 "interval": 15,
                 "timeout": 5,

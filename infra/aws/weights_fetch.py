@@ -10,8 +10,9 @@ import pulumi
 import pulumi_aws as aws
 
 from infra.aws.capacity import Capacity
+from infra.aws.containers import environment, log_configuration
 from infra.aws.context import Context
-from infra.aws.engine import Engine, environment, log_configuration
+from infra.aws.engine import Engine
 from infra.aws.gateway import USER
 from infra.aws.iam import allow, document, trust
 from infra.aws.roles import Roles

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pulumi
 from pulumi_kubernetes import apps, core, meta, policy
 
+from infra.containers import CODE_PATH, DELIVER, DELIVERED_TO, ENTRYPOINT, engine_arguments
 from infra.kubernetes.gateway import image_of, pull_policy_of
 from infra.kubernetes.pods import COMPONENTS, Labels, container_security, environment, http_probe, literal, pod_security
 from infra.kubernetes.secrets import HF_TOKEN_KEY
@@ -30,9 +31,6 @@ PLACEMENT_SECONDS = 900
 # part is asked for; the limit stays, for the page cache through which the weights are read.
 REQUESTED_SHARE = 0.8
 PROCESS_MEMORY_MIB = 8 * 1024
-# The entrypoint's code comes from the gateway's image, so that vLLM's own image runs as it is.
-CODE_PATH = "/srv/vllm-endpoint"
-DELIVER = "import shutil; shutil.copytree('/app/image/engine', '/code/image/engine', dirs_exist_ok=True)"
 FETCH_MEMORY_MIB = 512
 
 
@@ -152,7 +150,7 @@ def _container(args: EngineArgs) -> core.v1.ContainerArgs:
     return core.v1.ContainerArgs(
         name=NAME,
         image=plan.engine.image,
-        command=["python3", "-m", "image.engine"],
+        command=list(ENTRYPOINT),
         args=_arguments(plan),
         working_dir=HOME,
         env=_variables(args, {"PYTHONPATH": CODE_PATH}),
@@ -191,8 +189,7 @@ def _container(args: EngineArgs) -> core.v1.ContainerArgs:
 
 
 def _arguments(plan: ServingPlan) -> list[str]:
-    arguments = (plan.model, "--host", "0.0.0.0", "--port", str(plan.engine.port), *plan.engine.args)  # noqa: S104
-    return [literal(argument) for argument in arguments]
+    return [literal(argument) for argument in engine_arguments(plan)]
 
 
 def _variables(args: EngineArgs, more: dict[str, str]) -> list[core.v1.EnvVarArgs]:
@@ -227,7 +224,7 @@ def _small(args: EngineArgs, name: str, command: list[str], memory_mib: int) -> 
 
 def _code(args: EngineArgs) -> core.v1.ContainerArgs:
     container = _small(args, "code", ["python", "-c", DELIVER], 128)
-    container.volume_mounts = [core.v1.VolumeMountArgs(name="code", mount_path="/code")]
+    container.volume_mounts = [core.v1.VolumeMountArgs(name="code", mount_path=DELIVERED_TO)]
     return container
 
 

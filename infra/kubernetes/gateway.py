@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pulumi
 from pulumi_kubernetes import apps, core, meta, policy
 
+from infra.containers import GATEWAY_USER_ID
 from infra.kubernetes.pods import COMPONENTS, Labels, container_security, environment, http_probe, pod_security
 from infra.kubernetes.secrets import API_KEYS_FILE
 from infra.planning.plan import GatewayPlan
@@ -17,7 +18,6 @@ from infra.stack_files import ROOT
 NAME = "gateway"
 IMAGE_NAME = "vllm-endpoint-gateway"
 KEYS_FOLDER = "/run/keys"
-USER_ID = 10001  # of gateway.Dockerfile
 # A Service or an Ingress controller needs a moment to see that a pod leaves; until then it still takes requests.
 LEAVE_ROTATION_SECONDS = 15
 
@@ -127,7 +127,7 @@ def _pod(args: GatewayArgs) -> core.v1.PodSpecArgs:
         automount_service_account_token=True,
         # The Service called gateway would set GATEWAY_PORT=tcp://... in every pod of the namespace.
         enable_service_links=False,
-        security_context=pod_security(USER_ID, USER_ID, volumes_group=USER_ID),
+        security_context=pod_security(GATEWAY_USER_ID, GATEWAY_USER_ID, volumes_group=GATEWAY_USER_ID),
         termination_grace_period_seconds=args.plan.stop_timeout_seconds,
         topology_spread_constraints=[
             core.v1.TopologySpreadConstraintArgs(

@@ -159,8 +159,8 @@ def _program(program: Program) -> Any:
         stack = pulumi.runtime.get_root_resource()
         assert isinstance(stack, Stack)
         with (
-            mock.patch("infra.aws.deploy.vcpu_quota", return_value=Findings()),
-            mock.patch("infra.aws.deploy.check_credentials", return_value=True),
+            mock.patch("infra.aws.endpoint.vcpu_quota", return_value=Findings()),
+            mock.patch("infra.aws.endpoint.check_credentials", return_value=True),
         ):
             runpy.run_path(str(ROOT / "infra"), run_name="__main__")
         return pulumi.Output.all(**stack.outputs).apply(lambda found: program.outputs.update(flat(found)))

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from infra.aws.engine import DELIVER, health_check, minimum_healthy_percent
+from infra.aws.containers import health_check
+from infra.aws.engine import minimum_healthy_percent
+from infra.containers import DELIVER
 from infra.planning import make_plan
 from infra.planning.engine import VLLM_VERSION
 from infra.stack_files import ROOT, load_stack

@@ -11,7 +11,7 @@ from typing import Any
 import pulumi
 from pulumi.runtime import mocks
 
-from infra.kubernetes import deploy
+from infra.kubernetes.endpoint import deploy
 from infra.planning import make_plan
 from infra.planning.plan import ServingPlan
 from infra.settings_problems import parse_settings
