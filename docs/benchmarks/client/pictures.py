@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 from playwright.sync_api import sync_playwright
 
-QUALITY = 15  # percent: under 80 KB each, and still legible
+QUALITY = 14  # percent: under 80 KB each, and still legible
 HERE = Path(__file__).resolve().parent
 OPTIONS = [
     "--no-sandbox",
