@@ -24,9 +24,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from policy.emulator import emulator
 from policy.prowler_run import ENDPOINT, terraform
 from smoke_tests.teardown import __main__ as teardown
-from tests.smoke_tests.teardown.emulator import emulator
 
 # Terraform's types of what has no price and goes with what it is a part of; everything else must be listed.
 PARTS = {

@@ -44,13 +44,12 @@ class Repository:
 
 @dataclass(frozen=True)
 class Weights:
-    """A model's files, all of them right. ``fetched_bytes`` came over the network just now."""
+    """A model's files, all of them right."""
 
     repository: Repository
     commit: str
     folder: Path
     size_bytes: int
-    fetched_bytes: int
 
 
 def ensure(
@@ -159,7 +158,7 @@ def _fetch(repository: Repository, root: Path, listing: Listing, hub: Hub, tell:
     if needed:
         tell(f"weights: {repository.name}: whole and checked, {progress.summary()}")
     size = sum(file.size for file in listing.files)
-    return Weights(repository, listing.commit, snapshot, size, progress.fetched)
+    return Weights(repository, listing.commit, snapshot, size)
 
 
 def _check_disk(repository: Repository, root: Path, needed: int) -> None:
@@ -198,7 +197,7 @@ def _whole(repository: Repository, root: Path) -> Weights | None:
     snapshot = root / "snapshots" / commit
     if any(_state(snapshot / name) != state for name, (_, state) in files.items()):
         return None
-    return Weights(repository, commit, snapshot, sum(state[0] for _, state in files.values()), 0)
+    return Weights(repository, commit, snapshot, sum(state[0] for _, state in files.values()))
 
 
 def _mended(repository: Repository, root: Path, tell: Tell) -> Weights | None:

@@ -3,14 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from image.gateway.exchange import Exchange
+from typing import Protocol
 
 # A block of its own, as vLLM's --sse-keep-alive-interval sends: a parser that splits the stream at empty lines would otherwise
 # find a comment in front of an event, and drop both. The space is for parsers that expect "key: value" in every line.
 COMMENT = b": waiting for the engine\n\n"
+
+
+class Answer(Protocol):
+    """What comments need of the exchange whose silences they fill."""
+
+    loop: asyncio.AbstractEventLoop
+    bytes_out: int
+
+    @property
+    def over(self) -> bool:
+        """Whether the answer has ended."""
+
+    @property
+    def behind(self) -> bool:
+        """Whether the client reads too slowly."""
+
+    @property
+    def answered(self) -> bool:
+        """Whether the answer has begun."""
+
+    def start_held_events(self) -> None:
+        """Begin an event stream."""
+
+    def part(self, data: bytes) -> None:
+        """Send a part of the body."""
 
 
 class Comments:
@@ -22,7 +44,7 @@ class Comments:
 
     __slots__ = ("_bytes_out", "_exchange", "_seconds", "_timer", "inside_event")
 
-    def __init__(self, exchange: Exchange, seconds: float) -> None:
+    def __init__(self, exchange: Answer, seconds: float) -> None:
         """The first one is due after `seconds`; where nothing has been answered by then, it begins the answer."""
         self._exchange = exchange
         self._seconds = seconds

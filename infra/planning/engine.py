@@ -147,6 +147,5 @@ def engine_plan(
         shared_memory_mib=int(shared_gib * 1024),
         checkpoint_gib=round(weight_bytes(architecture, "") / GIB, 2),
         compile_cache_key=key,
-        shutdown_timeout_seconds=SHUTDOWN_TIMEOUT_SECONDS,
         stop_timeout_seconds=STOP_TIMEOUT_SECONDS,
     )

@@ -46,7 +46,6 @@ class EnginePlan:
     shared_memory_mib: int
     checkpoint_gib: float
     compile_cache_key: str
-    shutdown_timeout_seconds: int
     stop_timeout_seconds: int
 
 

@@ -40,7 +40,6 @@ DRAIN_DELAY_SECONDS, DRAIN_TIMEOUT_SECONDS = 15, 95
 # of the connection between the two.
 PLAIN_REQUEST_TIMEOUT_SECONDS = 3600
 LOAD_BALANCER_IDLE_TIMEOUT_SECONDS = 4000
-IMAGE_GIB = 12  # the upstream image, unpacked
 # Another replica is added before this one is full, because it takes minutes to come.
 SCALE_OUT_AT_SHARE_OF_CONCURRENCY = 0.75
 # Unpacking the image is bound by the disk: 500 MiB/s instead of gp3's 125 saves a minute of a GPU instance.

@@ -27,8 +27,8 @@ class Run:
 
     `client_cpu_seconds` is this process's own; `loop_lag_seconds` are samples of how late its event loop was,
     which is how wrong a time stamp may be; `send_delay_seconds` is how late each request left. `token_chunks` counts
-    chunks with tokens by the BUCKET_SECONDS in which they arrived. `interrupted`: stopped early, and `abandoned`
-    requests that were under way are in no figure.
+    chunks with tokens by the BUCKET_SECONDS in which they arrived. `interrupted`: stopped early;
+    requests that were under way then are in no figure.
     """
 
     results: list[RequestResult] = field(default_factory=list)
@@ -38,7 +38,6 @@ class Run:
     send_delay_seconds: list[float] = field(default_factory=list)
     token_chunks: Counter[int] = field(default_factory=Counter)
     interrupted: bool = False
-    abandoned: int = 0
 
 
 @dataclass(frozen=True)
@@ -146,9 +145,6 @@ class LoadRun:
         self._running += 1
         try:
             result = await self._send(message, due)
-        except asyncio.CancelledError:
-            self._run.abandoned += 1
-            raise
         finally:
             self._running -= 1
         self._run.results.append(result)

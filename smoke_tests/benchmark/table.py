@@ -44,7 +44,8 @@ def measurement_table(point: Measurement, slos_ms: dict[str, float]) -> str:
 def sweep_table(record: Record) -> str:
     """Return a line for each load, to be read downwards."""
     columns = ("output tok/s", "requests/s", "ttft p50 ms", "ttft p99 ms", "tpot p50 ms", "e2el p99 ms", "ok")
-    lines = ["", f"{'sweep':{WIDTH}}" + "".join(f"{column:>14}" for column in columns)]
+    wide = max([WIDTH, *(len(point.load.label) + 1 for point in record.measurements)])
+    lines = ["", f"{'sweep':{wide}}" + "".join(f"{column:>14}" for column in columns)]
     for point in record.measurements:
         told = point.figures
         values = (
@@ -52,7 +53,7 @@ def sweep_table(record: Record) -> str:
             told.p99_e2el_ms,
         )  # fmt: skip
         cells = [*(_number(value) for value in values), f"{told.success_rate:.0%}"]
-        lines.append(f"{point.load.label:{WIDTH}}" + "".join(f"{cell:>14}" for cell in cells))
+        lines.append(f"{point.load.label:{wide}}" + "".join(f"{cell:>14}" for cell in cells))
     return "\n".join(lines)
 
 

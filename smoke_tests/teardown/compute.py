@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from smoke_tests.teardown.identity import tags_of
-from smoke_tests.teardown.items import Item, Kind
-from smoke_tests.teardown.look import Look, present
+from smoke_tests.teardown.items import Item
+from smoke_tests.teardown.look import Kind, Look, present
 from smoke_tests.teardown.prices import hourly, instance_hourly, volume_hourly
 
 GOING_STATES = ("shutting-down", "terminated")

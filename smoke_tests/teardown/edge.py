@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from smoke_tests.teardown.items import Item, Kind, State
-from smoke_tests.teardown.look import Look, present
+from smoke_tests.teardown.items import Item, State
+from smoke_tests.teardown.look import Kind, Look, present
 from smoke_tests.teardown.prices import hourly
 
 DELETION_PROTECTION = "deletion_protection.enabled"

@@ -1,12 +1,7 @@
-"""What a sweep finds, and how each kind is found and removed."""
+"""What a sweep finds."""
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from smoke_tests.teardown.look import Look
 
 
 class State(StrEnum):
@@ -42,22 +37,3 @@ class Item:
     found_by: str = "tag"
     state: State = State.LEFT
     note: str = ""
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of resource.
-
-    Attributes:
-        title: in the singular, as it is told.
-        find: what there is of it in one region, of the stack alone.
-        remove: deletes one; raises what boto3 raises.
-        everywhere: whether it belongs to no region, so that it is looked for once.
-        arns: `service:type` of the ARNs that `find` answers for, so that the search by tag does not tell them twice.
-    """
-
-    title: str
-    find: "Callable[[Look], Iterable[Item]]"
-    remove: "Callable[[Look, Item], None]"
-    everywhere: bool = False
-    arns: tuple[str, ...] = ()

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from smoke_tests.teardown import compute, containers, edge, network, rights, storage, watching
 from smoke_tests.teardown.identity import tags_of
-from smoke_tests.teardown.items import Item, Kind
-from smoke_tests.teardown.look import Look, matches, present
+from smoke_tests.teardown.items import Item
+from smoke_tests.teardown.look import Kind, Look, matches, present
 
 # First what would start something again, then what bills by the hour, then what holds on to something else.
 ORDER = (

@@ -1,7 +1,7 @@
 """One region of an account, as a sweep sees it."""
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -117,6 +117,25 @@ class Look:
                 if cluster["status"] != "INACTIVE" and self.item("ECS cluster", arn, name, cluster.get("tags")):
                     found.append(arn)
         return found
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of resource.
+
+    Attributes:
+        title: in the singular, as it is told.
+        find: what there is of it in one region, of the stack alone.
+        remove: deletes one; raises what boto3 raises.
+        everywhere: whether it belongs to no region, so that it is looked for once.
+        arns: `service:type` of the ARNs that `find` answers for, so that the search by tag does not tell them twice.
+    """
+
+    title: str
+    find: Callable[[Look], Iterable[Item]]
+    remove: Callable[[Look, Item], None]
+    everywhere: bool = False
+    arns: tuple[str, ...] = ()
 
 
 def present(*items: Item | None) -> list[Item]:

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from smoke_tests.teardown.items import Item, Kind
-from smoke_tests.teardown.look import Look, is_denied, present
+from smoke_tests.teardown.items import Item
+from smoke_tests.teardown.look import Kind, Look, is_denied, present
 from smoke_tests.teardown.prices import hourly
 
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from smoke_tests.teardown.identity import tags_of
-from smoke_tests.teardown.items import Item, Kind
-from smoke_tests.teardown.look import Look, is_denied, is_gone, present
+from smoke_tests.teardown.items import Item
+from smoke_tests.teardown.look import Kind, Look, is_denied, is_gone, present
 from smoke_tests.teardown.prices import GB, GIB, hourly
 
 GOING_STATES = ("deleting", "deleted")

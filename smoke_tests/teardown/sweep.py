@@ -9,9 +9,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 from smoke_tests.errors import TargetError
 from smoke_tests.stack import SIGN_IN
 from smoke_tests.teardown.identity import Identity
-from smoke_tests.teardown.items import Item, Kind, State
+from smoke_tests.teardown.items import Item, State
 from smoke_tests.teardown.kinds import KINDS, search_by_tag
-from smoke_tests.teardown.look import GLOBAL, Look, is_denied, message_of
+from smoke_tests.teardown.look import GLOBAL, Kind, Look, is_denied, message_of
 
 Tell = Callable[[str], None]
 

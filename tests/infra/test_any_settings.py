@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from infra.errors import PlanError, SettingsError
 from infra.planning import make_plan
 from infra.planning.deployment import deployment_refusals
+from infra.planning.engine import SHUTDOWN_TIMEOUT_SECONDS
 from infra.settings import config_keys, secret_keys
 from infra.stack_files import load_stack
 from tests.infra.any_settings import FIELDS, any_settings
@@ -60,7 +61,7 @@ def test_any_settings_are_planned_or_refused_with_reasons(values: dict[str, Any]
         assert unclear(reason) == []
     assert plan.memory.fits
     assert plan.cost.usd_per_hour_active >= plan.cost.usd_per_hour_idle > 0
-    assert plan.engine.shutdown_timeout_seconds < plan.engine.stop_timeout_seconds
+    assert plan.engine.stop_timeout_seconds > SHUTDOWN_TIMEOUT_SECONDS
 
 
 def test_any_settings_run_or_are_refused_and_break_no_rule() -> None:

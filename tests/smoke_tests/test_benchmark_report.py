@@ -14,6 +14,7 @@ from smoke_tests.benchmark.__main__ import main
 from smoke_tests.benchmark.record import Record, write_record
 from smoke_tests.benchmark.report.page import page
 from smoke_tests.benchmark.report.plot import Axis, axis, short
+from smoke_tests.benchmark.table import sweep_table
 from tests.smoke_tests.benchmark_records import measurement, record
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -191,6 +192,129 @@ def test_a_browser_shows_it_on_desktop_and_phone(browser: Browser, tmp_path: Pat
     context.close()
 
 
+@pytest.mark.parametrize("count", [1, 2, 6])
+def test_nothing_is_cut_and_no_words_overlap_at_any_width(browser: Browser, tmp_path: Path, count: int) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(page([named(number) for number in range(count)]))
+    shown = browser.new_page()
+    shown.goto(path.as_uri())
+    shown.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+    for width in WIDTHS:
+        shown.set_viewport_size({"width": width, "height": 900})
+        assert shown.evaluate(CUT) == [], width
+        assert shown.evaluate(OVERLAPS) == [], width
+    assert shown.evaluate(f"document.querySelector('main').style.width = '150px', ({CUT})()")  # known bad
+    shown.evaluate("document.querySelectorAll('.note').forEach(note => note.setAttribute('x', 200))")
+    assert shown.evaluate(OVERLAPS)  # known bad
+    shown.close()
+
+
+def named(number: int) -> Record:
+    """A record of a stack without a name: its model is its name, and a long one. All curves lie on one another."""
+    config = {"a-setting-with-a-long-name" * 3: "and-its-value" * 9}
+    model = "organisation/" + "a-very-long-model-name-" * 6
+    points = [
+        measurement(
+            {"mode": "open", "request_rate": rate, "burstiness": 0.25},
+            output_throughput=rate * 900, total_token_throughput=123_456_789.0, p99_e2el_ms=123_456.0,
+        )
+        | {"cost": COST | {"with_idle_hours": DAILY}}
+        for rate in (1, 1.1, 4, 16, 100)
+    ]  # fmt: skip
+    points[0]["failures"] = {"x" * 90: {"count": 1, "example": "http://example/" + "y" * 200}}
+    deployment = {
+        "model": model,
+        "endpoint": "http://" + "a" * 120 + ":1",
+        "config": config,
+        "engine_arguments": ["-" * 200],
+    }
+    date = f"2026-11-2{number}T12:00:00+00:00"
+    return record(
+        *points, deployment=deployment, prices=PRICES, cold_start=COLD, goodput_slos_ms={"ttft": 300.0}, date=date
+    )
+
+
+@pytest.mark.parametrize("count", [2, 6])
+def test_every_record_is_labelled_in_every_plot_and_table(count: int) -> None:
+    text = page([named(number) for number in range(count)]).replace("<wbr>", "")
+    for number in range(1, count + 1):
+        name = f"{number}: organisation/"
+        assert f">{number}: 100 requests/s (burstiness 0.25)</text>" in text  # throughput
+        assert f">{number}</text>" in text  # time to first token
+        assert f">{number}: $0.40</text>" in text  # cost
+        assert f"Timeline of record {name}" in text
+        assert f"Cold start of record {name}" in text
+        assert f"scope=rowgroup>{name}" in text  # every load
+        assert text.count(f"</span>{name}") == 3  # legends
+        assert f"What was measured: {name}" in text
+
+
+def test_the_sweeps_columns_line_up_at_a_terminal() -> None:
+    lines = sweep_table(named(0)).splitlines()[1:]
+    assert len({len(line) for line in lines}) == 1, lines
+
+
+WIDTHS = (
+    320,
+    344,
+    360,
+    390,
+    420,
+    480,
+    521,
+    600,
+    700,
+    768,
+    860,
+    861,
+    900,
+    1000,
+    1024,
+    1100,
+    1180,
+    1280,
+    1440,
+    1920,
+    2560,
+)
+# Words that stick out of the page or of what they are in, boxes that scroll or cut, and words outside of their plot.
+CUT = """() => {
+  const bad = [];
+  if (document.documentElement.scrollWidth > innerWidth) bad.push('page');
+  for (const node of document.querySelectorAll('main *')) {
+    if (node.closest('svg') || !node.getClientRects().length) continue;
+    if (node.clientWidth && node.scrollWidth > node.clientWidth + 1) bad.push(`${node.tagName}.${node.className} ${node.textContent.slice(0, 30)}`);
+  }
+  for (const text of document.querySelectorAll('svg text')) {
+    const box = text.ownerSVGElement.getBoundingClientRect(), own = text.getBoundingClientRect();
+    if (own.left < box.left - 1 || own.right > box.right + 1 || own.top < box.top - 1 || own.bottom > box.bottom + 1) bad.push('plot: ' + text.textContent);
+  }
+  return bad;
+}"""
+# Pairs of words that lie on one another: each line of each piece of text is measured by itself.
+OVERLAPS = """() => {
+  const boxes = [], walker = document.createTreeWalker(document.querySelector('main'), NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const node = walker.currentNode;
+    if (!node.textContent.trim() || node.parentElement.closest('title, desc')) continue;
+    const range = document.createRange(); range.selectNodeContents(node);
+    for (const box of range.getClientRects()) if (box.width > 1) boxes.push([box, node]);
+  }
+  for (const cell of document.querySelectorAll('td')) { // a label that the style puts before a cell has no node
+    const label = getComputedStyle(cell, '::before');
+    if (label.content !== 'none' && label.display !== 'block') boxes.push([cell.getBoundingClientRect(), cell]);
+  }
+  boxes.sort((a, b) => a[0].top - b[0].top);
+  const bad = [];
+  for (let i = 0; i < boxes.length; i++)
+    for (let j = i + 1; j < boxes.length && boxes[j][0].top < boxes[i][0].bottom - 2; j++) {
+      const [a, one] = boxes[i], [b, other] = boxes[j];
+      // Lines of one paragraph touch: a box is as high as its font, ascents and descents included.
+      const deep = Math.min(a.bottom, b.bottom) - b.top, across = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+      if (deep > 0.3 * Math.min(a.height, b.height) && across > 1) bad.push(one.textContent.slice(0, 40) + ' / ' + other.textContent.slice(0, 40));
+    }
+  return bad;
+}"""
 # Plots that are not wholly in the page, words that are not wholly in their plot, and names of axes that lie on a number.
 OUTSIDE = """plots => plots.flatMap(plot => {
   const box = plot.getBoundingClientRect();

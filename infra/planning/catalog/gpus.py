@@ -17,15 +17,13 @@ class GpuSpec:
     """One GPU class.
 
     ``memory_gib`` is what CUDA reports to a program, a little less than the data sheet.
-    ``compute_capability`` is NVIDIA's SM version times ten: 86 for SM 8.6. ``bandwidth_gb_per_second`` is the data sheet's.
+    ``compute_capability`` is NVIDIA's SM version times ten: 86 for SM 8.6.
     """
 
     gpu: Gpu
     label: str
     memory_gib: float
     compute_capability: int
-    interconnect: str
-    bandwidth_gb_per_second: int
     multiprocessors: int
 
     @property
@@ -49,10 +47,8 @@ class InstanceType:
     vcpus: int
     memory_gib: int
     gpu_memory_gib: float
-    local_nvme_gb: int
     usd_per_hour: float
     priced_on: str
-    price_source: str
 
 
 @functools.cache
@@ -77,9 +73,7 @@ def instance_types() -> dict[str, InstanceType]:
             vcpus=row["vcpus"],
             memory_gib=row["memory_gib"],
             gpu_memory_gib=row.get("gpu_memory_gib", specs[gpu].memory_gib),
-            local_nvme_gb=row["local_nvme_gb"],
             usd_per_hour=row["usd_per_hour"],
             priced_on=data["priced_on"],
-            price_source=row.get("price_source", data["price_source"]),
         )
     return found

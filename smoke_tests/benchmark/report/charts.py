@@ -9,7 +9,6 @@ from smoke_tests.benchmark.record import Measurement, Record
 from smoke_tests.benchmark.report.chart import Chart, as_time, as_usd, known
 from smoke_tests.benchmark.report.plot import LINES, Axis, Plot, Point, axis, short
 
-ROOM_FOR_A_LABEL = 0.17  # of the plot's width
 HOURS = tuple(hour / 2 for hour in range(1, 49))
 
 
@@ -21,12 +20,11 @@ def throughput_against_latency(records: Sequence[tuple[str, Record]]) -> Chart |
         return None
     x = axis([point.figures.output_throughput for point in points], "output tokens a second")
     y = axis([known(point.figures.p99_e2el_ms) for point in points], "whole answer, ms")
-    plot, rows = Plot(x, y), []
+    plot, rows, several = Plot(x, y), [], len(records) > 1
     for series, (name, each) in enumerate(found):
         ordered = sorted(each, key=lambda point: point.figures.output_throughput)
         for figure, dashed in (("median_e2el_ms", False), ("p99_e2el_ms", True)):
             plot.line([_at(point, figure) for point in ordered], series, dashed=dashed)
-        labelled = -ROOM_FOR_A_LABEL
         for point in ordered:
             told, load = point.figures, point.load.label
             plot.dot(
@@ -39,10 +37,10 @@ def throughput_against_latency(records: Sequence[tuple[str, Record]]) -> Chart |
                 series,
                 f"{load}: {told.output_throughput:,.0f} tokens/s, p99 {as_time(told.p99_e2el_ms)}",
             )
-            place = x.share(told.output_throughput)
-            if series == 0 and place - labelled >= ROOM_FOR_A_LABEL:
-                plot.label(*_at(point, "p99_e2el_ms"), load)
-                labelled = place
+            # The last load names its record, so that equal colours and curves on one another are told apart.
+            last = point is ordered[-1]
+            words = f"{series + 1}: {load}" if several and last else load
+            plot.label(*_at(point, "p99_e2el_ms"), words, required=last)
             rows.append(
                 (name, load, short(told.output_throughput), as_time(told.median_e2el_ms), as_time(told.p99_e2el_ms))
             )
@@ -61,9 +59,11 @@ def ttft_distribution(records: Sequence[tuple[str, Record]]) -> Chart | None:
     """What share of the requests had their first token after how long, for each load (one record) or each record."""
     several = len(records) > 1
     curves: list[tuple[str, list[float]]] = []
-    for name, record in records:
+    numbers: list[int] = []  # of each curve's record
+    for number, (name, record) in enumerate(records, 1):
         measured = [point for point in record.measurements if point.figures.completed]
         chosen = measured[-1:] if several else _spread(measured, LINES)
+        numbers += [number] * len(chosen)
         curves += [
             (
                 f"{name}, {point.load.label}" if several else point.load.label,
@@ -81,6 +81,8 @@ def ttft_distribution(records: Sequence[tuple[str, Record]]) -> Chart | None:
     for series, (_, times) in enumerate(curves):
         stairs = [(times[0], 0.0), *((time, (place + 1) / len(times)) for place, time in _thinned(times))]
         plot.steps([*stairs, (x.high, 1.0)], series)
+        if several:
+            plot.label(times[len(times) // 2], 0.5, str(numbers[series]), required=True)
     says = (
         "How many requests had their first token within so many milliseconds. A steep line far to the left is better."
     )
@@ -100,7 +102,8 @@ def ttft_distribution(records: Sequence[tuple[str, Record]]) -> Chart | None:
 
 def cost_against_utilisation(records: Sequence[tuple[str, Record]]) -> Chart | None:
     """What a million output tokens cost by the hours a day in which the best measured load comes."""
-    curves: list[tuple[str, int, bool, list[Point]]] = []
+    curves: list[tuple[int, bool, list[Point]]] = []
+    several = len(records) > 1
     marks: list[tuple[float, float, int, str]] = []
     rows: list[tuple[Any, ...]] = []
     for series, (name, record) in enumerate(records):
@@ -121,7 +124,7 @@ def cost_against_utilisation(records: Sequence[tuple[str, Record]]) -> Chart | N
                 told = cost(point.figures, prices, point.replicas, DailyPattern(((0.0, hours),)))
                 if told and told.with_idle_hours and told.with_idle_hours.usd_per_million_output_tokens is not None:
                     line.append((hours, told.with_idle_hours.usd_per_million_output_tokens))
-            curves.append((f"{name}, {kind}" if len(records) > 1 else kind, series, dashed, line))
+            curves.append((series, dashed, line))
             rows += [
                 (name, kind, f"{hours:g} h", f"{hours / 24:.0%}", as_usd(usd))
                 for hours, usd in line
@@ -129,31 +132,26 @@ def cost_against_utilisation(records: Sequence[tuple[str, Record]]) -> Chart | N
             ]
         day = point.cost.with_idle_hours if point.cost else None
         if day and day.usd_per_million_output_tokens is not None:
-            marks.append(
-                (
-                    day.busy_hours,
-                    day.usd_per_million_output_tokens,
-                    series,
-                    f"{day.pattern}: {as_usd(day.usd_per_million_output_tokens)}",
-                )
-            )
+            usd = day.usd_per_million_output_tokens
+            marks.append((day.busy_hours, usd, series, f"{series + 1 if several else day.pattern}: {as_usd(usd)}"))
     values = [usd for *_, line in curves for _, usd in line if usd > 0]
     if not values:
         return None
-    y = axis(values, "$ per million tokens out (log scale)", log=True)
+    y = axis(values, "$ per million output tokens (log)", log=True)
     y = Axis(y.low, y.high, y.title, log=True, format=as_usd)
     x = Axis(0.0, 24.0, "busy hours a day (24 is full utilisation)", at=tuple(range(0, 25, 4)))
-    plot = Plot(x, y, left=80.0)
-    for _, series, dashed, line in curves:
+    plot = Plot(x, y)
+    for series, dashed, line in curves:
         plot.line(line, series, dashed=dashed)
     for hours, usd, series, words in marks:
         plot.dot(hours, usd, series, words)
-        plot.label(hours, usd, words, up=12.0, anchor="start")
+    for hours, usd, _, words in marks:
+        plot.label(hours, usd, words, required=True)
     says = (
         "An idle hour is paid by the tokens of the busy ones. Solid: the stack goes to zero when idle, its scale-down tail and cold "
         "start included. Dashed: it is always on."
     )
-    legend = tuple((series, name) for name, series, _, _ in curves) if len(records) > 1 else ()
+    legend = tuple((series, name) for series, (name, _) in enumerate(records)) if several else ()
     head = ("record", "stack", "busy a day", "utilisation", "$ per million output tokens")
     return Chart(
         "cost",

@@ -10,6 +10,7 @@ from smoke_tests.benchmark.report import charts, runs
 from smoke_tests.benchmark.report.chart import Chart, as_time, as_usd
 from smoke_tests.benchmark.report.plot import short
 
+WIDE = 6  # a table of more columns is stacked on a narrow screen earlier
 STYLE = Path(__file__).with_name("page.css")
 COLUMNS = (
     ("output tok/s", "output_throughput"), ("all tok/s", "total_token_throughput"), ("requests/s", "request_throughput"),
@@ -55,12 +56,13 @@ def page(records: Sequence[Record]) -> str:
 
 
 def _names(records: Sequence[Record]) -> list[str]:
-    """Return a name for each record, told apart by the date, and by a number where even that is the same."""
-    names: list[str] = []
-    for record in records:
-        name = f"{record.deployment.stack or record.deployment.model}, {record.date[:16].replace('T', ' ')}"
-        names.append(name if name not in names else f"{name} ({len(names) + 1})")
-    return names
+    """Return a name for each record; of several, each begins with the number that marks it in the plots."""
+    names = [f"{record.deployment.stack or record.deployment.model}, {_minute(record)}" for record in records]
+    return [f"{number}: {name}" for number, name in enumerate(names, 1)] if len(names) > 1 else names
+
+
+def _minute(record: Record) -> str:
+    return record.date[:16].replace("T", " ")
 
 
 def _header(record: Record, count: int) -> str:
@@ -68,7 +70,7 @@ def _header(record: Record, count: int) -> str:
     gpu = f"{where.gpu_count or 1} x {where.gpu}" if where.gpu else where.runs_on
     engine = f"vLLM {where.engine_version}" if where.engine_version else None
     place = where.region and f"in {where.region}"
-    facts = [gpu, where.instance_type, place, engine, f"{record.date[:16].replace('T', ' ')} UTC"]
+    facts = [gpu, where.instance_type, place, engine, f"{_minute(record)} UTC"]
     badges = ['<span class="badge">stand-in model: not its speed</span>'] if where.stand_in else []
     badges += ['<span class="badge">interrupted</span>'] if record.interrupted else []
     badges += [f'<span class="badge plain">{count} records; cards show the last</span>'] if count > 1 else []
@@ -132,11 +134,10 @@ def _warnings(name: str, record: Record) -> str:
 
 def _figure(chart: Chart) -> str:
     legend = "".join(f'<li><span class="swatch s{series}"></span>{escape(name)}</li>' for series, name in chart.legend)
-    table = (
-        f"<details><summary>Numbers</summary>{_table(chart.head, chart.rows, chart.heading)}</details>"
-        if chart.rows
-        else ""
-    )
+    table = ""
+    if chart.rows:
+        numbers = _table(chart.head, [("", chart.rows)], chart.heading)
+        table = f"<details><summary>Numbers</summary>{numbers}</details>"
     return (
         f"<figure><figcaption><h2>{escape(chart.heading)}</h2><p>{escape(chart.says)}</p></figcaption>{chart.svg}"
         f"{f'<ul class=legend>{legend}</ul>' if legend else ''}{table}</figure>"
@@ -146,16 +147,19 @@ def _figure(chart: Chart) -> str:
 def _numbers(named: Sequence[tuple[str, Record]]) -> str:
     costs = any(point.cost for _, record in named for point in record.measurements)
     head = ["load", "ok", *(title for title, _ in COLUMNS), *(["$/M out", "$/M in"] if costs else [])]
-    if len(named) > 1:
-        head.insert(0, "record")
-    rows = []
+    groups: list[tuple[str, list[list[str]]]] = []
     for name, record in named:
-        for point in record.measurements:
-            row: list[Any] = [name] if len(named) > 1 else []
-            row += [point.load.label, f"{point.figures.success_rate:.1%}"]
-            row += [_cell(getattr(point.figures, figure), figure) for _, figure in COLUMNS]
-            rows.append([*row, *(_cost_cells(point) if costs else [])])
-    return f"<section><h2>Every load</h2>{_table(head, rows, 'Every load')}</section>"
+        rows = [
+            [
+                point.load.label,
+                f"{point.figures.success_rate:.1%}",
+                *(_cell(getattr(point.figures, figure), figure) for _, figure in COLUMNS),
+                *(_cost_cells(point) if costs else []),
+            ]
+            for point in record.measurements
+        ]
+        groups.append((name if len(named) > 1 else "", rows))
+    return f"<section><h2>Every load</h2>{_table(head, groups, 'Every load')}</section>"
 
 
 def _cell(value: float | None, figure: str) -> str:
@@ -235,10 +239,29 @@ def _facts(name: str, record: Record) -> str:
     return f"<section><details><summary>What was measured{f': {escape(name)}' if name else ''}</summary><table class=facts>{rows}</table>{settings}</details></section>"
 
 
-def _table(head: Iterable[str], rows: Iterable[Iterable[Any]], label: str) -> str:
-    top = "".join(f"<th scope=col>{escape(title)}</th>" for title in head)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in row)}</tr>" for row in rows)
-    return f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(label)}"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+def _table(head: Sequence[str], groups: Iterable[tuple[str, Iterable[Iterable[Any]]]], label: str) -> str:
+    """Return a table; each group of rows has a heading, or none where it is empty.
+
+    Where it is too narrow for its columns the page's style stacks the cells of a row, each beside its own label. The roles
+    keep it a table to a screen reader then.
+    """
+    top = "".join(f"<th role=columnheader scope=col>{escape(title)}</th>" for title in head)
+    kind, body = "wide" if len(head) > WIDE else "small", []
+    for name, rows in groups:
+        if name:
+            body.append(
+                f'<tr role=row class=group><th role=rowheader colspan="{len(head)}" scope=rowgroup>{_breakable(name)}</th></tr>'
+            )
+        for row in rows:
+            cells = (
+                f'<td role=cell data-label="{escape(title)}">{escape(str(cell))}</td>'
+                for title, cell in zip(head, row, strict=True)
+            )
+            body.append(f"<tr role=row>{''.join(cells)}</tr>")
+    return (
+        f'<div class="table {kind}"><table role=table aria-label="{escape(label)}">'
+        f"<thead role=rowgroup><tr role=row>{top}</tr></thead><tbody role=rowgroup>{''.join(body)}</tbody></table></div>"
+    )
 
 
 def _breakable(text: str) -> str:

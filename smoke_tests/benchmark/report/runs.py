@@ -29,7 +29,7 @@ def timeline(record: Record, name: str, number: int) -> Chart | None:
     stairs = [(0.0, rates[0]), *((place * bucket, rate) for place, rate in enumerate(rates)), (seconds, rates[-1])]
     upper.area(stairs, 0)
     upper.steps(stairs, 0)
-    lower = Plot(x, Axis(0.0, float(count), "requests"), height=room + 66.0)
+    lower = Plot(x, Axis(0.0, float(count), "requests"), height=room + 66.0, left=upper.left)
     for lane, start, first, end, failure in lanes:
         y = count - lane
         if failure:
@@ -42,7 +42,7 @@ def timeline(record: Record, name: str, number: int) -> Chart | None:
     left_out = len(point.samples.start_ms) - len(lanes)
     more = f" The first {len(lanes)} of {len(point.samples.start_ms)} requests are drawn." if left_out else ""
     says = f"{point.load.label}: tokens a second, and below each request: light while it waits for its first token, solid while it is answered.{more}"
-    title = f"Timeline{f' of {name}' if name else ''}"
+    title = f"Timeline{f' of record {name}' if name else ''}"
     described = (
         f"{says} {point.figures.completed} requests succeeded and {point.figures.failed} failed in {seconds:.1f} s."
     )
@@ -70,7 +70,7 @@ def cold_start(record: Record, name: str, number: int) -> Chart | None:
     ident = f"cold-start-{number}"
     rows = tuple((phase.phase, f"{phase.seconds:.1f} s", phase.source) for phase in cold.phases)
     return Chart(
-        ident, f"Cold start{f' of {name}' if name else ''}", says, plot.svg(ident, "Cold start", says, y_axis=False),
+        ident, f"Cold start{f' of record {name}' if name else ''}", says, plot.svg(ident, "Cold start", says, y_axis=False),
         tuple((place, f"{phase.phase} {phase.seconds:.1f} s") for place, phase in enumerate(cold.phases[:PHASES_SHOWN])),
         ("phase", "took", "told by"), rows,
     )  # fmt: skip

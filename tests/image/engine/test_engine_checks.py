@@ -226,7 +226,7 @@ def test_weights_go_to_the_local_disk_where_they_do_not_fit_in_memory(tmp_path: 
     folder, disk = tmp_path / "snapshot", tmp_path / "disk"
     folder.mkdir()
     (folder / "a.safetensors").write_bytes(b"x" * 4096)
-    weights = Weights(Repository("acme/tiny"), "c1", folder, 4096, 0)
+    weights = Weights(Repository("acme/tiny"), "c1", folder, 4096)
     told: list[str] = []
     assert stage(weights, disk, 0.0, told.append) == folder, "no local disk"
     disk.mkdir()

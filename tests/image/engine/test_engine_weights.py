@@ -50,7 +50,7 @@ def test_what_vllm_needs_is_fetched_once_in_the_hubs_own_layout(tmp_path: Path, 
     assert not (weights.folder / FIRST).readlink().is_absolute()
     hub.broken = True  # whole: the hub is not even asked
     again = have(tmp_path, hub)
-    assert (again.fetched_bytes, again.folder) == (0, weights.folder)
+    assert again.folder == weights.folder
     assert len(hub.served) == 3
 
 
@@ -102,7 +102,6 @@ def test_two_fetchers_at_once_fetch_once(tmp_path: Path, hub: FakeHub) -> None:
     second.join(20)
     assert f"(process {os.getpid()}) is fetching it; waiting" in told[0]
     assert sorted(hub.names()) == ["config.json", FIRST, SECOND]
-    assert sorted(one.fetched_bytes > 0 for one in found) == [False, True]
 
 
 def test_wrong_bytes_never_get_their_name(tmp_path: Path, hub: FakeHub) -> None:
@@ -170,7 +169,7 @@ def test_a_pinned_commit_needs_no_reference(tmp_path: Path, hub: FakeHub) -> Non
     assert right(have(tmp_path, hub, repository=pinned), hub.models[MODEL])
     assert not list(tmp_path.glob("hub/*/refs/*"))
     hub.broken = True
-    assert have(tmp_path, hub, repository=pinned).fetched_bytes == 0
+    assert right(have(tmp_path, hub, repository=pinned), hub.models[MODEL])
 
 
 def test_a_gated_model_names_the_setting(tmp_path: Path, hub: FakeHub) -> None:

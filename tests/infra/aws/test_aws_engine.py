@@ -14,7 +14,7 @@ from infra.aws.containers import health_check
 from infra.aws.engine import minimum_healthy_percent
 from infra.containers import DELIVER
 from infra.planning import make_plan
-from infra.planning.engine import VLLM_VERSION
+from infra.planning.engine import SHUTDOWN_TIMEOUT_SECONDS, VLLM_VERSION
 from infra.stack_files import ROOT, load_stack
 from tests.infra.program import Program, arn, run_program
 
@@ -40,7 +40,7 @@ def test_the_container_is_the_plans(stack: str) -> None:
         "sharedMemorySize": plan.engine.shared_memory_mib,
         "initProcessEnabled": True,
     }
-    assert container["stopTimeout"] == plan.engine.stop_timeout_seconds > plan.engine.shutdown_timeout_seconds
+    assert container["stopTimeout"] == plan.engine.stop_timeout_seconds > SHUTDOWN_TIMEOUT_SECONDS
     assert container["portMappings"] == [{"containerPort": 8000, "hostPort": 8000, "protocol": "tcp"}]
     assert (container["privileged"], container["dockerSecurityOptions"]) == (False, ["no-new-privileges"])
     assert container["essential"] is True

@@ -7,6 +7,7 @@ import pytest
 from image.gateway.backends import DnsDiscovery, FileKeys, KubernetesCapacity
 from image.gateway.settings import Settings as GatewaySettings
 from infra.kubernetes.pods import literal
+from infra.planning.engine import SHUTDOWN_TIMEOUT_SECONDS
 from tests.infra.kubernetes.rendering import Rendered, render
 
 
@@ -165,7 +166,7 @@ def test_a_replica_leaves_rotation_before_it_is_told_to_stop(dev: Rendered) -> N
     assert command == "sleep"
     assert int(pause) > 30  # names in a cluster's DNS live so long
     # vLLM ends about 7 s after its last request, and that may take the whole shutdown timeout.
-    assert pod["terminationGracePeriodSeconds"] >= int(pause) + dev.plan.engine.shutdown_timeout_seconds + 15
+    assert pod["terminationGracePeriodSeconds"] >= int(pause) + SHUTDOWN_TIMEOUT_SECONDS + 15
     assert dev.spec("Service/engine")["clusterIP"] == "None"
     assert dev.spec("Service/engine")["publishNotReadyAddresses"] is False
 

@@ -78,7 +78,6 @@ def test_every_instance_type_is_of_a_known_gpu_with_a_dated_price() -> None:
         assert kind.gpu in gpu_specs()
         assert kind.usd_per_hour > 0
         assert kind.priced_on
-        assert kind.price_source
     assert {kind.gpu for kind in instance_types().values()} == set(Gpu)
 
 

@@ -11,6 +11,7 @@ from infra.errors import PlanError
 from infra.planning import make_plan
 from infra.planning.__main__ import main
 from infra.planning.catalog.models import catalog
+from infra.planning.engine import SHUTDOWN_TIMEOUT_SECONDS
 from infra.planning.speculation import Speculation, speculation
 from infra.settings import Gpu
 from infra.settings_problems import parse_settings
@@ -90,7 +91,7 @@ def test_timeouts_nest() -> None:
     assert hold < chosen.gateway.idle_timeout_seconds < int(chosen.gateway.environment["GATEWAY_KEEP_ALIVE_SECONDS"])
     drain = chosen.gateway.drain_timeout_seconds + int(chosen.gateway.environment["GATEWAY_DRAIN_DELAY_SECONDS"])
     assert drain + 5 <= chosen.gateway.stop_timeout_seconds <= 120
-    assert chosen.engine.shutdown_timeout_seconds + 15 <= chosen.engine.stop_timeout_seconds < hold
+    assert SHUTDOWN_TIMEOUT_SECONDS + 15 <= chosen.engine.stop_timeout_seconds < hold
 
 
 def test_what_does_not_fit_names_the_smallest_change() -> None:

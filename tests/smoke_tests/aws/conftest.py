@@ -6,8 +6,8 @@ import boto3
 import httpx2
 import pytest
 
+from policy.emulator import BUDGET_TAGS, REGION, KeptClients, emulator
 from tests.smoke_tests.aws.sound import Sound
-from tests.smoke_tests.teardown.emulator import BUDGET_TAGS, REGION, KeptClients, emulator
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from typing import Any
 import boto3
 from moto.ec2.utils import generate_instance_identity_document
 
-from tests.smoke_tests.teardown.emulator import ACCOUNT, BUDGET_TAGS, REGION
+from policy.emulator import ACCOUNT, BUDGET_TAGS, REGION
 from tests.smoke_tests.teardown.planted import Planted
 
 TAGS = {"Project": "vllm-endpoint", "Stack": "dev", "Component": "capacity", "ManagedBy": "pulumi"}

@@ -6,7 +6,7 @@ import boto3
 import httpx2
 import pytest
 
-from tests.smoke_tests.teardown.emulator import BUDGET_TAGS, CACHE_RULES, REGION, KeptClients, emulator
+from policy.emulator import BUDGET_TAGS, CACHE_RULES, REGION, KeptClients, emulator
 
 
 @pytest.fixture(scope="session")

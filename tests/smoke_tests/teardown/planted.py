@@ -7,8 +7,8 @@ from typing import Any
 
 import boto3
 
+from policy.emulator import ACCOUNT, BUDGET_TAGS, CACHE_RULES, REGION
 from smoke_tests.teardown.identity import Identity
-from tests.smoke_tests.teardown.emulator import ACCOUNT, BUDGET_TAGS, CACHE_RULES, REGION
 
 HEX = "1a2b3c4"
 TRUST = json.dumps({"Version": "2012-10-17", "Statement": []})

@@ -8,14 +8,14 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
+from policy.emulator import REGION
 from smoke_tests.teardown import __main__ as command
 from smoke_tests.teardown import compute
 from smoke_tests.teardown.identity import KEPT_TAG, Identity
-from smoke_tests.teardown.items import Item, Kind
-from smoke_tests.teardown.look import Look
+from smoke_tests.teardown.items import Item
+from smoke_tests.teardown.look import Kind, Look
 from smoke_tests.teardown.removal import remove
 from smoke_tests.teardown.sweep import Sweeper
-from tests.smoke_tests.teardown.emulator import REGION
 from tests.smoke_tests.teardown.planted import Planted
 
 ARGUMENTS = ["--quiet", "--json", "--this-region-only"]

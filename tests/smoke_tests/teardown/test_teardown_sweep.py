@@ -8,12 +8,12 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
+from policy.emulator import REGION
 from smoke_tests.teardown import __main__ as command
 from smoke_tests.teardown import kinds
 from smoke_tests.teardown.identity import KEPT_TAG, Identity
-from smoke_tests.teardown.items import Kind, State
-from smoke_tests.teardown.look import Look
-from tests.smoke_tests.teardown.emulator import REGION
+from smoke_tests.teardown.items import State
+from smoke_tests.teardown.look import Kind, Look
 from tests.smoke_tests.teardown.planted import Planted
 
 HOUR = 730
