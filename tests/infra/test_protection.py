@@ -42,6 +42,9 @@ def test_what_clients_notice_is_protected_from_a_replacement_and_nothing_else_is
 def test_the_kinds_that_serve_are_those_of_both_targets() -> None:
     kinds = {resource.type for stack in STACKS.values() for resource in split(run_program("dev", **stack))[1]}
     assert kinds >= SERVING, "a misspelt kind protects nothing"
-    by_name = {kind.rpartition("/")[2].rpartition(":")[2] for kind in SERVING}
     # What a replacement takes from clients: the address, the weights, and what answers.
-    assert {"LoadBalancer", "FileSystem", "AccessPoint", "Cluster", "Service", "Deployment", "Ingress"} <= by_name
+    assert {
+        "aws:ecs/cluster:Cluster", "aws:ecs/service:Service", "aws:efs/accessPoint:AccessPoint",
+        "aws:efs/fileSystem:FileSystem", "aws:lb/loadBalancer:LoadBalancer", "kubernetes:apps/v1:Deployment",
+        "kubernetes:networking.k8s.io/v1:Ingress",
+    } <= SERVING  # fmt: skip
