@@ -32,7 +32,7 @@ def test_every_secret_setting_must_be_encrypted(key: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize("key", ["aws:secretKey", "aws:token"])
 def test_the_providers_own_secrets_must_be_encrypted(key: str, tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match=f"{key}: found in plain text.*pulumi config set --secret {key}"):
-        run_program("dev", encrypted=False, **{key: CANARY})
+        run_program("dev", encrypted=False, **dict[str, Any]({key: CANARY}))
     with pytest.raises(SettingsError, match=f"{key}: found in plain text"):
         load_stack("dev", root=stack_file(tmp_path, f"  {key}: {CANARY}"))
 

@@ -195,9 +195,10 @@ async def test_no_more_is_read_of_what_is_pipelined_than_its_bound(
     chat = f"POST /v1/completions HTTP/1.1\r\n{AUTHORIZED}content-length: {len(body)}\r\n\r\n".encode() + body
     _, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     writer.write(chat * 10_000)
-    await until(lambda: connections and connections[-1]._flow.read_paused)
+    await until(lambda: bool(connections) and connections[-1]._flow.read_paused)
     assert len(connections[-1]._waiting) <= (16 << 10) + (32 << 10)  # the bound, and one read
     writer.transport.abort()
+    connections[-1]._transport.abort()  # nothing is read any more, the client's end included
     await until(lambda: not gateway.service.app.active)
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from image.gateway import media
 from image.gateway.errors import ApiError
-from tests.image.gateway.conftest import MODEL, StartEngine, StartGateway
+from tests.image.gateway.conftest import StartEngine, StartGateway
+from tests.image.gateway.fake_engine import MODEL
 
 PUBLIC = [
     "https://images.example.com/a.png?size=2#x",

@@ -145,10 +145,8 @@ def test_the_hooks_are_on_the_group_and_the_scalable_target() -> None:
 @pytest.mark.parametrize("values", [{}, {"warmPool": 1}, {"capacity": "spot"}], ids=str)
 def test_an_instance_of_any_type_of_the_plan_stays(monkeypatch: pytest.MonkeyPatch, values: dict[str, Any]) -> None:
     """A warm pool has the group start the first type alone; a replica on the second serves on."""
-    from infra.aws import capacity
-
     wanted: list[Any] = []
-    real = capacity.types_hook
-    monkeypatch.setattr(capacity, "types_hook", lambda *given: wanted.append(given[1]) or real(*given))  # type: ignore[func-returns-value]
+    real = settle.types_hook
+    monkeypatch.setattr("infra.aws.capacity.types_hook", lambda *given: wanted.append(given[1]) or real(*given))  # type: ignore[func-returns-value]
     run_program("dev", owner="types", **values)  # no other test's run, which would be taken in place of a new one
     assert wanted == [["g5.xlarge", "g5.2xlarge", "g5.4xlarge"]]
