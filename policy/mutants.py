@@ -2,8 +2,9 @@
 
     python -m policy.mutants [WORD...]     only the faults that hold one of the words in file or description
 
-Faults are in mutants/*.txt: ``file: what it breaks``, lines to take out (``- ``), lines to put there (``+ ``). Exit
-status 1 when less than 95% are killed, or a fault no longer fits the code.
+Faults are in mutants/*.txt: ``file: what it breaks``, lines to take out (``- ``), lines to put there (``+ ``). A
+paragraph ``tests: PATH...`` names the tests that must notice the faults below it in its file; without one, these are the
+tests of the AWS program. Exit status 1 when less than 95% are killed, or a fault no longer fits the code.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,12 +33,16 @@ LEAST_KILLED = 0.95
 
 @dataclass(frozen=True)
 class Mutant:
-    """One fault: in ``file`` the text ``old``, which occurs once, becomes ``new``, and that ``breaks`` something."""
+    """One fault: in ``file`` the text ``old``, which occurs once, becomes ``new``, and that ``breaks`` something.
+
+    ``tests`` must notice it.
+    """
 
     file: str
     breaks: str
     old: str
     new: str
+    tests: Sequence[str] = TESTS
 
     def applied(self, root: Path = ROOT) -> str:
         """The file's text with the fault in it.
@@ -68,14 +74,18 @@ def load_mutants() -> list[Mutant]:
 def parse(text: str) -> list[Mutant]:
     """The faults of one file's text."""
     found = []
+    tests: Sequence[str] = TESTS
     for paragraph in text.strip().split("\n\n"):
         heading, *lines = paragraph.splitlines()
+        if heading.startswith("tests: "):
+            tests = tuple(" ".join([heading, *lines]).split()[1:])
+            continue
         file, separator, breaks = heading.partition(": ")
         old = "\n".join(line[2:] for line in lines if line.startswith("- "))
         new = "\n".join(line[2:] for line in lines if line.startswith("+"))
         if not (separator and old and any(line.startswith("+") for line in lines)):
             raise ValueError(f"not `file: what it breaks`, `- old`, `+ new`: {heading}")
-        found.append(Mutant(file, breaks, old, new))
+        found.append(Mutant(file, breaks, old, new, tests))
     return found
 
 
@@ -91,12 +101,15 @@ def copy_repository(folder: Path) -> Path:
     return folder
 
 
-def killed_by(root: Path, mutant: Mutant | None) -> str:
+def gate(mutant: Mutant) -> list[str]:
+    """The command that must fail with the fault: tests, or the policy gate for a Dockerfile."""
+    if mutant.file.endswith("Dockerfile"):
+        return [str(ROOT / ".venv-policy/bin/python"), "-m", "policy.check"]
+    return [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *mutant.tests]
+
+
+def killed_by(root: Path, command: Sequence[str]) -> str:
     """The first test or gate that fails in a copy of the repository; empty when all pass."""
-    if mutant and mutant.file.endswith("Dockerfile"):
-        command = [str(ROOT / ".venv-policy/bin/python"), "-m", "policy.check"]
-    else:
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *TESTS]
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     try:
         done = subprocess.run(
@@ -108,7 +121,7 @@ def killed_by(root: Path, mutant: Mutant | None) -> str:
         return ""
     told = re.search(r"^(?:FAILED|ERROR) (.*?)(?: - .*)?$", done.stdout, re.MULTILINE)
     lines = done.stdout.strip().splitlines() or done.stderr.strip().splitlines() or ["no output"]
-    return told[1].rpartition("tests/infra/")[2] if told else lines[0][:120]
+    return told[1].removeprefix("tests/").removeprefix("infra/") if told else lines[0][:120]
 
 
 def main(words: list[str]) -> int:
@@ -133,9 +146,10 @@ def main(words: list[str]) -> int:
         for i in range(PARALLEL):
             copies.put(copy_repository(Path(temporary, str(i))))
         first = copies.get()
-        if failing := killed_by(first, None):
-            print(f"without any fault already: {failing}")
-            return 1
+        for command in {tuple(gate(mutant)): None for mutant in mutants}:
+            if failing := killed_by(first, command):
+                print(f"without any fault already: {failing}")
+                return 1
         copies.put(first)
 
         def run(mutant: Mutant) -> str:
@@ -144,7 +158,7 @@ def main(words: list[str]) -> int:
                 sound = (root / mutant.file).read_text()
                 (root / mutant.file).write_text(mutant.applied(root))
                 try:
-                    return killed_by(root, mutant)
+                    return killed_by(root, gate(mutant))
                 finally:
                     (root / mutant.file).write_text(sound)
             finally:

@@ -190,7 +190,8 @@ class Capacity(pulumi.ComponentResource):
         one_type = bool(args.reservation_id or args.warm_pool) or (
             len(plan.instance_types) == 1 and args.purchase is Purchase.ON_DEMAND
         )
-        names = [kind.name for kind in (plan.instance_types[:1] if one_type else plan.instance_types)]
+        # Of every type of the plan, also where the group starts one only: its tasks run on each of them.
+        names = [kind.name for kind in plan.instance_types]
         replacing = types_hook(f"{self._name}-types", names, self._clients)
         return aws.autoscaling.Group(
             self._name,

@@ -78,11 +78,11 @@ def move_within(ecs: Any, autoscaling: Any, cluster: str, service: str, least: i
 
 
 def types_hook(name: str, wanted: Collection[str], client: Client) -> pulumi.ResourceHook:
-    """A hook for the Auto Scaling group: after an update, instances of types that it no longer starts are replaced.
+    """A hook for the Auto Scaling group: after an update, instances of types that the plan does not name are replaced.
 
     Args:
         name: the hook's, unique in the program.
-        wanted: the instance types that the group starts.
+        wanted: the instance types that the engine's tasks are made for.
         client: makes a client of a service by its name.
     """
 

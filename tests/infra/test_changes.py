@@ -110,12 +110,12 @@ def test_clients_that_lose_access_are_named() -> None:
 
 def test_the_record_of_an_endpoint_survives_the_state_and_older_ones_are_read() -> None:
     settings = parse_settings(
-        {"model": "Qwen/Qwen3-8B", "gpu": "l4", "loraAdapters": ["sql=acme/sql"], "apiKeys": "sk-1"}
+        {"model": "Qwen/Qwen3-8B", "gpu": "l4", "loraAdapters": ["sql=acme/sql", "own=/opt/own"], "apiKeys": "sk-1"}
     )
     plan = make_plan(settings, region="us-east-1")
     endpoint = endpoint_of(settings, plan)
-    assert endpoint.models == ("Qwen/Qwen3-8B", "sql")
-    assert endpoint.weights == ("Qwen/Qwen3-8B", "acme/sql")
+    assert endpoint.models == ("Qwen/Qwen3-8B", "sql", "own")
+    assert endpoint.weights == ("Qwen/Qwen3-8B", "acme/sql"), "a folder is fetched from nowhere"
     assert Endpoint.of(endpoint.record()) == endpoint
     assert "sk-1" not in str(endpoint.record())
     assert Endpoint.of({}).models == ()

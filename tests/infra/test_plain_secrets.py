@@ -30,11 +30,26 @@ def test_every_secret_setting_must_be_encrypted(key: str, tmp_path: Path) -> Non
         assert CANARY not in str(error.value)
 
 
+@pytest.mark.parametrize("key", ["aws:secretKey", "aws:token"])
+def test_the_providers_own_secrets_must_be_encrypted(key: str, tmp_path: Path) -> None:
+    with pytest.raises(RefusedError, match=f"{key}: found in plain text.*pulumi config set --secret {key}"):
+        run_program("dev", encrypted=False, **dict[str, Any]({key: CANARY}))
+    with pytest.raises(SettingsError, match=f"{key}: found in plain text"):
+        load_stack("dev", root=stack_file(tmp_path, f"  {key}: {CANARY}"))
+
+
+def test_a_secret_in_plain_text_hides_no_other_bad_value() -> None:
+    with pytest.raises(RefusedError) as refused:
+        run_program("dev", encrypted=False, hfToken=CANARY, gpuCount=-1)
+    assert {line.strip(" -").partition(":")[0] for line in str(refused.value).splitlines()} >= {"hfToken", "gpuCount"}
+
+
 def test_an_encrypted_or_empty_one_is_taken(tmp_path: Path) -> None:
     for value in ("{secure: v1:abc}", "{alice: {secure: v1:abc}}", "''"):
         assert load_stack("dev", root=stack_file(tmp_path, f"  {PROJECT}:apiKeys: {value}")).api_keys == {}
-    with pytest.raises(SettingsError, match="apiKeys: found in plain text"):
-        load_stack("dev", root=stack_file(tmp_path, f"  {PROJECT}:apiKeys: {{alice: {{secure: v1:abc}}, bob: sk-1}}"))
+    for value in ("{alice: {secure: v1:abc}, bob: sk-1}", "[{secure: v1:abc}, sk-1]", "[sk-1]"):
+        with pytest.raises(SettingsError, match="apiKeys: found in plain text"):
+            load_stack("dev", root=stack_file(tmp_path, f"  {PROJECT}:apiKeys: {value}"))
 
 
 def test_keys_set_one_by_one_are_as_good_as_all_in_one_text() -> None:
@@ -49,6 +64,7 @@ def test_keys_set_one_by_one_are_as_good_as_all_in_one_text() -> None:
         ({"engineEnvironment": ["HF_TOKEN=x"]}, "engineEnvironment: found HF_TOKEN, .* --secret hfToken"),
         ({"engineEnvironment": ["A=b", "HUGGING_FACE_HUB_TOKEN=x"]}, "--secret hfToken"),
         ({"engineEnvironment": ["VLLM_API_KEY=x"]}, "--secret apiKeys"),
+        ({"engineEnvironment": ["hf_token=x"]}, "--secret hfToken"),
         ({"engineEnvironment": ["AWS_SECRET_ACCESS_KEY=x"]}, "a role or a secret of your own"),
         ({"engineEnvironment": ["X=AKIAIOSFODNN7EXAMPLE"]}, "an AWS access key"),
         ({"engineArgs": ["--api-key", "x"]}, "engineArgs: found --api-key with its value"),
@@ -73,6 +89,7 @@ def test_a_secret_in_a_setting_that_is_not_encrypted_is_refused(values: dict[str
         {"engineEnvironment": ["TOKENIZERS_PARALLELISM=false", "VLLM_MAX_TOKENS=4", "HF_TOKEN_PATH=/x", "HF_TOKEN="]},
         {"engineArgs": ["--hf-token"], "model": "acme/sk-learn-a-model-with-a-long-name"},
         {"engineArgs": ["--hf-token", "--max-num-seqs=4"], "owner": "team akia"},
+        {"model": "acme/desk-abcdefghijklmnopqrstuvw", "servedModelName": "risk-0123456789abcdefghijklm"},
     ],
 )
 def test_what_only_sounds_like_a_secret_is_taken(values: dict[str, Any]) -> None:

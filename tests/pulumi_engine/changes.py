@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from infra.changes.effects import DEPLOYS
 from tests.pulumi_engine.alternatives import alternative
 from tests.pulumi_engine.scene import Ran, Step
 
@@ -102,15 +103,19 @@ def noticed(steps: Sequence[Step]) -> str:
     def touched(kind: str, name: str = "", ops: tuple[str, ...] = ("replace", "delete", "update", "create")) -> bool:
         return any(f":{step.type}".endswith(f":{kind}") and name in step.name and step.op in ops for step in steps)
 
-    def changed(kind: str, field: str) -> bool:
-        return any(step.type.endswith(f":{kind}") and field in step.changed for step in steps)
+    def changed(kind: str, field: str, name: str = "") -> bool:
+        return any(
+            f":{step.type}".endswith(f":{kind}") and name in step.name and field in step.changed for step in steps
+        )
 
     if touched("SecurityGroup", ops=REPLACED):
         found.append("The endpoint moves to another network and is unavailable until the deploy ends.")
     elif touched("LoadBalancer", ops=REPLACED) or _listeners_moved(steps):
         found.append("The endpoint's address changes.")
-    elif touched("Record", "-domain", (*REPLACED, "create")):
+    elif touched("Record", "-domain", ("delete", "create")) or changed("Record", "name", "-domain"):
         found.append("The endpoint's name changes.")
+    elif touched("Record", "-domain", ("replace",)):
+        found.append("The endpoint's DNS record moves to another hosted zone; its name stays.")
     elif touched("SecurityGroupIngressRule", "-sg-clients-", (*REPLACED, "create")):
         found.append("Clients outside the new networks are cut off.")
     if touched("FileSystem", ops=("replace", "create")):
@@ -119,7 +124,7 @@ def noticed(steps: Sequence[Step]) -> str:
         found.append("The weights are read from another file system; those that it lacks are downloaded.")
     if touched("ecs/service:Service", "-engine", REPLACED):
         found.append("The engine's service is replaced (cold start).")
-    elif touched("TaskDefinition", "-engine", ("replace",)):
+    elif any(changed("ecs/service:Service", field, "-engine") for field in DEPLOYS):
         found.append("Running replicas restart (cold start); requests are held meanwhile.")
     if touched("ecs/service:Service", "-gateway", REPLACED):
         found.append("The gateway's service is replaced; the endpoint is unavailable until the new one is ready.")
@@ -135,8 +140,16 @@ def noticed(steps: Sequence[Step]) -> str:
         "TaskDefinition", "-engine", ("replace",)
     ):
         found.append("New instances differ; running ones stay.")
+    if changed("Target", "minCapacity") or changed("Target", "maxCapacity"):
+        found.append("Replicas are started or stopped where the new bounds require it.")
     if touched("SecretVersion", "-api-keys", (*REPLACED, "create")):
         found.append("The API keys change, without a restart; the old ones are rejected.")
+    if touched("WebAcl", ops=("create",)):
+        found.append("Clients above the limit of requests are blocked.")
+    if touched("Schedule", "-ttl-service", ("create",)):
+        found.append("Nothing until the time to live ends; then AWS scales the stack to zero.")
+    if touched("Schedule", "-budget", ("create",)):
+        found.append("Nothing until the month's budget is spent; then AWS scales the stack to zero.")
     return " ".join(found) or ("Nothing." if everything else "Nothing; no resource changes.")
 
 

@@ -15,7 +15,7 @@ HEADING = """# What changing a setting does to a deployed stack
 
 The tests change each setting on three deployed stacks, and change it back, with Pulumi's own engine: `dev` (Pulumi.dev.yaml: a
 network of its own, an internal load balancer), a stack with a `domain`, and one in an existing VPC. A second `pulumi up` after
-each change must change nothing. Settings that have no effect by themselves are changed on a stack where they have one.
+each change must change nothing. A setting that acts only together with another is changed on a stack that has the other.
 `tests/pulumi_engine/test_changes.py` checks this page; `UPDATE_DOCS=1 make test-pulumi-all` writes it.
 
 "Back" says what users notice when the setting is changed back, if that differs.

@@ -146,6 +146,11 @@ async def test_what_inflates_beyond_a_limit_is_refused(start_engine: StartEngine
     for size, status in ((5 << 20, 413), (4 << 20, 429), (1 << 20, 400)):
         response = await gateway.client.post("/v1/completions", content=gzip.compress(b" " * size), headers=headers)
         assert response.status_code == status, size
+    # A gzip file may be several in a row, and each costs as much as a small body.
+    document = json.dumps({"model": MODEL, "prompt": "Hi"}).encode()
+    many = gzip.compress(document) + gzip.compress(b"") * 64
+    response = await gateway.client.post("/v1/completions", content=many, headers=headers)
+    assert (response.status_code, "over 64 members" in response.text) == (400, True)
     response = await gateway.client.post("/v1/completions", content=b"", headers=headers | {"content-encoding": "br"})
     assert (response.status_code, response.headers["accept-encoding"]) == (415, "gzip")
     assert engine.requests == []

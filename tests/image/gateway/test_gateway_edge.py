@@ -8,6 +8,7 @@ import re
 
 import pytest
 
+from image.gateway.edge import EdgeProtocol
 from tests.image.gateway import fake_engine
 from tests.image.gateway.conftest import KEY, Gateway, StartEngine, StartGateway, until
 from tests.image.gateway.fake_engine import MODEL
@@ -180,6 +181,26 @@ async def test_a_client_that_pipelines_and_leaves_is_noticed(
     await asyncio.wait_for(engine.abandoned.wait(), 5)
     await until(lambda: not gateway.service.app.active)
     assert len(engine.requests) == 1
+
+
+async def test_no_more_is_read_of_what_is_pipelined_than_its_bound(
+    start_engine: StartEngine, start_gateway: StartGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connections: list[EdgeProtocol] = []
+    wait = EdgeProtocol._wait
+    monkeypatch.setattr(EdgeProtocol, "_wait", lambda self, data: connections.append(self) or wait(self, data))  # type: ignore[func-returns-value]
+    engine = await start_engine(fake_engine.say_nothing)
+    gateway = await start_gateway(engine)
+    body = json.dumps({"model": MODEL}).encode()
+    chat = f"POST /v1/completions HTTP/1.1\r\n{AUTHORIZED}content-length: {len(body)}\r\n\r\n".encode() + body
+    _, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    writer.write(chat * 10_000)
+    await until(lambda: bool(connections) and connections[-1]._flow.read_paused)
+    kept = len(connections[-1]._waiting)
+    writer.transport.abort()
+    connections[-1]._transport.abort()  # nothing is read any more, the client's end included
+    await until(lambda: not gateway.service.app.active)
+    assert kept <= (16 << 10) + 2 * (32 << 10)  # the bound, and what was read before the reading stopped
 
 
 # Answers that are given before the body has come

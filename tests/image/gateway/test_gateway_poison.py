@@ -114,3 +114,24 @@ async def test_a_request_that_kills_an_engines_core_kills_no_other(
     response = await gateway.chat(poison=WORKS_SECONDS)
     assert (response.status_code, response.content) == (500, b"oops\n")
     assert sum(len(engine.requests) for engine in engines) == 1
+
+
+async def test_an_answer_that_broke_off_at_once_is_not_asked_for_again(
+    start_engine: StartEngine, start_gateway: StartGateway
+) -> None:
+    """Sooner than any work takes, but a byte has come: it was no idle connection's reset that crossed the request."""
+
+    async def half_a_head(request: Request, line: Line) -> None:
+        if "poison" not in request.json:
+            await fake_engine.answer(request, line)
+            return
+        line.write(b"HTTP/1.1 200 OK\r\ncontent-")
+        await line.writer.drain()
+        line.writer.close()
+        await line.gone()
+
+    engine = await start_engine(half_a_head)
+    gateway = await start_gateway(engine, probe_seconds=60, hold_timeout_nonstream_seconds=2)
+    await warm_up(gateway, [engine])
+    assert (await gateway.chat(poison=0)).status_code == 502
+    assert len(engine.requests) == 1

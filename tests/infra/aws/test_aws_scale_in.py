@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 import boto3
 import pulumi
@@ -52,6 +53,17 @@ def test_switching_the_groups_protection_off_leaves_what_runs_protected_until_it
     autoscaling.set_desired_capacity(AutoScalingGroupName=GROUP, DesiredCapacity=0)
     assert instances(autoscaling) == []
     assert lift_protection(autoscaling, GROUP) == []
+
+
+def test_no_more_instances_are_named_at_once_than_aws_takes() -> None:
+    """SetInstanceProtection takes 50."""
+    client = mock.Mock()
+    running = [{"InstanceId": f"i-{number}", "ProtectedFromScaleIn": True} for number in range(120)]
+    client.describe_auto_scaling_groups.return_value = {"AutoScalingGroups": [{"Instances": running}]}
+    assert len(lift_protection(client, GROUP)) == 120
+    named = [call.kwargs["InstanceIds"] for call in client.set_instance_protection.mock_calls]
+    assert max(map(len, named)) <= 50
+    assert [name for names in named for name in names] == [instance["InstanceId"] for instance in running]
 
 
 @pytest.mark.parametrize(
