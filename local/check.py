@@ -17,7 +17,7 @@ from local.options import Options
 from local.progress import Progress
 
 if TYPE_CHECKING:
-    from local.serve import Running
+    from local.running import Running
 
 STEP_SECONDS = 600.0
 BENCHMARK = ("--requests", "16", "--concurrency", "4", "--max-tokens", "32")

@@ -7,7 +7,6 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,34 +25,13 @@ from local.machine import Machine, look
 from local.options import Options, parse
 from local.processes import Child
 from local.progress import Progress
+from local.running import Running
 from local.stand_in import make_stand_in
 from local.stopping import Stopped, exit_code_of, stop_on_signals
 from local.supervision import Supervisor
 from local.torchvision import add_torchvision
 
 WATCH_SECONDS = 0.25
-
-
-@dataclass
-class Running:
-    """What serves, and how it came up."""
-
-    plan: ServingPlan
-    machine: Machine
-    base_url: str
-    version: str
-    stand_in_because: str
-    model_folder: Path
-    supervisor: Supervisor
-    engine_python: Path
-    engine_environment: Mapping[str, str]
-    gateway: Child
-    first_token_seconds: float
-
-    @property
-    def model(self) -> str:
-        """The name it is served under."""
-        return self.plan.served_model_name
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -64,12 +64,12 @@ def circles(graph: Imports) -> set[tuple[str, ...]]:
     return {group for group in groups if group}
 
 
-def crossing(graph: Imports, of: str, forbidden: tuple[str, ...], but: str = "") -> list[str]:
-    """Imports of anything `forbidden` by modules below `of`, except those below `but`."""
+def crossing(graph: Imports, of: str, forbidden: tuple[str, ...]) -> list[str]:
+    """Imports of anything `forbidden` by modules below `of`."""
     return [
         f"{module} imports {name}"
         for module, names in sorted(graph.items())
-        if _below(module, (of,)) and not (but and _below(module, (but,)))
+        if _below(module, (of,))
         for name in sorted(names)
         if _below(name, forbidden)
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 # A block of its own, as vLLM's --sse-keep-alive-interval sends: a parser that splits the stream at empty lines would otherwise
@@ -14,7 +15,10 @@ class Answer(Protocol):
     """What comments need of the exchange whose silences they fill."""
 
     loop: asyncio.AbstractEventLoop
-    bytes_out: int
+
+    @property
+    def bytes_out(self) -> int:
+        """How many bytes have been sent."""
 
     @property
     def over(self) -> bool:
@@ -31,8 +35,9 @@ class Answer(Protocol):
     def start_held_events(self) -> None:
         """Begin an event stream."""
 
-    def part(self, data: bytes) -> None:
-        """Send a part of the body."""
+    @property
+    def part(self) -> Callable[[bytes], bool]:
+        """Sends a part of the body."""
 
 
 class Comments:

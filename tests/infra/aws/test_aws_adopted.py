@@ -12,7 +12,7 @@ from infra.aws import adopted_weights
 from infra.aws.adopted_weights import AccessPoint, Existing, Found, MountTarget, adopt, refusals
 from infra.aws.context import KEPT_TAG, Context
 from infra.aws.lookups import ExistingNetwork
-from infra.deploy_error import DeployError
+from infra.errors import DeployError
 from infra.settings import Settings
 from infra.settings_problems import parse_settings
 

@@ -59,7 +59,7 @@ def test_the_gateway_may_do_all_that_it_does() -> None:
     """Every call of boto3 in its sources is among the actions of its role."""
     services = {"ecs": "ecs", "autoscaling": "autoscaling", "client": "secretsmanager", "_client": "secretsmanager"}
     calls = set()
-    for path in (ROOT / "image/gateway").glob("*.py"):
+    for path in (ROOT / "image/gateway").rglob("*.py"):
         for client, call in re.findall(r"\b(ecs|autoscaling|_client)\.([a-z_]+)\(", path.read_text()):
             calls.add(f"{services[client]}:{''.join(part.title() for part in call.split('_'))}")
     allowed = {

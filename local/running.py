@@ -1,0 +1,34 @@
+"""An endpoint that serves on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.planning.plan import ServingPlan
+from local.machine import Machine
+from local.processes import Child
+from local.supervision import Supervisor
+
+
+@dataclass
+class Running:
+    """What serves, and how it came up."""
+
+    plan: ServingPlan
+    machine: Machine
+    base_url: str
+    version: str
+    stand_in_because: str
+    model_folder: Path
+    supervisor: Supervisor
+    engine_python: Path
+    engine_environment: Mapping[str, str]
+    gateway: Child
+    first_token_seconds: float
+
+    @property
+    def model(self) -> str:
+        """The name it is served under."""
+        return self.plan.served_model_name
