@@ -85,6 +85,13 @@ def test_a_nat_gateway_a_zone() -> None:
     }
 
 
+def test_public_addresses_go_before_the_internet_gateway_is_detached(dev: Program) -> None:
+    """AWS refuses to detach one that has mapped public addresses behind it."""
+    internet = dev.one("InternetGateway")
+    for kind in ("Eip", "NatGateway"):
+        assert internet.urn in dev.one(kind).depends_on
+
+
 def test_s3_is_reached_without_the_nat_gateway(dev: Program) -> None:
     endpoint = dev.one("VpcEndpoint").inputs
     assert (endpoint["serviceName"], endpoint["vpcEndpointType"]) == ("com.amazonaws.us-east-1.s3", "Gateway")
