@@ -40,7 +40,7 @@ RUN python3 -m compileall -q -j 0 -x '/tests?/' \
 
 # The upstream image ships FlashInfer's kernels as compiled packages. If a version lacks them, the first start compiles the
 # kernels it needs and stores them in the compile cache.
-RUN python3 -c "import importlib.util as u; [print(p, 'prepared' if u.find_spec(p) else 'not in this version: kept from the first start') for p in ('flashinfer_cubin', 'flashinfer_jit_cache')]"
+RUN python3 -c "import importlib.util as u; [print(p, 'prepared' if u.find_spec(p) else 'not in this version: cached by the first start') for p in ('flashinfer_cubin', 'flashinfer_jit_cache')]"
 
 RUN mkdir -p /weights /cache/home && chown -R 1000:0 /weights /cache && chmod -R g=u /weights /cache
 
