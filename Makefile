@@ -1,4 +1,4 @@
-# Four commands are all a developer needs: make local, make test, make check, make up.
+# A developer needs only four commands: make local, make test, make check, make up.
 STACK ?= dev
 PYTHON ?= python3
 
@@ -19,7 +19,7 @@ help:            ## this list
 	@.venv-policy/bin/python -m pip install -q --disable-pip-version-check --no-deps -r requirements/policy.txt
 	@touch $@
 
-# Machine, model and weights in, an endpoint on 127.0.0.1 out: STACK, MODEL, PORT, WEIGHTS (auto, real, stand-in),
+# Serves a model on 127.0.0.1. Variables: STACK, MODEL, PORT, WEIGHTS (auto, real, stand-in),
 # SCALE_DOWN_MINUTES, SET="key=value ...".
 RUN_LOCAL = $(PYTHON) -m local --stack '$(STACK)' $(if $(MODEL),--model '$(MODEL)') $(if $(PORT),--port '$(PORT)') \
 	$(if $(WEIGHTS),--weights '$(WEIGHTS)') $(if $(SCALE_DOWN_MINUTES),--scale-down-minutes '$(SCALE_DOWN_MINUTES)') \
@@ -34,13 +34,13 @@ local-check:  ## the same, then smoke tests and a short benchmark, then stop
 test: .venv/ready  ## every offline test
 	.venv/bin/python -m pytest -n 3 --dist worksteal
 
-test-pulumi: .venv/ready  ## lives of a stack on Pulumi's own engine, where it is at hand (5 minutes)
+test-pulumi: .venv/ready  ## stack lifecycles on Pulumi's own engine, if it is available (5 minutes)
 	.venv/bin/python -m pytest tests/pulumi_engine -n 3 --dist worksteal -m 'not whole_matrix'
 
 test-pulumi-all: .venv/ready  ## the same with every configuration, and every setting changed there and back
 	.venv/bin/python -m pytest tests/pulumi_engine -n 3 --dist worksteal
 
-# What the clients need is installed into .clients only. The JDK is the machine's, or Debian's, unpacked there.
+# Everything the clients need is installed into .clients. The JDK is the system's, or Debian's unpacked into .clients.
 CLIENTS = tests/clients_matrix
 .clients/ready: requirements/clients-sdks.txt requirements/clients-frameworks.txt $(CLIENTS)/programs/package.json
 	@echo "installing clients into .clients: about two minutes, once"
@@ -67,35 +67,35 @@ check: .venv/ready .venv-policy/ready  ## format, lint, types, policy of the Doc
 	.venv/bin/mypy
 	.venv-policy/bin/python -m policy.check
 
-mutants: .venv/ready .venv-policy/ready  ## put single faults into the AWS program: do the tests notice? (minutes)
+mutants: .venv/ready .venv-policy/ready  ## inject single faults into the AWS program: do the tests catch them? (minutes)
 	.venv/bin/python -m policy.mutants
 
-format: .venv/ready  ## format and mend what ruff can mend
+format: .venv/ready  ## format, and fix what ruff can fix
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 
 plan: .venv/ready  ## the preview without an account: what STACK would run and cost, or why it cannot work
 	@exec .venv/bin/python -m infra.planning '$(STACK)'
 
-up: .venv/ready  ## deploy STACK (pulumi up), then say how to use it and what it costs (YES=1: without asking)
+up: .venv/ready  ## deploy STACK (pulumi up), then print how to use it and what it costs (YES=1: no confirmation)
 	@pulumi up --stack '$(STACK)' $(if $(YES),--yes)
 	@exec .venv/bin/python -m smoke_tests.summary --stack '$(STACK)'
 
-api-key: .venv/ready  ## print an API key of STACK (NAME=alice: of several, hers)
+api-key: .venv/ready  ## print an API key of STACK (NAME=alice: the key with that name)
 	@exec .venv/bin/python -m smoke_tests.api_key --stack '$(STACK)' $(if $(filter command,$(origin NAME)),--name '$(NAME)')
 
-# ENDPOINT=http://127.0.0.1:8000 verifies what make local started, under a name of its own.
+# ENDPOINT=http://127.0.0.1:8000 verifies the endpoint of make local and records it under a separate name.
 VERIFY = $(if $(ENDPOINT),--endpoint '$(ENDPOINT)' --name 'local-$(STACK)' \
 	$(if $(wildcard .local/api-key),--api-key-file .local/api-key),--stack '$(STACK)')
 
 verify: .venv/ready  ## is STACK right, how fast is it, and did anything get worse? (ENDPOINT=URL: of make local)
 	@exec .venv/bin/python -m smoke_tests.verify $(VERIFY)
 
-history: .venv/ready  ## what make verify found of STACK so far (NAME=local-dev: of make local)
+history: .venv/ready  ## past results of make verify for STACK (NAME=local-dev: for make local)
 	@exec .venv/bin/python -m smoke_tests.history $(if $(NAME),--name '$(NAME)',--stack '$(STACK)')
 
-# STACK's keys, or with LOCAL=1 those of make local. ADD=alice and ROTATE=alice take CONCURRENCY, REQUESTS_PER_MINUTE,
-# TOKENS_PER_MINUTE, EXPIRES=2027-01-31T00:00:00Z, PRIORITY, HEALTH=1; ROTATE=alice takes GRACE_HOURS (24).
+# STACK's keys, or with LOCAL=1 those of make local. ADD=alice and ROTATE=alice accept CONCURRENCY, REQUESTS_PER_MINUTE,
+# TOKENS_PER_MINUTE, EXPIRES=2027-01-31T00:00:00Z, PRIORITY, HEALTH=1; ROTATE=alice also accepts GRACE_HOURS (24).
 KEY = $(if $(LOCAL),--local,--stack '$(STACK)') $(if $(ADD),--add '$(ADD)') $(if $(ROTATE),--rotate '$(ROTATE)') \
 	$(if $(REVOKE),--revoke '$(REVOKE)') $(if $(LIST),--list) $(if $(HEALTH),--health) \
 	$(if $(CONCURRENCY),--concurrency '$(CONCURRENCY)') $(if $(EXPIRES),--expires '$(EXPIRES)') \
@@ -106,9 +106,9 @@ KEY = $(if $(LOCAL),--local,--stack '$(STACK)') $(if $(ADD),--add '$(ADD)') $(if
 key: .venv/ready  ## API keys of STACK: ADD=alice, ROTATE=alice, REVOKE=alice or LIST=1 (LOCAL=1: of make local)
 	@exec .venv/bin/python -m smoke_tests.keys $(KEY)
 
-destroy: .venv/ready  ## take STACK down, and prove that nothing of it is left
+destroy: .venv/ready  ## destroy STACK, and verify that nothing is left of it
 	@pulumi destroy --stack '$(STACK)' $(if $(YES),--yes)
 	@grep -qsE 'vllm-endpoint:target: *kubernetes' 'Pulumi.$(notdir $(STACK)).yaml' || exec .venv/bin/python -m smoke_tests.teardown --stack '$(STACK)'
 
-teardown: .venv/ready  ## what of STACK is left in AWS, and what does it cost? (FIX=1: delete it)
+teardown: .venv/ready  ## list resources of STACK left in AWS and their cost (FIX=1: delete them)
 	@exec .venv/bin/python -m smoke_tests.teardown --stack '$(STACK)' $(if $(FIX),--fix)

@@ -1,8 +1,8 @@
-# The front door: docker build -f image/gateway.Dockerfile .   (from the root of the repository)
+# The gateway: docker build -f image/gateway.Dockerfile .   (from the repository root)
 FROM python:3.11.14-slim-bookworm
 
 LABEL org.opencontainers.image.title="vllm-endpoint gateway" \
-      org.opencontainers.image.description="The front door of an OpenAI-compatible vLLM endpoint" \
+      org.opencontainers.image.description="The gateway of an OpenAI-compatible vLLM endpoint" \
       org.opencontainers.image.licenses="MIT"
 
 ENV PYTHONUNBUFFERED=1 \
@@ -13,8 +13,8 @@ WORKDIR /app
 COPY requirements/gateway.txt requirements/constraints.txt requirements/
 RUN pip install --no-cache-dir --disable-pip-version-check --root-user-action=ignore -r requirements/gateway.txt
 
-# Compiled here, so that nothing is written at run time and the root file system may be read-only.
-# The engine's entrypoint lies here, too: it fetches weights without a GPU, and goes to vLLM's own image from here.
+# Compiled at build time, so that nothing is written at run time and the root file system can be read-only.
+# The engine's entrypoint is included: it downloads weights without a GPU, and is delivered to vLLM's own image from here.
 COPY image/gateway/ image/gateway/
 COPY image/engine/ image/engine/
 RUN python -m compileall -q image/gateway image/engine
