@@ -11,11 +11,12 @@ import pulumi
 # Pulumi runs this folder as a script; what it imports is the package that the folder is.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from infra.errors import DeployError, PlanError, SettingsError, refuse
+from infra.errors import DeployError, PlanError, SettingsError
 from infra.outputs import for_people_first
 from infra.planning import make_plan
 from infra.planning.deployment import deployment_refusals
 from infra.protection import Protection
+from infra.refusal import refuse
 from infra.settings import Target
 from infra.stack_config import read_settings
 

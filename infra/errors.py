@@ -1,13 +1,8 @@
-"""Errors that the user can correct, and how the program ends with one."""
+"""Errors that the user can correct."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from typing import NoReturn
-
-SHOWN_TO_THE_USER = 32
-"""The exit status after which Pulumi's language host adds no error of its own, because the program has shown one."""
 
 
 class UserError(ValueError):
@@ -33,14 +28,3 @@ class PlanError(UserError):
 
 class DeployError(UserError):
     """The account or cluster cannot hold this stack."""
-
-
-def refuse(message: str) -> NoReturn:
-    """End the Pulumi program with these lines and nothing else; also from inside an ``apply``.
-
-    After any other error, ``pulumi.RunError`` included, the host would add that the program failed.
-    """
-    import pulumi  # the plan and `make local` read this module without Pulumi
-
-    pulumi.log.error(message)
-    sys.exit(SHOWN_TO_THE_USER)

@@ -10,7 +10,7 @@ import pulumi_aws as aws
 
 from infra.aws.context import Context
 from infra.aws.lookups import ExistingNetwork
-from infra.errors import refuse
+from infra.refusal import refuse
 from infra.settings import NatGateways
 
 VPC_CIDR = "10.64.0.0/16"
