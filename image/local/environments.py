@@ -1,4 +1,4 @@
-"""The two virtual environments: `.venv-local` (plan, gateway, smoke tests) and `.venv-engine` (vLLM).
+"""The virtual environments: `.venv-local` (plan, gateway, smoke tests), `.venv-engine` (vLLM), and those of the Makefile.
 
 Each is keyed by what it was made from, so that a second start finds it in no time and an interrupted install, which
 left no key, is made anew.
@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from image.local import folders
+from image.local import folders, pip_output
 from image.local.failures import LocalError, reason
 from image.local.machine import free_gib
 from image.local.processes import Child
@@ -47,6 +47,10 @@ class Environment:
     pip_options: tuple[str, ...] = ()
     runs_on_cpu: bool = False
     """Whether torch is wanted without a GPU, whichever build of it pip finds."""
+    key_file: str = KEY_FILE
+    """The file in its folder that says what it was made from."""
+    is_updated: bool = False
+    """Whether a stale one is brought up to date in place, with what a person installed beside; else it is made anew."""
 
     @property
     def python(self) -> Path:
@@ -60,9 +64,19 @@ class Environment:
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     @property
+    def packages(self) -> int | None:
+        """How many packages it will have, as far as the list says it."""
+        return pip_output.packages(self.requirements, "--no-deps" not in self.pip_options)
+
+    @property
+    def site_packages(self) -> Path | None:
+        """Where its packages are; None: it is not there yet."""
+        return next(self.folder.glob("lib/python3*/site-packages"), None)
+
+    @property
     def is_ready(self) -> bool:
         """Whether it is there, whole, and made from what would be installed now."""
-        made_from = self.folder / KEY_FILE
+        made_from = self.folder / self.key_file
         return self.python.exists() and made_from.is_file() and made_from.read_text() == self.key
 
 
@@ -85,7 +99,8 @@ def install(wanted: Iterable[Environment], progress: Progress, log_folder: Path 
     missing = [environment for environment in wanted if not environment.is_ready]
     if not missing:
         return
-    progress.phase("install", " and ".join(environment.name for environment in missing))
+    names = " and ".join(environment.name for environment in missing)
+    progress.phase("install", f"{names}: usually about a minute, once")
     installations = [_Installation(environment, log_folder, progress) for environment in missing]
     try:
         while not all(list(map(_Installation.advance, installations))):
@@ -103,6 +118,7 @@ class _Installation:
         self._progress = progress
         self._log = log_folder / f"install-{environment.folder.name.removeprefix('.venv-')}.log"
         self._log.unlink(missing_ok=True)
+        self._total = environment.packages
         self._steps = self._commands()
         self._child: Child | None = None
         self._deadline = time.monotonic() + PIP_TIMEOUT_SECONDS
@@ -116,14 +132,15 @@ class _Installation:
         if self._child:
             code = self._child.poll()
             if code is None and time.monotonic() < self._deadline:
-                self.detail = f"{self._environment.name}: {_last_step(self._child.output())}"
+                step = pip_output.step(self._child.output(), self._environment.site_packages, self._total)
+                self.detail = f"{self._environment.name}: {step}"
                 return False
             if code != 0:
                 why = reason(self._child.output(), code)
                 raise LocalError(f"{self._environment.name} could not be installed: {why}", self._log)
         command = next(self._steps, None)
         if command is None:
-            (self._environment.folder / KEY_FILE).write_text(self._environment.key)
+            (self._environment.folder / self._environment.key_file).write_text(self._environment.key)
             self.detail, self._done = "", True
             return True
         variables = {**os.environ, "PIP_CACHE_DIR": str(_pip_cache()), "PYTHONUNBUFFERED": "1"}
@@ -136,7 +153,8 @@ class _Installation:
 
     def _commands(self) -> Iterator[list[str | Path]]:
         environment = self._environment
-        shutil.rmtree(environment.folder, ignore_errors=True)
+        if not environment.is_updated:
+            shutil.rmtree(environment.folder, ignore_errors=True)
         yield [sys.executable, "-m", "venv", environment.folder]
         yield [environment.python, *PIP_INSTALL, *environment.pip_options, "-r", environment.requirements]
         if environment.runs_on_cpu and (version := cuda_torch(environment.folder)):
@@ -160,18 +178,6 @@ def cuda_torch(folder: Path) -> str | None:
             match = re.search(r"^__version__ *= *['\"]([^'\"+]+)", text, re.MULTILINE)
             return match[1] if match else ""
     return None
-
-
-def _last_step(output: str) -> str:
-    for line in reversed(output.splitlines()):
-        words = line.split()
-        if words and words[0] in ("Collecting", "Downloading", "Processing", "Using"):
-            name = re.split(r"[=<>]=|-\d", words[-1 if words[0] == "Using" else 1].rpartition("/")[2])[0]
-            size = next((word.strip("()") + " MB" for word in words if word.startswith("(") and "MB)" in line), "")
-            return f"{'fetching'} {name} {size}".strip()
-        if line.startswith("Installing collected packages"):
-            return "unpacking"
-    return "making the environment"
 
 
 def _with_includes(requirements: Path) -> Iterator[str]:
