@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import re
 import shutil
 import sys
@@ -72,6 +73,15 @@ class Environment:
     def site_packages(self) -> Path | None:
         """Where its packages are; None: it is not there yet."""
         return next(self.folder.glob("lib/python3*/site-packages"), None)
+
+    @property
+    def has_pip(self) -> bool:
+        """Whether an environment of this Python is there, with pip in it."""
+        configuration = self.folder / "pyvenv.cfg"
+        if not (self.python.exists() and configuration.is_file() and self.site_packages):
+            return False
+        version = f"version = {platform.python_version()}"
+        return version in configuration.read_text().splitlines() and (self.site_packages / "pip").is_dir()
 
     @property
     def is_ready(self) -> bool:
@@ -155,7 +165,8 @@ class _Installation:
         environment = self._environment
         if not environment.is_updated:
             shutil.rmtree(environment.folder, ignore_errors=True)
-        yield [sys.executable, "-m", "venv", environment.folder]
+        if not environment.has_pip:
+            yield [sys.executable, "-m", "venv", environment.folder]
         yield [environment.python, *PIP_INSTALL, *environment.pip_options, "-r", environment.requirements]
         if environment.runs_on_cpu and (version := cuda_torch(environment.folder)):
             free = free_gib(environment.folder)

@@ -12,7 +12,7 @@ import re
 import runpy
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn, TextIO, cast
 
 STARTED_BY_MAKE = "STARTED_BY_MAKE"
 """The environment variable that the Makefile sets."""
@@ -55,8 +55,12 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Exit with code 2."""
         if os.environ.get(STARTED_BY_MAKE):
-            self.exit(2, f"error: {translate(message)}\n")
+            _exit_with(self, message)
         super().error(message)
+
+
+def _exit_with(parser: argparse.ArgumentParser, message: str) -> NoReturn:
+    parser.exit(2, f"error: {translate(message)}\n")
 
 
 class _Errors:
@@ -77,9 +81,9 @@ def main(arguments: Sequence[str]) -> None:
     """Run a module as `python -m` does."""
     module, *rest = arguments
     os.environ[STARTED_BY_MAKE] = "1"
-    argparse.ArgumentParser.error = Parser.error  # type: ignore[method-assign]
+    argparse.ArgumentParser.error = _exit_with  # type: ignore[assignment, method-assign]
     sys.argv = [module, *rest]
-    sys.stderr = _Errors(sys.stderr)  # type: ignore[assignment]
+    sys.stderr = cast(TextIO, _Errors(sys.stderr))
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 

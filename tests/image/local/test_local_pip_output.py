@@ -66,7 +66,15 @@ def test_a_stale_environment_of_the_makefile_is_updated_and_a_failure_gives_pips
     environment = install.developer_environment(tmp_path / "env", requirements, "tests", ["--no-deps"])
     (tmp_path / "env").mkdir()
     (tmp_path / "env" / "of-a-person").touch()
-    command = [sys.executable, "-m", "image.local.install", environment.folder, requirements, "tests", "--no-deps"]
+    command = [
+        sys.executable,
+        "-m",
+        "image.local.install",
+        str(environment.folder),
+        str(requirements),
+        "tests",
+        "--no-deps",
+    ]
     # A person's own configuration of pip applies.
     done = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "PIP_NO_INDEX": "1"}, check=False
@@ -78,7 +86,7 @@ def test_a_stale_environment_of_the_makefile_is_updated_and_a_failure_gives_pips
         "error: install: tests could not be installed: pip finds no no-such-package-here==1 for this Python and machine. The log: "
     )
     assert (tmp_path / "env" / "of-a-person").exists()
-    assert not environment.is_ready
+    assert not (environment.folder / install.READY).exists()
     requirements.write_text("")
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
