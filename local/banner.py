@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
+from dataclasses import dataclass
 
 from local import folders
 from local.machine import Machine
 
 MAX_TOKENS = 64
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the banner says of the endpoint."""
+
+    base_url: str
+    metrics_url: str
+    model: str
+    """The name it is served under."""
+    version: str
+    """vLLM's, here."""
+    deployed_image: str
+    """The image that the stack deploys."""
+    model_note: str = ""
+    """A line about a model that is not the stack's own; empty: it is."""
 
 
 def curl_line(base_url: str, model: str) -> str:
@@ -36,19 +54,54 @@ def stand_in_line(model: str, because: str) -> str:
     return f"STAND-IN: {model} is not here ({because}). A tiny random model answers under its name: the text is noise."
 
 
-def banner(base_url: str, model: str, version: str, machine: Machine, seconds: float, stand_in_because: str) -> str:
+def smaller_line(model: str, instead_of: str, because: str) -> str:
+    """Says plainly that another model than the stack's answers."""
+    return (
+        f"SMALLER MODEL: {model} answers here, under its own name, and not {instead_of} ({because}). "
+        "Its text is real, but not what the stack's model would say."
+    )
+
+
+def versions_line(here: str, image: str) -> str:
+    """vLLM's version here and the one that the stack deploys, and whether they differ."""
+    deployed = image_version(image)
+    if deployed is None:
+        return f"vLLM {here} here; the stack deploys {image}, whose version its name does not say."
+    if deployed == here.removeprefix("v").partition("+")[0]:
+        return f"vLLM {here} here, the same version as the stack deploys ({image})."
+    return (
+        f"vLLM {here} here, but the stack deploys {deployed} ({image}): "
+        "arguments, defaults and outputs may differ between the two."
+    )
+
+
+def image_version(image: str) -> str | None:
+    """The version that an image's tag names, without its "v"; None: it names none, as `latest` or a digest."""
+    tag = image.partition("@")[0].rpartition("/")[2].partition(":")[2]
+    found = re.match(r"v?(\d+\.\d+[.\w]*)", tag)
+    return found[1] if found else None
+
+
+def banner(shown: Shown, machine: Machine, seconds: float) -> str:
     """Everything a person needs to use the endpoint."""
     minutes, rest = divmod(round(seconds), 60)
+    model, base_url = shown.model, shown.base_url
     lines = [
         "",
-        f"Ready after {minutes}:{rest:02d}: {model} at {base_url}, vLLM {version} on {machine}",
-        *([stand_in_line(model, stand_in_because)] if stand_in_because else []),
+        f"Ready after {minutes}:{rest:02d}: {model} at {base_url}, vLLM {shown.version} on {machine}",
+        *([shown.model_note] if shown.model_note else []),
+        versions_line(shown.version, shown.deployed_image),
         "",
         curl_line(base_url, model),
         "",
         f"# Python; {folders.LOCAL_ENVIRONMENT}/bin/python has the SDK",
         sdk_lines(base_url, model),
         "",
-        f"The API key is in {folders.API_KEY}, logs are in {folders.LOGS}. Ctrl-C stops.",
+        f"Endpoint  {base_url}",
+        f"API key   {folders.API_KEY}",
+        f"Metrics   {shown.metrics_url} (Prometheus)",
+        f"Logs      {folders.LOGS}",
+        "Chat      make chat, in another terminal",
+        "Stop      Ctrl-C stops.",
     ]
     return "\n".join(lines)

@@ -12,7 +12,8 @@ from typing import NoReturn, TextIO
 
 from local import folders, machine, preflight
 from local.environments import environments, install
-from local.failures import LocalError
+from local.failures import LocalError, one_line
+from local.loopback import base_url
 from local.options import Options, parse
 from local.progress import Progress
 from local.stopping import Stopped, exit_code_of, stop_on_signals
@@ -31,6 +32,9 @@ def main(arguments: Sequence[str]) -> int:
     except LocalError as error:
         progress.fail(str(error))
         return 1
+    except OSError as error:
+        progress.fail(one_line(error))
+        return 1
     except Stopped as stopped:
         progress.say("stopped; nothing is left running")
         return exit_code_of(stopped)
@@ -45,7 +49,7 @@ def _go_on_in(python: Path, progress: Progress, arguments: Sequence[str]) -> NoR
 
 def _prepare(options: Options, progress: Progress) -> Path:
     folders.STATE.mkdir(exist_ok=True)
-    _hold_lock()
+    _hold_lock(options.port)
     here = machine.look()
     wanted = environments(here.has_gpu)
     installed = all(environment.is_ready for environment in wanted)
@@ -64,7 +68,7 @@ def _prepare(options: Options, progress: Progress) -> Path:
 _lock: TextIO | None = None
 
 
-def _hold_lock() -> None:
+def _hold_lock(port: int) -> None:
     """One `make local` a clone: both would use the same folders. The lock outlives exec and ends with the process."""
     global _lock
     _lock = (folders.STATE / "lock").open("a+")
@@ -72,8 +76,12 @@ def _hold_lock() -> None:
         fcntl.flock(_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         _lock.seek(0)
-        raise LocalError(f"make local runs in this folder already (process {_lock.read().strip() or '?'})") from None
+        process, _, address = _lock.read().strip().partition(" ")
+        raise LocalError(
+            f"make local already runs in this folder, at {address or 'an address it has not said yet'} "
+            f"(process {process or '?'}). Its API key is in {folders.API_KEY}; Ctrl-C in its terminal stops it"
+        ) from None
     _lock.truncate(0)
-    _lock.write(str(os.getpid()))
+    _lock.write(f"{os.getpid()} {base_url(port)}")
     _lock.flush()
     os.set_inheritable(_lock.fileno(), True)

@@ -75,7 +75,7 @@ def run(options: Options, progress: Progress, serve: Callable[[], AbstractContex
     steps = Steps(progress)
     with serve() as running:
         shown = (running.base_url, running.model)
-        steps.add("version", True, 0.0, f"vLLM {running.version} answered on {running.machine}")
+        steps.add("version", True, 0.0, banner.versions_line(running.version, running.deployed_image))
         _as_a_person(steps, *shown)
         target: list[str | Path] = ["--endpoint", running.base_url.removesuffix("/v1")]
         target += ["--api-key-file", folders.API_KEY, "--model", running.model]
@@ -142,8 +142,8 @@ def _summary(steps: Sequence[Step], progress: Progress, running: Running) -> Non
     rest = running.first_token_seconds - installing
     progress.say("")
     progress.say(f"{running.model} through the gateway, vLLM {running.version} on {running.machine}")
-    if running.stand_in_because:
-        progress.say(banner.stand_in_line(running.model, running.stand_in_because))
+    if running.model_note:
+        progress.say(running.model_note)
     progress.say("\n".join(_line(step) for step in steps))
     phases = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in progress.seconds.items())
     progress.say(f"phases: {phases}")

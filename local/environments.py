@@ -1,4 +1,4 @@
-"""The two virtual environments: `.venv-local` (plan, gateway, smoke tests) and `.venv-engine` (vLLM).
+"""The virtual environments: `.venv-local` (plan, gateway, smoke tests), `.venv-engine` (vLLM), and those of the Makefile.
 
 Each is keyed by what it was made from, so that a second start finds it in no time and an interrupted install, which
 left no key, is made anew.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import re
 import shutil
 import sys
@@ -16,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from local import folders
+from local import folders, pip_output
 from local.failures import LocalError, reason
 from local.machine import free_gib
 from local.processes import Child
@@ -47,6 +48,10 @@ class Environment:
     pip_options: tuple[str, ...] = ()
     runs_on_cpu: bool = False
     """Whether torch is wanted without a GPU, whichever build of it pip finds."""
+    key_file: str = KEY_FILE
+    """The file in its folder that says what it was made from."""
+    is_updated: bool = False
+    """Whether a stale one is brought up to date in place, with what a person installed beside; else it is made anew."""
 
     @property
     def python(self) -> Path:
@@ -60,9 +65,28 @@ class Environment:
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     @property
+    def packages(self) -> int | None:
+        """How many packages it will have, as far as the list says it."""
+        return pip_output.packages(self.requirements, "--no-deps" not in self.pip_options)
+
+    @property
+    def site_packages(self) -> Path | None:
+        """Where its packages are; None: it is not there yet."""
+        return next(self.folder.glob("lib/python3*/site-packages"), None)
+
+    @property
+    def has_pip(self) -> bool:
+        """Whether an environment of this Python is there, with pip in it."""
+        configuration = self.folder / "pyvenv.cfg"
+        if not (self.python.exists() and configuration.is_file() and self.site_packages):
+            return False
+        version = f"version = {platform.python_version()}"
+        return version in configuration.read_text().splitlines() and (self.site_packages / "pip").is_dir()
+
+    @property
     def is_ready(self) -> bool:
         """Whether it is there, whole, and made from what would be installed now."""
-        made_from = self.folder / KEY_FILE
+        made_from = self.folder / self.key_file
         return self.python.exists() and made_from.is_file() and made_from.read_text() == self.key
 
 
@@ -85,7 +109,8 @@ def install(wanted: Iterable[Environment], progress: Progress, log_folder: Path 
     missing = [environment for environment in wanted if not environment.is_ready]
     if not missing:
         return
-    progress.phase("install", " and ".join(environment.name for environment in missing))
+    names = " and ".join(environment.name for environment in missing)
+    progress.phase("install", f"{names}: usually about a minute, once")
     installations = [_Installation(environment, log_folder, progress) for environment in missing]
     try:
         while not all(list(map(_Installation.advance, installations))):
@@ -103,6 +128,7 @@ class _Installation:
         self._progress = progress
         self._log = log_folder / f"install-{environment.folder.name.removeprefix('.venv-')}.log"
         self._log.unlink(missing_ok=True)
+        self._total = environment.packages
         self._steps = self._commands()
         self._child: Child | None = None
         self._deadline = time.monotonic() + PIP_TIMEOUT_SECONDS
@@ -116,14 +142,15 @@ class _Installation:
         if self._child:
             code = self._child.poll()
             if code is None and time.monotonic() < self._deadline:
-                self.detail = f"{self._environment.name}: {_last_step(self._child.output())}"
+                step = pip_output.step(self._child.output(), self._environment.site_packages, self._total)
+                self.detail = f"{self._environment.name}: {step}"
                 return False
             if code != 0:
                 why = reason(self._child.output(), code)
                 raise LocalError(f"{self._environment.name} could not be installed: {why}", self._log)
         command = next(self._steps, None)
         if command is None:
-            (self._environment.folder / KEY_FILE).write_text(self._environment.key)
+            (self._environment.folder / self._environment.key_file).write_text(self._environment.key)
             self.detail, self._done = "", True
             return True
         variables = {**os.environ, "PIP_CACHE_DIR": str(_pip_cache()), "PYTHONUNBUFFERED": "1"}
@@ -136,8 +163,10 @@ class _Installation:
 
     def _commands(self) -> Iterator[list[str | Path]]:
         environment = self._environment
-        shutil.rmtree(environment.folder, ignore_errors=True)
-        yield [sys.executable, "-m", "venv", environment.folder]
+        if not environment.is_updated:
+            shutil.rmtree(environment.folder, ignore_errors=True)
+        if not environment.has_pip:
+            yield [sys.executable, "-m", "venv", environment.folder]
         yield [environment.python, *PIP_INSTALL, *environment.pip_options, "-r", environment.requirements]
         if environment.runs_on_cpu and (version := cuda_torch(environment.folder)):
             free = free_gib(environment.folder)
@@ -160,18 +189,6 @@ def cuda_torch(folder: Path) -> str | None:
             match = re.search(r"^__version__ *= *['\"]([^'\"+]+)", text, re.MULTILINE)
             return match[1] if match else ""
     return None
-
-
-def _last_step(output: str) -> str:
-    for line in reversed(output.splitlines()):
-        words = line.split()
-        if words and words[0] in ("Collecting", "Downloading", "Processing", "Using"):
-            name = re.split(r"[=<>]=|-\d", words[-1 if words[0] == "Using" else 1].rpartition("/")[2])[0]
-            size = next((word.strip("()") + " MB" for word in words if word.startswith("(") and "MB)" in line), "")
-            return f"{'fetching'} {name} {size}".strip()
-        if line.startswith("Installing collected packages"):
-            return "unpacking"
-    return "making the environment"
 
 
 def _with_includes(requirements: Path) -> Iterator[str]:

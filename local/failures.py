@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import signal
 from pathlib import Path
@@ -35,6 +37,15 @@ class LocalError(Exception):
     def __init__(self, reason: str, log: Path | None = None) -> None:
         self.log = log
         super().__init__(f"{reason}{f'. The log: {log}' if log else ''}")
+
+
+def one_line(error: OSError) -> str:
+    """What an operating system's refusal means here, and what to do about it."""
+    what = os.strerror(error.errno) if error.errno else str(error)
+    place = f"{error.filename}: " if error.filename else ""
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+        return f"{place}{what}. This folder cannot be written; clone it where you may write"
+    return f"{place}{what}"
 
 
 def reason(output: str, exit_code: int | None) -> str:

@@ -9,6 +9,11 @@ from typing import cast
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
+def base_url(port: int) -> str:
+    """Where an OpenAI client finds the endpoint of `make local`."""
+    return f"http://127.0.0.1:{port}/v1"
+
+
 def open_loopback(url: str | urllib.request.Request, timeout: float) -> HTTPResponse:
     """Ask, past any proxy; raises OSError as `urllib.request.urlopen` does."""
     return cast(HTTPResponse, _opener.open(url, timeout=timeout))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from local.make_names import Parser
 
 DEFAULT_PORT = 8000
 
@@ -24,9 +27,27 @@ class Options:
     installing: float
 
 
+def split_pairs(text: str) -> tuple[str, ...]:
+    """The pairs of `key=value key=[a, b]`: a new one begins where, outside of brackets and quotes, ` key=` comes."""
+    starts, depth, quote = [0], 0, ""
+    for place, letter in enumerate(text):
+        if quote:
+            quote = "" if letter == quote else quote
+        elif letter in "\"'" and (place == 0 or text[place - 1] in " =[,{:"):
+            quote = letter
+        elif letter in "[{":
+            depth += 1
+        elif letter in "]}":
+            depth -= 1
+        elif letter.isspace() and depth <= 0 and re.match(r"\s[A-Za-z]\w*=", text[place : place + 64]):
+            starts.append(place + 1)
+    pairs = (text[start:end].strip() for start, end in zip(starts, [*starts[1:], len(text)], strict=True))
+    return tuple(pair for pair in pairs if pair)
+
+
 def parse(arguments: Sequence[str]) -> Options:
     """Read the command line; exits with usage where it cannot be read."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python3 -m local", description="The stack's plan as processes on this machine.", allow_abbrev=False
     )
     parser.add_argument("--stack", default="dev", help="stack file to take the plan from (dev)")
@@ -40,6 +61,9 @@ def parse(arguments: Sequence[str]) -> Options:
     )
     parser.add_argument("--scale-down-minutes", type=int, help="stop vLLM when nothing was asked for so long")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any other key of a stack file")
+    parser.add_argument(
+        "--pairs", default="", metavar="PAIRS", help="the same, several in one argument, as make's SET has them"
+    )
     parser.add_argument("--check", action="store_true", help="test it, then stop; exit code 1 if anything failed")
     parser.add_argument("--started", type=float, help=argparse.SUPPRESS)  # from the first stage to the second
     parser.add_argument("--installing", type=float, default=0.0, help=argparse.SUPPRESS)
@@ -48,6 +72,6 @@ def parse(arguments: Sequence[str]) -> Options:
         parser.error(f"--scale-down-minutes: found {found.scale_down_minutes}. Set 1 or more, or leave it out")
     return Options(
         stack=found.stack, model=found.model or None, port=found.port, weights=found.weights,
-        scale_down_minutes=found.scale_down_minutes, settings=tuple(found.set), check=found.check,
+        scale_down_minutes=found.scale_down_minutes, settings=(*found.set, *split_pairs(found.pairs)), check=found.check,
         started=found.started, installing=found.installing,
     )  # fmt: skip

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from local.machine import Machine
 
+METRICS_PORT = 9090  # the gateway's own default
 NEWEST_PYTHON = (3, 14)  # the newest that vLLM's pinned list has wheels for
 # Measured: .venv-engine 2.2 GB (CPU), .venv-local 0.2 GB, downloads beside them while pip works. The GPU build brings
 # CUDA's libraries.
@@ -72,7 +73,7 @@ def port_problem(port: int) -> str | None:
                 return f"port {port} needs root. Set another, for example make local PORT=8000"
             return f"port {port} is busy ({error.strerror}). Set another, for example make local PORT={port + 1}"
         except OverflowError:
-            return f"port {port} does not exist. Set one of 1 to 65535"
+            return f"port {port} does not exist. Set PORT to one of 1 to 65535"
     return None
 
 
@@ -81,6 +82,12 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def metrics_port(endpoint_port: int) -> int:
+    """The port of the gateway's metrics: always the same one, so that a Prometheus finds it, unless that is taken."""
+    taken = endpoint_port == METRICS_PORT or port_problem(METRICS_PORT) is not None
+    return free_port() if taken else METRICS_PORT
 
 
 def compiler() -> Path | None:

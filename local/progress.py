@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
+from local.make_names import by_make
+
 HEARTBEAT_SECONDS = 15.0
 REFRESH_SECONDS = 0.2
 
@@ -66,7 +68,7 @@ class Progress:
         """End the phase with the reason why it died."""
         where = f"{self._phase}: " if self._phase and not reason.startswith(f"{self._phase}:") else ""
         self._phase = ""
-        self._write(f"error: {where}{reason}")
+        self._write(f"error: {where}{by_make(reason)}")
 
     def say(self, text: str) -> None:
         """A line that stays, whatever the phase."""

@@ -19,8 +19,11 @@ class Running:
     plan: ServingPlan
     machine: Machine
     base_url: str
+    metrics_url: str
     version: str
+    deployed_image: str
     stand_in_because: str
+    model_note: str
     model_folder: Path
     supervisor: Supervisor
     engine_python: Path

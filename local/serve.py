@@ -6,27 +6,23 @@ import contextlib
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from infra.errors import PlanError, SettingsError
-from infra.planning import make_plan
-from infra.planning.catalog.models import UnknownModelError, fetch_config
 from infra.planning.plan import ServingPlan
-from infra.stack_files import load_stack, parse_overrides
-from local import check, folders, gateway, preflight, weights
+from local import check, folders, gateway, preflight
 from local.arguments import engine_command
-from local.banner import banner, stand_in_line
+from local.banner import Shown, banner
+from local.choice import choose, planned
 from local.engine import Engine
 from local.environments import environments
-from local.failures import LocalError, reason
-from local.machine import Machine, look
+from local.failures import LocalError, one_line, reason
+from local.loopback import base_url
+from local.machine import look
 from local.options import Options, parse
 from local.processes import Child
 from local.progress import Progress
 from local.running import Running
-from local.stand_in import make_stand_in
 from local.stopping import Stopped, exit_code_of, stop_on_signals
 from local.supervision import Supervisor
 from local.torchvision import add_torchvision
@@ -42,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     serving = False
     try:
         with stop_on_signals():
-            plan = _plan(options, progress)
+            plan = planned(options, progress)
             if options.check:
                 return check.run(options, progress, lambda: served(plan, options, progress))
             with served(plan, options, progress) as running:
@@ -51,6 +47,9 @@ def main(arguments: Sequence[str]) -> int:
                 _watch(running)
     except LocalError as error:
         progress.fail(str(error))
+        return 1
+    except OSError as error:
+        progress.fail(one_line(error))
         return 1
     except Stopped as stopped:
         progress.say("stopped; nothing is left running")
@@ -69,7 +68,8 @@ def served(plan: ServingPlan, options: Options, progress: Progress) -> Iterator[
     """
     machine = look()
     local, engine_environment = environments(machine.has_gpu)
-    model_folder, because = _model(plan, machine, options, engine_environment.python, progress)
+    model = choose(plan, machine, options, engine_environment.python, progress)
+    plan, model_folder, because = model.plan, model.folder, model.stand_in_because
     if plan.architecture.sees and not machine.has_gpu:
         add_torchvision(engine_environment, progress)
     engine_port = preflight.free_port()
@@ -90,61 +90,19 @@ def served(plan: ServingPlan, options: Options, progress: Progress) -> Iterator[
         supervisor = Supervisor(engine, folders.REPLICAS, progress, plan.capacity.startup_timeout_seconds, idle)
         cleanup.callback(supervisor.close)
         version = engine.version()
-        metrics_port = preflight.free_port()
+        metrics_port = preflight.metrics_port(options.port)
         info = gateway.information(plan, machine, version, because) | {"engineArguments": list(command.options)}
         variables = gateway.environment(plan, options.port, metrics_port, supervisor.url, info)
         front = gateway.start(local.python, variables, options.port, progress)
         cleanup.callback(_drain, front, progress)
-        base_url = f"http://127.0.0.1:{options.port}/v1"
-        gateway.first_token(base_url, plan.served_model_name, key)
+        url = base_url(options.port)
+        gateway.first_token(url, plan.served_model_name, key)
         seconds = progress.elapsed()
         progress.end("first token")
         yield Running(
-            plan, machine, base_url, version, because, model_folder, supervisor, engine_environment.python,
-            command.environment, front, seconds,
+            plan, machine, url, f"http://127.0.0.1:{metrics_port}/metrics", version, model.deployed_image, because,
+            model.note, model_folder, supervisor, engine_environment.python, command.environment, front, seconds,
         )  # fmt: skip
-
-
-def _plan(options: Options, progress: Progress) -> ServingPlan:
-    progress.phase("model", f"planning {options.stack}")
-    overrides: dict[str, Any] = {}
-    if options.model:
-        overrides["model"] = options.model
-
-    def fetch(model: str, revision: str) -> Mapping[str, Any]:
-        here = weights.is_here(model, revision)
-        try:
-            return fetch_config(str(weights.folder_of(model, revision)) if here else model, revision)
-        except UnknownModelError as error:
-            if here or weights.hub_is_reachable():
-                raise
-            progress.say(f"  plan: {error}: planned with the stand-in's figures")
-            return weights.read_config(make_stand_in(folders.MODELS))
-
-    try:
-        overrides |= parse_overrides(options.settings, options.stack)
-        plan = make_plan(load_stack(options.stack, overrides), fetch=fetch)
-    except (SettingsError, PlanError) as error:
-        raise LocalError(str(error)) from None
-    for warning in plan.warnings:
-        progress.say(f"  plan: {warning}")
-    return plan
-
-
-def _model(plan: ServingPlan, machine: Machine, options: Options, python: Path, progress: Progress) -> tuple[Path, str]:
-    """The folder of the model, and why it is the stand-in's (empty: it is not)."""
-    progress.phase("model", plan.model)
-    because = "WEIGHTS=stand-in" if options.weights == "stand-in" else None
-    if options.weights == "auto":
-        because = weights.obstacle(plan, machine)
-    if because is None and not weights.is_here(plan.model, plan.model_revision):
-        because = weights.hub_obstacle(plan.model, plan.model_revision) or weights.fetch(plan, python, progress)
-    if because is None:
-        return weights.folder_of(plan.model, plan.model_revision), ""
-    if options.weights == "real":
-        raise LocalError(f"the weights of {plan.model} cannot be had: {because}. Leave out WEIGHTS=real for a stand-in")
-    progress.say(stand_in_line(plan.model, because))
-    return make_stand_in(folders.MODELS, plan.architecture.sees), because
 
 
 def _idle_seconds(plan: ServingPlan, options: Options, progress: Progress) -> float | None:
@@ -177,10 +135,10 @@ def _drain(front: Child, progress: Progress) -> None:
 
 
 def _banner(running: Running) -> str:
-    return banner(
-        running.base_url, running.model, running.version, running.machine, running.first_token_seconds,
-        running.stand_in_because,
+    shown = Shown(
+        running.base_url, running.metrics_url, running.model, running.version, running.deployed_image, running.model_note
     )  # fmt: skip
+    return banner(shown, running.machine, running.first_token_seconds)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ DOWNLOAD_TIMEOUT_SECONDS = 4 * 3600.0
 COMPLETE = ".complete"
 DOWNLOAD = "local.download"
 SPARE_DISK_GIB = 2.0
+SMALL_MODEL = "Qwen/Qwen3-0.6B"
+"""What answers where the stack's model is too large for the machine: 1.4 GiB, no licence to accept, real text."""
 # An answer needs every weight once a token. A core reads about 5 GB/s, so more than this would be slower than
 # reading speed.
 GIB_PER_CPU_CORE = 1.0

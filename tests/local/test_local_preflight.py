@@ -53,4 +53,14 @@ def test_a_busy_port_names_another() -> None:
 
 
 def test_a_port_that_does_not_exist() -> None:
-    assert preflight.port_problem(70000) == "port 70000 does not exist. Set one of 1 to 65535"
+    assert preflight.port_problem(70000) == "port 70000 does not exist. Set PORT to one of 1 to 65535"
+
+
+def test_the_metrics_have_one_port_unless_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "METRICS_PORT", preflight.free_port())
+    assert preflight.metrics_port(8000) == preflight.METRICS_PORT
+    assert preflight.metrics_port(preflight.METRICS_PORT) != preflight.METRICS_PORT
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", preflight.METRICS_PORT))
+        busy.listen()
+        assert preflight.metrics_port(8000) != preflight.METRICS_PORT

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -124,6 +125,11 @@ def test_it_serves_outlives_its_engine_drains_and_leaves_nothing(clone: Clone) -
     assert f"at http://127.0.0.1:{clone.port}/v1, vLLM 9.9.9 on the CPU" in shown
     assert "STAND-IN: Qwen/Qwen3-4B-Instruct-2507 is not here (WEIGHTS=stand-in)" in shown
     assert (clone.folder / ".local" / "api-key").read_text().strip() not in shown
+    metrics = re.search(r"^Metrics +(\S+)", shown, re.MULTILINE)
+    assert metrics
+    with urllib.request.urlopen(metrics[1], timeout=5) as answer:
+        assert b"# TYPE " in answer.read()
+    assert "vLLM 9.9.9 here, but the stack deploys 0." in shown
     info = clone.info()
     assert (info["engine_version"], info["stand_in"], info["gpu"]) == ("9.9.9", True, None)
 

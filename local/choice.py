@@ -1,0 +1,116 @@
+"""Which model answers here: the stack's own, a small real one in its place, or the stand-in; and what is said about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from infra.errors import PlanError, SettingsError
+from infra.planning import make_plan
+from infra.planning.catalog.models import UnknownModelError, fetch_config
+from infra.planning.plan import ServingPlan
+from infra.stack_files import load_stack, parse_overrides
+from local import folders, weights
+from local.banner import smaller_line, stand_in_line
+from local.failures import LocalError
+from local.machine import Machine
+from local.options import Options
+from local.progress import Progress
+from local.stand_in import make_stand_in
+
+# What a stack says of its own model, and no other could be served with.
+OF_THE_STACKS_MODEL: Mapping[str, Any] = {
+    "modelRevision": "", "servedModelName": "", "maxModelLen": 0, "quantization": "", "speculative": "",
+    "loraAdapters": [], "toolCallParser": "", "engineArgs": [],
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A model in a folder, and the plan to serve it by."""
+
+    plan: ServingPlan
+    folder: Path
+    deployed_image: str
+    stand_in_because: str = ""
+    """Why the stand-in answers; empty: a real model does."""
+    note: str = ""
+    """A line for people where the model is not the stack's own."""
+
+
+def planned(options: Options, progress: Progress) -> ServingPlan:
+    """The stack's plan, with what was set for this run. Raises LocalError."""
+    progress.phase("model", f"planning {options.stack}")
+    try:
+        plan = _make(options, {"model": options.model} if options.model else {}, progress)
+    except (SettingsError, PlanError) as error:
+        raise LocalError(str(error)) from None
+    for warning in plan.warnings:
+        progress.say(f"  plan: {warning}")
+    return plan
+
+
+def _make(options: Options, overrides: Mapping[str, Any], progress: Progress) -> ServingPlan:
+    def fetch(model: str, revision: str) -> Mapping[str, Any]:
+        here = weights.is_here(model, revision)
+        try:
+            return fetch_config(str(weights.folder_of(model, revision)) if here else model, revision)
+        except UnknownModelError as error:
+            if here or weights.hub_is_reachable():
+                raise
+            progress.say(f"  plan: {error}: planned with the stand-in's figures")
+            return weights.read_config(make_stand_in(folders.MODELS))
+
+    given = parse_overrides(options.settings, options.stack)
+    return make_plan(load_stack(options.stack, {**given, **overrides}), fetch=fetch)
+
+
+def choose(plan: ServingPlan, machine: Machine, options: Options, python: Path, progress: Progress) -> Choice:
+    """The stack's model where this machine can have and run it, else a small real one, else the stand-in.
+
+    Raises:
+        LocalError: WEIGHTS=real, and the weights cannot be had.
+    """
+    progress.phase("model", plan.model)
+    image = plan.engine.image
+    too_large = weights.obstacle(plan, machine) if options.weights == "auto" else None
+    because = "WEIGHTS=stand-in" if options.weights == "stand-in" else too_large
+    if because is None:
+        because = _fetched(plan, python, progress)
+    if because is None:
+        return Choice(plan, weights.folder_of(plan.model, plan.model_revision), image)
+    if options.weights == "real":
+        raise LocalError(f"the weights of {plan.model} cannot be had: {because}. Leave out WEIGHTS=real for a stand-in")
+    if too_large and (small := _smaller(plan, machine, options, progress)):
+        note = smaller_line(small.model, plan.model, too_large)
+        progress.say(note)
+        if _fetched(small, python, progress) is None:
+            return Choice(small, weights.folder_of(small.model, small.model_revision), image, note=note)
+    note = stand_in_line(plan.model, because)
+    progress.say(note)
+    return Choice(plan, make_stand_in(folders.MODELS, plan.architecture.sees), image, because, note)
+
+
+def _fetched(plan: ServingPlan, python: Path, progress: Progress) -> str | None:
+    """Have the weights here; why that is not possible, or None."""
+    if weights.is_here(plan.model, plan.model_revision):
+        return None
+    return weights.hub_obstacle(plan.model, plan.model_revision) or weights.fetch(plan, python, progress)
+
+
+def _smaller(plan: ServingPlan, machine: Machine, options: Options, progress: Progress) -> ServingPlan | None:
+    """The plan for the small model; None: it cannot take this one's place, here or at all."""
+    if plan.architecture.sees or plan.model == weights.SMALL_MODEL:
+        return None  # it reads text alone; the stand-in sees
+    try:
+        small = _make(options, {**OF_THE_STACKS_MODEL, "model": weights.SMALL_MODEL}, progress)
+    except (SettingsError, PlanError):
+        return None
+    here = weights.is_here(small.model, small.model_revision)
+    if weights.obstacle(small, machine) or not (
+        here or weights.hub_obstacle(small.model, small.model_revision) is None
+    ):
+        return None
+    return small

@@ -1,0 +1,91 @@
+"""Errors in make's words: who typed `make key CONCURRENCY=x` has never seen `--concurrency`.
+
+Usage: python -m local.make_names MODULE [argument ...] runs a module so. `make local` asks `by_make` instead, as it
+is two programs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import runpy
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn, TextIO, cast
+
+STARTED_BY_MAKE = "STARTED_BY_MAKE"
+"""The environment variable that the Makefile sets."""
+# What the Makefile hands on: option and variable. `--local` is LOCAL=1, and so on.
+VARIABLES = {
+    f"--{variable.lower().replace('_', '-')}": variable
+    for variable in (
+        "STACK", "MODEL", "PORT", "WEIGHTS", "SCALE_DOWN_MINUTES", "SET", "NAME", "ENDPOINT", "LOCAL", "ADD", "ROTATE",
+        "REVOKE", "LIST", "HEALTH", "CONCURRENCY", "REQUESTS_PER_MINUTE", "TOKENS_PER_MINUTE", "EXPIRES", "PRIORITY",
+        "GRACE_HOURS", "FIX",
+    )
+} | {"--pairs": "SET"}  # fmt: skip
+_OPTION = re.compile(r"(?:argument )?(?<![\w-])(--[a-z][a-z-]*)(?:[ =]([A-Z]{2,}\b|\w+=\S+|https?://\S+))?")
+_OTHER_PROGRAM = re.compile(r"\b(?:pulumi|kubectl|aws|python) [^;:.()]*$")
+_NO_STACK = re.compile(r"(there is no Pulumi\.\S+\.yaml\.) Set one of")
+
+
+def translate(text: str) -> str:
+    """An error with make's variables in place of options; commands of other programs keep theirs."""
+
+    def replace(match: re.Match[str]) -> str:
+        variable = VARIABLES.get(match[1])
+        if variable is None or _OTHER_PROGRAM.search(text[: match.start()]):
+            return match[0]
+        if match[2] is None:
+            return variable
+        return f"{variable}='{match[2]}'" if "=" in match[2] else f"{variable}={match[2]}"
+
+    return _NO_STACK.sub(r"\1 Set STACK to one of", _OPTION.sub(replace, text))
+
+
+def by_make(text: str) -> str:
+    """`translate`, where make started this."""
+    return translate(text) if os.environ.get(STARTED_BY_MAKE) else text
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors, where make started this, are a line without usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with code 2."""
+        if os.environ.get(STARTED_BY_MAKE):
+            _exit_with(self, message)
+        super().error(message)
+
+
+def _exit_with(parser: argparse.ArgumentParser, message: str) -> NoReturn:
+    parser.exit(2, f"error: {translate(message)}\n")
+
+
+class _Errors:
+    """A stream that translates what begins with "error:"; all else goes through as it is."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        self._stream.write(translate(text) if text.startswith("error:") else text)
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run a module as `python -m` does."""
+    module, *rest = arguments
+    os.environ[STARTED_BY_MAKE] = "1"
+    argparse.ArgumentParser.error = _exit_with  # type: ignore[assignment, method-assign]
+    sys.argv = [module, *rest]
+    sys.stderr = cast(TextIO, _Errors(sys.stderr))
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

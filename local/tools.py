@@ -1,0 +1,75 @@
+"""Runs one of the repository's programs for make, in whichever environment is there.
+
+Usage: python3 -m local.tools MODULE [argument ...]. `.venv-local`, which `make local` makes, has all that the plan,
+verify, history and key programs import. It is used where it is up to date, else `.venv`; where neither is, `.venv-local` is
+made, as it is by far the smaller. `--pairs 'a=1 b=[2, 3]'` among the arguments becomes `--set a=1 --set 'b=[2, 3]'`.
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from local.__main__ import OLDEST, newer_python
+
+
+def python() -> Path:
+    """The interpreter to run with; installs it where there is none.
+
+    Raises:
+        LocalError: it could not be installed.
+    """
+    from local import folders
+    from local.environments import environments, install
+    from local.install import developer_environment
+    from local.progress import Progress
+    from local.stopping import stop_on_signals
+
+    local = environments(has_gpu=False)[0]
+    developers = developer_environment(folders.ROOT / ".venv", folders.REQUIREMENTS / "dev.txt", "tests and Pulumi")
+    for environment in (local, developers):
+        if environment.is_ready:
+            return environment.python
+    progress = Progress(sys.stderr)  # stdout is the program's: a key, JSON
+    with stop_on_signals():
+        install([local], progress)
+    progress.end()
+    return local.python
+
+
+def expanded(arguments: Sequence[str]) -> Iterator[str]:
+    """The arguments with make's SET as single settings."""
+    from local.options import split_pairs
+
+    rest = iter(arguments)
+    for argument in rest:
+        if argument == "--pairs":
+            for pair in split_pairs(next(rest)):
+                yield from ("--set", pair)
+        else:
+            yield argument
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Become the program; returns an exit code where that is not possible."""
+    from local.failures import LocalError, one_line
+    from local.stopping import Stopped, exit_code_of
+
+    try:
+        chosen = str(python())
+        sys.stdout.flush()
+        command = [chosen, "-m", "local.make_names", arguments[0], *expanded(arguments[1:])]
+        os.execv(chosen, command)  # noqa: S606 - no shell is the point
+    except LocalError as error:
+        print(f"error: {error}", file=sys.stderr)
+    except OSError as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+    except Stopped as stopped:
+        return exit_code_of(stopped)
+    return 1
+
+
+if __name__ == "__main__":
+    if sys.version_info < OLDEST and (newer := newer_python()):
+        os.execv(newer, [newer, "-m", "local.tools", *sys.argv[1:]])  # noqa: S606 - no shell is the point
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,84 @@
+"""Which model answers: the stack's own, a small real one where that is too large for the machine, else the stand-in."""
+
+import io
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from local import folders, weights
+from local.choice import Choice, choose, planned
+from local.failures import LocalError
+from local.machine import Machine
+from local.options import parse
+from local.preflight import free_port
+from local.progress import Progress
+from tests.image.engine.fake_hub import FakeHub, FakeModel, fake_hub
+
+SMALL = Machine("Linux", "x86_64", 2, frozenset({"avx2"}), memory_gib=8, shared_memory_gib=4)
+TOO_SLOW = "its 7.5 GiB of weights need more than half of the 8 GiB of memory"
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    for name in ("MODELS", "CACHE", "LOGS"):
+        monkeypatch.setattr(folders, name, tmp_path / name)
+    monkeypatch.setattr(weights, "free_gib", lambda path: 500.0)
+    with fake_hub() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.address)
+        server.models["Qwen/Qwen3-0.6B"] = FakeModel({"config.json": b"{}", "model.safetensors": b"weights" * 99})
+        yield server
+
+
+def chosen(*arguments: str, machine: Machine = SMALL) -> tuple[Choice, str]:
+    options = parse(arguments)
+    stream = io.StringIO()
+    progress = Progress(stream)
+    choice = choose(planned(options, progress), machine, options, Path(sys.executable), progress)
+    return choice, stream.getvalue()
+
+
+def test_a_small_real_model_answers_under_its_own_name(hub: FakeHub) -> None:
+    choice, said = chosen("--set", "servedModelName=chat", "--set", "engineArgs=[--max-num-seqs, 4]")
+    assert (choice.plan.model, choice.plan.served_model_name) == ("Qwen/Qwen3-0.6B", "Qwen/Qwen3-0.6B")
+    assert "--max-num-seqs" not in choice.plan.engine.args
+    assert (choice.folder / "model.safetensors").read_bytes() == b"weights" * 99
+    assert choice.stand_in_because == ""
+    line = (
+        f"SMALLER MODEL: Qwen/Qwen3-0.6B answers here, under its own name, and not Qwen/Qwen3-4B-Instruct-2507 ({TOO_SLOW}). "
+        "Its text is real, but not what the stack's model would say."
+    )
+    assert choice.note == line
+    assert line in said.splitlines()
+    assert "STAND-IN" not in said
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--weights", "stand-in"], ["--model", "Qwen/Qwen2.5-VL-7B-Instruct"]],
+    ids=["asked for", "it sees"],
+)
+def test_the_stand_in_answers_where_the_small_model_cannot(hub: FakeHub, arguments: list[str]) -> None:
+    choice, said = chosen(*arguments)
+    assert choice.stand_in_because
+    assert "STAND-IN: " in said
+    assert "SMALLER" not in said
+    assert hub.served == []
+
+
+def test_without_the_hub_or_with_a_failed_download_the_stand_in_answers(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.models["Qwen/Qwen3-0.6B"].gated = True
+    choice, _ = chosen()
+    assert choice.stand_in_because == TOO_SLOW
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{free_port()}")
+    choice, said = chosen()
+    assert (choice.plan.model, choice.stand_in_because) == ("Qwen/Qwen3-4B-Instruct-2507", TOO_SLOW)
+    assert "SMALLER" not in said
+
+
+def test_weights_that_must_be_the_stacks_own_are_not_replaced(hub: FakeHub) -> None:
+    with pytest.raises(LocalError, match=r"the weights of Qwen/Qwen3-4B-Instruct-2507 cannot be had"):
+        chosen("--weights", "real")
