@@ -2,7 +2,7 @@
 STACK ?= dev
 PYTHON ?= python3
 
-.PHONY: help local local-check test test-pulumi test-pulumi-all test-clients check mutants format plan up api-key verify history key destroy teardown
+.PHONY: help local local-check chat test test-pulumi test-pulumi-all test-clients check mutants format plan up api-key verify history key destroy teardown
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
 
@@ -30,6 +30,15 @@ local:  ## STACK on this machine: real vLLM behind the gateway, with no account 
 
 local-check:  ## the same, then smoke tests and a short benchmark, then stop
 	@exec $(RUN_LOCAL) --check
+
+# With the Python of make local where that is installed. STACK counts only where it is given.
+CHAT_ENVIRONMENT = $(if $(wildcard .venv-local/made-from),.venv-local,.venv)
+CHAT = $(if $(ENDPOINT),--endpoint '$(ENDPOINT)',$(if $(filter command environment,$(origin STACK)),--stack '$(STACK)' \
+	$(if $(filter command,$(origin NAME)),--name '$(NAME)'))) $(if $(MODEL),--model '$(MODEL)') \
+	$(if $(MAX_TOKENS),--max-tokens '$(MAX_TOKENS)')
+
+chat: $(if $(wildcard .venv-local/made-from),,.venv/ready)  ## chat in the terminal with what make local started, STACK or ENDPOINT
+	@exec $(CHAT_ENVIRONMENT)/bin/python -m clients.chat $(CHAT)
 
 test: .venv/ready  ## every offline test
 	.venv/bin/python -m pytest -n 3 --dist worksteal

@@ -118,6 +118,8 @@ def served(plan: ServingPlan, options: Options, progress: Progress) -> Iterator[
         front = gateway.start(local.python, variables, options.port, progress)
         cleanup.callback(_drain, front, progress)
         base_url = f"http://127.0.0.1:{options.port}/v1"
+        cleanup.callback(folders.ENDPOINT.unlink, missing_ok=True)
+        folders.ENDPOINT.write_text(f"{base_url.removesuffix('/v1')}\n")
         gateway.first_token(base_url, plan.served_model_name, key)
         seconds = progress.elapsed()
         progress.end("first token")
