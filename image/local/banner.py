@@ -31,6 +31,12 @@ answer = client.chat.completions.create(
 print(answer.choices[0].message.content)"""
 
 
+def chat_lines(base_url: str) -> list[str]:
+    """The ways to chat. The key comes from its file into the link's fragment, which browsers never send."""
+    link = f"{base_url.removesuffix('/v1')}/#key=$(cat {shlex.quote(str(folders.API_KEY))})"
+    return ["make chat", f'echo "{link}"  # the chat page: open the link that this prints']
+
+
 def stand_in_line(model: str, because: str) -> str:
     """Says plainly that the model is not the real one."""
     return f"STAND-IN: {model} is not here ({because}). A tiny random model answers under its name: the text is noise."
@@ -43,6 +49,8 @@ def banner(base_url: str, model: str, version: str, machine: Machine, seconds: f
         "",
         f"Ready after {minutes}:{rest:02d}: {model} at {base_url}, vLLM {version} on {machine}",
         *([stand_in_line(model, stand_in_because)] if stand_in_because else []),
+        "",
+        *chat_lines(base_url),
         "",
         curl_line(base_url, model),
         "",
