@@ -16,12 +16,14 @@ import pytest
 from smoke_tests import __main__ as conformance
 from smoke_tests.benchmark import run_command
 from smoke_tests.benchmark.compare import Thresholds, as_text, compare
+from smoke_tests.benchmark.compare_command import HELP
 from smoke_tests.benchmark.deployment import read_deployment
 from smoke_tests.benchmark.record import Measurement, Record, read_record
 from smoke_tests.errors import TargetError
 from smoke_tests.history import bucket_of
 from smoke_tests.history_entry import Compared, Entry, checked_name, digest, new_id
 from smoke_tests.history_store import FolderStore, Store, store_for
+from smoke_tests.shares import share_option
 from smoke_tests.stack import PROJECT_FOLDER, own_name
 from smoke_tests.target import Target, add_target_options, target_from_options
 
@@ -77,8 +79,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--folder", type=Path, help="folder to keep them in (default without a bucket: .results)")
     for each in fields(Thresholds):
         parser.add_argument(
-            f"--{each.name.replace('_', '-')}", type=float, metavar="SHARE",
-            help=f"default: the stack's verify settings, else {each.default}",
+            f"--{each.name.replace('_', '-')}", type=share_option, metavar="FRACTION",
+            help=f"how much worse to allow: {HELP[each.name]} (default: the stack's verify settings, else {each.default})",
         )  # fmt: skip
     return parser
 
@@ -87,7 +89,7 @@ def thresholds(options: argparse.Namespace, outputs: Mapping[str, Any]) -> Thres
     """How much worse is too much: the command line's, else the stack's own settings, else the defaults.
 
     Raises:
-        TargetError: one is no share.
+        TargetError: one is not a fraction.
     """
     verify = outputs.get("verify")
     told = verify if isinstance(verify, dict) else {}

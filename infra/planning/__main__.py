@@ -100,12 +100,15 @@ def as_table(plan: ServingPlan, stack: str) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Exit code 0 for a plan that works, 1 for one that cannot, with the reasons on stderr."""
-    parser = argparse.ArgumentParser(prog="python -m infra.planning", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m infra.planning",
+        description="Print what a stack would run and cost, or why it cannot work. Needs no account.",
+    )
     parser.add_argument("stack", help="name of a stack: dev, prod or another Pulumi.<stack>.yaml")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting that wins over the stack file's"
     )
-    parser.add_argument("--json", action="store_true", help="for a program")
+    parser.add_argument("--json", action="store_true", help="print the plan as JSON")
     options = parser.parse_args(argv)
     try:
         settings = load_stack(options.stack, parse_overrides(options.set, options.stack))
