@@ -3,8 +3,13 @@ STACK ?= dev
 PYTHON ?= python3
 
 .PHONY: help local local-check chat test test-pulumi test-pulumi-all test-clients check mutants format plan up api-key verify history key destroy teardown
-help:            ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
+help:  ## list the targets and their variables
+	@awk -F ' *## *' -v color="$$([ -t 1 ] && [ -z "$$NO_COLOR" ] && [ "$$TERM" != dumb ] && echo 1)" ' \
+		function paint(code, text) { return color ? "\033[" code "m" text "\033[0m" : text } \
+		/^##@ / { printf "\n%s\n", paint(1, substr($$0, 5)) } \
+		/^[a-z-]+:.*##/ { name = $$1; sub(/:.*/, "", name); split($$2, part, / *[|] */); \
+			printf "  %-16s %s\n", name, part[1]; if (part[2]) printf "%19s%s\n", "", paint(2, part[2]) } \
+		END { print "\nVariables are given as make TARGET NAME=value. STACK is dev by default." }' $(firstword $(MAKEFILE_LIST))
 
 .venv/ready: requirements/constraints.txt requirements/dev.txt requirements/infra.txt requirements/planning.txt \
 		requirements/gateway.txt requirements/smoke_tests.txt
@@ -19,16 +24,18 @@ help:            ## this list
 	@.venv-policy/bin/python -m pip install -q --disable-pip-version-check --no-deps -r requirements/policy.txt
 	@touch $@
 
+##@ On this machine
+
 # Machine, model and weights in, an endpoint on 127.0.0.1 out: STACK, MODEL, PORT, WEIGHTS (auto, real, stand-in),
 # SCALE_DOWN_MINUTES, SET="key=value ...".
 RUN_LOCAL = $(PYTHON) -m image.local --stack '$(STACK)' $(if $(MODEL),--model '$(MODEL)') $(if $(PORT),--port '$(PORT)') \
 	$(if $(WEIGHTS),--weights '$(WEIGHTS)') $(if $(SCALE_DOWN_MINUTES),--scale-down-minutes '$(SCALE_DOWN_MINUTES)') \
 	$(foreach pair,$(SET),--set '$(pair)')
 
-local:  ## STACK on this machine: real vLLM behind the gateway, with no account and no GPU
+local:  ## run STACK on this machine: real vLLM behind the gateway, no account, no GPU | STACK MODEL PORT WEIGHTS SCALE_DOWN_MINUTES SET PYTHON
 	@exec $(RUN_LOCAL)
 
-local-check:  ## the same, then smoke tests and a short benchmark, then stop
+local-check:  ## the same, then smoke tests and a short benchmark, then stop | STACK MODEL PORT WEIGHTS SCALE_DOWN_MINUTES SET PYTHON
 	@exec $(RUN_LOCAL) --check
 
 # With the Python of make local where that is installed. STACK counts only where it is given.
@@ -37,16 +44,18 @@ CHAT = $(if $(ENDPOINT),--endpoint '$(ENDPOINT)',$(if $(filter command environme
 	$(if $(filter command,$(origin NAME)),--name '$(NAME)'))) $(if $(MODEL),--model '$(MODEL)') \
 	$(if $(MAX_TOKENS),--max-tokens '$(MAX_TOKENS)')
 
-chat: $(if $(wildcard .venv-local/made-from),,.venv/ready)  ## chat in the terminal with what make local started, STACK or ENDPOINT
+chat: $(if $(wildcard .venv-local/made-from),,.venv/ready)  ## chat in the terminal with what make local started, with STACK, or with ENDPOINT | STACK NAME ENDPOINT MODEL MAX_TOKENS PYTHON
 	@exec $(CHAT_ENVIRONMENT)/bin/python -m clients.chat $(CHAT)
 
-test: .venv/ready  ## every offline test
+##@ Development
+
+test: .venv/ready  ## every offline test | PYTHON
 	.venv/bin/python -m pytest -n 3 --dist worksteal
 
-test-pulumi: .venv/ready  ## lives of a stack on Pulumi's own engine, where it is at hand (5 minutes)
+test-pulumi: .venv/ready  ## the life of a stack on Pulumi's own engine, if that is installed (5 minutes) | PYTHON
 	.venv/bin/python -m pytest tests/pulumi_engine -n 3 --dist worksteal -m 'not whole_matrix'
 
-test-pulumi-all: .venv/ready  ## the same with every configuration, and every setting changed there and back
+test-pulumi-all: .venv/ready  ## the same with every configuration, and every setting changed there and back | PYTHON
 	.venv/bin/python -m pytest tests/pulumi_engine -n 3 --dist worksteal
 
 # What the clients need is installed into .clients only. The JDK is the machine's, or Debian's, unpacked there.
@@ -67,40 +76,42 @@ CLIENTS = tests/clients_matrix
 		 { echo "curl or chromium is missing; apt-get install curl chromium"; exit 1; }
 	@touch $@
 
-test-clients: .venv/ready .clients/ready  ## the SDKs people use, against the gateway; writes docs/clients.md (minutes)
+test-clients: .venv/ready .clients/ready  ## popular SDKs against the gateway; writes docs/clients.md (minutes) | PYTHON
 	.venv/bin/python -m pytest tests/clients_matrix
 
-check: .venv/ready .venv-policy/ready  ## format, lint, types, policy of the Dockerfiles
+check: .venv/ready .venv-policy/ready  ## format, lint, types, policy of the Dockerfiles | PYTHON
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv-policy/bin/python -m policy.check
 
-mutants: .venv/ready .venv-policy/ready  ## put single faults into the AWS program: do the tests notice? (minutes)
+mutants: .venv/ready .venv-policy/ready  ## mutation testing of the AWS program: do the tests notice single faults? (minutes) | PYTHON
 	.venv/bin/python -m policy.mutants
 
-format: .venv/ready  ## format and mend what ruff can mend
+format: .venv/ready  ## format, and fix what ruff can fix | PYTHON
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 
-plan: .venv/ready  ## the preview without an account: what STACK would run and cost, or why it cannot work
+##@ Deploy and operate
+
+plan: .venv/ready  ## preview without an account: what STACK would run and cost, or why it cannot work | STACK PYTHON
 	@exec .venv/bin/python -m infra.planning '$(STACK)'
 
-up: .venv/ready  ## deploy STACK (pulumi up), then say how to use it and what it costs (YES=1: without asking)
+up: .venv/ready  ## deploy STACK with pulumi up, then print how to use it and what it costs (YES=1: do not ask) | STACK YES PYTHON
 	@pulumi up --stack '$(STACK)' $(if $(YES),--yes)
 	@exec .venv/bin/python -m smoke_tests.summary --stack '$(STACK)'
 
-api-key: .venv/ready  ## print an API key of STACK (NAME=alice: of several, hers)
+api-key: .venv/ready  ## print an API key of STACK (NAME: whose, if there are several) | STACK NAME PYTHON
 	@exec .venv/bin/python -m smoke_tests.api_key --stack '$(STACK)' $(if $(filter command,$(origin NAME)),--name '$(NAME)')
 
 # ENDPOINT=http://127.0.0.1:8000 verifies what make local started, under a name of its own.
 VERIFY = $(if $(ENDPOINT),--endpoint '$(ENDPOINT)' --name 'local-$(STACK)' \
 	$(if $(wildcard .local/api-key),--api-key-file .local/api-key),--stack '$(STACK)')
 
-verify: .venv/ready  ## is STACK right, how fast is it, and did anything get worse? (ENDPOINT=URL: of make local)
+verify: .venv/ready  ## test and benchmark STACK, and compare with the last good run (ENDPOINT=URL: of make local) | STACK ENDPOINT PYTHON
 	@exec .venv/bin/python -m smoke_tests.verify $(VERIFY)
 
-history: .venv/ready  ## what make verify found of STACK so far (NAME=local-dev: of make local)
+history: .venv/ready  ## list the results of make verify (NAME=local-dev: of make local) | STACK NAME PYTHON
 	@exec .venv/bin/python -m smoke_tests.history $(if $(NAME),--name '$(NAME)',--stack '$(STACK)')
 
 # STACK's keys, or with LOCAL=1 those of make local. ADD=alice and ROTATE=alice take CONCURRENCY, REQUESTS_PER_MINUTE,
@@ -112,12 +123,12 @@ KEY = $(if $(LOCAL),--local,--stack '$(STACK)') $(if $(ADD),--add '$(ADD)') $(if
 	$(if $(TOKENS_PER_MINUTE),--tokens-per-minute '$(TOKENS_PER_MINUTE)') \
 	$(if $(PRIORITY),--priority '$(PRIORITY)') $(if $(GRACE_HOURS),--grace-hours '$(GRACE_HOURS)')
 
-key: .venv/ready  ## API keys of STACK: ADD=alice, ROTATE=alice, REVOKE=alice or LIST=1 (LOCAL=1: of make local)
+key: .venv/ready  ## manage API keys: ADD, ROTATE or REVOKE=name, or LIST=1 (LOCAL=1: of make local) | STACK LOCAL ADD ROTATE REVOKE LIST HEALTH CONCURRENCY REQUESTS_PER_MINUTE TOKENS_PER_MINUTE EXPIRES PRIORITY GRACE_HOURS PYTHON
 	@exec .venv/bin/python -m smoke_tests.keys $(KEY)
 
-destroy: .venv/ready  ## take STACK down, and prove that nothing of it is left
+destroy: .venv/ready  ## destroy STACK, and prove that nothing of it is left (YES=1: do not ask) | STACK YES PYTHON
 	@pulumi destroy --stack '$(STACK)' $(if $(YES),--yes)
 	@grep -qsE 'vllm-endpoint:target: *kubernetes' 'Pulumi.$(notdir $(STACK)).yaml' || exec .venv/bin/python -m smoke_tests.teardown --stack '$(STACK)'
 
-teardown: .venv/ready  ## what of STACK is left in AWS, and what does it cost? (FIX=1: delete it)
+teardown: .venv/ready  ## list what is left of STACK in AWS and what it costs (FIX=1: delete it) | STACK FIX PYTHON
 	@exec .venv/bin/python -m smoke_tests.teardown --stack '$(STACK)' $(if $(FIX),--fix)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from infra.terminal import paint
 from smoke_tests import __main__ as conformance
 from smoke_tests.benchmark import run_command
 from smoke_tests.benchmark.compare import Thresholds, as_text, compare
@@ -52,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
         earlier = [entry for entry in store.entries(name) if entry.passed]
         entry, lines = _verify(options, load, target, name, earlier, limits)
     except TargetError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"{paint('error:', 'red', sys.stderr)} {error}", file=sys.stderr)
         return UNUSABLE_TARGET_EXIT_CODE
     if entry is None:
         return UNUSABLE_TARGET_EXIT_CODE
@@ -60,9 +61,9 @@ def main(arguments: list[str] | None = None) -> int:
     kept = _keep(store, entry)
     if not entry.passed:
         more = f" (and {len(entry.reasons) - 1} more)" if len(entry.reasons) > 1 else ""
-        print(f"error: {name} does not pass: {entry.reasons[0]}{more}", file=sys.stderr)
+        print(f"{paint('error:', 'red', sys.stderr)} {name} does not pass: {entry.reasons[0]}{more}", file=sys.stderr)
         return 1
-    print(f"{name} passes")
+    print(paint(f"{name} passes", "green"))
     return 0 if kept else 1
 
 
@@ -206,7 +207,7 @@ def _keep(store: Store, entry: Entry) -> bool:
         print(f"kept: {store.keep(entry)}")
     except TargetError as error:
         place = FolderStore().keep(entry)
-        print(f"error: {error}. Kept here instead: {place}", file=sys.stderr)
+        print(f"{paint('error:', 'red', sys.stderr)} {error}. Kept here instead: {place}", file=sys.stderr)
         return False
     return True
 

@@ -7,6 +7,8 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("infra", "image", "smoke_tests", "clients", "policy")
 BENCHMARK = ("run", "compare", "report")
@@ -53,6 +55,7 @@ def undescribed(text: str) -> list[str]:
     return found
 
 
+@pytest.mark.timeout(240)  # thirty programs, each of which imports its libraries anew
 def test_help_of_every_program_is_plain_text_that_describes_each_option() -> None:
     every = programs()
     assert len(every) > 25

@@ -12,6 +12,7 @@ from infra.planning.deployment import deployment_refusals
 from infra.planning.plan import ServingPlan
 from infra.settings_problems import SettingsError
 from infra.stack_files import load_stack, parse_overrides, region_of
+from infra.terminal import paint
 
 
 def as_json(plan: ServingPlan) -> dict[str, Any]:
@@ -120,9 +121,11 @@ def main(argv: list[str] | None = None) -> int:
         if options.json:
             reasons = error.problems if isinstance(error, SettingsError) else error.reasons
             print(json.dumps({"fits": False, "reasons": reasons}, indent=2))
-        print(f"error: {error}", file=sys.stderr)
+        print(f"{paint('error:', 'red', sys.stderr)} {error}", file=sys.stderr)
         return 1
     print(json.dumps(as_json(plan), indent=2) if options.json else as_table(plan, options.stack))
+    if sys.stdout.isatty() and not options.json:
+        print(paint(f"\n{options.stack} fits; deploy it with make up STACK={options.stack}", "green"))
     return 0
 
 
