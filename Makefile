@@ -9,7 +9,7 @@ help:  ## list the targets and their variables
 		/^##@ / { printf "\n%s\n", paint(1, substr($$0, 5)) } \
 		/^[a-z-]+:.*##/ { name = $$1; sub(/:.*/, "", name); split($$2, part, / *[|] */); \
 			printf "  %-16s %s\n", name, part[1]; if (part[2]) printf "%19s%s\n", "", paint(2, part[2]) } \
-		END { print "\nVariables are given as make TARGET NAME=value. STACK is dev by default." }' $(firstword $(MAKEFILE_LIST))
+		END { print "\nVariables are given as make TARGET NAME=value. STACK is dev by default; PYTHON is the Python that makes the environments." }' $(firstword $(MAKEFILE_LIST))
 
 .venv/ready: requirements/constraints.txt requirements/dev.txt requirements/infra.txt requirements/planning.txt \
 		requirements/gateway.txt requirements/smoke_tests.txt
@@ -32,10 +32,10 @@ RUN_LOCAL = $(PYTHON) -m image.local --stack '$(STACK)' $(if $(MODEL),--model '$
 	$(if $(WEIGHTS),--weights '$(WEIGHTS)') $(if $(SCALE_DOWN_MINUTES),--scale-down-minutes '$(SCALE_DOWN_MINUTES)') \
 	$(foreach pair,$(SET),--set '$(pair)')
 
-local:  ## run STACK on this machine: real vLLM behind the gateway, no account, no GPU | STACK MODEL PORT WEIGHTS SCALE_DOWN_MINUTES SET PYTHON
+local:  ## run STACK on this machine: real vLLM behind the gateway, no account, no GPU | STACK MODEL PORT WEIGHTS SCALE_DOWN_MINUTES SET
 	@exec $(RUN_LOCAL)
 
-local-check:  ## the same, then smoke tests and a short benchmark, then stop | STACK MODEL PORT WEIGHTS SCALE_DOWN_MINUTES SET PYTHON
+local-check:  ## the same, then smoke tests and a short benchmark, then stop | STACK MODEL PORT WEIGHTS SCALE_DOWN_MINUTES SET
 	@exec $(RUN_LOCAL) --check
 
 # With the Python of make local where that is installed. STACK counts only where it is given.
@@ -44,18 +44,18 @@ CHAT = $(if $(ENDPOINT),--endpoint '$(ENDPOINT)',$(if $(filter command environme
 	$(if $(filter command,$(origin NAME)),--name '$(NAME)'))) $(if $(MODEL),--model '$(MODEL)') \
 	$(if $(MAX_TOKENS),--max-tokens '$(MAX_TOKENS)')
 
-chat: $(if $(wildcard .venv-local/made-from),,.venv/ready)  ## chat in the terminal with what make local started, with STACK, or with ENDPOINT | STACK NAME ENDPOINT MODEL MAX_TOKENS PYTHON
+chat: $(if $(wildcard .venv-local/made-from),,.venv/ready)  ## chat in the terminal with what make local started, with STACK, or with ENDPOINT | STACK NAME ENDPOINT MODEL MAX_TOKENS
 	@exec $(CHAT_ENVIRONMENT)/bin/python -m clients.chat $(CHAT)
 
 ##@ Development
 
-test: .venv/ready  ## every offline test | PYTHON
+test: .venv/ready  ## every offline test
 	.venv/bin/python -m pytest -n 3 --dist worksteal
 
-test-pulumi: .venv/ready  ## the life of a stack on Pulumi's own engine, if that is installed (5 minutes) | PYTHON
+test-pulumi: .venv/ready  ## the life of a stack on Pulumi's own engine, if that is installed (5 minutes)
 	.venv/bin/python -m pytest tests/pulumi_engine -n 3 --dist worksteal -m 'not whole_matrix'
 
-test-pulumi-all: .venv/ready  ## the same with every configuration, and every setting changed there and back | PYTHON
+test-pulumi-all: .venv/ready  ## the same with every configuration, and every setting changed there and back
 	.venv/bin/python -m pytest tests/pulumi_engine -n 3 --dist worksteal
 
 # What the clients need is installed into .clients only. The JDK is the machine's, or Debian's, unpacked there.
@@ -76,42 +76,42 @@ CLIENTS = tests/clients_matrix
 		 { echo "curl or chromium is missing; apt-get install curl chromium"; exit 1; }
 	@touch $@
 
-test-clients: .venv/ready .clients/ready  ## popular SDKs against the gateway; writes docs/clients.md (minutes) | PYTHON
+test-clients: .venv/ready .clients/ready  ## popular SDKs against the gateway; writes docs/clients.md (minutes)
 	.venv/bin/python -m pytest tests/clients_matrix
 
-check: .venv/ready .venv-policy/ready  ## format, lint, types, policy of the Dockerfiles | PYTHON
+check: .venv/ready .venv-policy/ready  ## format, lint, types, policy of the Dockerfiles
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv-policy/bin/python -m policy.check
 
-mutants: .venv/ready .venv-policy/ready  ## mutation testing of the AWS program: do the tests notice single faults? (minutes) | PYTHON
+mutants: .venv/ready .venv-policy/ready  ## mutation testing of the AWS program: do the tests notice single faults? (minutes)
 	.venv/bin/python -m policy.mutants
 
-format: .venv/ready  ## format, and fix what ruff can fix | PYTHON
+format: .venv/ready  ## format, and fix what ruff can fix
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 
 ##@ Deploy and operate
 
-plan: .venv/ready  ## preview without an account: what STACK would run and cost, or why it cannot work | STACK PYTHON
+plan: .venv/ready  ## preview without an account: what STACK would run and cost, or why it cannot work | STACK
 	@exec .venv/bin/python -m infra.planning '$(STACK)'
 
-up: .venv/ready  ## deploy STACK with pulumi up, then print how to use it and what it costs (YES=1: do not ask) | STACK YES PYTHON
+up: .venv/ready  ## deploy STACK with pulumi up, then print how to use it and what it costs (YES=1: do not ask) | STACK YES
 	@pulumi up --stack '$(STACK)' $(if $(YES),--yes)
 	@exec .venv/bin/python -m smoke_tests.summary --stack '$(STACK)'
 
-api-key: .venv/ready  ## print an API key of STACK (NAME: whose, if there are several) | STACK NAME PYTHON
+api-key: .venv/ready  ## print an API key of STACK (NAME: whose, if there are several) | STACK NAME
 	@exec .venv/bin/python -m smoke_tests.api_key --stack '$(STACK)' $(if $(filter command,$(origin NAME)),--name '$(NAME)')
 
 # ENDPOINT=http://127.0.0.1:8000 verifies what make local started, under a name of its own.
 VERIFY = $(if $(ENDPOINT),--endpoint '$(ENDPOINT)' --name 'local-$(STACK)' \
 	$(if $(wildcard .local/api-key),--api-key-file .local/api-key),--stack '$(STACK)')
 
-verify: .venv/ready  ## test and benchmark STACK, and compare with the last good run (ENDPOINT=URL: of make local) | STACK ENDPOINT PYTHON
+verify: .venv/ready  ## test and benchmark STACK, and compare with the last good run (ENDPOINT=URL: of make local) | STACK ENDPOINT
 	@exec .venv/bin/python -m smoke_tests.verify $(VERIFY)
 
-history: .venv/ready  ## list the results of make verify (NAME=local-dev: of make local) | STACK NAME PYTHON
+history: .venv/ready  ## list the results of make verify (NAME=local-dev: of make local) | STACK NAME
 	@exec .venv/bin/python -m smoke_tests.history $(if $(NAME),--name '$(NAME)',--stack '$(STACK)')
 
 # STACK's keys, or with LOCAL=1 those of make local. ADD=alice and ROTATE=alice take CONCURRENCY, REQUESTS_PER_MINUTE,
@@ -123,12 +123,12 @@ KEY = $(if $(LOCAL),--local,--stack '$(STACK)') $(if $(ADD),--add '$(ADD)') $(if
 	$(if $(TOKENS_PER_MINUTE),--tokens-per-minute '$(TOKENS_PER_MINUTE)') \
 	$(if $(PRIORITY),--priority '$(PRIORITY)') $(if $(GRACE_HOURS),--grace-hours '$(GRACE_HOURS)')
 
-key: .venv/ready  ## manage API keys: ADD, ROTATE or REVOKE=name, or LIST=1 (LOCAL=1: of make local) | STACK LOCAL ADD ROTATE REVOKE LIST HEALTH CONCURRENCY REQUESTS_PER_MINUTE TOKENS_PER_MINUTE EXPIRES PRIORITY GRACE_HOURS PYTHON
+key: .venv/ready  ## manage API keys: ADD, ROTATE or REVOKE=name, or LIST=1 (LOCAL=1: of make local) | STACK LOCAL ADD ROTATE REVOKE LIST HEALTH CONCURRENCY REQUESTS_PER_MINUTE TOKENS_PER_MINUTE EXPIRES PRIORITY GRACE_HOURS
 	@exec .venv/bin/python -m smoke_tests.keys $(KEY)
 
-destroy: .venv/ready  ## destroy STACK, and prove that nothing of it is left (YES=1: do not ask) | STACK YES PYTHON
+destroy: .venv/ready  ## destroy STACK, and prove that nothing of it is left (YES=1: do not ask) | STACK YES
 	@pulumi destroy --stack '$(STACK)' $(if $(YES),--yes)
 	@grep -qsE 'vllm-endpoint:target: *kubernetes' 'Pulumi.$(notdir $(STACK)).yaml' || exec .venv/bin/python -m smoke_tests.teardown --stack '$(STACK)'
 
-teardown: .venv/ready  ## list what is left of STACK in AWS and what it costs (FIX=1: delete it) | STACK FIX PYTHON
+teardown: .venv/ready  ## list what is left of STACK in AWS and what it costs (FIX=1: delete it) | STACK FIX
 	@exec .venv/bin/python -m smoke_tests.teardown --stack '$(STACK)' $(if $(FIX),--fix)

@@ -9,10 +9,12 @@ For another endpoint, set VLLM_BASE_URL=https://llm.example.com and VLLM_API_KEY
 
 import argparse
 import os
+import re
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx2  # comes with the SDK
 import openai
 from openai import OpenAI
 
@@ -38,6 +40,9 @@ def main(arguments: list[str] | None = None) -> int:
                 _print_answer(client, model, options)
     except openai.OpenAIError as error:
         print(f"error: {explain(error, base_url)}", file=sys.stderr)
+        return 1
+    except httpx2.HTTPError as error:  # the SDK passes on what breaks a stream
+        print(f"error: {base_url} closed the connection: {error}", file=sys.stderr)
         return 1
     return 0
 
@@ -66,7 +71,7 @@ def api_key(base_url: str) -> str:
 def is_local(base_url: str) -> bool:
     """Whether the address is on this machine."""
     host = urlsplit(base_url).hostname or ""
-    return host in ("localhost", "::1") or host.startswith("127.")
+    return host in ("localhost", "::1") or re.fullmatch(r"127(\.\d{1,3}){3}", host) is not None
 
 
 def connect(base_url: str, key: str, max_retries: int = openai.DEFAULT_MAX_RETRIES) -> OpenAI:

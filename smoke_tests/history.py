@@ -36,7 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
     elif entries:
         print(colored(table(entries)))
         failed = sum(not entry.passed for entry in entries)
-        print(f"\n{len(entries)} of {name}, in {store}" + (f"; {failed} failed" if failed else "; all passed"))
+        verdict = f"; {failed} failed" if failed else "; all passed"
+        print(f"\n{len(entries)} of {name}, in {store}{verdict if sys.stdout.isatty() else ''}")
     else:
         print(f"nothing is kept of {name} in {store}; make verify STACK={name} keeps the first")
     return 0

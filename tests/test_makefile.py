@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "Makefile").read_text().replace("\\\n", " ")
 DEFINED = dict(re.findall(r"^([A-Z_]+) = (.*)$", TEXT, re.MULTILINE))
-GIVEN_BY_MAKE = {"MAKEFILE_LIST", "CURDIR"}
+OF_NO_TARGET = {"MAKEFILE_LIST", "CURDIR", "PYTHON"}
 
 
 def targets() -> dict[str, tuple[str, str]]:
@@ -23,7 +23,7 @@ def used(text: str) -> set[str]:
     """The variables a person can set that a text refers to, through those that the Makefile defines."""
     names = set(re.findall(r"(?<!\$)\$\(([A-Z_]+)\)", text)) | set(re.findall(r"origin ([A-Z_]+)\)", text))
     inner = [used(DEFINED[name]) for name in names & set(DEFINED)]
-    return ((names - set(DEFINED) - GIVEN_BY_MAKE) | set().union(*inner)) | (
+    return ((names - set(DEFINED) - OF_NO_TARGET) | set().union(*inner)) | (
         {"PYTHON"} if ".venv/ready" in text else set()
     )
 
