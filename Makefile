@@ -4,7 +4,8 @@ PYTHON ?= python3
 
 .PHONY: help local local-check chat test test-pulumi test-pulumi-all test-clients check mutants format plan up api-key verify history key destroy teardown
 help:  ## list the targets and their variables
-	@awk -F ' *## *' -v color="$$([ -t 1 ] && [ -z "$$NO_COLOR" ] && [ "$$TERM" != dumb ] && echo 1)" ' \
+	@color=; if [ -t 1 ] && [ -z "$$NO_COLOR" ] && [ "$$TERM" != dumb ]; then color=1; fi; \
+	awk -F ' *## *' -v color="$$color" ' \
 		function paint(code, text) { return color ? "\033[" code "m" text "\033[0m" : text } \
 		/^##@ / { printf "\n%s\n", paint(1, substr($$0, 5)) } \
 		/^[a-z-]+:.*##/ { name = $$1; sub(/:.*/, "", name); split($$2, part, / *[|] */); \

@@ -23,9 +23,7 @@ def used(text: str) -> set[str]:
     """The variables a person can set that a text refers to, through those that the Makefile defines."""
     names = set(re.findall(r"(?<!\$)\$\(([A-Z_]+)\)", text)) | set(re.findall(r"origin ([A-Z_]+)\)", text))
     inner = [used(DEFINED[name]) for name in names & set(DEFINED)]
-    return ((names - set(DEFINED) - OF_NO_TARGET) | set().union(*inner)) | (
-        {"PYTHON"} if ".venv/ready" in text else set()
-    )
+    return (names - set(DEFINED) - OF_NO_TARGET).union(*inner)
 
 
 def test_make_help_lists_the_variables_of_each_target() -> None:
