@@ -24,12 +24,9 @@ def test_everything_else_says_what_to_set(text: str) -> None:
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_ten_is_refused_by_each_option_of_each_command(option: str, capsys: pytest.CaptureFixture[str]) -> None:
-    for command in (
-        lambda *given: main(["compare", "a.json", "b.json", *given]),
-        lambda *given: verify.main(["--stack", "dev", *given]),
-    ):
+    for command, given in ((main, ["compare", "a.json", "b.json"]), (verify.main, ["--stack", "dev"])):
         with pytest.raises(SystemExit) as ended:
-            command(f"--max-{option}", "10")
+            command([*given, f"--max-{option}", "10"])
         assert ended.value.code == 2
         assert (
             f"--max-{option}: '10' must be a fraction, for example 0.1 for 10% (10% is 0.1)" in capsys.readouterr().err
