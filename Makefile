@@ -2,9 +2,15 @@
 STACK ?= dev
 PYTHON ?= python3
 
-.PHONY: help local local-check test test-pulumi test-pulumi-all test-clients check mutants format plan up api-key verify history key destroy teardown
-help:            ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
+.PHONY: help local local-check chat test test-pulumi test-pulumi-all test-clients check mutants format plan up api-key verify history key destroy teardown
+help:  ## list the targets and their variables
+	@color=; if [ -t 1 ] && [ -z "$$NO_COLOR" ] && [ "$$TERM" != dumb ]; then color=1; fi; \
+	awk -F ' *## *' -v color="$$color" ' \
+		function paint(code, text) { return color ? "\033[" code "m" text "\033[0m" : text } \
+		/^##@ / { printf "\n%s\n", paint(1, substr($$0, 5)) } \
+		/^[a-z-]+:.*##/ { name = $$1; sub(/:.*/, "", name); split($$2, part, / *[|] */); \
+			printf "  %-16s %s\n", name, part[1]; if (part[2]) printf "%19s%s\n", "", paint(2, part[2]) } \
+		END { print "\nVariables are given as make TARGET NAME=value. STACK is dev by default; PYTHON is the Python that makes the environments." }' $(firstword $(MAKEFILE_LIST))
 
 .venv/ready: requirements/constraints.txt requirements/dev.txt requirements/infra.txt requirements/planning.txt \
 		requirements/gateway.txt requirements/smoke_tests.txt
@@ -13,7 +19,9 @@ help:            ## this list
 .venv-policy/ready: requirements/policy.txt
 	@$(PYTHON) -m local.install .venv-policy requirements/policy.txt 'checkov and hadolint' --no-deps
 
-# Serves a model on 127.0.0.1. Variables: STACK, MODEL, PORT, WEIGHTS (auto, real, stand-in),
+##@ On this machine
+
+# Machine, model and weights in, an endpoint on 127.0.0.1 out: STACK, MODEL, PORT, WEIGHTS (auto, real, stand-in),
 # SCALE_DOWN_MINUTES, SET="key=value ...".
 # SET takes several pairs, and values with spaces, brackets and quotes.
 QUOTED_SET = $(if $(SET),--pairs '$(subst ','\'',$(SET))')
@@ -21,16 +29,27 @@ RUN_LOCAL = env STARTED_BY_MAKE=1 $(PYTHON) -m local --stack '$(STACK)' $(if $(M
 	$(if $(WEIGHTS),--weights '$(WEIGHTS)') $(if $(SCALE_DOWN_MINUTES),--scale-down-minutes '$(SCALE_DOWN_MINUTES)') \
 	$(QUOTED_SET)
 
-local:  ## STACK on this machine: real vLLM behind the gateway, with no account and no GPU
+local:  ## run STACK on this machine: real vLLM behind the gateway, no account, no GPU | STACK MODEL PORT WEIGHTS SCALE_DOWN_MINUTES SET
 	@exec $(RUN_LOCAL)
 
-local-check:  ## the same, then smoke tests and a short benchmark, then stop
+local-check:  ## the same, then smoke tests and a short benchmark, then stop | STACK MODEL PORT WEIGHTS SCALE_DOWN_MINUTES SET
 	@exec $(RUN_LOCAL) --check
+
+# With the Python of make local where that is installed. STACK counts only where it is given.
+CHAT_ENVIRONMENT = $(if $(wildcard .venv-local/made-from),.venv-local,.venv)
+CHAT = $(if $(ENDPOINT),--endpoint '$(ENDPOINT)',$(if $(filter command environment,$(origin STACK)),--stack '$(STACK)' \
+	$(if $(filter command,$(origin NAME)),--name '$(NAME)'))) $(if $(MODEL),--model '$(MODEL)') \
+	$(if $(MAX_TOKENS),--max-tokens '$(MAX_TOKENS)')
+
+chat: $(if $(wildcard .venv-local/made-from),,.venv/ready)  ## chat in the terminal with what make local started, with STACK, or with ENDPOINT | STACK NAME ENDPOINT MODEL MAX_TOKENS
+	@exec $(CHAT_ENVIRONMENT)/bin/python -m clients.chat $(CHAT)
+
+##@ Development
 
 test: .venv/ready  ## every offline test
 	.venv/bin/python -m pytest -n 3 --dist worksteal
 
-test-pulumi: .venv/ready  ## stack lifecycles on Pulumi's own engine, if it is available (5 minutes)
+test-pulumi: .venv/ready  ## the life of a stack on Pulumi's own engine, if that is installed (5 minutes)
 	.venv/bin/python -m pytest tests/pulumi_engine -n 3 --dist worksteal -m 'not whole_matrix'
 
 test-pulumi-all: .venv/ready  ## the same with every configuration, and every setting changed there and back
@@ -52,7 +71,7 @@ CLIENTS = tests/clients_matrix
 		 { echo "curl or chromium is missing; apt-get install curl chromium"; exit 1; }
 	@touch $@
 
-test-clients: .venv/ready .clients/ready  ## the SDKs people use, against the gateway; writes docs/clients.md (minutes)
+test-clients: .venv/ready .clients/ready  ## popular SDKs against the gateway; writes docs/clients.md (minutes)
 	.venv/bin/python -m pytest tests/clients_matrix
 
 check: .venv/ready .venv-policy/ready  ## format, lint, types, policy of the Dockerfiles
@@ -61,34 +80,36 @@ check: .venv/ready .venv-policy/ready  ## format, lint, types, policy of the Doc
 	.venv/bin/mypy
 	.venv-policy/bin/python -m policy.check
 
-mutants: .venv/ready .venv-policy/ready  ## inject single faults into the AWS program: do the tests catch them? (minutes)
+mutants: .venv/ready .venv-policy/ready  ## mutation testing of the AWS program: do the tests notice single faults? (minutes)
 	.venv/bin/python -m policy.mutants
 
 format: .venv/ready  ## format, and fix what ruff can fix
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 
+##@ Deploy and operate
+
 # Runs a module in .venv-local or .venv, whichever is up to date, and makes .venv-local where neither is.
 TOOL = exec $(PYTHON) -m local.tools
 
-plan:  ## the preview without an account: what STACK would run and cost, or why it cannot work
+plan:  ## preview without an account: what STACK would run and cost, or why it cannot work | STACK SET
 	@$(TOOL) infra.planning '$(STACK)' $(QUOTED_SET)
 
-up: .venv/ready  ## deploy STACK (pulumi up), then print how to use it and what it costs (YES=1: no confirmation)
+up: .venv/ready  ## deploy STACK with pulumi up, then print how to use it and what it costs (YES=1: do not ask) | STACK YES
 	@pulumi up --stack '$(STACK)' $(if $(YES),--yes)
 	@exec .venv/bin/python -m smoke_tests.summary --stack '$(STACK)'
 
-api-key:  ## print an API key of STACK (NAME=alice: of several, hers)
+api-key:  ## print an API key of STACK (NAME: whose, if there are several) | STACK NAME
 	@$(TOOL) smoke_tests.api_key --stack '$(STACK)' $(if $(filter command,$(origin NAME)),--name '$(NAME)')
 
 # ENDPOINT=http://127.0.0.1:8000 verifies the endpoint of make local and records it under a separate name.
 VERIFY = $(if $(ENDPOINT),--endpoint '$(ENDPOINT)' --name 'local-$(STACK)' \
 	$(if $(wildcard .local/api-key),--api-key-file .local/api-key),--stack '$(STACK)')
 
-verify:  ## is STACK right, how fast is it, and did anything get worse? (ENDPOINT=URL: of make local)
+verify:  ## test and benchmark STACK, and compare with the last good run (ENDPOINT=URL: of make local) | STACK ENDPOINT
 	@$(TOOL) smoke_tests.verify $(VERIFY)
 
-history:  ## what make verify found of STACK so far (NAME=local-dev: of make local)
+history:  ## list the results of make verify (NAME=local-dev: of make local) | STACK NAME
 	@$(TOOL) smoke_tests.history $(if $(NAME),--name '$(NAME)',--stack '$(STACK)')
 
 # STACK's keys, or with LOCAL=1 those of make local. ADD=alice and ROTATE=alice accept CONCURRENCY, REQUESTS_PER_MINUTE,
@@ -100,12 +121,12 @@ KEY = $(if $(LOCAL),--local,--stack '$(STACK)') $(if $(ADD),--add '$(ADD)') $(if
 	$(if $(TOKENS_PER_MINUTE),--tokens-per-minute '$(TOKENS_PER_MINUTE)') \
 	$(if $(PRIORITY),--priority '$(PRIORITY)') $(if $(GRACE_HOURS),--grace-hours '$(GRACE_HOURS)')
 
-key:  ## API keys of STACK: ADD=alice, ROTATE=alice, REVOKE=alice or LIST=1 (LOCAL=1: of make local)
+key:  ## manage API keys: ADD, ROTATE or REVOKE=name, or LIST=1 (LOCAL=1: of make local) | STACK LOCAL ADD ROTATE REVOKE LIST HEALTH CONCURRENCY REQUESTS_PER_MINUTE TOKENS_PER_MINUTE EXPIRES PRIORITY GRACE_HOURS
 	@$(TOOL) smoke_tests.keys $(KEY)
 
-destroy: .venv/ready  ## destroy STACK, and verify that nothing is left of it
+destroy: .venv/ready  ## destroy STACK, and prove that nothing of it is left (YES=1: do not ask) | STACK YES
 	@pulumi destroy --stack '$(STACK)' $(if $(YES),--yes)
 	@grep -qsE 'vllm-endpoint:target: *kubernetes' 'Pulumi.$(notdir $(STACK)).yaml' || exec .venv/bin/python -m smoke_tests.teardown --stack '$(STACK)'
 
-teardown: .venv/ready  ## list resources of STACK left in AWS and their cost (FIX=1: delete them)
+teardown: .venv/ready  ## list what is left of STACK in AWS and what it costs (FIX=1: delete it) | STACK FIX
 	@exec .venv/bin/python -m smoke_tests.teardown --stack '$(STACK)' $(if $(FIX),--fix)

@@ -49,4 +49,9 @@ def _region() -> str:
     return next(filter(None, known), "us-east-1")
 
 
+if sys.argv[1:2] in (["-h"], ["--help"]):
+    print(
+        "usage: pulumi up\n\nThe Pulumi program: it is run by pulumi preview, up and destroy, or by make up. make plan needs no Pulumi."
+    )
+    sys.exit(0)
 main()

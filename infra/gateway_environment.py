@@ -15,6 +15,7 @@ SET_BY_THE_STACK: Mapping[str, str] = {
     "GATEWAY_ALIASES": "servedModelName",
     "GATEWAY_ALLOWED_ORIGINS": "allowedOrigins",
     "GATEWAY_CAPACITY": "",
+    "GATEWAY_CHAT_PAGE": "",
     "GATEWAY_CONCURRENCY_PER_REPLICA": "concurrencyPerReplica",
     "GATEWAY_COUNT": "gatewayCount",
     "GATEWAY_DISCOVERY": "",

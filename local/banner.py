@@ -49,6 +49,15 @@ answer = client.chat.completions.create(
 print(answer.choices[0].message.content)"""
 
 
+def chat_lines(base_url: str) -> list[str]:
+    """The ways to chat. The key comes from its file into the link's fragment, which browsers never send."""
+    link = f"{base_url.removesuffix('/v1')}/#key=$(cat {shlex.quote(str(folders.API_KEY))})"
+    return [
+        "Chat      make chat, in another terminal; or in the browser, at the link that this prints:",
+        f'          echo "{link}"',
+    ]
+
+
 def stand_in_line(model: str, because: str) -> str:
     """Says plainly that the model is not the real one."""
     return f"STAND-IN: {model} is not here ({because}). A tiny random model answers under its name: the text is noise."
@@ -101,7 +110,7 @@ def banner(shown: Shown, machine: Machine, seconds: float) -> str:
         f"API key   {folders.API_KEY}",
         f"Metrics   {shown.metrics_url} (Prometheus)",
         f"Logs      {folders.LOGS}",
-        "Chat      make chat, in another terminal",
+        *chat_lines(base_url),
         "Stop      Ctrl-C stops.",
     ]
     return "\n".join(lines)

@@ -5,7 +5,7 @@ Usage: python -m local.check_client MODEL_FOLDER
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 from clients.vllm_client import VLLMClient
@@ -32,4 +32,8 @@ def main(model: Path) -> str:
 
 
 if __name__ == "__main__":
-    print(main(Path(sys.argv[1])))
+    parser = argparse.ArgumentParser(
+        prog="python -m local.check_client", description="Try the direct client with a model, on real vLLM."
+    )
+    parser.add_argument("model", type=Path, metavar="MODEL_FOLDER", help="folder of the model")
+    print(main(parser.parse_args().model))

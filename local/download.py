@@ -6,6 +6,7 @@ the files. On failure the last line of output says why.
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import sys
@@ -28,7 +29,15 @@ def main(model: str, revision: str, folder: str) -> None:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        prog="python -m local.download",
+        description="Download a model's files from the hub, resumed and verified.",
+    )
+    parser.add_argument("model", help="hub id, such as Qwen/Qwen3-0.6B")
+    parser.add_argument("revision", help="branch, tag or commit")
+    parser.add_argument("folder", help="becomes a link to the files; they are stored in HF_HOME")
+    given = parser.parse_args()
     try:
-        main(*sys.argv[1:4])
+        main(given.model, given.revision, given.folder)
     except EngineError as error:
         sys.exit(f"error: {error}")

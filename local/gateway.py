@@ -80,6 +80,7 @@ def environment(
     told = {
         **inherited,
         **{name: value for name, value in plan.gateway.environment.items() if name not in missing},
+        "GATEWAY_CHAT_PAGE": "1",
         "GATEWAY_HOST": "127.0.0.1",
         "GATEWAY_PORT": str(port),
         "GATEWAY_METRICS_PORT": str(metrics_port),

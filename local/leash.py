@@ -114,4 +114,9 @@ def _prctl(option: int, value: int) -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] in ([], ["-h"], ["--help"]):
+        print(
+            "usage: leash.py PIPE_FD COMMAND [ARGUMENT ...]\n\nRun a command, and end all its processes once the pipe's other end closes."
+        )
+        sys.exit(0 if sys.argv[1:] else 2)
     sys.exit(main(int(sys.argv[1]), sys.argv[2:]))

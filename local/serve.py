@@ -96,6 +96,8 @@ def served(plan: ServingPlan, options: Options, progress: Progress) -> Iterator[
         front = gateway.start(local.python, variables, options.port, progress)
         cleanup.callback(_drain, front, progress)
         url = base_url(options.port)
+        cleanup.callback(folders.ENDPOINT.unlink, missing_ok=True)
+        folders.ENDPOINT.write_text(f"{url.removesuffix('/v1')}\n")
         gateway.first_token(url, plan.served_model_name, key)
         seconds = progress.elapsed()
         progress.end("first token")

@@ -98,7 +98,9 @@ def unseen(findings: Sequence[Finding]) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Look, print what is wrong, and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m policy.check", description=__doc__.split("\n", 1)[0])
-    parser.add_argument("plans", nargs="*", type=Path, metavar="PLAN.json", help="`terraform show -json` of a plan")
+    parser.add_argument(
+        "plans", nargs="*", type=Path, metavar="PLAN.json", help="a plan as terraform show -json prints it"
+    )
     parser.add_argument("--own", action="store_true", help="these are other plans than dev, prod and waf-and-every-log")
     options = parser.parse_args(arguments)
     try:

@@ -9,6 +9,7 @@ tests of the AWS program. Exit status 1 when less than 95% are killed, or a faul
 
 from __future__ import annotations
 
+import argparse
 import ast
 import concurrent.futures
 import os
@@ -176,4 +177,6 @@ def main(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    parser = argparse.ArgumentParser(prog="python -m policy.mutants", description="Do the tests notice single faults?")
+    parser.add_argument("words", nargs="*", metavar="WORD", help="only faults with one of these in file or description")
+    sys.exit(main(parser.parse_args().words))

@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from infra.terminal import paint
 from smoke_tests.benchmark.record import Record, write_record
 from smoke_tests.errors import TargetError
 from smoke_tests.history_entry import Entry, checked_name
@@ -28,13 +29,15 @@ def main(arguments: list[str] | None = None) -> int:
             return _write_record(name, store, *options.record)
         entries = list(islice(store.entries(name), options.limit))
     except TargetError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"{paint('error:', 'red', sys.stderr)} {error}", file=sys.stderr)
         return UNUSABLE_TARGET_EXIT_CODE
     if options.json:
         print(json.dumps([_told(entry) for entry in entries], indent=1))
     elif entries:
-        print(table(entries))
-        print(f"\n{len(entries)} of {name}, in {store}")
+        print(colored(table(entries)))
+        failed = sum(not entry.passed for entry in entries)
+        verdict = f"; {failed} failed" if failed else "; all passed"
+        print(f"\n{len(entries)} of {name}, in {store}{verdict if sys.stdout.isatty() else ''}")
     else:
         print(f"nothing is kept of {name} in {store}; make verify STACK={name} keeps the first")
     return 0
@@ -95,6 +98,11 @@ def table(entries: Sequence[Entry]) -> str:
         lines += [_line(row, widths) for row in found]
         lines += [f"    {reason}" for reason in entry.reasons[:1]]
     return "\n".join(lines)
+
+
+def colored(text: str) -> str:
+    """A table as a terminal shows it: its verdicts in color."""
+    return text.replace(" passed ", f" {paint('passed', 'green')} ").replace(" FAILED ", f" {paint('FAILED', 'red')} ")
 
 
 def _line(row: Sequence[str], widths: Sequence[int]) -> str:

@@ -13,15 +13,18 @@ from typing import Any
 
 import pytest
 
+from infra.terminal import paint
 from smoke_tests import __main__ as conformance
 from smoke_tests.benchmark import run_command
 from smoke_tests.benchmark.compare import Thresholds, as_text, compare
+from smoke_tests.benchmark.compare_command import HELP
 from smoke_tests.benchmark.deployment import read_deployment
 from smoke_tests.benchmark.record import Measurement, Record, read_record
 from smoke_tests.errors import TargetError
 from smoke_tests.history import bucket_of
 from smoke_tests.history_entry import Compared, Entry, checked_name, digest, new_id
 from smoke_tests.history_store import FolderStore, Store, store_for
+from smoke_tests.shares import share_option
 from smoke_tests.stack import PROJECT_FOLDER, own_name
 from smoke_tests.target import Target, add_target_options, target_from_options
 
@@ -50,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
         earlier = [entry for entry in store.entries(name) if entry.passed]
         entry, lines = _verify(options, load, target, name, earlier, limits)
     except TargetError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"{paint('error:', 'red', sys.stderr)} {error}", file=sys.stderr)
         return UNUSABLE_TARGET_EXIT_CODE
     if entry is None:
         return UNUSABLE_TARGET_EXIT_CODE
@@ -58,9 +61,9 @@ def main(arguments: list[str] | None = None) -> int:
     kept = _keep(store, entry)
     if not entry.passed:
         more = f" (and {len(entry.reasons) - 1} more)" if len(entry.reasons) > 1 else ""
-        print(f"error: {name} does not pass: {entry.reasons[0]}{more}", file=sys.stderr)
+        print(f"{paint('error:', 'red', sys.stderr)} {name} does not pass: {entry.reasons[0]}{more}", file=sys.stderr)
         return 1
-    print(f"{name} passes")
+    print(paint(f"{name} passes", "green"))
     return 0 if kept else 1
 
 
@@ -77,8 +80,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--folder", type=Path, help="folder to keep them in (default without a bucket: .results)")
     for each in fields(Thresholds):
         parser.add_argument(
-            f"--{each.name.replace('_', '-')}", type=float, metavar="SHARE",
-            help=f"default: the stack's verify settings, else {each.default}",
+            f"--{each.name.replace('_', '-')}", type=share_option, metavar="FRACTION",
+            help=f"how much worse to allow: {HELP[each.name]} (default: the stack's verify settings, else {each.default})",
         )  # fmt: skip
     return parser
 
@@ -87,7 +90,7 @@ def thresholds(options: argparse.Namespace, outputs: Mapping[str, Any]) -> Thres
     """How much worse is too much: the command line's, else the stack's own settings, else the defaults.
 
     Raises:
-        TargetError: one is no share.
+        TargetError: one is not a fraction.
     """
     verify = outputs.get("verify")
     told = verify if isinstance(verify, dict) else {}
@@ -204,7 +207,7 @@ def _keep(store: Store, entry: Entry) -> bool:
         print(f"kept: {store.keep(entry)}")
     except TargetError as error:
         place = FolderStore().keep(entry)
-        print(f"error: {error}. Kept here instead: {place}", file=sys.stderr)
+        print(f"{paint('error:', 'red', sys.stderr)} {error}. Kept here instead: {place}", file=sys.stderr)
         return False
     return True
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from image.engine import watcher
 from image.engine.arguments import EngineError, settle
 from image.engine.prepare import Start, prepare, say
+from image.engine.usage import help_if_asked
 
 SECRET_FLAGS = ("--api-key", "--hf-token")
 
@@ -49,4 +50,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    help_if_asked(
+        "image.engine", "Check the GPU, download the weights, restore the compile cache, then run vLLM's server."
+    )
     main()

@@ -12,6 +12,7 @@ from pathlib import Path
 from image.engine.arguments import EngineError, settle
 from image.engine.memory import GIB
 from image.engine.prepare import fetch, say, warm_marker
+from image.engine.usage import help_if_asked
 
 
 def main() -> int:
@@ -37,4 +38,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    help_if_asked("image.engine.fetch", "Download the weights that the engine needs, on a machine without a GPU.")
     sys.exit(main())

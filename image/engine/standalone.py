@@ -20,6 +20,7 @@ from image.engine import watcher
 from image.engine.__main__ import command
 from image.engine.arguments import EngineError, last_value, settle, values
 from image.engine.prepare import prepare, say
+from image.engine.usage import help_if_asked
 
 ENGINE_PORT, METRICS_PORT = 8001, 9090
 DEFAULT_SHUTDOWN_SECONDS = 600
@@ -153,4 +154,5 @@ def _listening_inside(arguments: Sequence[str]) -> list[str]:
 
 
 if __name__ == "__main__":
+    help_if_asked("image.engine.standalone", "Run vLLM and the gateway in one container, with the gateway in front.")
     sys.exit(main())

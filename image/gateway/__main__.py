@@ -5,6 +5,7 @@ Exit status: 0 drained, 1 failed or told twice to stop, 2 the settings are wrong
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import gc
 import os
@@ -52,4 +53,9 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        prog="python -m image.gateway",
+        description="Run the gateway. It reads its settings from the environment variables GATEWAY_*; docs/gateway.md lists them.",
+    )
+    parser.parse_args()
     sys.exit(main())

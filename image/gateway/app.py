@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from image.gateway import __version__, body, errors, probing
 from image.gateway.admission import Admission
+from image.gateway.chat_page import ChatPage
 from image.gateway.cors import Cors
 from image.gateway.errors import ApiError, Shape
 from image.gateway.exchange import CLIENT_LEFT_STATUS, Exchange, Receive, Scope, Send
@@ -69,6 +70,8 @@ class App:
             "/info": self._info,
             "/v1/models": self._models,
         }
+        if settings.chat_page:
+            self._own["/"] = ChatPage().answer
         self.active: set[Exchange] = set()
         self.idle = asyncio.Event()
         self.draining = False

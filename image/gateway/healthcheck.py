@@ -5,6 +5,7 @@ For the container's own health check: the slim image has no curl, and localhost 
 
 from __future__ import annotations
 
+import argparse
 import http.client
 import os
 import sys
@@ -25,4 +26,9 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        prog="python -m image.gateway.healthcheck",
+        description="Exit with 0 if the gateway on this machine answers /health (GATEWAY_PORT, default 8080), else with 1.",
+    )
+    parser.parse_args()
     sys.exit(main())

@@ -5,6 +5,7 @@ What a body may hold beyond the fields that the gateway reads is the engine's to
 
 from __future__ import annotations
 
+import argparse
 import json
 from typing import Any
 
@@ -127,4 +128,8 @@ def _errors(statuses: dict[int, str], schema: str = "Error") -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        prog="python -m image.gateway.openapi", description="Print the gateway's OpenAPI document as JSON."
+    )
+    parser.parse_args()
     print(json.dumps(document(), indent=2))

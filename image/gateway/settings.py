@@ -92,6 +92,12 @@ def _host(value: str) -> str:
         raise ValueError(f"{value!r} is not an IP address to listen on; set 0.0.0.0, 127.0.0.1 or ::") from None
 
 
+def _switch(value: str) -> bool:
+    if value not in ("0", "1"):
+        raise ValueError(f"{value!r} is neither 0 nor 1")
+    return value == "1"
+
+
 def _constant(value: Any) -> Any:
     """Nobody should have to tune it: not read from the environment, shortened by tests alone."""
     return field(default=value)
@@ -127,6 +133,9 @@ class Settings:
     """Origins whose web pages may use the endpoint from a browser, separated by commas: `https://app.example.com`; `*`: all."""
     info: dict[str, Any] = field(default_factory=dict, metadata={"parse": _json_object})
     """JSON object shown at /info beside what the gateway knows itself. Anybody may read it."""
+
+    chat_page: bool = _setting(_switch, False)
+    """1: serve a chat page at `/`. `make local` sets it; no deployed gateway does."""
 
     host: str = _setting(_host, "0.0.0.0")  # noqa: S104 - a container's port is published by its network
     port: int = _setting(_whole(1, 65535), 8080)

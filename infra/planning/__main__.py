@@ -12,6 +12,7 @@ from infra.planning import make_plan
 from infra.planning.deployment import deployment_refusals
 from infra.planning.plan import ServingPlan
 from infra.stack_files import load_stack, parse_overrides, region_of
+from infra.terminal import paint
 
 
 def as_json(plan: ServingPlan) -> dict[str, Any]:
@@ -100,12 +101,15 @@ def as_table(plan: ServingPlan, stack: str) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Exit code 0 for a plan that works, 1 for one that cannot, with the reasons on stderr."""
-    parser = argparse.ArgumentParser(prog="python -m infra.planning", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m infra.planning",
+        description="Print what a stack would run and cost, or why it cannot work. Needs no account.",
+    )
     parser.add_argument("stack", help="name of a stack: dev, prod or another Pulumi.<stack>.yaml")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting that wins over the stack file's"
     )
-    parser.add_argument("--json", action="store_true", help="for a program")
+    parser.add_argument("--json", action="store_true", help="print the plan as JSON")
     options = parser.parse_args(argv)
     try:
         settings = load_stack(options.stack, parse_overrides(options.set, options.stack))
@@ -117,9 +121,11 @@ def main(argv: list[str] | None = None) -> int:
         if options.json:
             reasons = error.problems
             print(json.dumps({"fits": False, "reasons": reasons}, indent=2))
-        print(f"error: {error}", file=sys.stderr)
+        print(f"{paint('error:', 'red', sys.stderr)} {error}", file=sys.stderr)
         return 1
     print(json.dumps(as_json(plan), indent=2) if options.json else as_table(plan, options.stack))
+    if sys.stdout.isatty() and not options.json:
+        print(paint(f"\n{options.stack} fits; deploy it with make up STACK={options.stack}", "green"))
     return 0
 
 

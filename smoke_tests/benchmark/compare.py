@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from smoke_tests.benchmark.record import Measurement, Record
+from smoke_tests.shares import LARGEST
 
 Verdict = Literal["better", "worse", "same", "shown"]
 # The 99th percentile of fewer requests is one request.
@@ -13,11 +14,11 @@ REQUESTS_FOR_A_TAIL = 100
 
 @dataclass(frozen=True)
 class Thresholds:
-    """How much worse is too much, as a share: 0.1 lets a figure be 10% worse.
+    """How much worse is too much, as a fraction: 0.1 lets a figure be 10% worse.
 
     `max_slowdown` is for throughputs and the means and medians of times, `max_tail_slowdown` for 99th percentiles,
     `max_cost_increase` for dollars a million tokens, `max_cold_start_slowdown` for the cold start;
-    `max_success_rate_drop` is in points of the rate (0.01: from 100% to 99%). Raises ValueError for a negative one.
+    `max_success_rate_drop` is in points of the rate (0.01: from 100% to 99%). Raises ValueError for one below 0 or above 10.
     """
 
     max_slowdown: float = 0.1
@@ -28,8 +29,9 @@ class Thresholds:
 
     def __post_init__(self) -> None:
         for each in fields(self):
-            if not getattr(self, each.name) >= 0:
-                raise ValueError(f"{each.name}: {getattr(self, each.name)} is no share; give 0.1 for 10%")
+            value = getattr(self, each.name)
+            if not 0 <= value <= LARGEST:
+                raise ValueError(f"{each.name}: {value} must be a fraction, for example 0.1 for 10%")
 
 
 @dataclass(frozen=True)

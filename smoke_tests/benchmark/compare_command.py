@@ -6,6 +6,7 @@ from pathlib import Path
 
 from smoke_tests.benchmark.compare import Thresholds, as_text, compare
 from smoke_tests.benchmark.record import read_record
+from smoke_tests.shares import share_option
 
 HELP = {
     "max_slowdown": "throughputs, means and medians of times",
@@ -31,9 +32,9 @@ def main(arguments: list[str]) -> int:
     for each in fields(Thresholds):
         parser.add_argument(
             f"--{each.name.replace('_', '-')}",
-            type=_share,
+            type=share_option,
             default=each.default,
-            metavar="SHARE",
+            metavar="FRACTION",
             help=f"{HELP[each.name]} (default {each.default})",
         )
     parser.add_argument(
@@ -44,13 +45,3 @@ def main(arguments: list[str]) -> int:
     comparison = compare(read_record(options.base), read_record(options.new), thresholds, anyway=options.anyway)
     print(as_text(comparison, str(options.base), str(options.new)))
     return {None: 2, True: 0, False: 1}[comparison.passed]
-
-
-def _share(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no share; give 0.1 for 10%")
-    return value

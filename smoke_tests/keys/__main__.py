@@ -18,6 +18,10 @@ from smoke_tests.keys.stores import ConflictError, FileStore, SecretStore, Store
 from smoke_tests.stack import read_stack
 
 UNUSABLE = 2
+NO_ACTION = (
+    "nothing to do; set ADD=name, ROTATE=name, REVOKE=name or LIST=1, for example make key LIST=1 (without make: --add, "
+    "--rotate, --revoke or --list)"
+)
 MOST_TRIES = 10
 DEFAULT_GRACE_HOURS = 24.0
 LONGEST_GRACE_HOURS = 24.0 * 365
@@ -37,7 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
         if options.check:
             return _check(options.check)
         if options.stack is None and not options.local and options.file is None:
-            parser.error("one of --stack, --local and --file is required")
+            raise TargetError("which endpoint? Give --stack NAME, --local or --file PATH")
+        if not (options.add or options.rotate or options.revoke or options.list):
+            raise TargetError(NO_ACTION)
         store = _store(options)
         if options.list:
             _list(Document(store.read()[0]))
@@ -173,7 +179,7 @@ def _parser() -> argparse.ArgumentParser:
     where.add_argument("--stack", help="a deployed stack: its secret in Secrets Manager")
     where.add_argument("--local", action="store_true", help="the endpoint of make local")
     where.add_argument("--file", type=Path, metavar="PATH", help="a keys document in a file")
-    what = parser.add_mutually_exclusive_group(required=True)
+    what = parser.add_mutually_exclusive_group()
     what.add_argument("--add", metavar="NAME", help="a new name with a new key, which is printed once")
     what.add_argument("--rotate", metavar="NAME", help="a new key for a name; the old one is good for the grace period")
     what.add_argument("--revoke", metavar="NAME", help="refuse every key of a name at once")

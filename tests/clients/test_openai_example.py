@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from clients import openai_example
 from tests.smoke_tests.fake_openai_server import KEY, MODEL, FakeOpenAIServer, answer_tokens, serving
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -72,3 +73,47 @@ def test_errors_are_one_line_and_say_what_to_set() -> None:
     assert unreachable.returncode == 1
     assert f"no connection to {nobody}/v1" in unreachable.stderr
     assert unreachable.stderr.count("\n") == 1
+
+
+def test_after_make_local_nothing_needs_to_be_set(tmp_path: Path) -> None:
+    (tmp_path / "clients").mkdir()
+    (tmp_path / ".local").mkdir()
+    program = tmp_path / "clients" / "openai_example.py"
+    program.write_text((REPOSITORY / "clients" / "openai_example.py").read_text())
+    (tmp_path / ".local" / "api-key").write_text(f"{KEY}\n")
+    # The shell's own key and proxy are for elsewhere.
+    shell = {"PATH": os.environ["PATH"], "OPENAI_API_KEY": "sk-of-openai", "HTTP_PROXY": "http://127.0.0.1:9"}
+    with serving(FakeOpenAIServer()) as server:
+        (tmp_path / ".local" / "endpoint").write_text(f"{server.endpoint}\n")
+        done = subprocess.run(
+            [sys.executable, str(program), "Hi", "--max-tokens", "9"],
+            env=shell,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    assert KEY not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("url", "variables", "key"),
+    [
+        ("http://127.0.0.1:8000/v1", {}, "sk-local"),
+        ("http://127.0.0.1:8000/v1", {"OPENAI_API_KEY": "sk-of-openai"}, "sk-local"),
+        ("http://127.0.0.1:8000/v1", {"VLLM_API_KEY": "sk-mine", "OPENAI_API_KEY": "sk-of-openai"}, "sk-mine"),
+        ("https://llm.example.com/v1", {}, "none"),
+        ("https://127.evil.example/v1", {}, "none"),
+        ("https://llm.example.com/v1", {"OPENAI_API_KEY": "sk-theirs"}, "sk-theirs"),
+    ],
+)
+def test_the_key_of_make_local_is_sent_to_this_machine_only(
+    url: str, variables: dict[str, str], key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "api-key").write_text("sk-local\n")
+    monkeypatch.setattr(openai_example, "LOCAL", tmp_path)
+    for name in ("VLLM_API_KEY", "OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert openai_example.api_key(url) == key

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -46,7 +47,7 @@ CONSTANTS = {
     "connect_timeout_seconds", "eject_after_failures", "eject_seconds", "max_json_depth", "probe_timeout_seconds",
 }  # fmt: skip
 # The same on every stack, without being rendered.
-NOT_RENDERED = {"GATEWAY_HOST"}
+NOT_RENDERED = {"GATEWAY_HOST", "GATEWAY_CHAT_PAGE"}
 
 
 def on_aws(**values: Any) -> dict[str, str]:
@@ -174,3 +175,19 @@ def test_each_refusal_says_what_to_set_and_shows_no_secret(values: dict[str, Any
 
 def test_plans_differ_in_nothing_where_nothing_of_it_is_set() -> None:
     assert plan().gateway.environment.keys() <= set(SET_BY_THE_STACK) | set(REACHABLE)
+
+
+def test_no_deployed_gateway_serves_the_chat_page_of_make_local() -> None:
+    for environment in (on_aws(), on_kubernetes()):
+        assert "GATEWAY_CHAT_PAGE" not in environment
+        assert not GatewaySettings.from_environment({**environment, "GATEWAY_KEYS": "none"}).chat_page
+    repository = Path(__file__).resolve().parents[2]
+    for file in (
+        "image/compose.yaml",
+        "image/gateway.Dockerfile",
+        "image/engine.Dockerfile",
+        "image/engine/standalone.py",
+    ):
+        assert "CHAT_PAGE" not in (repository / file).read_text()
+    with pytest.raises(SettingsError, match=r"found GATEWAY_CHAT_PAGE, which the stack sets itself\. Remove it"):
+        parse_settings({"gatewayEnvironment": ["GATEWAY_CHAT_PAGE=1"]})

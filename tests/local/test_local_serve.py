@@ -229,3 +229,14 @@ def test_a_busy_port_is_one_line_before_anything_is_installed(clone: Clone) -> N
     assert f"error: {expected}\n" in clone.output.read_text()
     assert "Traceback" not in clone.output.read_text()
     assert not (clone.folder / ".local" / "logs").exists()
+
+
+def test_clients_find_the_endpoint_while_it_runs(clone: Clone) -> None:
+    clone.start()
+    clone.says("Ready after")
+    address = clone.folder / ".local" / "endpoint"
+    assert address.read_text() == f"http://127.0.0.1:{clone.port}\n"
+    with urllib.request.urlopen(address.read_text().strip(), timeout=5) as page:
+        assert b"<title>Chat</title>" in page.read()
+    clone.signal(signal.SIGINT)
+    assert not address.exists()

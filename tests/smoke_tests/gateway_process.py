@@ -26,10 +26,10 @@ def wait_until(condition: Any, what: str) -> None:
 
 
 @contextmanager
-def gateway(replicas: Path, keys: str = "none", key: str | None = None) -> Iterator[str]:
+def gateway(replicas: Path, keys: str = "none", key: str | None = None, **more: str) -> Iterator[str]:
     """Start the gateway in front of the replicas listed in a file; yields its address.
 
-    `keys` is its GATEWAY_KEYS, `key` one of them.
+    `keys` is its GATEWAY_KEYS, `key` one of them; `more` are other variables.
     """
     port = free_port()
     variables = {
@@ -37,7 +37,7 @@ def gateway(replicas: Path, keys: str = "none", key: str | None = None) -> Itera
         "GATEWAY_METRICS_PORT": str(free_port()), "GATEWAY_DISCOVERY": f"file:{replicas}", "GATEWAY_KEYS": keys,
         "GATEWAY_PROBE_SECONDS": "0.05", "GATEWAY_DISCOVERY_SECONDS": "0.05",
         # The vision tests serve their images from this machine.
-        "GATEWAY_MEDIA_HOSTS": "127.0.0.1",
+        "GATEWAY_MEDIA_HOSTS": "127.0.0.1", **more,
     }  # fmt: skip
     command = [sys.executable, "-m", "image.gateway"]
     with subprocess.Popen(command, cwd=REPOSITORY, env=variables, stdout=subprocess.DEVNULL) as process:

@@ -28,6 +28,7 @@ from image.gateway.telling import Telling
 from local import folders, gateway
 from smoke_tests.errors import TargetError
 from smoke_tests.keys import __main__ as command
+from smoke_tests.keys.__main__ import main as keys_main
 from smoke_tests.keys.document import KEPT_AFTER_EXPIRY_SECONDS, Document
 from smoke_tests.keys.stores import ConflictError, FileStore, SecretStore
 
@@ -379,3 +380,13 @@ def test_a_write_that_fails_leaves_no_second_file_of_keys(tmp_path: Path, monkey
         store.write('{"bob": "k2"}', version)
     assert [entry.name for entry in tmp_path.iterdir()] == ["keys.json"]
     assert path.read_text() == text
+
+
+def test_without_an_action_one_line_says_which_variables_to_set(capsys: pytest.CaptureFixture[str]) -> None:
+    for where in (["--stack", "dev"], ["--local"], ["--file", "keys.json"]):
+        assert keys_main(where) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: nothing to do; set ADD=name, ROTATE=name, REVOKE=name or LIST=1")
+        assert error.count("\n") == 1
+    assert keys_main(["--list"]) == 2
+    assert capsys.readouterr().err == "error: which endpoint? Give --stack NAME, --local or --file PATH\n"

@@ -101,7 +101,7 @@ def test_limits_come_from_the_command_line_then_the_stack_then_the_defaults(
     assert verify.thresholds(OPTIONS, {"verify": {**told, "maxTailSlowdown": 0.5}}) == Thresholds(max_tail_slowdown=0.5)
     given = argparse.Namespace(**{**vars(OPTIONS), "max_tail_slowdown": 0.1})
     assert verify.thresholds(given, {"verify": {**told, "maxTailSlowdown": 0.5}}).max_tail_slowdown == 0.1
-    with pytest.raises(TargetError, match=r"max_slowdown: -1\.0 is no share"):
+    with pytest.raises(TargetError, match=r"max_slowdown: -1\.0 must be a fraction, for example 0\.1 for 10%"):
         verify.thresholds(argparse.Namespace(**{**vars(OPTIONS), "max_slowdown": -1.0}), {})
 
 

@@ -1,0 +1,103 @@
+"""An answer that arrives in pieces, on a terminal or in a pipe."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from infra.terminal import paint
+from smoke_tests.progress import ProgressLine
+
+# Whatever a model says, it must not move the cursor or set the terminal's title.
+CONTROL = {code: None for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+
+
+class Answer:
+    """An answer as it arrives, and how fast it does."""
+
+    def __init__(self) -> None:
+        self.text, self.end = "", ""
+        self.tokens: int | None = None
+        self._chunks = 0
+        self._thinking = self._open = False
+        self._started = self._last = time.monotonic()
+        self._first: float | None = None
+
+    def read(self, chunk: Any) -> Iterator[tuple[str, bool]]:
+        """The pieces of text in a chunk, and whether each is reasoning rather than the answer."""
+        if chunk.usage is not None:
+            self.tokens = chunk.usage.completion_tokens
+        for choice in chunk.choices:
+            self.end = choice.finish_reason or self.end
+            delta = choice.delta
+            thought = getattr(delta, "reasoning", None) or getattr(delta, "reasoning_content", None)
+            for text, is_thought in ((thought, True), (delta.content, False)):
+                if text:
+                    self._last = time.monotonic()
+                    self._first = self._first or self._last
+                    self._chunks += 1
+                    yield text, is_thought
+
+    def show(self, text: str, thought: bool) -> None:
+        """Print a piece. Reasoning is shown to a person only."""
+        terminal = sys.stdout.isatty()
+        if not thought:
+            self.text += text
+        elif not terminal:
+            return
+        if self._thinking and not thought:
+            print("\n")
+        shown = text.translate(CONTROL) if terminal else text
+        print(paint(shown, "dim") if thought else shown, end="", flush=True)
+        self._thinking, self._open = thought, True
+
+    def close(self) -> None:
+        """End the last line."""
+        if self._open:
+            print(flush=True)
+            self._open = False
+
+    def figures(self, max_tokens: int) -> str:
+        """How long it took, in one line."""
+        if self._first is None:
+            return "stopped before the first token" if self.end == "stopped" else "the answer is empty"
+        count = self.tokens or self._chunks
+        seconds = self._last - self._first
+        rate = f", {(count - 1) / seconds:.1f} tokens/s" if count > 1 and seconds > 0 else ""
+        end = {"stopped": ", stopped", "length": f", cut off at {max_tokens} tokens"}.get(self.end, "")
+        return (
+            f"{'' if self.tokens else 'about '}{count} tokens{rate}, "
+            f"first token after {self._first - self._started:.2f} s{end}"
+        )
+
+
+class Waiting:
+    """A line that says what an answer waits for, and for how long, until the first token."""
+
+    def __init__(self, info: Callable[[], Mapping[str, Any]]) -> None:
+        self._info, self._line = info, ProgressLine()
+        self._lock, self._ended = threading.Lock(), threading.Event()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        started, what, asked = time.monotonic(), "", 0.0
+        while not self._ended.wait(0.2):
+            seconds = time.monotonic() - started
+            if seconds < 1:
+                continue
+            if not what or seconds - asked >= 2:
+                cold = self._info().get("state") in ("cold", "waking")
+                what, asked = "waking the engine" if cold else "waiting for the answer", seconds
+            with self._lock:
+                if not self._ended.is_set():
+                    self._line.update(paint(f"{what}, {time.monotonic() - started:.0f} s", "dim", sys.stderr))
+
+    def end(self) -> None:
+        """Remove the line."""
+        if not self._ended.is_set():
+            with self._lock:
+                self._ended.set()
+                self._line.close()

@@ -1,0 +1,210 @@
+"""A chat in the terminal: `make chat`. Text from a pipe is one question; stdout gets the answers, stderr the rest."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from typing import Any
+
+import httpx2
+import openai
+from openai import OpenAI
+
+from clients.answer import Answer, Waiting
+from clients.openai_example import api_key, base_url_of, connect, default_endpoint, explain, first_model, is_local
+from infra.terminal import paint
+from smoke_tests.api_key import choose, keys_document
+from smoke_tests.errors import TargetError
+from smoke_tests.stack import read_stack
+
+HELP = """\
+/reset          forget the conversation
+/system TEXT    set the system prompt and start over; without TEXT, remove it
+/model [NAME]   list the models, or change the model
+/quit           end (or Ctrl-D)
+Ctrl-C stops an answer."""
+MAX_TOKENS = 2048
+STAND_IN_MAX_TOKENS = 64  # a random model seldom stops by itself
+BROKEN = (openai.OpenAIError, httpx2.HTTPError, ValueError)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Chat until Ctrl-D; return 0, or 1 if the endpoint could not be asked, after one line that says why."""
+    options = _parser().parse_args(arguments)
+    with contextlib.suppress(AttributeError):
+        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+    base_url = ""
+    try:
+        base_url, key = _endpoint(options)
+        with connect(base_url, key, max_retries=0) as client:
+            chat = Chat(client, options.model or first_model(client), options.max_tokens)
+            return _converse(chat) if sys.stdin.isatty() else _answer_pipe(chat)
+    except (TargetError, *BROKEN) as error:
+        _report(_line(error, base_url))
+        return 1
+
+
+class Chat:
+    """One conversation with one model."""
+
+    def __init__(self, client: OpenAI, model: str, max_tokens: int | None = None) -> None:
+        self.client, self.model, self.system = client, model, ""
+        self.messages: list[dict[str, str]] = []
+        self.base_url = str(client.base_url).rstrip("/")
+        self.stand_in = bool(self.info().get("stand_in"))
+        self.max_tokens = max_tokens or (STAND_IN_MAX_TOKENS if self.stand_in else MAX_TOKENS)
+
+    def info(self) -> dict[str, Any]:
+        """What the gateway says about itself; empty for other servers."""
+        try:
+            url = f"{self.base_url.removesuffix('/v1')}/info"
+            found = httpx2.get(url, timeout=2.0, trust_env=not is_local(url)).json()
+        except (httpx2.HTTPError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def command(self, line: str) -> bool:
+        """Run a command; returns whether the line is one."""
+        word, _, rest = line.partition(" ")
+        rest = rest.strip()
+        if word == "/reset":
+            self.messages = []
+            _say("The conversation is forgotten.")
+        elif word == "/system":
+            self.system, self.messages = rest, []
+            _say("The system prompt is set; the conversation starts over." if rest else "No system prompt.")
+        elif word == "/model":
+            self._choose_model(rest)
+        elif word == "/help":
+            _say(HELP)
+        else:
+            return False
+        return True
+
+    def _choose_model(self, name: str) -> None:
+        try:
+            names = [model.id for model in self.client.models.list().data]
+        except BROKEN as error:
+            _report(_line(error, self.base_url))
+            return
+        if not name:
+            _say("\n".join(f"{'*' if each == self.model else ' '} {each}" for each in names))
+        elif name in names:
+            self.model = name
+            _say(f"Asking {name} from now on.")
+        else:
+            _report(f"{name} is not served here; set one of: {', '.join(names)}")
+
+    def ask(self, question: str) -> bool:
+        """Print the answer as it arrives; returns whether it came. A failed question is not kept."""
+        asked = [*self.messages, {"role": "user", "content": question.encode("utf-8", "replace").decode()}]
+        system = [{"role": "system", "content": self.system}] if self.system else []
+        messages: Any = system + asked
+        answer = Answer()
+        waiting = Waiting(self.info)
+        try:
+            with self.client.chat.completions.create(
+                model=self.model, messages=messages, max_tokens=self.max_tokens, stream=True,
+                stream_options={"include_usage": True},
+            ) as stream:  # fmt: skip
+                for chunk in stream:
+                    for text, thought in answer.read(chunk):
+                        waiting.end()
+                        answer.show(text, thought)
+        except KeyboardInterrupt:
+            answer.end = "stopped"
+        except BROKEN as error:
+            waiting.end()
+            answer.close()
+            _report(_line(error, self.base_url))
+            return False
+        finally:
+            waiting.end()
+        answer.close()
+        _say(answer.figures(self.max_tokens))
+        if answer.text:
+            self.messages = [*asked, {"role": "assistant", "content": answer.text}]
+        return True
+
+
+def _converse(chat: Chat) -> int:
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401 - input() then edits lines and remembers them
+    _say(f"{chat.model} at {chat.base_url}. /help lists the commands, Ctrl-D ends.")
+    if chat.stand_in:
+        _say("This is the stand-in: a tiny random model, so the text is noise.")
+    while True:
+        try:
+            line = input("> ").strip()
+        except EOFError:
+            print()
+            return 0
+        except KeyboardInterrupt:
+            print()
+            continue
+        if line == "/quit":
+            return 0
+        if line.startswith("/") and not chat.command(line):
+            _report(f"{line.split()[0]} is not a command; /help lists them")
+        elif line and not line.startswith("/"):
+            chat.ask(line)
+
+
+def _answer_pipe(chat: Chat) -> int:
+    """Commands at the beginning, then everything else as one question."""
+    lines = sys.stdin.read().strip().splitlines()
+    while lines and chat.command(lines[0]):
+        del lines[0]
+    return 0 if lines and chat.ask("\n".join(lines)) else 1
+
+
+def _endpoint(options: argparse.Namespace) -> tuple[str, str]:
+    if not options.stack:
+        base_url = base_url_of(options.endpoint or default_endpoint())
+        return base_url, api_key(base_url)
+    key = os.environ.get("VLLM_API_KEY") or choose(keys_document(options.stack), options.name)
+    return base_url_of(read_stack(options.stack, read_key=False).endpoint), key
+
+
+def _line(error: Exception, base_url: str) -> str:
+    if isinstance(error, openai.OpenAIError):
+        return explain(error, base_url).replace(
+            "set VLLM_BASE_URL or --endpoint", "name another: make chat STACK=dev, or ENDPOINT=URL"
+        )
+    return f"{base_url} broke off: {error}" if isinstance(error, httpx2.HTTPError) else str(error)
+
+
+def _say(text: str) -> None:
+    print(paint(text, "dim", sys.stderr), file=sys.stderr, flush=True)
+
+
+def _report(text: str) -> None:
+    print(f"{paint('error:', 'red', sys.stderr)} {text}", file=sys.stderr, flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m clients.chat",
+        description="Chat with the endpoint that make local started, or with another. Text from a pipe is one question.",
+        epilog="The key comes from VLLM_API_KEY, else from the stack or from make local.",
+        allow_abbrev=False,
+    )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--endpoint", metavar="URL", help="base URL, with or without /v1")
+    where.add_argument("--stack", help="deployed Pulumi stack, which names the endpoint and the key")
+    parser.add_argument("--name", default="", help="with --stack: whose key to use (default: the only one)")
+    parser.add_argument("--model", default="", help="model to ask (default: the first that the endpoint lists)")
+    parser.add_argument("--max-tokens", type=int, metavar="N", help=f"longest answer in tokens (default {MAX_TOKENS})")
+    return parser
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of a pipe has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

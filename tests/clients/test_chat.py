@@ -1,0 +1,257 @@
+"""The chat in the terminal: on a real pseudo-terminal or in a pipe, against a server on loopback and the real gateway."""
+
+import os
+import pty
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.image.gateway.nginx import free_port
+from tests.smoke_tests.fake_openai_server import KEY, MODEL, FakeOpenAIServer, answer_tokens, serving
+from tests.smoke_tests.gateway_process import gateway
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SECONDS = 20.0
+COLORS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def expected(*messages: str, max_tokens: int) -> str:
+    roles = ("user", "assistant")
+    asked = [{"role": roles[index % 2], "content": text} for index, text in enumerate(messages)]
+    return "".join(answer_tokens({"messages": asked, "max_tokens": max_tokens}))
+
+
+class Terminal:
+    """The chat as a person has it: keys in, a screen out."""
+
+    def __init__(self, command: list[str], folder: Path, variables: dict[str, str]) -> None:
+        self.pid, self.file = pty.fork()
+        if self.pid == 0:
+            os.chdir(folder)
+            signal.signal(
+                signal.SIGINT, signal.SIG_DFL
+            )  # a test run in the background ignores it, and its children too
+            os.execvpe(  # noqa: S606 - no shell is wanted
+                command[0], command, {"PATH": os.environ["PATH"], "TERM": "xterm", **variables}
+            )
+        self.screen = ""
+        self._seen = 0
+
+    def shows(self, words: str) -> str:
+        """Wait for words after those waited for before; returns what came up to them."""
+        deadline = time.monotonic() + SECONDS
+        while words not in self.screen[self._seen :]:
+            ready, _, _ = select.select([self.file], [], [], max(0.0, deadline - time.monotonic()))
+            assert ready, f"waited for {words!r}: {self.screen!r}"
+            try:
+                self.screen += os.read(self.file, 65536).decode(errors="replace")
+            except OSError:
+                pytest.fail(f"it ended before {words!r}: {self.screen!r}")
+        start, self._seen = self._seen, self.screen.index(words, self._seen) + len(words)
+        return self.screen[start : self._seen]
+
+    def type(self, text: str) -> None:
+        os.write(self.file, text.encode())
+
+    def ends(self) -> int:
+        try:
+            while part := os.read(self.file, 65536):
+                self.screen += part.decode(errors="replace")
+        except OSError:
+            pass
+        pid, status = os.waitpid(self.pid, 0)
+        self.pid = 0
+        return os.waitstatus_to_exitcode(status) if pid else -1
+
+
+@contextmanager
+def terminal(
+    *arguments: str, command: list[str] | None = None, folder: Path = REPOSITORY, **variables: str
+) -> Iterator[Terminal]:
+    chat = Terminal([*(command or [sys.executable, "-m", "clients.chat"]), *arguments], folder, variables)
+    try:
+        yield chat
+    finally:
+        if chat.pid:
+            os.kill(chat.pid, signal.SIGKILL)
+            os.waitpid(chat.pid, 0)
+        os.close(chat.file)
+
+
+def piped(
+    text: str, *arguments: str, command: list[str] | None = None, folder: Path = REPOSITORY, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*(command or [sys.executable, "-m", "clients.chat"]), *arguments], cwd=folder, input=text, capture_output=True,
+        env={"PATH": os.environ["PATH"]} | variables, text=True, check=False, timeout=SECONDS,
+    )  # fmt: skip
+
+
+def test_a_conversation_in_the_terminal() -> None:
+    with (
+        serving(FakeOpenAIServer()) as server,
+        terminal("--endpoint", server.endpoint, "--max-tokens", "9", VLLM_API_KEY=KEY) as chat,
+    ):
+        chat.shows(f"{MODEL} at {server.endpoint}/v1")
+        chat.shows("> ")
+        chat.type("Hello!\n")
+        first = expected("Hello!", max_tokens=9)
+        chat.shows(first)
+        assert re.search(
+            r"9 tokens, [\d.]+ tokens/s, first token after [\d.]+ s", chat.shows(" s, cut off at 9 tokens")
+        )
+        chat.type("More\n")
+        chat.shows("first token after")
+        assert [message["content"] for message in server.bodies[1]["messages"]] == ["Hello!", first, "More"]
+        chat.type("/system Be brief.\n")
+        chat.shows("The system prompt is set")
+        chat.type("Again\n")
+        chat.shows("first token after")
+        assert [m["role"] for m in server.bodies[2]["messages"]] == ["system", "user"]
+        chat.type("/reset\n/model\n")
+        chat.shows(f"* {MODEL}")
+        chat.type("/model no/such\n")
+        chat.shows(f"no/such is not served here; set one of: {MODEL}")
+        chat.type("/sytem x\n")
+        chat.shows("/sytem is not a command; /help lists them")
+        chat.shows("> ")
+        chat.type("\x04")
+        assert chat.ends() == 0
+    assert len(server.bodies) == 3
+
+
+def test_ctrl_c_stops_the_answer_and_not_the_chat() -> None:
+    with (
+        serving(FakeOpenAIServer(token_seconds=0.05)) as server,
+        terminal("--endpoint", server.endpoint, VLLM_API_KEY=KEY) as chat,
+    ):
+        chat.shows("> ")
+        chat.type("\x03")
+        chat.type("\n")
+        chat.shows("> ")
+        chat.type("Hello!\n")
+        chat.shows(expected("Hello!", max_tokens=4))
+        chat.type("\x03")
+        chat.shows("stopped")
+        chat.type("/quit\n")
+        assert chat.ends() == 0
+
+
+def test_an_error_is_one_line_and_the_chat_goes_on() -> None:
+    with (
+        serving(FakeOpenAIServer(cold_requests=1)) as server,
+        terminal("--endpoint", server.endpoint, "--max-tokens", "9", VLLM_API_KEY=KEY) as chat,
+    ):
+        chat.shows("> ")
+        chat.type("One\n")
+        assert "Traceback" not in chat.shows("no replica is ready")
+        chat.type("Two\n")
+        chat.shows(expected("Two", max_tokens=9))
+        assert [message["content"] for message in server.bodies[-1]["messages"]] == ["Two"], "a failed question is kept"
+        chat.type("/quit\n")
+        assert chat.ends() == 0
+
+
+def test_a_pipe_is_one_question_and_stdout_the_answer_alone() -> None:
+    with serving(FakeOpenAIServer()) as server:
+        given = ("--endpoint", server.endpoint, "--max-tokens", "9")
+        done = piped("/system Be brief.\nLine one\nline two\n", *given, VLLM_API_KEY=KEY)
+        wrong = piped("hi\n", *given, VLLM_API_KEY="sk-wrong")
+    assert (done.returncode, done.stdout) == (0, "".join(answer_tokens(server.bodies[0])) + "\n"), done.stderr
+    assert server.bodies[0]["messages"][1]["content"] == "Line one\nline two"
+    assert "tokens/s" in done.stderr
+    assert "\x1b" not in done.stdout + done.stderr
+    assert [m["role"] for m in server.bodies[0]["messages"]] == ["system", "user"]
+    assert (wrong.returncode, wrong.stdout, wrong.stderr.count("\n")) == (1, "", 1)
+    assert "rejected the API key; set VLLM_API_KEY" in wrong.stderr
+
+
+def test_what_is_not_there_is_one_line_that_says_how_to_start_it() -> None:
+    done = piped("hi\n", "--endpoint", f"http://127.0.0.1:{free_port()}")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "start it with make local, or name another: make chat STACK=dev, or ENDPOINT=URL" in done.stderr
+
+
+def test_while_a_cold_engine_wakes_the_terminal_says_so(tmp_path: Path) -> None:
+    replicas = tmp_path / "replicas"
+    with serving(FakeOpenAIServer(api_key=None)) as server:
+        replicas.write_text(f"{server.endpoint}\n")
+        with gateway(replicas) as endpoint, terminal("--endpoint", endpoint, "--max-tokens", "9") as chat:
+            chat.shows("> ")
+            replicas.write_text("")
+            cold_within(endpoint)
+            chat.type("Hello!\n")
+            assert re.search(r"waking the engine, \d+ s", COLORS.sub("", chat.shows("waking the engine, 2 s")))
+            replicas.write_text(f"{server.endpoint}\n")
+            chat.shows(expected("Hello!", max_tokens=9))
+            chat.shows("> ")
+            chat.type("\x04")
+            assert chat.ends() == 0
+
+
+def cold_within(endpoint: str) -> None:
+    deadline = time.monotonic() + SECONDS
+    while httpx2.get(f"{endpoint}/info").json()["replicas"]["ready"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A clone with the environment of make local, as far as make chat needs it."""
+    for name in ("clients", "infra", "smoke_tests", "image"):
+        (tmp_path / name).symlink_to(REPOSITORY / name)
+    shutil.copy(REPOSITORY / "Makefile", tmp_path)
+    (tmp_path / "clients").unlink()
+    shutil.copytree(REPOSITORY / "clients", tmp_path / "clients")
+    python = tmp_path / ".venv-local" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    (tmp_path / ".venv-local" / "made-from").touch()
+    return tmp_path
+
+
+def started_by_make_local(clone: Path, endpoint: str) -> None:
+    (clone / ".local").mkdir()
+    (clone / ".local" / "endpoint").write_text(f"{endpoint}\n")
+    (clone / ".local" / "api-key").write_text(f"{KEY}\n")
+
+
+def test_make_chat_finds_what_make_local_started(clone: Path) -> None:
+    with serving(FakeOpenAIServer()) as server:
+        started_by_make_local(clone, server.endpoint)
+        done = piped("hi\n", "MAX_TOKENS=9", command=["make", "chat"], folder=clone)
+        assert (done.returncode, done.stdout) == (0, expected("hi", max_tokens=9) + "\n"), done.stderr
+        with terminal(command=["make", "chat"], folder=clone) as chat:
+            chat.shows("> ")
+            chat.type("/quit\n")
+            assert chat.ends() == 0
+    assert KEY not in done.stderr + chat.screen
+
+
+def test_make_chat_asks_a_deployed_stack(clone: Path) -> None:
+    with serving(FakeOpenAIServer()) as server:
+        pulumi = clone / "bin" / "pulumi"
+        pulumi.parent.mkdir()
+        pulumi.write_text(
+            f'#!/bin/sh\necho \'{{"endpoint": "{server.endpoint}", "apiKeySecretName": "keys", "namespace": "dev"}}\'\n'
+        )
+        kubectl = clone / "bin" / "kubectl"
+        kubectl.write_text(f'#!/bin/sh\nprintf \'{{"default": "{KEY}"}}\' | base64\n')
+        for program in (pulumi, kubectl):
+            program.chmod(0o755)
+        path = f"{pulumi.parent}:{os.environ['PATH']}"
+        done = piped("hi\n", "STACK=dev", "MAX_TOKENS=9", command=["make", "chat"], folder=clone, PATH=path)
+    assert (done.returncode, done.stdout) == (0, expected("hi", max_tokens=9) + "\n"), done.stderr
+    assert server.bodies[0]["model"] == MODEL
