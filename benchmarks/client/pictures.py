@@ -28,7 +28,7 @@ def main(record: str) -> None:
         for name, width, scheme in (("desktop", 1180, "light"), ("phone", 390, "dark")):
             shown = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)  # type: ignore[arg-type]
             shown.goto(page.as_uri())
-            shown.screenshot(path=HERE / f"report-{name}.png", full_page=True)
+            shown.screenshot(path=HERE.parents[1] / "docs/benchmarks/client" / f"report-{name}.png", full_page=True)
         browser.close()
 
 
