@@ -1,4 +1,4 @@
-"""What floods can make the gateway keep; docs/benchmarks/gateway/hostile.py is the same for a minute."""
+"""What floods can make the gateway keep; benchmarks/gateway/hostile.py is the same for a minute."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from docs.benchmarks.gateway import hostile
+from benchmarks.gateway import hostile
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the resident memory in /proc")

@@ -1,6 +1,6 @@
 """Write session_4_plans.json: arguments and environment exactly as the plan renders them, for session 4.
 
-Usage, in the repository's root: python -m docs.benchmarks.engine.session_4_plans > docs/benchmarks/engine/session_4_plans.json
+Usage, in the repository's root: python -m benchmarks.engine.session_4_plans > docs/benchmarks/engine/session_4_plans.json
 """
 
 from __future__ import annotations

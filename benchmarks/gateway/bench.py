@@ -1,8 +1,8 @@
 """What the gateway costs, beside a bare asyncio protocol and beside other proxies, in the same run.
 
-    .venv/bin/python -m docs.benchmarks.gateway.bench --out raw.jsonl [--rounds 3] [--only gateway,raw-protocol]
+    .venv/bin/python -m benchmarks.gateway.bench --out raw.jsonl [--rounds 3] [--only gateway,raw-protocol]
         [--vllm-router PATH/bin/vllm-router] [--litellm PATH/bin/litellm]
-    .venv/bin/python -m docs.benchmarks.gateway.bench --report raw.jsonl
+    .venv/bin/python -m benchmarks.gateway.bench --report raw.jsonl
 
 The proxy's whole process tree runs on core 1; two fake engines and the clients, all in C, on core 0. Within a round every
 proxy has its turn, and one goes directly to an engine. CPU seconds of the process tree are the figure to trust; added
@@ -27,10 +27,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from docs.benchmarks.gateway.soak import FOLDER, build
+from benchmarks.gateway.soak import FOLDER, build
 from image.gateway import __version__
 
-ROOT = FOLDER.parents[2]
+ROOT = FOLDER.parents[1]
 ENGINES = (19100, 19101)
 PORT = 19200
 KEY = "sk-bench"

@@ -1,6 +1,6 @@
 """What several workers on one port (SO_REUSEPORT) would give: CPU per request, and who is refused while slots are free.
 
-    .venv/bin/python -m docs.benchmarks.gateway.two_workers --out two_workers.json
+    .venv/bin/python -m benchmarks.gateway.two_workers --out two_workers.json
 
 The same gateway once as one process and once as two that share its port, each told that there are two (GATEWAY_COUNT), on
 the same core. 32 clients keep one request each in flight, for which there are exactly 32 slots and no queue.
@@ -24,8 +24,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from docs.benchmarks.gateway.bench import ENGINES, KEY, PORT, ROOT, command, pinned, until_ready, usage
-from docs.benchmarks.gateway.soak import build
+from benchmarks.gateway.bench import ENGINES, KEY, PORT, ROOT, command, pinned, until_ready, usage
+from benchmarks.gateway.soak import build
 
 CLIENTS = 32
 SECONDS = 6
@@ -47,7 +47,7 @@ def worker() -> None:
 
 def workers(count: int) -> None:
     """So many of them, until SIGTERM."""
-    arguments = [sys.executable, "-m", "docs.benchmarks.gateway.two_workers", "--worker"]
+    arguments = [sys.executable, "-m", "benchmarks.gateway.two_workers", "--worker"]
     running = [subprocess.Popen(arguments, env=os.environ) for _ in range(count)]
     signal.signal(signal.SIGTERM, lambda *_: [process.terminate() for process in running] and None)
     for process in running:
@@ -83,7 +83,7 @@ def measure(count: int) -> dict[str, Any]:
             "GATEWAY_COUNT": str(count),
             "GATEWAY_MAX_QUEUED_REQUESTS": "0",
         }
-        module = [sys.executable, "-m", "docs.benchmarks.gateway.two_workers", "--workers", str(count)]
+        module = [sys.executable, "-m", "benchmarks.gateway.two_workers", "--workers", str(count)]
         process = stack.enter_context(
             pinned(1, module, env=environment | slots, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         )

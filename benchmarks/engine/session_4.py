@@ -28,7 +28,9 @@ from lab import (
 from session_1 import boot_once, run
 from session_2 import FP8_BLOCKS
 
-PLANS: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "session_4_plans.json").read_text())
+PLANS: dict[str, dict[str, Any]] = json.loads(
+    (Path(__file__).resolve().parents[2] / "docs/benchmarks/engine/session_4_plans.json").read_text()
+)
 FORK, SPAWN = ({"VLLM_WORKER_MULTIPROC_METHOD": how} for how in ("fork", "spawn"))
 NO_BYTECODE = {"PYTHONPYCACHEPREFIX": str(HOME / "nowhere"), "PYTHONDONTWRITEBYTECODE": "1"}
 LENGTH = ("--max-model-len", "8192")

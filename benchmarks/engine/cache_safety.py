@@ -1,6 +1,6 @@
 """Torn, stale and concurrent caches and weights under real vLLM on the CPU: is anything wrong ever served?
 
-    PYTHONPATH=. .venv/bin/python docs/benchmarks/engine/cache_safety.py RESULT.jsonl
+    PYTHONPATH=. .venv/bin/python benchmarks/engine/cache_safety.py RESULT.jsonl
 
 Needs `.venv-engine` (`make local` makes it), a C++ compiler, and root for `unshare`: each replica is a process with a mount
 namespace of its own, whose local folder has the same path and other content, as containers have. The hub is the fake one
@@ -30,7 +30,7 @@ from typing import Any
 from local.stand_in import files
 from tests.image.engine.fake_hub import FakeHub, FakeModel, fake_hub
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 PYTHON = ROOT / ".venv-engine/bin/python"
 MODEL = "acme/stand-in"
 START_LIMIT_SECONDS = 900

@@ -1,4 +1,4 @@
-"""Pictures of a report, taken in the machine's own Chromium: `pictures.py RECORD.json`; writes report-*.webp beside this file."""
+"""Pictures of a report, taken in the machine's own Chromium: `pictures.py RECORD.json`; writes docs/benchmarks/client/report-*.webp."""
 
 import base64
 import shutil
@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from playwright.sync_api import sync_playwright
 
 QUALITY = 14  # percent: under 80 KB each, and still legible
-HERE = Path(__file__).resolve().parent
+RESULTS = Path(__file__).resolve().parents[2] / "docs" / "benchmarks" / "client"
 OPTIONS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -33,7 +33,7 @@ def main(record: str) -> None:
             # Playwright's own screenshots are PNG or JPEG only, several times as large.
             options = {"format": "webp", "quality": QUALITY, "captureBeyondViewport": True}
             taken = shown.context.new_cdp_session(shown).send("Page.captureScreenshot", options)
-            (HERE / f"report-{name}.webp").write_bytes(base64.b64decode(taken["data"]))
+            (RESULTS / f"report-{name}.webp").write_bytes(base64.b64decode(taken["data"]))
         browser.close()
 
 

@@ -1,6 +1,6 @@
 """What hostile clients can make the gateway keep in memory: every kind of flood at once, at full speed.
 
-    .venv/bin/python -m docs.benchmarks.gateway.hostile [--seconds 60] [--connections 2] [--out hostile.json]
+    .venv/bin/python -m benchmarks.gateway.hostile [--seconds 60] [--connections 2] [--out hostile.json]
 
 Each kind has its connections, opened again when they are closed. The gateway runs with its default settings as a process of its
 own, without an engine. Memory is read every 0.2 s; the figure to trust is the growth of the resident set from the gateway at rest
@@ -24,7 +24,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 KEY = "sk-hostile"
 _HOST = b"host: x\r\ncontent-type: application/json\r\n"
 _KEY = b"authorization: Bearer %b\r\n" % KEY.encode()

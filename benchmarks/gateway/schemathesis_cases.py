@@ -2,7 +2,7 @@
 
 Needs `pip install schemathesis==4.32.5` in an environment of its own, whose `schemathesis` is given as the argument:
 
-    .venv/bin/python -m docs.benchmarks.gateway.schemathesis_cases ENVIRONMENT/bin/schemathesis [CASES]
+    .venv/bin/python -m benchmarks.gateway.schemathesis_cases ENVIRONMENT/bin/schemathesis [CASES]
 
 Starts a gateway before a fake engine on free ports, and ends with schemathesis' exit status.
 """

@@ -1,6 +1,6 @@
 """Mutated requests by the ten thousand: does the gateway ever find other messages in them than the servers around it do?
 
-    .venv/bin/python -m docs.benchmarks.gateway.fuzz [--cases 20000] [--behind-nginx 5000] [--seed 1] [--out fuzz.json]
+    .venv/bin/python -m benchmarks.gateway.fuzz [--cases 20000] [--behind-nginx 5000] [--seed 1] [--out fuzz.json]
 
 Forty seed requests, one to three on a connection, up to three changes each, sent in up to six parts: to the gateway itself, and to
 a real nginx that shares four connections to it. Behind it are uvicorn's two HTTP servers, of which vLLM runs one; h11 reads the same

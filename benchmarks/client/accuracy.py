@@ -1,4 +1,4 @@
-"""The benchmark's figures beside what the engine wrote down: `python docs/benchmarks/client/accuracy.py`.
+"""The benchmark's figures beside what the engine wrote down: `python -m benchmarks.client.accuracy`.
 
 Writes accuracy.json beside this file and prints the table of README.md. Expectation, written before the first run: every
 mean and median within 2%, the median of three rounds.
@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from exact import HERE, ROOT, Answer, engine
+from benchmarks.client.exact import HERE, ROOT, Answer, engine
 
 ROUNDS = 3
 TOKENS = 64
@@ -75,7 +75,7 @@ def main() -> None:
             rounds.append(measure(load, requests, ttft_ms, gap_ms) | {"load_average": os.getloadavg()[0]})
         told.append({"case": name, "requests": requests, "ttft_ms": ttft_ms, "gap_ms": gap_ms, "rounds": rounds})
         print(name, "done", file=sys.stderr)
-    (HERE / "accuracy.json").write_text(json.dumps(told, indent=1) + "\n")
+    (HERE.parents[1] / "docs/benchmarks/client" / "accuracy.json").write_text(json.dumps(told, indent=1) + "\n")
     names = list(told[0]["rounds"][0]["engine"])
     print("| load | " + " | ".join(name.removesuffix("_ms") for name in names) + " | client's CPU | load average |")
     print("|---" * (len(names) + 3) + "|")

@@ -1,6 +1,6 @@
 """What the gateway does under load and abuse, as a process of its own before a fake engine; prints and keeps figures.
 
-    .venv/bin/python -m docs.benchmarks.gateway.under_load cancel|overload|overload_long_queue|slow|all [--out FILE] [--seconds 60]
+    .venv/bin/python -m benchmarks.gateway.under_load cancel|overload|overload_long_queue|slow|all [--out FILE] [--seconds 60]
 
 cancel    500 clients leave at random stages: how soon the engine is told, and what is left behind
 overload  five times what the engine can do, for a minute: refusals, those let in, /health, memory
@@ -31,7 +31,7 @@ from typing import Any
 from image.gateway import __version__
 from tests.image.gateway.fake_engine import COMPLETION, EVENTS, MODEL, FakeEngine, Line, Request
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 KEY = "sk-load"
 
 

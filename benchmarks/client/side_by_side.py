@@ -1,4 +1,4 @@
-"""This benchmark, `vllm bench serve` and GuideLLM on one endpoint, in turn: `python docs/benchmarks/client/side_by_side.py`.
+"""This benchmark, `vllm bench serve` and GuideLLM on one endpoint, in turn: `python -m benchmarks.client.side_by_side`.
 
     side_by_side.py --engine-python .venv-engine/bin/python --guidellm GUIDELLM/bin/guidellm --tokenizer FOLDER \
         [--endpoint URL --model NAME --api-key-file FILE] --out FILE.json
@@ -19,7 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from exact import HERE, ROOT, engine
+from benchmarks.client.exact import HERE, ROOT, engine
 
 PROMPT_TOKENS, TOKENS = 128, 64
 NAMES = ("median_ttft_ms", "mean_ttft_ms", "mean_tpot_ms", "mean_itl_ms", "mean_e2el_ms", "output_throughput")

@@ -1,6 +1,6 @@
 """A thousand streams at once for ten minutes: none dropped or altered, memory and descriptors where they were.
 
-    .venv/bin/python -m docs.benchmarks.gateway.soak [--streams 1000] [--seconds 600] [--out FILE]
+    .venv/bin/python -m benchmarks.gateway.soak [--streams 1000] [--seconds 600] [--out FILE]
 
 The engine and the clients are the C programs beside this file (built here with gcc); every token of every stream is
 checked for its number and order. Exit status 1 where a goal is missed.
@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from docs.benchmarks.gateway.under_load import KEY, gateway
+from benchmarks.gateway.under_load import KEY, gateway
 from image.gateway import __version__
 from tests.image.gateway.fake_engine import FakeEngine
 

@@ -18,7 +18,9 @@ from lab import BASE_ENVIRONMENT, HOME, MODELS, RESULTS, Server, Zygote, bench, 
 from session_1 import run, shell
 from session_4 import FULL_CACHE_GIB, beside, cache, planned, shared
 
-RENDERED: dict[str, Any] = json.loads((Path(__file__).parent / "session_5_plan.json").read_text())
+RENDERED: dict[str, Any] = json.loads(
+    (Path(__file__).resolve().parents[2] / "docs/benchmarks/engine/session_5_plan.json").read_text()
+)
 MODEL = "qwen3-4b-saved"
 KEEP_LIMIT_SECONDS = 60
 SAVE = """

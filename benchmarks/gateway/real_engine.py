@@ -1,6 +1,6 @@
 """The gateway before real vLLM on this machine: to zero and back, killed under a stream, replaced under load.
 
-    .venv/bin/python -m docs.benchmarks.gateway.real_engine [--out FILE]
+    .venv/bin/python -m benchmarks.gateway.real_engine [--out FILE]
 
 Starts `make local SCALE_DOWN_MINUTES=1` by itself (vLLM's CPU build with the stand-in model where there is no GPU), asks
 it with the OpenAI SDK without retries, and stops it. Takes about five minutes. Exit status 1 where a goal is missed.

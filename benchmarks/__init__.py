@@ -1,0 +1,1 @@
+"""Programs that measure the product; their results are in docs/benchmarks."""

@@ -1,0 +1,1 @@
+"""Measures the benchmark client of smoke_tests against engines with known timings."""

@@ -1,0 +1,1 @@
+"""Measures the gateway: cost per request, overload, floods, malformed requests."""
