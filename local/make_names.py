@@ -22,9 +22,11 @@ VARIABLES = {
     for variable in (
         "STACK", "MODEL", "PORT", "WEIGHTS", "SCALE_DOWN_MINUTES", "SET", "NAME", "ENDPOINT", "LOCAL", "ADD", "ROTATE",
         "REVOKE", "LIST", "HEALTH", "CONCURRENCY", "REQUESTS_PER_MINUTE", "TOKENS_PER_MINUTE", "EXPIRES", "PRIORITY",
-        "GRACE_HOURS", "FIX",
+        "GRACE_HOURS", "FIX", "MAX_TOKENS",
     )
 } | {"--pairs": "SET"}  # fmt: skip
+FLAGS = ("LIST", "HEALTH", "LOCAL", "FIX")
+"""Variables that are set to 1."""
 _OPTION = re.compile(r"(?:argument )?(?<![\w-])(--[a-z][a-z-]*)(?:[ =]([A-Z]{2,}\b|\w+=\S+|https?://\S+))?")
 _OTHER_PROGRAM = re.compile(r"\b(?:pulumi|kubectl|aws|python) [^;:.()]*$")
 _NO_STACK = re.compile(r"(there is no Pulumi\.\S+\.yaml\.) Set one of")
@@ -38,7 +40,7 @@ def translate(text: str) -> str:
         if variable is None or _OTHER_PROGRAM.search(text[: match.start()]):
             return match[0]
         if match[2] is None:
-            return variable
+            return f"{variable}=1" if variable in FLAGS else variable
         return f"{variable}='{match[2]}'" if "=" in match[2] else f"{variable}={match[2]}"
 
     return _NO_STACK.sub(r"\1 Set STACK to one of", _OPTION.sub(replace, text))

@@ -18,10 +18,7 @@ from smoke_tests.keys.stores import ConflictError, FileStore, SecretStore, Store
 from smoke_tests.stack import read_stack
 
 UNUSABLE = 2
-NO_ACTION = (
-    "nothing to do; set ADD=name, ROTATE=name, REVOKE=name or LIST=1, for example make key LIST=1 (without make: --add, "
-    "--rotate, --revoke or --list)"
-)
+NO_ACTION = "nothing to do; set one of: --add NAME, --rotate NAME, --revoke NAME, --list"
 MOST_TRIES = 10
 DEFAULT_GRACE_HOURS = 24.0
 LONGEST_GRACE_HOURS = 24.0 * 365

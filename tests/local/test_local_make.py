@@ -62,7 +62,7 @@ def test_the_plan_runs_in_make_locals_environment_without_another_install(clone:
         (["plan", "STACK=none"], "there is no Pulumi.none.yaml. Set STACK to one of: dev"),
         (["plan", "SET=nonsense"], "SET nonsense: found no key=value. Set for example SET='gpu=h100'"),
         (["key", "LOCAL=1", "ADD=alice", "CONCURRENCY=many"], "error: CONCURRENCY: invalid int value: 'many'"),
-        (["key", "LOCAL=1"], "error: one of the arguments ADD ROTATE REVOKE LIST"),
+        (["key", "LOCAL=1"], "error: nothing to do; set one of: ADD=NAME, ROTATE=NAME, REVOKE=NAME, LIST=1"),
         (["key", "LOCAL=1", "ROTATE=a", "GRACE_HOURS=x"], "error: GRACE_HOURS: found x; set hours from 0"),
         (["verify", "ENDPOINT=nowhere"], "error: ENDPOINT: 'nowhere' is no URL"),
         (["history", "NAME=a/b"], "error: NAME: 'a/b' cannot name a folder"),

@@ -33,6 +33,7 @@ DECIDED = {
     # The chain of timeouts, which tests/infra/test_timeouts.py walks.
     "hold_timeout_seconds", "hold_timeout_nonstream_seconds", "request_timeout_nonstream_seconds", "keep_alive_seconds",
     "drain_delay_seconds", "drain_timeout_seconds",
+    "chat_page",  # of make local alone, which test_gateway_environment.py holds
     "discovery_seconds",  # a file on this machine, read more often than a name server is asked
 }  # fmt: skip
 EVERY_SETTING = {
