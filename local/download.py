@@ -1,4 +1,4 @@
-"""Fetches a model's files from the hub, as the engine's container does: gone on with where it broke, checked by hash.
+"""Downloads a model's files from the Hub, as the engine's container does: interrupted downloads resume, and hashes are verified.
 
 Usage: python -m local.download MODEL REVISION FOLDER, with HF_HOME, and the token in HF_TOKEN. FOLDER becomes a link to
 the files. On failure the last line of output says why.

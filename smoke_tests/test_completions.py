@@ -56,7 +56,7 @@ def test_chat_reads_content_in_parts(client: OpenAI, model: str) -> None:
 
 
 def test_completions_answers(client: OpenAI, model: str) -> None:
-    """A prompt is gone on with, in OpenAI's form, with its usage."""
+    """A prompt is continued in OpenAI's completions format, with its usage."""
     answer = client.completions.create(model=model, prompt="Once upon a time", max_tokens=16, temperature=0)
     assert answer.object == "text_completion"
     assert answer.model == model

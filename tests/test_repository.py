@@ -4,16 +4,20 @@ import ast
 import os
 import re
 import subprocess
+import textwrap
 import tomllib
 from pathlib import Path
 
 import pytest
 from pydantic.alias_generators import to_camel
 
+from infra.errors import PlanError
 from infra.planning import make_plan
 from infra.planning.__main__ import as_table
 from infra.settings import Settings
 from infra.stack_files import load_stack
+from local.banner import Shown, banner
+from local.machine import Machine
 
 ROOT = Path(__file__).parents[1]
 TEST_FOLDERS = ("tests", "smoke_tests")
@@ -118,8 +122,8 @@ def test_promises_name_tests_that_exist() -> None:
             assert not name or f"def {name}(" in (ROOT / file).read_text(), f"{name} in: {line}"
 
 
-def test_readme_has_a_row_for_every_setting_of_the_seeds() -> None:
-    table = (ROOT / "README.md").read_text().split("## Coming from")[1].split("\n## ")[0]
+def test_the_migration_table_has_a_row_for_every_known_setting() -> None:
+    table = (ROOT / "docs/migrating.md").read_text()
     names = (
         "VLLM_MODEL_NAME VLLM_MODEL_REVISION VLLM_N_GPU VLLM_FAST_BOOT VLLM_PORT VLLM_SCALEDOWN_MINUTES VLLM_TIMEOUT_MINUTES "
         "VLLM_API_KEY VLLM_BASE_URL MODEL_NAME MAX_MODEL_LEN GPU_MEMORY_UTIL TENSOR_PARALLEL_SIZE MAX_NUM_SEQS "
@@ -136,6 +140,12 @@ def readme_with_plans(readme: str) -> str:
     command = "$ .venv/bin/python -m infra.planning dev\n"
     before, after = readme.split(command)
     readme = f"{before}{command}{as_table(plans['dev'], 'dev')}\n\n{after.partition(chr(10) * 2)[2]}"
+    command = "$ .venv/bin/python -m infra.planning prod --set gpu=a10g\n"
+    before, after = readme.split(command)
+    with pytest.raises(PlanError) as refusal:
+        make_plan(load_stack("prod", {"gpu": "a10g"}))
+    error = textwrap.fill(f"error: {refusal.value}", 125, break_on_hyphens=False, break_long_words=False)
+    readme = f"{before}{command}{error}\n```{after.partition('```')[2]}"
     for stack, plan in plans.items():
         cost = plan.cost
         months = " | ".join(f"${cost.usd_per_month(hours):,.0f}/month" for hours in (1, 8, 24))
@@ -152,6 +162,16 @@ def test_the_readme_shows_plans_and_prices_as_they_are() -> None:
     if os.environ.get("UPDATE_DOCS"):
         path.write_text(readme_with_plans(path.read_text()))
     assert path.read_text() == readme_with_plans(path.read_text())
+
+
+def test_the_readme_shows_what_make_local_prints() -> None:
+    shown = re.findall(r"<!-- make local -->\n```text\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[0]
+    facts = Shown(
+        "http://127.0.0.1:8000/v1", "http://127.0.0.1:9090/metrics", "m", "0.32.0", "vllm/vllm-openai:v0.33.0"
+    )
+    printed = banner(facts, Machine("Linux", "x86_64", 2, frozenset(), 24.0, 8.0), 1.0).replace(f"{ROOT}/", "")
+    for line in shown.splitlines():
+        assert line in printed.splitlines()
 
 
 def test_every_setting_named_in_the_readme_exists() -> None:

@@ -77,7 +77,7 @@ class Progress:
 
 
 def fetch_blob(hub: Hub, listing: Listing, file: HubFile, blob: Path, progress: Progress) -> None:
-    """Have one file under its hash; an unfinished one beside it is gone on with.
+    """Download one file under its hash; an interrupted download resumes.
 
     Raises:
         EngineError: the hub refuses it, keeps failing, or sends other bytes than its hash says.

@@ -24,7 +24,7 @@ def entries(began: float, ready: float, ends: Mapping[str, float], source: str) 
     """A cold start's ledger, without gaps: the seconds of all entries are those from `began` to `ready`.
 
     Times are time.time(). `ends`: when phases ended, of those that `source` can tell; `ready` is the gateway's own.
-    A phase whose end nobody tells is counted together with the next one that is known.
+    A phase whose end is not reported is counted together with the next one that is.
     """
     found: list[Entry] = []
     unknown: list[str] = []

@@ -72,10 +72,10 @@ class Identity:
         return _bounded(f"vllm-{self.stack}", 5 if FIRST_NAMES.fullmatch(self.stack) else 8)
 
     def claims(self, kind: str, name: str, tags: Mapping[str, str]) -> str:
-        """Why something belongs to the stack: `tag`, `name`, or an empty string where it does not.
+        """Why a resource belongs to the stack: `tag`, `name`, or an empty string if it does not.
 
-        Tags decide: what says Project or Stack and does not say exactly these two is somebody else's, whatever its
-        name. A name counts only without these tags, only of the project whose names these are, and only as a whole.
+        A resource with the tag Project or Stack belongs to the stack only if both match exactly, whatever its name. The
+        name counts only for a resource without these tags, and only if it is exactly a name that this project generates.
         """
         if "Project" in tags or "Stack" in tags:
             mine = (tags.get("Project"), tags.get("Stack")) == (self.project, self.stack)
