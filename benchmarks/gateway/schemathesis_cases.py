@@ -21,7 +21,7 @@ from image.gateway.backends import FixedDiscovery, InlineKeys
 from image.gateway.routes import UPSTREAM
 from image.gateway.service import Service
 from image.gateway.settings import Settings
-from image.gateway.telling import Telling
+from image.gateway.telemetry import Telemetry
 from tests.image.gateway.fake_engine import MODEL, FakeEngine
 
 KEY = "sk-generated"
@@ -44,7 +44,7 @@ async def main(schemathesis: str, cases: int) -> int:
             port=0,
             metrics_port=0,
         ),
-        telling=Telling(os.open(os.devnull, os.O_WRONLY)),
+        telemetry=Telemetry(os.open(os.devnull, os.O_WRONLY)),
     )
     serving = asyncio.create_task(service.run())
     # The paths without a body have but one case each.

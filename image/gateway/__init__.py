@@ -2,7 +2,7 @@
 
 A request's way through the modules:
 `edge` (limits of one connection) -> `app` (paths, keys) -> `body` (size, JSON, model) -> `admission` (a slot on a
-ready replica, or a place in the queue) -> `proxy` and `upstream` (streamed through) -> `telling` (log and metrics).
+ready replica, or a place in the queue) -> `proxy` and `upstream` (streamed through) -> `telemetry` (log and metrics).
 Beside it run `fleet` (which replicas are ready), `waking` (from zero) and `service` (start, drain, stop).
 Started as `python -m image.gateway`; every setting is an environment variable, see `settings`.
 """

@@ -23,7 +23,7 @@ from image.gateway.limits import Limiter
 from image.gateway.proxy import Proxy
 from image.gateway.routes import ANTHROPIC_PREFIX, UPSTREAM, Route, from_azure
 from image.gateway.settings import Settings
-from image.gateway.telling import Telling
+from image.gateway.telemetry import Telemetry
 from image.gateway.waking import Waker
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class App:
         fleet: Fleet,
         admission: Admission,
         waker: Waker,
-        telling: Telling,
+        telemetry: Telemetry,
         capacity_kind: str,
         tracer: Tracer | None = None,
     ) -> None:
@@ -55,11 +55,11 @@ class App:
         self._fleet = fleet
         self._admission = admission
         self._waker = waker
-        self._telling = telling
+        self._telemetry = telemetry
         self._capacity_kind = capacity_kind
         self._tracer = tracer
-        self._proxy = Proxy(settings, fleet, admission, waker, telling)
-        self._probes = probing.Probes(settings, fleet, admission, waker, telling)
+        self._proxy = Proxy(settings, fleet, admission, waker, telemetry)
+        self._probes = probing.Probes(settings, fleet, admission, waker, telemetry)
         self._cors = Cors(settings.allowed_origins)
         self._names = frozenset((settings.model, *settings.aliases, *settings.adapters))
         self._limiter = Limiter(settings.count)
@@ -96,7 +96,7 @@ class App:
                 raise
             _uncancel()
             exchange.status = CLIENT_LEFT_STATUS
-            self._telling.metrics.cancellations.labels(exchange.stage).inc()
+            self._telemetry.metrics.cancellations.labels(exchange.stage).inc()
         finally:
             exchange.end()
             if connection.exchange is exchange:
@@ -106,7 +106,7 @@ class App:
                 self.idle.set()
             if self._tracer is not None:
                 self._tracer.end(exchange)
-            self._telling.request(exchange, log=exchange.label not in _NOT_LOGGED)
+            self._telemetry.request(exchange, log=exchange.label not in _NOT_LOGGED)
 
     async def _answer(self, exchange: Exchange) -> None:
         """Answer, with an error if need be."""
@@ -119,11 +119,11 @@ class App:
                 _uncancel()
                 raise exchange.aborted from None
         except ApiError as error:
-            self._telling.metrics.refusals.labels(error.reason).inc()
+            self._telemetry.metrics.refusals.labels(error.reason).inc()
             await exchange.fail(error)
         except Exception as error:
             trace = traceback.format_exc(limit=-5)
-            self._telling.event(
+            self._telemetry.event(
                 "internal_error", level="error", request_id=exchange.request_id, error=repr(error), trace=trace
             )
             await exchange.fail(errors.internal())

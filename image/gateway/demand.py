@@ -12,7 +12,7 @@ from typing import Any
 from image.gateway.admission import Admission
 from image.gateway.fleet import Fleet
 from image.gateway.settings import Settings
-from image.gateway.telling import Telling
+from image.gateway.telemetry import Telemetry
 
 METRICS = ("Demand", "Running", "Held", "Queued", "ReplicasReady", "QueueFull")
 """The metrics, in the order of a sample. Each means what its namesake in Prometheus and in /info does:
@@ -32,12 +32,12 @@ class DemandReport:
     A line comes twice a minute, and sooner, but never within 10 s, when demand or the replicas have changed.
     """
 
-    def __init__(self, settings: Settings, admission: Admission, fleet: Fleet, telling: Telling) -> None:
+    def __init__(self, settings: Settings, admission: Admission, fleet: Fleet, telemetry: Telemetry) -> None:
         self._namespace = settings.emf_namespace
         self._stack = settings.stack
         self._admission = admission
         self._fleet = fleet
-        self._telling = telling
+        self._telemetry = telemetry
         self._samples: list[tuple[int, ...]] = []
         self._told: tuple[int, ...] | None = None
 
@@ -62,7 +62,7 @@ class DemandReport:
         )
         changed = any(sample != self._told for sample in self._samples)
         if len(self._samples) >= (_SAMPLES_AT_LEAST if changed else _SAMPLES_AT_MOST):
-            self._telling.line(self.line())
+            self._telemetry.line(self.line())
             self._told = self._samples[-1]
             self._samples.clear()
 

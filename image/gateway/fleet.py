@@ -10,7 +10,7 @@ from time import monotonic
 from image.gateway.backends import Address
 from image.gateway.discovery import Discovery, DiscoveryError
 from image.gateway.settings import Settings
-from image.gateway.telling import Telling
+from image.gateway.telemetry import Telemetry
 from image.gateway.upstream import Pool, UpstreamError
 
 # An engine under a heavy load may be slow to say that it is well; one that refuses or resets is not.
@@ -53,11 +53,13 @@ class Replica:
 class Fleet:
     """All replicas that discovery knows."""
 
-    def __init__(self, discovery: Discovery, settings: Settings, telling: Telling, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, discovery: Discovery, settings: Settings, telemetry: Telemetry, changed: Callable[[], None]
+    ) -> None:
         """`changed` is called when the rotation has."""
         self._discovery = discovery
         self._settings = settings
-        self._telling = telling
+        self._telemetry = telemetry
         self._changed = changed
         self._known: dict[Address, Replica] = {}
         self._probes: dict[Address, asyncio.Task[None]] = {}
@@ -112,7 +114,7 @@ class Fleet:
         if replica.on_trial:
             replica.on_trial = False
             replica.ejections = 0
-            self._telling.event("replica_recovered", replica=replica.name)
+            self._telemetry.event("replica_recovered", replica=replica.name)
             self._changed()
 
     def failed(self, replica: Replica) -> None:
@@ -128,8 +130,8 @@ class Fleet:
         seconds = min(self._settings.eject_seconds * 2**replica.ejections, _LONGEST_EJECTION_SECONDS)
         replica.ejections += 1
         replica.ejected, replica.on_trial = True, False
-        self._telling.metrics.ejections.inc()
-        self._telling.event(
+        self._telemetry.metrics.ejections.inc()
+        self._telemetry.event(
             "replica_ejected", level="error", replica=replica.name, failures=replica.failures, seconds=seconds
         )
         asyncio.get_running_loop().call_later(seconds, self._try_again, replica)
@@ -145,7 +147,7 @@ class Fleet:
             found = await self._discovery.addresses()
         except DiscoveryError as error:
             if not self._discovery_failed:
-                self._telling.event("discovery_failed", level="error", error=str(error))
+                self._telemetry.event("discovery_failed", level="error", error=str(error))
             self._discovery_failed = True
             return
         self._discovery_failed = False
@@ -154,7 +156,7 @@ class Fleet:
         for address in found - self._known.keys():
             replica = Replica(address, self._settings.connect_timeout_seconds)
             self._known[address] = replica
-            self._telling.event("replica_found", replica=replica.name)
+            self._telemetry.event("replica_found", replica=replica.name)
             self._probes[address] = group.create_task(self._watch(replica))
 
     def _forget(self, address: Address) -> None:
@@ -223,7 +225,7 @@ class Fleet:
         if replica.ready == ready:
             return
         replica.ready = ready
-        self._telling.event("replica_ready" if ready else "replica_not_ready", replica=replica.name, reason=reason)
+        self._telemetry.event("replica_ready" if ready else "replica_not_ready", replica=replica.name, reason=reason)
         self._rebuild()
 
     def _rebuild(self) -> None:

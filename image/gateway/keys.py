@@ -15,7 +15,7 @@ from image.gateway.headers import KEY_HEADERS
 from image.gateway.keys_document import KeysError, rfc_3339
 from image.gateway.keys_document import parse as parse_document
 from image.gateway.limits import Key
-from image.gateway.telling import Telling
+from image.gateway.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -199,7 +199,7 @@ async def load(ring: KeyRing, source: KeySource | None) -> None:
         ring.replace(parse_document(await source.read() or ""))
 
 
-async def keep_fresh(ring: KeyRing, source: KeySource, seconds: float, telling: Telling) -> None:
+async def keep_fresh(ring: KeyRing, source: KeySource, seconds: float, telemetry: Telemetry) -> None:
     """Read the source every so often. What cannot be read changes nothing: half a written file must lock nobody out."""
     failed = False
     while True:
@@ -208,10 +208,10 @@ async def keep_fresh(ring: KeyRing, source: KeySource, seconds: float, telling: 
             document = await source.read()
             if document is not None:
                 ring.replace(parse_document(document))
-                telling.event("keys_replaced", source=source.name)
+                telemetry.event("keys_replaced", source=source.name)
             failed = False
         except KeysError as error:
-            telling.metrics.key_reload_failures.inc()
+            telemetry.metrics.key_reload_failures.inc()
             if not failed:
-                telling.event("keys_not_replaced", level="error", error=str(error))
+                telemetry.event("keys_not_replaced", level="error", error=str(error))
             failed = True

@@ -22,7 +22,7 @@ from image.gateway.fleet import Fleet, Replica
 from image.gateway.proxy import Proxy
 from image.gateway.routes import Route
 from image.gateway.settings import Settings
-from image.gateway.telling import Telling
+from image.gateway.telemetry import Telemetry
 from image.gateway.waking import Waker
 
 # LiteLLM asked for one until it began to ask for 16, below which OpenAI's Responses API takes nothing.
@@ -61,11 +61,13 @@ def _is_several(value: Any) -> bool:
 class Probes:
     """Answers probes."""
 
-    def __init__(self, settings: Settings, fleet: Fleet, admission: Admission, waker: Waker, telling: Telling) -> None:
+    def __init__(
+        self, settings: Settings, fleet: Fleet, admission: Admission, waker: Waker, telemetry: Telemetry
+    ) -> None:
         self._fleet = fleet
         self._admission = admission
         self._waker = waker
-        self._uncounted = Proxy(settings, fleet, _Uncounted(settings, fleet, admission), waker, telling)
+        self._uncounted = Proxy(settings, fleet, _Uncounted(settings, fleet, admission), waker, telemetry)
 
     async def answer(self, exchange: Exchange, proxy: Proxy) -> None:
         """From the engine where one is ready, else by the gateway itself; raises ApiError. `proxy`: for other requests."""

@@ -15,7 +15,7 @@ from image.gateway.fleet import Fleet, Replica
 from image.gateway.headers import request_head
 from image.gateway.relay import relay
 from image.gateway.settings import Settings
-from image.gateway.telling import Telling
+from image.gateway.telemetry import Telemetry
 from image.gateway.upstream import Connection, UpstreamError
 from image.gateway.waking import Waker
 
@@ -27,12 +27,14 @@ _NOT_THE_REQUESTS_FAULT = (500, 503)
 class Proxy:
     """Sends requests to replicas."""
 
-    def __init__(self, settings: Settings, fleet: Fleet, admission: Admission, waker: Waker, telling: Telling) -> None:
+    def __init__(
+        self, settings: Settings, fleet: Fleet, admission: Admission, waker: Waker, telemetry: Telemetry
+    ) -> None:
         self._settings = settings
         self._fleet = fleet
         self._admission = admission
         self._waker = waker
-        self._telling = telling
+        self._telemetry = telemetry
 
     async def forward(self, exchange: Exchange) -> None:
         """Answer an exchange from a replica; raises ApiError."""
@@ -115,7 +117,7 @@ class Proxy:
                     raise
                 # The replica closed it while it lay idle, and the request crossed that on its way: sent once more.
                 exchange.retries += 1
-                self._telling.metrics.retries.inc()
+                self._telemetry.metrics.retries.inc()
             else:
                 used.append(replica)
                 return connection
@@ -153,7 +155,7 @@ class Proxy:
             raise
 
     def _note_5xx(self, replica: Replica) -> None:
-        self._telling.metrics.upstream_errors.labels("status_5xx").inc()
+        self._telemetry.metrics.upstream_errors.labels("status_5xx").inc()
         self._fleet.failed(replica)
 
     async def _goes_on(self, exchange: Exchange, replica: Replica, connection: Connection, used: list[Replica]) -> bool:
@@ -173,13 +175,13 @@ class Proxy:
         replica.probe_soon.set()
         exchange.breakdowns += 1
         exchange.retries += 1
-        self._telling.metrics.retries.inc()
+        self._telemetry.metrics.retries.inc()
         self._note_5xx(replica)
         return True
 
     def _note_failure(self, replica: Replica, error: UpstreamError) -> None:
-        self._telling.metrics.upstream_errors.labels(error.kind).inc()
-        self._telling.event("upstream_error", level="error", replica=replica.name, kind=error.kind, error=str(error))
+        self._telemetry.metrics.upstream_errors.labels(error.kind).inc()
+        self._telemetry.event("upstream_error", level="error", replica=replica.name, kind=error.kind, error=str(error))
         self._fleet.failed(replica)
         if error.kind != "protocol":
             self._fleet.suspect(replica)
@@ -199,4 +201,4 @@ class Proxy:
                 raise errors.upstream_failed("The engine broke off before it answered.", "engine_died") from error
             exchange.breakdowns += 1
         exchange.retries += 1
-        self._telling.metrics.retries.inc()
+        self._telemetry.metrics.retries.inc()

@@ -25,7 +25,7 @@ from image.gateway.edge import EdgeProtocol
 from image.gateway.exchange import Receive, Scope, Send
 from image.gateway.fleet import Fleet
 from image.gateway.settings import Settings
-from image.gateway.telling import Telling
+from image.gateway.telemetry import Telemetry
 from image.gateway.waking import Waker
 
 if TYPE_CHECKING:
@@ -51,22 +51,22 @@ class Service:
         *,
         discovery: Discovery | None = None,
         capacity: Capacity | None = None,
-        telling: Telling | None = None,
+        telemetry: Telemetry | None = None,
         tracer: Tracer | None = None,
     ) -> None:
         """The backends are made from the settings unless given. Listens at once; raises ListenError."""
         self.settings = settings
-        self.telling = telling or Telling()
+        self.telemetry = telemetry or Telemetry()
         self.sockets = _listen(settings)
         capacity = capacity or capacity_of(settings.capacity)
         self._ring = keys.KeyRing()
         self._key_source = keys.source_of(settings.keys)
         self.fleet = Fleet(
-            discovery or discovery_of(settings.discovery), settings, self.telling, changed=self._rotation_changed
+            discovery or discovery_of(settings.discovery), settings, self.telemetry, changed=self._rotation_changed
         )
         self.waker = Waker(
             capacity,
-            self.telling,
+            self.telemetry,
             ready=lambda: bool(self.fleet.rotation),
             waiting=lambda: self.admission.waiting > 0,
         )
@@ -75,9 +75,9 @@ class Service:
         )
         self._tracer = tracer
         self.app = App(
-            settings, self._ring, self.fleet, self.admission, self.waker, self.telling, capacity.kind, tracer
+            settings, self._ring, self.fleet, self.admission, self.waker, self.telemetry, capacity.kind, tracer
         )
-        self._demand = DemandReport(settings, self.admission, self.fleet, self.telling)
+        self._demand = DemandReport(settings, self.admission, self.fleet, self.telemetry)
         self._stop = asyncio.Event()
         self._watch_gauges()
 
@@ -90,18 +90,18 @@ class Service:
             for listening in self.sockets:
                 listening.close()
             raise
-        refused = self.telling.metrics.refusals
+        refused = self.telemetry.metrics.refusals
         edge = partial(EdgeProtocol, settings, lambda reason: refused.labels(reason).inc())
         server = _Server(_config(self.app, edge, settings.keep_alive_seconds))
         metrics = _Server(_config(self._metrics_app, edge, 75))
-        self.telling.event("listening", port=settings.port, metrics_port=settings.metrics_port, version=__version__)
+        self.telemetry.event("listening", port=settings.port, metrics_port=settings.metrics_port, version=__version__)
         async with asyncio.TaskGroup() as group:
             background = [group.create_task(self.fleet.run()), group.create_task(self._demand.run())]
             if self._key_source is not None:
                 seconds = settings.keys_reload_seconds or self._key_source.reload_seconds
                 if seconds < float("inf"):
                     background.append(
-                        group.create_task(keys.keep_fresh(self._ring, self._key_source, seconds, self.telling))
+                        group.create_task(keys.keep_fresh(self._ring, self._key_source, seconds, self.telemetry))
                     )
             servers = [
                 group.create_task(running.serve([listening]))
@@ -116,14 +116,14 @@ class Service:
                 task.cancel()
         if self._tracer is not None:
             await asyncio.to_thread(self._tracer.stop)
-        self.telling.event("stopped")
-        self.telling.flush()
+        self.telemetry.event("stopped")
+        self.telemetry.flush()
 
     def stop(self) -> None:
         """Drain, then stop. A second time: exit at once, with whatever runs cut off."""
         if self._stop.is_set():
-            self.telling.event("stopped_at_once", running=len(self.app.active))
-            self.telling.flush()
+            self.telemetry.event("stopped_at_once", running=len(self.app.active))
+            self.telemetry.flush()
             os._exit(_EXIT_AT_ONCE)
         self._stop.set()
 
@@ -138,14 +138,14 @@ class Service:
         settings, app = self.settings, self.app
         began = time.monotonic()
         app.draining = True
-        self.telling.event("draining", running=len(app.active))
+        self.telemetry.event("draining", running=len(app.active))
         await asyncio.sleep(min(settings.drain_delay_seconds, settings.drain_timeout_seconds))
         app.start_refusing()
         try:
             async with asyncio.timeout(max(settings.drain_timeout_seconds - (time.monotonic() - began), 0)):
                 await app.idle.wait()
         except TimeoutError:
-            self.telling.event("drain_timeout", level="error", cut_off=len(app.active))
+            self.telemetry.event("drain_timeout", level="error", cut_off=len(app.active))
             app.abort_all()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_CLOSE_SECONDS):
@@ -156,7 +156,7 @@ class Service:
         self.admission.dispatch()
 
     def _watch_gauges(self) -> None:
-        watch, admission, fleet = self.telling.metrics.watch, self.admission, self.fleet
+        watch, admission, fleet = self.telemetry.metrics.watch, self.admission, self.fleet
         watch("requests_running", "Requests that have a slot on a replica.", lambda: admission.running)
         watch("requests_held", "Requests that wait while no replica is ready.", lambda: admission.held)
         watch("requests_queued", "Requests that wait for a slot on a ready replica.", lambda: admission.queued)
@@ -174,7 +174,7 @@ class Service:
     async def _metrics_app(self, scope: Scope, receive: Receive, send: Send) -> None:
         """/metrics, on a port that no client of the engine reaches."""
         found = scope["path"] == "/metrics"
-        body = self.telling.metrics.text() if found else b"see /metrics\n"
+        body = self.telemetry.metrics.text() if found else b"see /metrics\n"
         headers = [
             (b"content-type", b"text/plain; version=0.0.4; charset=utf-8"),
             (b"content-length", b"%d" % len(body)),

@@ -10,7 +10,7 @@ from typing import Any
 
 from image.gateway import ledger
 from image.gateway.capacity.base import Capacity, CapacityError
-from image.gateway.telling import Telling
+from image.gateway.telemetry import Telemetry
 
 
 class Waker:
@@ -19,7 +19,7 @@ class Waker:
     def __init__(
         self,
         capacity: Capacity,
-        telling: Telling,
+        telemetry: Telemetry,
         *,
         ready: Callable[[], bool],
         waiting: Callable[[], bool],
@@ -30,7 +30,7 @@ class Waker:
         follow_seconds: float = 1800.0,
     ) -> None:
         self._capacity = capacity
-        self._telling = telling
+        self._telemetry = telemetry
         self._ready = ready
         self._waiting = waiting
         self._first_backoff_seconds = first_backoff_seconds
@@ -68,7 +68,7 @@ class Waker:
     def _over(self, task: asyncio.Task[None]) -> None:
         self._task = None
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._telling.event("wake_broken", level="error", error=repr(error))
+            self._telemetry.event("wake_broken", level="error", error=repr(error))
         elif not task.cancelled() and self._waiting() and not self._ready():
             self.need()  # lost again while the ledger was written
 
@@ -76,20 +76,20 @@ class Waker:
         loop = asyncio.get_running_loop()
         began, wall_clock = loop.time(), time.time()
         backoff = self._first_backoff_seconds
-        self._telling.event("wake", capacity=self._capacity.kind)
+        self._telemetry.event("wake", capacity=self._capacity.kind)
         while not self._ready():
             try:
                 await self._capacity.wake()
             except CapacityError as error:
                 self.last_error = str(error)
-                self._telling.metrics.wakes.labels("failed").inc()
-                self._telling.event("wake_failed", level="error", error=error.detail, again_in_seconds=backoff)
+                self._telemetry.metrics.wakes.labels("failed").inc()
+                self._telemetry.event("wake_failed", level="error", error=error.detail, again_in_seconds=backoff)
                 # Several gateways must not come back at the same moment.
                 await self._until_ready(backoff * random.uniform(0.8, 1.2))  # noqa: S311
                 backoff = min(backoff * 2, self._longest_backoff_seconds)
                 followed_until = 0.0
             else:
-                self._telling.metrics.wakes.labels("ok").inc()
+                self._telemetry.metrics.wakes.labels("ok").inc()
                 backoff = self._first_backoff_seconds
                 followed_until = began + self._follow_seconds
                 # Once more after a while: an idle alarm may have set it to zero at the same moment.
@@ -102,11 +102,11 @@ class Waker:
         if self._ready():
             self.last_error = None
             seconds = loop.time() - began
-            self._telling.metrics.cold_start_seconds.observe(seconds)
-            self._telling.event("wake_over", seconds=round(seconds, 3))
+            self._telemetry.metrics.cold_start_seconds.observe(seconds)
+            self._telemetry.event("wake_over", seconds=round(seconds, 3))
             await self._write_ledger(wall_clock, wall_clock + seconds)
         else:
-            self._telling.event("wake_given_up", reason="nobody waits any more")
+            self._telemetry.event("wake_given_up", reason="nobody waits any more")
 
     async def _watch(self, since: float) -> None:
         """Wait for a ready replica, and learn meanwhile what keeps it."""
@@ -120,8 +120,8 @@ class Waker:
                 await self._capacity.check(since)
             except CapacityError as error:
                 if self.last_error != str(error):
-                    self._telling.metrics.wakes.labels("blocked").inc()
-                    self._telling.event("wake_blocked", level="error", error=error.detail)
+                    self._telemetry.metrics.wakes.labels("blocked").inc()
+                    self._telemetry.event("wake_blocked", level="error", error=error.detail)
                 self.last_error = str(error)
             else:
                 self.last_error = None
@@ -130,14 +130,14 @@ class Waker:
         try:
             ends = await self._capacity.phase_ends(began)
         except CapacityError as error:
-            self._telling.event("phases_unknown", level="error", error=error.detail)
+            self._telemetry.event("phases_unknown", level="error", error=error.detail)
             ends = {}
         found = ledger.entries(began, ready, ends, self._capacity.kind)
         for entry in found:
-            self._telling.metrics.cold_start_phase_seconds.labels(entry.phase).observe(entry.seconds)
+            self._telemetry.metrics.cold_start_phase_seconds.labels(entry.phase).observe(entry.seconds)
         phases = ledger.as_json(found)
         self.last_cold_start = {"began": round(began, 3), "seconds": round(ready - began, 3), "phases": phases}
-        self._telling.event("cold_start", **self.last_cold_start)
+        self._telemetry.event("cold_start", **self.last_cold_start)
 
     async def _until_ready(self, seconds: float) -> None:
         """Wait so long at most for a ready replica."""

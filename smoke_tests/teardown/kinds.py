@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from smoke_tests.teardown import compute, containers, edge, network, rights, storage, watching
+from smoke_tests.teardown import ec2, ecs, iam, load_balancing, monitoring, storage, vpc
 from smoke_tests.teardown.identity import tags_of
 from smoke_tests.teardown.items import Item
-from smoke_tests.teardown.look import Kind, Look, matches, present
+from smoke_tests.teardown.region_scan import Kind, RegionScan, matches, present
 
 # First what would start something again, then what bills by the hour, then what holds on to something else.
 ORDER = (
@@ -19,32 +19,32 @@ ORDER = (
 )  # fmt: skip
 
 
-def search_by_tag(look: Look) -> None:
-    """Fill `look.tagged` with what carries exactly the stack's two tags."""
-    wanted = {"Project": look.identity.project, "Stack": look.identity.stack}
+def search_by_tag(scan: RegionScan) -> None:
+    """Fill `scan.tagged` with what carries exactly the stack's two tags."""
+    wanted = {"Project": scan.identity.project, "Stack": scan.identity.stack}
     filters = [{"Key": key, "Values": [value]} for key, value in wanted.items()]
-    for found in look.pages("resourcegroupstaggingapi", "get_resources", "ResourceTagMappingList", TagFilters=filters):
+    for found in scan.pages("resourcegroupstaggingapi", "get_resources", "ResourceTagMappingList", TagFilters=filters):
         tags = tags_of(found.get("Tags"))
         if all(tags.get(key) == value for key, value in wanted.items()):
-            look.tagged[found["ResourceARN"]] = tags
+            scan.tagged[found["ResourceARN"]] = tags
 
 
-def _others(look: Look) -> Iterator[Item]:
+def _others(scan: RegionScan) -> Iterator[Item]:
     """What carries the tags and is of a kind that none of the others looks for: added to the stack by hand, or new."""
     known = [form for kind in KINDS for form in kind.arns]
-    for arn, tags in sorted(look.tagged.items()):
+    for arn, tags in sorted(scan.tagged.items()):
         if not any(matches(arn, form) for form in known):
-            yield from present(look.item("other", arn, arn, tags, usd_per_hour=None, note="price not known"))
+            yield from present(scan.item("other", arn, arn, tags, usd_per_hour=None, note="price not known"))
 
 
-def _cannot(_look: Look, item: Item) -> None:
+def _cannot(_scan: RegionScan, item: Item) -> None:
     raise RuntimeError(f"delete it by hand: {item.identifier}")
 
 
 _ALL = {
     kind.title: kind
     for kind in (
-        *compute.KINDS, *network.KINDS, *edge.KINDS, *containers.KINDS, *storage.KINDS, *watching.KINDS, *rights.KINDS,
+        *ec2.KINDS, *vpc.KINDS, *load_balancing.KINDS, *ecs.KINDS, *storage.KINDS, *monitoring.KINDS, *iam.KINDS,
         Kind("other", _others, _cannot),
     )
 }  # fmt: skip

@@ -8,7 +8,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from smoke_tests.teardown.items import Item, State
 from smoke_tests.teardown.kinds import KINDS
-from smoke_tests.teardown.look import is_denied, is_gone, message_of
+from smoke_tests.teardown.region_scan import is_denied, is_gone, message_of
 from smoke_tests.teardown.sweep import Sweep, Sweeper, Tell
 
 PAUSE_SECONDS = 10.0

@@ -5,61 +5,61 @@ from typing import Any
 
 from smoke_tests.teardown.identity import tags_of
 from smoke_tests.teardown.items import Item
-from smoke_tests.teardown.look import Kind, Look, is_denied, is_gone, present
 from smoke_tests.teardown.prices import GB, GIB, hourly
+from smoke_tests.teardown.region_scan import Kind, RegionScan, is_denied, is_gone, present
 
 GOING_STATES = ("deleting", "deleted")
 MOST_OBJECTS_COUNTED = 10_000
 
 
-def _file_systems(look: Look) -> Iterator[Item]:
-    for found in look.pages("efs", "describe_file_systems", "FileSystems"):
+def _file_systems(scan: RegionScan) -> Iterator[Item]:
+    for found in scan.pages("efs", "describe_file_systems", "FileSystems"):
         size = found["SizeInBytes"]
         rarely_read = int(size.get("ValueInIA") or 0)
         price = hourly("efs_gb_month", (size["Value"] - rarely_read) / GIB) + hourly(
             "efs_ia_gb_month", rarely_read / GIB
         )
         yield from present(
-            look.item(
+            scan.item(
                 "EFS file system", found["FileSystemId"], "", found.get("Tags"), usd_per_hour=price,
                 going=found["LifeCycleState"] in GOING_STATES, note=f"{size['Value'] / GIB:.1f} GiB",
             )
         )  # fmt: skip
 
 
-def _remove_file_system(look: Look, item: Item) -> None:
-    look.client("efs").delete_file_system(FileSystemId=item.identifier)
+def _remove_file_system(scan: RegionScan, item: Item) -> None:
+    scan.client("efs").delete_file_system(FileSystemId=item.identifier)
 
 
-def _access_points(look: Look) -> Iterator[Item]:
-    ours = {item.identifier for item in _file_systems(look)}
-    for point in look.pages("efs", "describe_access_points", "AccessPoints"):
+def _access_points(scan: RegionScan) -> Iterator[Item]:
+    ours = {item.identifier for item in _file_systems(scan)}
+    for point in scan.pages("efs", "describe_access_points", "AccessPoints"):
         system = point["FileSystemId"]
         yield from present(
-            look.item(
+            scan.item(
                 "EFS access point", point["AccessPointId"], "", point.get("Tags"),
                 part_of=system if system in ours else "", going=point["LifeCycleState"] in GOING_STATES,
             )
         )  # fmt: skip
 
 
-def _remove_access_point(look: Look, item: Item) -> None:
-    look.client("efs").delete_access_point(AccessPointId=item.identifier)
+def _remove_access_point(scan: RegionScan, item: Item) -> None:
+    scan.client("efs").delete_access_point(AccessPointId=item.identifier)
 
 
-def _mount_targets(look: Look) -> Iterator[Item]:
-    for system in _file_systems(look):
-        for target in look.pages("efs", "describe_mount_targets", "MountTargets", FileSystemId=system.identifier):
+def _mount_targets(scan: RegionScan) -> Iterator[Item]:
+    for system in _file_systems(scan):
+        for target in scan.pages("efs", "describe_mount_targets", "MountTargets", FileSystemId=system.identifier):
             yield from present(
-                look.item(
+                scan.item(
                     "EFS mount target", target["MountTargetId"], part_of=system.identifier,
                     going=target["LifeCycleState"] in GOING_STATES, note=target["SubnetId"],
                 )
             )  # fmt: skip
 
 
-def _remove_mount_target(look: Look, item: Item) -> None:
-    look.client("efs").delete_mount_target(MountTargetId=item.identifier)
+def _remove_mount_target(scan: RegionScan, item: Item) -> None:
+    scan.client("efs").delete_mount_target(MountTargetId=item.identifier)
 
 
 def _bucket_tags(s3: Any, name: str) -> dict[str, str] | None:
@@ -74,35 +74,35 @@ def _bucket_tags(s3: Any, name: str) -> dict[str, str] | None:
         raise
 
 
-def _buckets(look: Look) -> Iterator[Item]:
-    s3, tagged = look.client("s3"), {arn.rpartition(":")[2] for arn in look.arns("s3")}
-    for bucket in look.pages("s3", "list_buckets", "Buckets"):
+def _buckets(scan: RegionScan) -> Iterator[Item]:
+    s3, tagged = scan.client("s3"), {arn.rpartition(":")[2] for arn in scan.arns("s3")}
+    for bucket in scan.pages("s3", "list_buckets", "Buckets"):
         name = bucket["Name"]
-        if name not in tagged and not name.startswith(f"{look.identity.prefix}-"):
+        if name not in tagged and not name.startswith(f"{scan.identity.prefix}-"):
             continue
         tags = _bucket_tags(s3, name)
-        if tags is None or not look.item("S3 bucket", name, name, tags):
+        if tags is None or not scan.item("S3 bucket", name, name, tags):
             continue
         size = count = 0
-        for version in look.pages("s3", "list_object_versions", "Versions", Bucket=name):
+        for version in scan.pages("s3", "list_object_versions", "Versions", Bucket=name):
             size, count = size + version["Size"], count + 1
             if count == MOST_OBJECTS_COUNTED:
                 break
         more = "at least " if count == MOST_OBJECTS_COUNTED else ""
         yield from present(
-            look.item(
+            scan.item(
                 "S3 bucket", name, name, tags, usd_per_hour=hourly("s3_gb_month", size / GB), everywhere=True,
                 note=f"{more}{count} objects, {size / GB:.1f} GB",
             )
         )  # fmt: skip
 
 
-def _remove_bucket(look: Look, item: Item) -> None:
-    s3 = look.client("s3")
+def _remove_bucket(scan: RegionScan, item: Item) -> None:
+    s3 = scan.client("s3")
     for key in ("Versions", "DeleteMarkers"):
         objects = [
             {"Key": one["Key"], "VersionId": one["VersionId"]}
-            for one in look.pages("s3", "list_object_versions", key, Bucket=item.identifier)
+            for one in scan.pages("s3", "list_object_versions", key, Bucket=item.identifier)
         ]
         for start in range(0, len(objects), 1000):
             s3.delete_objects(Bucket=item.identifier, Delete={"Objects": objects[start : start + 1000], "Quiet": True})

@@ -11,7 +11,7 @@ from smoke_tests.stack import SIGN_IN
 from smoke_tests.teardown.identity import Identity
 from smoke_tests.teardown.items import Item, State
 from smoke_tests.teardown.kinds import KINDS, search_by_tag
-from smoke_tests.teardown.look import GLOBAL, Kind, Look, is_denied, message_of
+from smoke_tests.teardown.region_scan import GLOBAL, Kind, RegionScan, is_denied, message_of
 
 Tell = Callable[[str], None]
 
@@ -66,7 +66,7 @@ class Sweeper:
     ) -> None:
         self._identity, self._region, self._session, self._tell = identity, region, session, tell
         self._other_regions = other_regions
-        self._looks: dict[str, Look] = {}
+        self._scans: dict[str, RegionScan] = {}
         self._account_id = _account_id(session, region)
 
     def sweep(self) -> Sweep:
@@ -75,33 +75,33 @@ class Sweeper:
         Raises:
             TargetError: AWS cannot be asked at all.
         """
-        self._looks = {self._region: self._look(self._region)}
+        self._scans = {self._region: self._scan(self._region)}
         missed: list[NotChecked] = []
-        self._search(self._looks[self._region], missed)
+        self._search(self._scans[self._region], missed)
         searched = self._find_other_regions(missed) if self._other_regions else []
         found: list[Item] = []
         for kind in KINDS:
-            for look in [self._looks[self._region]] if kind.everywhere else self._looks.values():
-                found += self._find(kind, look, missed)
+            for scan in [self._scans[self._region]] if kind.everywhere else self._scans.values():
+                found += self._find(kind, scan, missed)
         return Sweep(
-            self._identity, self._account_id, tuple(self._looks), tuple(searched), tuple(found), tuple(missed)
+            self._identity, self._account_id, tuple(self._scans), tuple(searched), tuple(found), tuple(missed)
         )  # fmt: skip
 
-    def look_of(self, item: Item) -> Look:
+    def look_of(self, item: Item) -> RegionScan:
         """Where an item of the last sweep is."""
-        return self._looks[self._region if item.region == GLOBAL else item.region]
+        return self._scans[self._region if item.region == GLOBAL else item.region]
 
-    def _look(self, region: str) -> Look:
-        return Look(self._identity, region, self._account_id, self._session)
+    def _scan(self, region: str) -> RegionScan:
+        return RegionScan(self._identity, region, self._account_id, self._session)
 
-    def _search(self, look: Look, missed: list[NotChecked]) -> None:
+    def _search(self, scan: RegionScan, missed: list[NotChecked]) -> None:
         try:
-            search_by_tag(look)
+            search_by_tag(scan)
         except (ClientError, BotoCoreError) as error:
-            missed.append(NotChecked("search by tag", look.region, _reason(error, "tag:GetResources")))
+            missed.append(NotChecked("search by tag", scan.region, _reason(error, "tag:GetResources")))
 
     def _find_other_regions(self, missed: list[NotChecked]) -> list[str]:
-        home = self._looks[self._region]
+        home = self._scans[self._region]
         try:
             regions = sorted(region["RegionName"] for region in home.pages("ec2", "describe_regions", "Regions"))
         except (ClientError, BotoCoreError) as error:
@@ -111,22 +111,22 @@ class Sweeper:
         for region in regions:
             if region == self._region:
                 continue
-            look = self._look(region)
-            self._search(look, missed)
+            scan = self._scan(region)
+            self._search(scan, missed)
             searched.append(region)
-            if any(arn.split(":")[3] == region for arn in look.tagged):  # a bucket is told of wherever one asks
-                self._looks[region] = look
-        elsewhere = f"; found some in {', '.join(list(self._looks)[1:])}" if len(self._looks) > 1 else ""
+            if any(arn.split(":")[3] == region for arn in scan.tagged):  # a bucket is told of wherever one asks
+                self._scans[region] = scan
+        elsewhere = f"; found some in {', '.join(list(self._scans)[1:])}" if len(self._scans) > 1 else ""
         self._tell(f"searched {len(searched)} other regions by tag{elsewhere}")
         return searched
 
-    def _find(self, kind: Kind, look: Look, missed: list[NotChecked]) -> Sequence[Item]:
-        where = "" if kind.everywhere or len(self._looks) == 1 else f" in {look.region}"
+    def _find(self, kind: Kind, scan: RegionScan, missed: list[NotChecked]) -> Sequence[Item]:
+        where = "" if kind.everywhere or len(self._scans) == 1 else f" in {scan.region}"
         try:
-            found = list(kind.find(look))
+            found = list(kind.find(scan))
         except Exception as error:  # whatever one service answers, the others are still asked
             reason = _reason(error)
-            missed.append(NotChecked(kind.title, GLOBAL if kind.everywhere else look.region, reason))
+            missed.append(NotChecked(kind.title, GLOBAL if kind.everywhere else scan.region, reason))
             self._tell(f"{kind.title}{where}: not checked: {reason}")
             return ()
         self._tell(f"{kind.title}{where}: {len(found) or 'none'}")

@@ -24,7 +24,7 @@ from image.gateway.backends import FileKeys, SecretsManagerKeys
 from image.gateway.errors import ApiError
 from image.gateway.keys_document import parse, rfc_3339, timestamp
 from image.gateway.limits import Limits
-from image.gateway.telling import Telling
+from image.gateway.telemetry import Telemetry
 from local import folders, gateway
 from smoke_tests.errors import TargetError
 from smoke_tests.keys import __main__ as command
@@ -208,7 +208,7 @@ async def live_a_life(source: keys.KeySource, where: list[str], capsys: pytest.C
     """Every command, beside a gateway's ring that is never started anew."""
     ring = keys.KeyRing()
     await keys.load(ring, source)
-    task = asyncio.create_task(keys.keep_fresh(ring, source, 0.01, Telling()))
+    task = asyncio.create_task(keys.keep_fresh(ring, source, 0.01, Telemetry()))
 
     async def made(*arguments: str) -> str:
         code, out, _ = await asyncio.to_thread(run, capsys, *where, *arguments)

@@ -24,7 +24,7 @@ from image.gateway.errors import ApiError
 from image.gateway.keys import KeyRing
 from image.gateway.service import Service
 from image.gateway.settings import Settings
-from image.gateway.telling import Telling
+from image.gateway.telemetry import Telemetry
 from infra.planning import make_plan
 from infra.stack_files import load_stack
 from local import gateway as local_gateway
@@ -136,7 +136,7 @@ class Gateway:
         return 0.0
 
     def log_text(self) -> str:
-        self.service.telling.flush()
+        self.service.telemetry.flush()
         return os.pread(self._log, 1 << 20, 0).decode()
 
     def log(self, event: str = "request") -> list[dict[str, Any]]:
@@ -269,7 +269,7 @@ async def start_gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterat
         )
         path = tmp_path_factory.mktemp("gateway") / "log"
         log = os.open(path, os.O_RDWR | os.O_CREAT)
-        service = Service(made, discovery=discovery, capacity=capacity, telling=Telling(log), tracer=tracer)
+        service = Service(made, discovery=discovery, capacity=capacity, telemetry=Telemetry(log), tracer=tracer)
         gateway = Gateway(service, log)
         running.append((gateway, asyncio.create_task(service.run()), log))
         await gateway.ready(len(engines) if ready is None else ready)

@@ -18,7 +18,7 @@ import uvloop
 from image.gateway.backends import FixedDiscovery
 from image.gateway.service import Service
 from image.gateway.settings import Settings
-from image.gateway.telling import Telling
+from image.gateway.telemetry import Telemetry
 from tests.image.gateway.differences import REASONS, reason_of
 from tests.image.gateway.fake_engine import MODEL, FakeEngine, Line, Request
 from tests.image.gateway.nginx import NGINX, nginx
@@ -116,7 +116,7 @@ async def both(folder: Path) -> tuple[dict[str, Outcome], dict[str, Outcome]]:
         concurrency_per_replica=1000,
     )
     with (folder / "log").open("w") as log:
-        service = Service(settings, telling=Telling(log.fileno()))
+        service = Service(settings, telemetry=Telemetry(log.fileno()))
         running = asyncio.create_task(service.run())
         try:
             while not service.fleet.rotation:  # noqa: ASYNC110 - nothing tells of it

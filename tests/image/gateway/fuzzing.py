@@ -27,7 +27,7 @@ from image.gateway.backends import FixedDiscovery, InlineKeys
 from image.gateway.headers import KEY_HEADERS
 from image.gateway.service import Service
 from image.gateway.settings import Settings
-from image.gateway.telling import Telling
+from image.gateway.telemetry import Telemetry
 from tests.image.gateway.fake_engine import MODEL
 from tests.image.gateway.fuzz_cases import EXPIRED, KEY, KEYS, Case, cases
 from tests.image.gateway.nginx import nginx
@@ -284,7 +284,7 @@ async def fuzz(count: int, seed: int, folder: Path, *, at_once: int = 128, behin
             concurrency_per_replica=1000,
         )
         with (folder / "log").open("w") as log:
-            service = Service(settings, telling=Telling(log.fileno()))
+            service = Service(settings, telemetry=Telemetry(log.fileno()))
             running = asyncio.create_task(service.run())
             try:
                 await _until(lambda: len(service.fleet.rotation) == 2)

@@ -22,7 +22,7 @@ from image.gateway.capacity.base import CapacityError
 from image.gateway.errors import ApiError
 from image.gateway.fleet import Replica
 from image.gateway.settings import Settings
-from image.gateway.telling import Telling
+from image.gateway.telemetry import Telemetry
 from image.gateway.waking import Waker
 
 PERIOD_SECONDS = 60
@@ -141,7 +141,7 @@ class World:
 
     kind = "simulated"
 
-    def __init__(self, rules: Rules, telling: Telling, fails: Callable[[float], str | None]) -> None:
+    def __init__(self, rules: Rules, telemetry: Telemetry, fails: Callable[[float], str | None]) -> None:
         """`fails`: why the platform starts nothing at that second, if so."""
         self.rules = rules
         self.day = Day()
@@ -157,7 +157,9 @@ class World:
             max_queued_requests=10_000,
         )
         self.settings = settings
-        self.waker = Waker(self, telling, ready=lambda: bool(self.rotation), waiting=lambda: self.admission.waiting > 0)
+        self.waker = Waker(
+            self, telemetry, ready=lambda: bool(self.rotation), waiting=lambda: self.admission.waiting > 0
+        )
         self.admission = Admission(settings, lambda: self.rotation, self.waker.need)
 
     # The platform, as the gateway's capacity
@@ -289,12 +291,15 @@ Arrival = tuple[float, float, float]
 
 
 def simulate(
-    rules: Rules, trace: Iterator[Arrival], telling: Telling, fails: Callable[[float], str | None] = lambda second: None
+    rules: Rules,
+    trace: Iterator[Arrival],
+    telemetry: Telemetry,
+    fails: Callable[[float], str | None] = lambda second: None,
 ) -> Day:
     """Run a trace to its end, and on until all is idle again."""
 
     async def main() -> Day:
-        world = World(rules, telling, fails)
+        world = World(rules, telemetry, fails)
         loop = asyncio.get_running_loop()
         background = [loop.create_task(world.autoscale())]
         await asyncio.sleep(0)

@@ -16,7 +16,7 @@ from image.gateway.errors import ApiError
 from image.gateway.keys_document import KeysError, rfc_3339
 from image.gateway.keys_document import parse as parse_document
 from image.gateway.limits import Key, Limits
-from image.gateway.telling import Telling
+from image.gateway.telemetry import Telemetry
 from tests.image.gateway.conftest import name_of, until
 
 
@@ -91,27 +91,27 @@ async def test_a_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     path.write_text("alice=sk-1")
     log = os.open(tmp_path / "log", os.O_RDWR | os.O_CREAT)
-    telling = Telling(log)
+    telemetry = Telemetry(log)
     ring = keys.KeyRing()
     source = keys.source_of(FileKeys(path))
     assert source is not None
     await keys.load(ring, source)
-    task = asyncio.create_task(keys.keep_fresh(ring, source, 0.01, telling))
+    task = asyncio.create_task(keys.keep_fresh(ring, source, 0.01, telemetry))
 
     path.write_text("alice=sk-1\nbob=sk-22")
     await until(lambda: name_of(ring, b"Bearer sk-22") == "bob")
     path.write_text("")  # half written: everybody stays
-    await until(lambda: telling.metrics.key_reload_failures._value.get() >= 1)
+    await until(lambda: telemetry.metrics.key_reload_failures._value.get() >= 1)
     assert name_of(ring, b"Bearer sk-1") == "alice"
     path.unlink()
-    await until(lambda: telling.metrics.key_reload_failures._value.get() >= 3)
+    await until(lambda: telemetry.metrics.key_reload_failures._value.get() >= 3)
     assert name_of(ring, b"Bearer sk-1") == "alice"
     path.write_text("bob=sk-22")
     await until(lambda: name_of(ring, b"Bearer sk-1") is None)
     assert name_of(ring, b"Bearer sk-22") == "bob"
 
     task.cancel()
-    telling.flush()
+    telemetry.flush()
     told = os.pread(log, 10_000, 0).decode()
     os.close(log)
     assert "keys_replaced" in told

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from image.gateway.telling import Telling
+from image.gateway.telemetry import Telemetry
 from tests.image.gateway.simulation import Arrival, Day, Period, Rules, alarms, poisson, simulate
 
 HOUR = 3600.0
@@ -18,8 +18,8 @@ RULES = Rules()
 
 
 @pytest.fixture
-def telling(tmp_path: Path) -> Telling:
-    return Telling(os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT))
+def telemetry(tmp_path: Path) -> Telemetry:
+    return Telemetry(os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT))
 
 
 def office_hours(seed: int, days: int = 1) -> Iterator[Arrival]:
@@ -61,17 +61,17 @@ def check(day: Day, requests: int, rules: Rules = RULES) -> None:
     )
 
 
-def test_a_quiet_day_costs_nothing(telling: Telling) -> None:
-    day = simulate(RULES, iter([(DAY, 1.0, 900.0)]), telling)
+def test_a_quiet_day_costs_nothing(telemetry: Telemetry) -> None:
+    day = simulate(RULES, iter([(DAY, 1.0, 900.0)]), telemetry)
     check(day, 1)
     assert day.raised_from_zero == day.cold_starts == 1
     assert day.idle_seconds <= RULES.scale_down_seconds + 3 * 60
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_office_hours(telling: Telling, seed: int) -> None:
+def test_office_hours(telemetry: Telemetry, seed: int) -> None:
     requests = list(office_hours(seed))
-    day = simulate(RULES, iter(requests), telling)
+    day = simulate(RULES, iter(requests), telemetry)
     check(day, len(requests))
     assert day.answered == len(requests)
     assert day.raised_from_zero == day.cold_starts, "at most one wake a cold start"
@@ -84,32 +84,32 @@ def test_office_hours(telling: Telling, seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_bursts_scale_out_to_the_most_and_back_to_nothing(telling: Telling, seed: int) -> None:
+def test_bursts_scale_out_to_the_most_and_back_to_nothing(telemetry: Telemetry, seed: int) -> None:
     requests = sorted(bursts(seed))
-    day = simulate(RULES, iter(requests), telling)
+    day = simulate(RULES, iter(requests), telemetry)
     check(day, len(requests))
     assert day.answered == len(requests)
     assert day.highest > 1
     assert day.raised_from_zero == 8
 
 
-def test_flapping_around_the_alarm_loses_nobody(telling: Telling) -> None:
+def test_flapping_around_the_alarm_loses_nobody(telemetry: Telemetry) -> None:
     requests = list(flapping(RULES))
-    day = simulate(RULES, iter(requests), telling)
+    day = simulate(RULES, iter(requests), telemetry)
     check(day, len(requests))
     assert day.answered == len(requests)
     assert day.raised_from_zero == day.cold_starts
     assert day.met_a_request >= 1, "the race was run: a request that came while the alarm was on its way"
 
 
-def test_wakes_that_fail_are_tried_until_they_do_not(telling: Telling) -> None:
+def test_wakes_that_fail_are_tried_until_they_do_not(telemetry: Telemetry) -> None:
     """Throttled for a minute, then no machine for twenty; who waits for fifteen minutes is told, who comes later served."""
 
     def fails(second: float) -> str | None:
         return "throttled" if second % DAY < 60 else "no machine free" if second % DAY < 1260 else None
 
     requests = [(float(at), 10.0, 900.0) for at in range(0, 3000, 100)]
-    day = simulate(RULES, iter(requests), telling, fails)
+    day = simulate(RULES, iter(requests), telemetry, fails)
     check(day, len(requests))
     assert day.refused["no machine free"] >= 4, "the reason, as long as there is one"
     assert day.refused.total() < 8
@@ -119,16 +119,16 @@ def test_wakes_that_fail_are_tried_until_they_do_not(telling: Telling) -> None:
     assert day.wake_calls < 60, "with backoff"
 
 
-def test_what_never_gets_ready_is_stopped(telling: Telling) -> None:
+def test_what_never_gets_ready_is_stopped(telemetry: Telemetry) -> None:
     rules = Rules(cold_start_seconds=1e9)
-    day = simulate(rules, iter([(0.0, 1.0, 900.0)]), telling)
+    day = simulate(rules, iter([(0.0, 1.0, 900.0)]), telemetry)
     check(day, 1, rules)
     assert day.refused.total() == 1
     assert day.cold_starts == 0
     assert day.instance_seconds < 900 + rules.startup_timeout_seconds + 300
 
 
-def test_a_fixed_minimum_is_kept(telling: Telling) -> None:
+def test_a_fixed_minimum_is_kept(telemetry: Telemetry) -> None:
     alarmed = alarms([Period(0, 0, 1, 1)] * 30, Rules(min_replicas=1))
     assert alarmed == (False, False)
     assert alarms([Period(0, 0, 1, 1)] * 30, RULES) == (True, False)

@@ -10,7 +10,7 @@ import pytest
 
 from image.gateway.capacity.base import CapacityError
 from image.gateway.capacity.factory import Fixed
-from image.gateway.telling import Telling
+from image.gateway.telemetry import Telemetry
 from image.gateway.waking import Waker
 from tests.image.gateway.conftest import until
 
@@ -48,10 +48,10 @@ class Scene:
         self.log = log
         self.ready = False
         self.waiting = True
-        self.telling = Telling(os.open(log, os.O_WRONLY | os.O_CREAT))
+        self.telemetry = Telemetry(os.open(log, os.O_WRONLY | os.O_CREAT))
         self.waker = Waker(
             capacity,
-            self.telling,
+            self.telemetry,
             ready=lambda: self.ready,
             waiting=lambda: self.waiting,
             first_backoff_seconds=0.01,
@@ -62,7 +62,7 @@ class Scene:
         )
 
     def told(self) -> str:
-        self.telling.flush()
+        self.telemetry.flush()
         return self.log.read_text()
 
     def become_ready(self) -> None:

@@ -128,7 +128,7 @@ async def test_a_head_request_has_no_body(start_engine: StartEngine, start_gatew
 
 async def test_what_is_no_text_cannot_end_the_log(start_engine: StartEngine, start_gateway: StartGateway) -> None:
     gateway = await start_gateway(await start_engine(fake_engine.answer))
-    gateway.service.telling.event("odd", name="\ud800", count=2**70)
+    gateway.service.telemetry.event("odd", name="\ud800", count=2**70)
     assert gateway.log("odd")[0]["count"] == 2**70
 
 

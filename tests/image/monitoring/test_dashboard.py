@@ -39,7 +39,7 @@ async def gateway_metrics(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     environment = {"GATEWAY_MODEL": "m", "GATEWAY_DISCOVERY": "fixed:http://127.0.0.1:1", "GATEWAY_KEYS": "none"}
     service = Service(Settings.from_environment(environment))
     names = set()
-    for family in service.telling.metrics.registry.collect():
+    for family in service.telemetry.metrics.registry.collect():
         suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}.get(family.type, [""])
         names |= {family.name + suffix for suffix in suffixes}
     return names

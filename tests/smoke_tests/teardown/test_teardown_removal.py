@@ -10,10 +10,10 @@ from botocore.exceptions import ClientError
 
 from policy.emulator import REGION
 from smoke_tests.teardown import __main__ as command
-from smoke_tests.teardown import compute
+from smoke_tests.teardown import ec2
 from smoke_tests.teardown.identity import KEPT_TAG, Identity
 from smoke_tests.teardown.items import Item
-from smoke_tests.teardown.look import Kind, Look
+from smoke_tests.teardown.region_scan import Kind, RegionScan
 from smoke_tests.teardown.removal import remove
 from smoke_tests.teardown.sweep import Sweeper
 from tests.smoke_tests.teardown.planted import Planted
@@ -40,7 +40,7 @@ def test_fix_empties_the_stack_and_touches_no_neighbour(aws: boto3.Session, caps
 
 def few_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("sweep", "removal"):
-        monkeypatch.setattr(f"smoke_tests.teardown.{module}.KINDS", compute.KINDS)
+        monkeypatch.setattr(f"smoke_tests.teardown.{module}.KINDS", ec2.KINDS)
 
 
 @pytest.mark.parametrize("answer", ["dev2", "y", "", None])
@@ -110,10 +110,10 @@ class Account:
     def kinds(self) -> tuple[Kind, ...]:
         return tuple(Kind(name, self._finder(name), self._remove) for name in ("network", "group"))
 
-    def _finder(self, name: str) -> Callable[[Look], list[Item]]:
-        return lambda look: [Item(name, name, name, look.region)] if name in self.there else []
+    def _finder(self, name: str) -> Callable[[RegionScan], list[Item]]:
+        return lambda scan: [Item(name, name, name, scan.region)] if name in self.there else []
 
-    def _remove(self, _look: Look, item: Item) -> None:
+    def _remove(self, _scan: RegionScan, item: Item) -> None:
         if item.kind == "network" and "group" in self.there:
             raise refusal(self._error)
         if item.kind == "group" and self._attempts > 0:

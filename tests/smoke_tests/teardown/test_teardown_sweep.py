@@ -13,7 +13,7 @@ from smoke_tests.teardown import __main__ as command
 from smoke_tests.teardown import kinds
 from smoke_tests.teardown.identity import KEPT_TAG, Identity
 from smoke_tests.teardown.items import State
-from smoke_tests.teardown.look import Kind, Look
+from smoke_tests.teardown.region_scan import Kind, RegionScan
 from tests.smoke_tests.teardown.planted import Planted
 
 HOUR = 730
@@ -136,12 +136,12 @@ def test_what_carries_the_tags_and_is_of_no_known_kind_is_told(
     assert (code, found["left"][0]["usd_per_hour"]) == (1, None)
 
 
-def denied(_look: Look) -> list[Any]:
+def denied(_scan: RegionScan) -> list[Any]:
     error: Any = {"Error": {"Code": "AccessDeniedException", "Message": "not authorized to perform: kms:ListKeys"}}
     raise ClientError(error, "ListKeys")
 
 
-def unreachable(_look: Look) -> list[Any]:
+def unreachable(_scan: RegionScan) -> list[Any]:
     raise EndpointConnectionError(endpoint_url="https://kms.example")
 
 
@@ -149,7 +149,7 @@ def unreachable(_look: Look) -> list[Any]:
 def test_what_could_not_be_asked_is_not_called_clean(
     aws: boto3.Session, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, fault: Any
 ) -> None:
-    broken = Kind("KMS key", fault, lambda look, item: None)
+    broken = Kind("KMS key", fault, lambda scan, item: None)
     monkeypatch.setattr("smoke_tests.teardown.sweep.KINDS", (broken, kinds.KINDS[0]))
     assert command.main(["--stack", "dev", "--this-region-only"]) == 3
     shown = capsys.readouterr()
@@ -188,10 +188,10 @@ def test_two_deployments_under_one_name_are_warned_of(aws: boto3.Session, capsys
 
 
 def test_a_part_that_says_it_is_somebody_elses_is_not_taken(aws: boto3.Session) -> None:
-    look = Look(Identity("dev"), REGION, "1", aws)
+    scan = RegionScan(Identity("dev"), REGION, "1", aws)
     theirs = [{"Key": "Stack", "Value": "dev2"}]
-    assert look.item("network interface", "eni-1", tags=theirs, part_of="its security groups") is None
-    mine = look.item("network interface", "eni-1", part_of="its security groups")
+    assert scan.item("network interface", "eni-1", tags=theirs, part_of="its security groups") is None
+    mine = scan.item("network interface", "eni-1", part_of="its security groups")
     assert mine is not None
     assert mine.state is State.LEFT
 

@@ -28,7 +28,7 @@ def _encode(document: dict[str, Any]) -> bytes:
         return json.dumps(document, separators=(",", ":")).encode()
 
 
-class Telling:
+class Telemetry:
     """The log and the metrics. Never given a key, a prompt or an answer."""
 
     def __init__(self, output_fd: int = 1) -> None:

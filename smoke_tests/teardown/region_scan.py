@@ -18,7 +18,7 @@ _DENIED = ("AccessDenied", "Unauthorized", "NotAuthorized", "Forbidden", "Author
 
 
 @dataclass(eq=False)
-class Look:
+class RegionScan:
     """Asks AWS about one stack in one region.
 
     Attributes:
@@ -35,7 +35,7 @@ class Look:
     session: boto3.Session
     tagged: dict[str, dict[str, str]] = field(default_factory=dict)
 
-    @functools.cache  # noqa: B019 - a Look lives as long as its sweep
+    @functools.cache  # noqa: B019 - a RegionScan lives as long as its sweep
     def client(self, service: str, region: str = "") -> Any:
         """A client of one service in this region, or another."""
         return self.session.client(service, region_name=region or self.region, config=_CONFIG)  # type: ignore[call-overload]
@@ -132,8 +132,8 @@ class Kind:
     """
 
     title: str
-    find: Callable[[Look], Iterable[Item]]
-    remove: Callable[[Look, Item], None]
+    find: Callable[[RegionScan], Iterable[Item]]
+    remove: Callable[[RegionScan, Item], None]
     everywhere: bool = False
     arns: tuple[str, ...] = ()
 

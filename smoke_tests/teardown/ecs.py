@@ -3,20 +3,20 @@
 from collections.abc import Iterator
 
 from smoke_tests.teardown.items import Item
-from smoke_tests.teardown.look import Kind, Look, present
 from smoke_tests.teardown.prices import GB, hourly
+from smoke_tests.teardown.region_scan import Kind, RegionScan, present
 
 
-def _clusters(look: Look) -> Iterator[Item]:
-    for arn in look.cluster_arns:
-        described = look.client("ecs").describe_clusters(clusters=[arn], include=["TAGS"])["clusters"]
+def _clusters(scan: RegionScan) -> Iterator[Item]:
+    for arn in scan.cluster_arns:
+        described = scan.client("ecs").describe_clusters(clusters=[arn], include=["TAGS"])["clusters"]
         for cluster in described:
-            yield from present(look.item("ECS cluster", arn, cluster["clusterName"], cluster.get("tags")))
+            yield from present(scan.item("ECS cluster", arn, cluster["clusterName"], cluster.get("tags")))
 
 
-def _remove_cluster(look: Look, item: Item) -> None:
-    ecs = look.client("ecs")
-    for instance in look.pages("ecs", "list_container_instances", "containerInstanceArns", cluster=item.identifier):
+def _remove_cluster(scan: RegionScan, item: Item) -> None:
+    ecs = scan.client("ecs")
+    for instance in scan.pages("ecs", "list_container_instances", "containerInstanceArns", cluster=item.identifier):
         ecs.deregister_container_instance(cluster=item.identifier, containerInstance=instance, force=True)
     ecs.put_cluster_capacity_providers(
         cluster=item.identifier, capacityProviders=[], defaultCapacityProviderStrategy=[]
@@ -24,17 +24,17 @@ def _remove_cluster(look: Look, item: Item) -> None:
     ecs.delete_cluster(cluster=item.identifier)
 
 
-def _services(look: Look) -> Iterator[Item]:
-    for cluster in look.cluster_arns:
-        arns = list(look.pages("ecs", "list_services", "serviceArns", cluster=cluster))
+def _services(scan: RegionScan) -> Iterator[Item]:
+    for cluster in scan.cluster_arns:
+        arns = list(scan.pages("ecs", "list_services", "serviceArns", cluster=cluster))
         for start in range(0, len(arns), 10):
             some = arns[start : start + 10]
-            for service in look.client("ecs").describe_services(cluster=cluster, services=some)["services"]:
+            for service in scan.client("ecs").describe_services(cluster=cluster, services=some)["services"]:
                 if service["status"] == "INACTIVE":
                     continue
                 going = service["status"] == "DRAINING" and not service["runningCount"]
                 yield from present(
-                    look.item(
+                    scan.item(
                         "ECS service", service["serviceArn"], service["serviceName"], part_of="its cluster",
                         going=going, note=f"{service['runningCount']} of {service['desiredCount']} tasks run",
                     )
@@ -46,16 +46,16 @@ def _cluster_in(arn: str) -> str:
     return arn.split("/")[1]
 
 
-def _remove_service(look: Look, item: Item) -> None:
-    look.client("ecs").delete_service(cluster=_cluster_in(item.identifier), service=item.identifier, force=True)
+def _remove_service(scan: RegionScan, item: Item) -> None:
+    scan.client("ecs").delete_service(cluster=_cluster_in(item.identifier), service=item.identifier, force=True)
 
 
-def _tasks(look: Look) -> Iterator[Item]:
-    for cluster in look.cluster_arns:
-        arns = list(look.pages("ecs", "list_tasks", "taskArns", cluster=cluster))
+def _tasks(scan: RegionScan) -> Iterator[Item]:
+    for cluster in scan.cluster_arns:
+        arns = list(scan.pages("ecs", "list_tasks", "taskArns", cluster=cluster))
         for start in range(0, len(arns), 100):
             some = arns[start : start + 100]
-            for task in look.client("ecs").describe_tasks(cluster=cluster, tasks=some)["tasks"]:
+            for task in scan.client("ecs").describe_tasks(cluster=cluster, tasks=some)["tasks"]:
                 going = task["lastStatus"] in ("DEPROVISIONING", "STOPPED") or task["desiredStatus"] == "STOPPED"
                 on_fargate = task.get("launchType") == "FARGATE" or "FARGATE" in task.get("capacityProviderName", "")
                 price = 0.0
@@ -64,113 +64,113 @@ def _tasks(look: Look) -> Iterator[Item]:
                     price += hourly("fargate_gb_hour", int(task.get("memory") or 0) / 1024)
                 arn, note = task["taskArn"], "on Fargate" if on_fargate else "on an instance"
                 yield from present(
-                    look.item("ECS task", arn, usd_per_hour=price, part_of="its cluster", going=going, note=note)
+                    scan.item("ECS task", arn, usd_per_hour=price, part_of="its cluster", going=going, note=note)
                 )
 
 
-def _remove_task(look: Look, item: Item) -> None:
-    look.client("ecs").stop_task(cluster=_cluster_in(item.identifier), task=item.identifier, reason="teardown")
+def _remove_task(scan: RegionScan, item: Item) -> None:
+    scan.client("ecs").stop_task(cluster=_cluster_in(item.identifier), task=item.identifier, reason="teardown")
 
 
-def _task_definitions(look: Look) -> Iterator[Item]:
+def _task_definitions(scan: RegionScan) -> Iterator[Item]:
     """Those that could still be run; what is deregistered stays listed for ever and costs nothing."""
-    ecs, prefix = look.client("ecs"), look.identity.prefix
-    for family in look.pages("ecs", "list_task_definition_families", "families", familyPrefix=prefix, status="ACTIVE"):
-        for arn in look.pages(
+    ecs, prefix = scan.client("ecs"), scan.identity.prefix
+    for family in scan.pages("ecs", "list_task_definition_families", "families", familyPrefix=prefix, status="ACTIVE"):
+        for arn in scan.pages(
             "ecs", "list_task_definitions", "taskDefinitionArns", familyPrefix=family, status="ACTIVE"
         ):
             described = ecs.describe_task_definition(taskDefinition=arn, include=["TAGS"])
             if described["taskDefinition"]["family"] == family:
-                yield from present(look.item("task definition", arn, family, described.get("tags")))
+                yield from present(scan.item("task definition", arn, family, described.get("tags")))
 
 
-def _remove_task_definition(look: Look, item: Item) -> None:
-    look.client("ecs").deregister_task_definition(taskDefinition=item.identifier)
+def _remove_task_definition(scan: RegionScan, item: Item) -> None:
+    scan.client("ecs").deregister_task_definition(taskDefinition=item.identifier)
 
 
-def _capacity_providers(look: Look) -> Iterator[Item]:
-    ecs = look.client("ecs")
+def _capacity_providers(scan: RegionScan) -> Iterator[Item]:
+    ecs = scan.client("ecs")
     arguments: dict[str, str] = {}
     while True:  # this listing has no paginator in boto3
         answer = ecs.describe_capacity_providers(include=["TAGS"], **arguments)
         for provider in answer["capacityProviders"]:
             if provider.get("status", "ACTIVE") == "ACTIVE":
                 name = provider["name"]
-                yield from present(look.item("capacity provider", name, name, provider.get("tags")))
+                yield from present(scan.item("capacity provider", name, name, provider.get("tags")))
         if not answer.get("nextToken"):
             return
         arguments["nextToken"] = answer["nextToken"]
 
 
-def _remove_capacity_provider(look: Look, item: Item) -> None:
-    look.client("ecs").delete_capacity_provider(capacityProvider=item.identifier)
+def _remove_capacity_provider(scan: RegionScan, item: Item) -> None:
+    scan.client("ecs").delete_capacity_provider(capacityProvider=item.identifier)
 
 
-def _scalable_targets(look: Look) -> Iterator[Item]:
-    clusters = {arn.rpartition("/")[2] for arn in look.cluster_arns}
-    for target in look.pages(
+def _scalable_targets(scan: RegionScan) -> Iterator[Item]:
+    clusters = {arn.rpartition("/")[2] for arn in scan.cluster_arns}
+    for target in scan.pages(
         "application-autoscaling", "describe_scalable_targets", "ScalableTargets", ServiceNamespace="ecs"
     ):
         identifier = target["ResourceId"]
         part_of = "its cluster" if _cluster_in(identifier) in clusters else ""
-        yield from present(look.item("scalable target", identifier, identifier, part_of=part_of))
+        yield from present(scan.item("scalable target", identifier, identifier, part_of=part_of))
 
 
-def _remove_scalable_target(look: Look, item: Item) -> None:
-    look.client("application-autoscaling").deregister_scalable_target(
+def _remove_scalable_target(scan: RegionScan, item: Item) -> None:
+    scan.client("application-autoscaling").deregister_scalable_target(
         ServiceNamespace="ecs", ResourceId=item.identifier, ScalableDimension="ecs:service:DesiredCount"
     )
 
 
-def _namespaces(look: Look) -> Iterator[Item]:
-    discovery = look.client("servicediscovery")
-    for namespace in look.pages("servicediscovery", "list_namespaces", "Namespaces"):
+def _namespaces(scan: RegionScan) -> Iterator[Item]:
+    discovery = scan.client("servicediscovery")
+    for namespace in scan.pages("servicediscovery", "list_namespaces", "Namespaces"):
         tags = discovery.list_tags_for_resource(ResourceARN=namespace["Arn"])["Tags"]
         price = hourly("hosted_zone_month") if namespace["Type"] == "DNS_PRIVATE" else 0.0
         yield from present(
-            look.item("Cloud Map namespace", namespace["Id"], namespace["Name"], tags, usd_per_hour=price)
+            scan.item("Cloud Map namespace", namespace["Id"], namespace["Name"], tags, usd_per_hour=price)
         )
 
 
-def _remove_namespace(look: Look, item: Item) -> None:
-    discovery = look.client("servicediscovery")
+def _remove_namespace(scan: RegionScan, item: Item) -> None:
+    discovery = scan.client("servicediscovery")
     inside = [{"Name": "NAMESPACE_ID", "Values": [item.identifier], "Condition": "EQ"}]
-    for service in look.pages("servicediscovery", "list_services", "Services", Filters=inside):
-        for instance in look.pages("servicediscovery", "list_instances", "Instances", ServiceId=service["Id"]):
+    for service in scan.pages("servicediscovery", "list_services", "Services", Filters=inside):
+        for instance in scan.pages("servicediscovery", "list_instances", "Instances", ServiceId=service["Id"]):
             discovery.deregister_instance(ServiceId=service["Id"], InstanceId=instance["Id"])
         discovery.delete_service(Id=service["Id"])
     discovery.delete_namespace(Id=item.identifier)
 
 
-def _repositories(look: Look) -> Iterator[Item]:
-    ecr = look.client("ecr")
-    for repository in look.pages("ecr", "describe_repositories", "repositories"):
+def _repositories(scan: RegionScan) -> Iterator[Item]:
+    ecr = scan.client("ecr")
+    for repository in scan.pages("ecr", "describe_repositories", "repositories"):
         name = repository["repositoryName"]
         tags = ecr.list_tags_for_resource(resourceArn=repository["repositoryArn"])["tags"]
-        if not look.item("ECR repository", name, name, tags):
+        if not scan.item("ECR repository", name, name, tags):
             continue
-        images = list(look.pages("ecr", "describe_images", "imageDetails", repositoryName=name))
+        images = list(scan.pages("ecr", "describe_images", "imageDetails", repositoryName=name))
         size = sum(image.get("imageSizeInBytes") or 0 for image in images)
         yield from present(
-            look.item(
+            scan.item(
                 "ECR repository", name, name, tags,
                 usd_per_hour=hourly("ecr_gb_month", size / GB), note=f"{len(images)} images, {size / GB:.1f} GB",
             )
         )  # fmt: skip
 
 
-def _remove_repository(look: Look, item: Item) -> None:
-    look.client("ecr").delete_repository(repositoryName=item.identifier, force=True)
+def _remove_repository(scan: RegionScan, item: Item) -> None:
+    scan.client("ecr").delete_repository(repositoryName=item.identifier, force=True)
 
 
-def _cache_rules(look: Look) -> Iterator[Item]:
-    for rule in look.pages("ecr", "describe_pull_through_cache_rules", "pullThroughCacheRules"):
+def _cache_rules(scan: RegionScan) -> Iterator[Item]:
+    for rule in scan.pages("ecr", "describe_pull_through_cache_rules", "pullThroughCacheRules"):
         prefix = rule["ecrRepositoryPrefix"]
-        yield from present(look.item("pull-through cache", prefix, prefix))
+        yield from present(scan.item("pull-through cache", prefix, prefix))
 
 
-def _remove_cache_rule(look: Look, item: Item) -> None:
-    look.client("ecr").delete_pull_through_cache_rule(ecrRepositoryPrefix=item.identifier)
+def _remove_cache_rule(scan: RegionScan, item: Item) -> None:
+    scan.client("ecr").delete_pull_through_cache_rule(ecrRepositoryPrefix=item.identifier)
 
 
 KINDS = (

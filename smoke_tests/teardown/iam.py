@@ -3,105 +3,105 @@
 from collections.abc import Iterator
 
 from smoke_tests.teardown.items import Item
-from smoke_tests.teardown.look import Kind, Look, is_denied, present
 from smoke_tests.teardown.prices import hourly
+from smoke_tests.teardown.region_scan import Kind, RegionScan, is_denied, present
 
 
-def _profiles(look: Look) -> Iterator[Item]:
-    iam = look.client("iam")
-    for profile in look.pages("iam", "list_instance_profiles", "InstanceProfiles"):
+def _profiles(scan: RegionScan) -> Iterator[Item]:
+    iam = scan.client("iam")
+    for profile in scan.pages("iam", "list_instance_profiles", "InstanceProfiles"):
         name = profile["InstanceProfileName"]
-        if name.startswith(look.identity.prefix):
+        if name.startswith(scan.identity.prefix):
             tags = iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"].get("Tags")
-            yield from present(look.item("instance profile", name, name, tags, everywhere=True))
+            yield from present(scan.item("instance profile", name, name, tags, everywhere=True))
 
 
-def _remove_profile(look: Look, item: Item) -> None:
-    iam = look.client("iam")
+def _remove_profile(scan: RegionScan, item: Item) -> None:
+    iam = scan.client("iam")
     for role in iam.get_instance_profile(InstanceProfileName=item.identifier)["InstanceProfile"]["Roles"]:
         iam.remove_role_from_instance_profile(InstanceProfileName=item.identifier, RoleName=role["RoleName"])
     iam.delete_instance_profile(InstanceProfileName=item.identifier)
 
 
-def _roles(look: Look) -> Iterator[Item]:
-    for role in look.pages("iam", "list_roles", "Roles"):
+def _roles(scan: RegionScan) -> Iterator[Item]:
+    for role in scan.pages("iam", "list_roles", "Roles"):
         name = role["RoleName"]
-        if name.startswith(look.identity.prefix):
-            tags = look.client("iam").list_role_tags(RoleName=name)["Tags"]
-            yield from present(look.item("IAM role", name, name, tags, everywhere=True))
+        if name.startswith(scan.identity.prefix):
+            tags = scan.client("iam").list_role_tags(RoleName=name)["Tags"]
+            yield from present(scan.item("IAM role", name, name, tags, everywhere=True))
 
 
-def _remove_role(look: Look, item: Item) -> None:
-    iam, name = look.client("iam"), item.identifier
-    for policy in list(look.pages("iam", "list_role_policies", "PolicyNames", RoleName=name)):
+def _remove_role(scan: RegionScan, item: Item) -> None:
+    iam, name = scan.client("iam"), item.identifier
+    for policy in list(scan.pages("iam", "list_role_policies", "PolicyNames", RoleName=name)):
         iam.delete_role_policy(RoleName=name, PolicyName=policy)
-    for attached in list(look.pages("iam", "list_attached_role_policies", "AttachedPolicies", RoleName=name)):
+    for attached in list(scan.pages("iam", "list_attached_role_policies", "AttachedPolicies", RoleName=name)):
         iam.detach_role_policy(RoleName=name, PolicyArn=attached["PolicyArn"])
-    for profile in list(look.pages("iam", "list_instance_profiles_for_role", "InstanceProfiles", RoleName=name)):
+    for profile in list(scan.pages("iam", "list_instance_profiles_for_role", "InstanceProfiles", RoleName=name)):
         iam.remove_role_from_instance_profile(InstanceProfileName=profile["InstanceProfileName"], RoleName=name)
     iam.delete_role(RoleName=name)
 
 
-def _policies(look: Look) -> Iterator[Item]:
+def _policies(scan: RegionScan) -> Iterator[Item]:
     """Managed policies that carry the tags. The program makes none: its policies are parts of roles."""
-    iam = look.client("iam")
-    for policy in look.pages("iam", "list_policies", "Policies", Scope="Local"):
-        if policy["PolicyName"].startswith(look.identity.prefix):
+    iam = scan.client("iam")
+    for policy in scan.pages("iam", "list_policies", "Policies", Scope="Local"):
+        if policy["PolicyName"].startswith(scan.identity.prefix):
             tags = iam.list_policy_tags(PolicyArn=policy["Arn"])["Tags"]
-            yield from present(look.item("IAM policy", policy["Arn"], policy["PolicyName"], tags, everywhere=True))
+            yield from present(scan.item("IAM policy", policy["Arn"], policy["PolicyName"], tags, everywhere=True))
 
 
-def _remove_policy(look: Look, item: Item) -> None:
-    iam, arn = look.client("iam"), item.identifier
-    for role in list(look.pages("iam", "list_entities_for_policy", "PolicyRoles", PolicyArn=arn)):
+def _remove_policy(scan: RegionScan, item: Item) -> None:
+    iam, arn = scan.client("iam"), item.identifier
+    for role in list(scan.pages("iam", "list_entities_for_policy", "PolicyRoles", PolicyArn=arn)):
         iam.detach_role_policy(RoleName=role["RoleName"], PolicyArn=arn)
-    for version in list(look.pages("iam", "list_policy_versions", "Versions", PolicyArn=arn)):
+    for version in list(scan.pages("iam", "list_policy_versions", "Versions", PolicyArn=arn)):
         if not version["IsDefaultVersion"]:
             iam.delete_policy_version(PolicyArn=arn, VersionId=version["VersionId"])
     iam.delete_policy(PolicyArn=arn)
 
 
-def _secrets(look: Look) -> Iterator[Item]:
-    for secret in look.pages("secretsmanager", "list_secrets", "SecretList", IncludePlannedDeletion=True):
+def _secrets(scan: RegionScan) -> Iterator[Item]:
+    for secret in scan.pages("secretsmanager", "list_secrets", "SecretList", IncludePlannedDeletion=True):
         deleted = secret.get("DeletedDate")
         note = f"in deletion since {deleted:%Y-%m-%d}; can be restored until AWS takes it away" if deleted else ""
         yield from present(
-            look.item(
+            scan.item(
                 "secret", secret["ARN"], secret["Name"], secret.get("Tags"),
                 usd_per_hour=hourly("secret_month"), going=deleted is not None, note=note,
             )
         )  # fmt: skip
 
 
-def _remove_secret(look: Look, item: Item) -> None:
-    look.client("secretsmanager").delete_secret(SecretId=item.identifier, ForceDeleteWithoutRecovery=True)
+def _remove_secret(scan: RegionScan, item: Item) -> None:
+    scan.client("secretsmanager").delete_secret(SecretId=item.identifier, ForceDeleteWithoutRecovery=True)
 
 
-def _keys(look: Look) -> Iterator[Item]:
-    kms, tagged = look.client("kms"), set(look.arns("kms", "key"))
-    for key in look.pages("kms", "list_keys", "Keys"):
+def _keys(scan: RegionScan) -> Iterator[Item]:
+    kms, tagged = scan.client("kms"), set(scan.arns("kms", "key"))
+    for key in scan.pages("kms", "list_keys", "Keys"):
         arn, identifier = key["KeyArn"], key["KeyId"]
         try:
-            tags = list(look.pages("kms", "list_resource_tags", "Tags", KeyId=key["KeyId"]))
+            tags = list(scan.pages("kms", "list_resource_tags", "Tags", KeyId=key["KeyId"]))
         except Exception as error:
             if is_denied(error) and arn not in tagged:
                 continue  # its own policy shuts the caller out; the search by tag would have told of it
             raise
-        item = look.item("KMS key", identifier, "", tags, usd_per_hour=hourly("kms_key_month"))
+        item = scan.item("KMS key", identifier, "", tags, usd_per_hour=hourly("kms_key_month"))
         if item is None:
             continue
         found = kms.describe_key(KeyId=key["KeyId"])["KeyMetadata"]
         ends = found.get("DeletionDate")
         note = f"is deleted on {ends:%Y-%m-%d}; can be kept until then" if ends else found["KeyState"]
         yield from present(
-            look.item(
+            scan.item(
                 "KMS key", identifier, "", tags, usd_per_hour=item.usd_per_hour, going=ends is not None, note=note
             )
         )
 
 
-def _remove_key(look: Look, item: Item) -> None:
-    look.client("kms").schedule_key_deletion(KeyId=item.identifier, PendingWindowInDays=7)
+def _remove_key(scan: RegionScan, item: Item) -> None:
+    scan.client("kms").schedule_key_deletion(KeyId=item.identifier, PendingWindowInDays=7)
 
 
 KINDS = (
