@@ -47,7 +47,7 @@ def engine_outputs(settings: Settings, plan: ServingPlan) -> dict[str, Any]:
         "engineImage": plan.engine.image,
         # One text, because Pulumi shows a list a line each.
         "engineArguments": shlex.join(plan.engine.args),
-        "usdPerHourReplica": plan.capacity.instance_types[0].usd_per_hour,
+        "usdPerHourReplica": plan.replicas.instance_types[0].usd_per_hour,
     }
 
 

@@ -12,12 +12,12 @@ from botocore.exceptions import BotoCoreError, ClientError
 from infra.aws_credentials import CONFIG, session
 from infra.planning.catalog.gpus import InstanceType
 from infra.planning.plan import ServingPlan
-from infra.settings import Capacity, Settings
+from infra.settings import PurchaseOption, Settings
 
 # Service Quotas' codes of "Running On-Demand/Spot instances", counted in vCPUs: by instance family's first letter.
 QUOTA_CODES = {
-    (Capacity.ON_DEMAND, "g"): "L-DB2E81BA", (Capacity.SPOT, "g"): "L-3819A6DF",
-    (Capacity.ON_DEMAND, "p"): "L-417A185B", (Capacity.SPOT, "p"): "L-7212CCBC",
+    (PurchaseOption.ON_DEMAND, "g"): "L-DB2E81BA", (PurchaseOption.SPOT, "g"): "L-3819A6DF",
+    (PurchaseOption.ON_DEMAND, "p"): "L-417A185B", (PurchaseOption.SPOT, "p"): "L-7212CCBC",
 }  # fmt: skip
 QUOTA_NAMES = {"g": "G and VT", "p": "P"}
 
@@ -48,7 +48,7 @@ def vcpu_quota(
     """
     if settings.capacity.reserved:
         return Findings()
-    kind = plan.capacity.instance_types[0]
+    kind = plan.replicas.instance_types[0]
     family = kind.name[0]
     code = QUOTA_CODES[settings.capacity, family]
     try:
@@ -57,7 +57,9 @@ def vcpu_quota(
     except (BotoCoreError, ClientError) as error:
         return Findings(warnings=(f"the vCPU quota of {kind.name} in {region} was not checked: {_reason(error)}",))
     needed = max(1, settings.min_replicas) * kind.vcpus
-    title = f"Running {'Spot' if settings.capacity is Capacity.SPOT else 'On-Demand'} {QUOTA_NAMES[family]} instances"
+    title = (
+        f"Running {'Spot' if settings.capacity is PurchaseOption.SPOT else 'On-Demand'} {QUOTA_NAMES[family]} instances"
+    )
     if allowed < needed:
         return Findings(refusals=(_too_low(kind, allowed, needed, title, code, region),))
     most = (settings.max_replicas + settings.warm_pool) * kind.vcpus

@@ -41,7 +41,7 @@ class Target(StrEnum):
     KUBERNETES = "kubernetes"
 
 
-class Capacity(StrEnum):
+class PurchaseOption(StrEnum):
     """How GPU instances are bought."""
 
     ON_DEMAND = "on-demand"
@@ -52,7 +52,7 @@ class Capacity(StrEnum):
     @property
     def reserved(self) -> bool:
         """Whether it takes a capacity reservation's id."""
-        return self in (Capacity.RESERVATION, Capacity.CAPACITY_BLOCK)
+        return self in (PurchaseOption.RESERVATION, PurchaseOption.CAPACITY_BLOCK)
 
 
 class FastBoot(StrEnum):
@@ -272,8 +272,8 @@ class Settings(BaseModel):
     instance_types: tuple[Text, ...] = Field(
         (), description="EC2 instance types in order of preference; empty: chosen from gpu and gpuCount."
     )
-    capacity: Capacity = Field(
-        Capacity.ON_DEMAND,
+    capacity: PurchaseOption = Field(
+        PurchaseOption.ON_DEMAND,
         description="on-demand, spot, reservation (a capacity reservation that is targeted) or capacity-block.",
     )
     capacity_reservation_id: Text = Field(

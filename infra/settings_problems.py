@@ -14,7 +14,7 @@ from pydantic.alias_generators import to_camel
 from infra.errors import SettingsError
 from infra.gateway_environment import problems as gateway_environment_problems
 from infra.plain_secrets import misplaced
-from infra.settings import SECRET_FIELDS, Capacity, NatGateways, Settings, Target, list_keys, secret_keys
+from infra.settings import SECRET_FIELDS, NatGateways, PurchaseOption, Settings, Target, list_keys, secret_keys
 
 MOST_REPLICAS_BY_NAME = 8  # Route 53 answers a multi-value name with eight records
 LEAST_WAF_LIMIT = 10
@@ -172,7 +172,7 @@ def _contradictions(s: Settings) -> list[tuple[tuple[str, ...], str]]:
             "capacityReservationId",
             text=f"capacityReservationId: found {s.capacity_reservation_id}, but capacity is {s.capacity}. Set capacity: reservation, or remove it",
         )
-    if s.warm_pool and s.capacity is not Capacity.ON_DEMAND:
+    if s.warm_pool and s.capacity is not PurchaseOption.ON_DEMAND:
         add(
             "warmPool",
             "capacity",

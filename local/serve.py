@@ -84,10 +84,10 @@ def served(plan: ServingPlan, options: Options, progress: Progress) -> Iterator[
     with contextlib.ExitStack() as cleanup:
         cleanup.callback(engine.stop, progress)
         engine.start()
-        engine.wait_ready(progress, plan.capacity.startup_timeout_seconds)
+        engine.wait_ready(progress, plan.replicas.startup_timeout_seconds)
         progress.phase("ready", "the gateway starts")
         idle = _idle_seconds(plan, options, progress)
-        supervisor = Supervisor(engine, folders.REPLICAS, progress, plan.capacity.startup_timeout_seconds, idle)
+        supervisor = Supervisor(engine, folders.REPLICAS, progress, plan.replicas.startup_timeout_seconds, idle)
         cleanup.callback(supervisor.close)
         version = engine.version()
         metrics_port = preflight.metrics_port(options.port)
@@ -111,8 +111,8 @@ def _idle_seconds(plan: ServingPlan, options: Options, progress: Progress) -> fl
     """After how long without a request vLLM is stopped; None: never, as nothing is billed here and nobody asked."""
     if options.scale_down_minutes is None:
         return None
-    if plan.capacity.min_replicas > 0:
-        progress.say(f'  plan: minReplicas is {plan.capacity.min_replicas}: vLLM stays. Set SET="minReplicas=0"')
+    if plan.replicas.min_replicas > 0:
+        progress.say(f'  plan: minReplicas is {plan.replicas.min_replicas}: vLLM stays. Set SET="minReplicas=0"')
         return None
     return 60.0 * options.scale_down_minutes
 

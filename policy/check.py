@@ -96,7 +96,7 @@ def unseen(findings: Sequence[Finding]) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """RegionScan, print what is wrong, and return the exit status."""
+    """Look at the findings, print what is wrong, and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m policy.check", description=__doc__.split("\n", 1)[0])
     parser.add_argument(
         "plans", nargs="*", type=Path, metavar="PLAN.json", help="a plan as terraform show -json prints it"

@@ -67,8 +67,8 @@ class Dashboard(pulumi.ComponentResource):
 
 def _widgets(args: DashboardArgs) -> Sequence[Widget]:
     metrics, gateways, region = args.metrics, args.plan.gateway.count, args.context.region
-    price = args.plan.capacity.instance_types[0].usd_per_hour
-    always = args.plan.cost.usd_per_hour_idle - args.plan.capacity.min_replicas * price
+    price = args.plan.replicas.instance_types[0].usd_per_hour
+    always = args.plan.cost.usd_per_hour_idle - args.plan.replicas.min_replicas * price
 
     def chart(title: str, lines: Mapping[str, Metric], expressions: Mapping[str, str] | None = None) -> Widget:
         return _chart(region, title, lines, expressions or {})

@@ -13,7 +13,6 @@ from infra.aws.access_logs import AccessLogs, AccessLogsArgs
 from infra.aws.adopted_weights import adopt
 from infra.aws.alarms import Alarms, AlarmsArgs
 from infra.aws.budget import Budget, BudgetArgs
-from infra.aws.capacity import Capacity, CapacityArgs
 from infra.aws.context import Context
 from infra.aws.dashboard import Dashboard, DashboardArgs
 from infra.aws.domain import Certificate, CertificateArgs, DomainRecord, DomainRecordArgs, find_hosted_zone
@@ -23,6 +22,7 @@ from infra.aws.firewall import Firewall, FirewallArgs
 from infra.aws.flow_logs import FlowLogs, FlowLogsArgs
 from infra.aws.gateway import Gateway, GatewayArgs
 from infra.aws.gateway_image import GatewayImage, GatewayImageArgs
+from infra.aws.gpu_cluster import GpuCluster, GpuClusterArgs
 from infra.aws.load_balancer import LoadBalancer, LoadBalancerArgs, listener_ports
 from infra.aws.lookups import ask, check_account, check_credentials, find_network, profile_name, zones_by_offer
 from infra.aws.metrics import StackMetrics
@@ -124,11 +124,11 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
     if not plan.gateway.image:
         image = GatewayImage(f"{prefix}-image", GatewayImageArgs(context, settings.kms_key_arn, settings.protect))
     small_image = image.reference if image else plan.gateway.image
-    capacity = Capacity(
+    gpu_cluster = GpuCluster(
         f"{prefix}-gpu",
-        CapacityArgs(
+        GpuClusterArgs(
             context=context,
-            plan=plan.capacity,
+            plan=plan.replicas,
             purchase=settings.capacity,
             reservation_id=settings.capacity_reservation_id,
             warm_pool=settings.warm_pool,
@@ -150,7 +150,7 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
             gateway_repository_arn=image.repository.arn
             if image
             else repository_arn(plan.gateway.image, context.partition),
-            capacity=capacity,
+            gpu_cluster=gpu_cluster,
             weights=weights,
             roles=roles,
             vpc_id=network.vpc_id,
@@ -169,7 +169,7 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
             context=context,
             plan=plan,
             image=small_image,
-            capacity=capacity,
+            gpu_cluster=gpu_cluster,
             engine=engine,
             weights=weights,
             roles=roles,
@@ -188,7 +188,7 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
         GatewayArgs(
             context=context,
             plan=plan.gateway,
-            capacity=capacity,
+            gpu_cluster=gpu_cluster,
             engine=engine,
             image=image,
             load_balancer=balancer,
@@ -207,15 +207,15 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
         ScalingArgs(
             context=context,
             plan=plan,
-            cluster=capacity.cluster,
+            cluster=gpu_cluster.cluster,
             service=engine.service,
-            group=capacity.group,
+            group=gpu_cluster.group,
             metrics_stack=gateway.metrics_stack,
         ),
     )
     metrics = StackMetrics(
         stack=gateway.metrics_stack,
-        group=capacity.group.name,
+        group=gpu_cluster.group.name,
         load_balancer=balancer.resource.arn_suffix,
         target_group=balancer.target_group.arn_suffix,
         file_system=weights.file_system.id,
@@ -239,7 +239,9 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
     ends_at = None
     if settings.ttl_hours:
         ends_at = end_of_life(datetime.datetime.now(datetime.UTC), settings.ttl_hours)
-        TimeToLive(f"{prefix}-ttl", TimeToLiveArgs(context, ends_at, capacity.cluster, engine.service, capacity.group))
+        TimeToLive(
+            f"{prefix}-ttl", TimeToLiveArgs(context, ends_at, gpu_cluster.cluster, engine.service, gpu_cluster.group)
+        )
     if settings.monthly_budget_usd:
         Budget(
             f"{prefix}-budget",
@@ -247,17 +249,17 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
                 context=context,
                 usd_per_month=settings.monthly_budget_usd,
                 email=settings.alarm_email,
-                cluster=capacity.cluster,
+                cluster=gpu_cluster.cluster,
                 service=engine.service,
-                group=capacity.group,
+                group=gpu_cluster.group,
                 log_retention_days=settings.log_retention_days,
                 kms_key_arn=settings.kms_key_arn,
             ),
         )
-    restarts_all = minimum_healthy_percent(plan.capacity.min_replicas) == 0
+    restarts_all = minimum_healthy_percent(plan.replicas.min_replicas) == 0
     watch.say(endpoint_of(settings, plan), estimate_of(settings, plan, restarts_all=restarts_all))
     return stack_outputs(
-        settings, plan, context, balancer=balancer, capacity=capacity, engine=engine, gateway=gateway,
+        settings, plan, context, balancer=balancer, gpu_cluster=gpu_cluster, engine=engine, gateway=gateway,
         secrets=secrets, weights=weights, logs=logs, image=image, ends_at=ends_at, dashboard=dashboard,
     )  # fmt: skip
 
@@ -288,7 +290,7 @@ def _check_quota(context: Context, settings: Settings, plan: ServingPlan) -> Non
 
 
 def _network(context: Context, settings: Settings, plan: ServingPlan) -> NetworkArgs:
-    kinds = plan.capacity.instance_types
+    kinds = plan.replicas.instance_types
     offering, others = zones_by_offer(kinds, context.region)
     existing = None
     if settings.vpc_id:

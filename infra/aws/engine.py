@@ -10,10 +10,10 @@ import pulumi
 import pulumi_aws as aws
 import pulumi_random as random
 
-from infra.aws.capacity import Capacity
 from infra.aws.containers import environment, health_check, log_configuration
 from infra.aws.context import Context
 from infra.aws.engine_image import UNIQUE_CHARACTERS, EngineImage
+from infra.aws.gpu_cluster import GpuCluster
 from infra.aws.iam import allow, document, read_secret
 from infra.aws.registry import PULL_ACTIONS
 from infra.aws.roles import Roles
@@ -39,7 +39,7 @@ class EngineArgs:
         image: what runs.
         gateway_image: where the entrypoint's code is.
         gateway_repository_arn: ECR repository of that image; None where it lies elsewhere.
-        capacity: the cluster and its instances.
+        gpu_cluster: the cluster and its instances.
         weights: the file system.
         roles: the engine's two are used.
         vpc_id: where its name is known.
@@ -57,7 +57,7 @@ class EngineArgs:
     image: EngineImage
     gateway_image: pulumi.Input[str]
     gateway_repository_arn: pulumi.Input[str] | None
-    capacity: Capacity
+    gpu_cluster: GpuCluster
     weights: Weights
     roles: Roles
     vpc_id: pulumi.Input[str]
@@ -109,11 +109,11 @@ class Engine(pulumi.ComponentResource):
         self.execution_policy = self._execution_policy()
         self.service = aws.ecs.Service(
             name,
-            cluster=args.capacity.cluster.arn,
+            cluster=args.gpu_cluster.cluster.arn,
             task_definition=self._task_definition().arn,
-            desired_count=plan.capacity.min_replicas,
+            desired_count=plan.replicas.min_replicas,
             capacity_provider_strategies=[
-                aws.ecs.ServiceCapacityProviderStrategyArgs(capacity_provider=args.capacity.provider.name, weight=1)
+                aws.ecs.ServiceCapacityProviderStrategyArgs(capacity_provider=args.gpu_cluster.provider.name, weight=1)
             ],
             placement_constraints=[aws.ecs.ServicePlacementConstraintArgs(type="distinctInstance")],
             ordered_placement_strategies=[
@@ -123,7 +123,7 @@ class Engine(pulumi.ComponentResource):
                 subnets=args.subnet_ids, security_groups=[args.security_group_id], assign_public_ip=False
             ),
             service_registries=aws.ecs.ServiceServiceRegistriesArgs(registry_arn=registry.arn),
-            deployment_minimum_healthy_percent=minimum_healthy_percent(plan.capacity.min_replicas),
+            deployment_minimum_healthy_percent=minimum_healthy_percent(plan.replicas.min_replicas),
             deployment_maximum_percent=100,
             deployment_circuit_breaker=aws.ecs.ServiceDeploymentCircuitBreakerArgs(enable=True, rollback=True),
             availability_zone_rebalancing="DISABLED",  # needs a spare GPU
@@ -132,7 +132,7 @@ class Engine(pulumi.ComponentResource):
             tags=self._tags(),
             opts=pulumi.ResourceOptions(
                 parent=self,
-                depends_on=[*args.needs, args.capacity.ready, *args.weights.ready, self.execution_policy],
+                depends_on=[*args.needs, args.gpu_cluster.ready, *args.weights.ready, self.execution_policy],
                 # The waker and the alarms say how many. Where tasks go is said once: changing it would move them all.
                 ignore_changes=["desiredCount", "orderedPlacementStrategies", "placementConstraints"],
             ),
@@ -208,7 +208,7 @@ class Engine(pulumi.ComponentResource):
             ),
             "portMappings": [{"containerPort": engine.port, "hostPort": engine.port, "protocol": "tcp"}],
             "memory": engine.memory_mib,
-            "resourceRequirements": [{"type": "GPU", "value": str(plan.capacity.gpu_count)}],
+            "resourceRequirements": [{"type": "GPU", "value": str(plan.replicas.gpu_count)}],
             "linuxParameters": {"sharedMemorySize": engine.shared_memory_mib, "initProcessEnabled": True},
             "dockerSecurityOptions": ["no-new-privileges"],
             "privileged": False,
@@ -222,7 +222,7 @@ class Engine(pulumi.ComponentResource):
             ]
             + [{"sourceVolume": CODE_CONTAINER, "containerPath": CODE_PATH, "readOnly": True}],
             "stopTimeout": engine.stop_timeout_seconds,
-            "healthCheck": health_check(engine.port, plan.capacity.startup_timeout_seconds),
+            "healthCheck": health_check(engine.port, plan.replicas.startup_timeout_seconds),
             "logConfiguration": log_configuration(args.log_group, args.context.region),
         }
         if args.hub_token_arn is not None:

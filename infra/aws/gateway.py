@@ -9,11 +9,11 @@ from typing import Any
 import pulumi
 import pulumi_aws as aws
 
-from infra.aws.capacity import Capacity
 from infra.aws.containers import environment, log_configuration
 from infra.aws.context import Context
 from infra.aws.engine import Engine
 from infra.aws.gateway_image import GatewayImage
+from infra.aws.gpu_cluster import GpuCluster
 from infra.aws.iam import allow, document, read_secret
 from infra.aws.load_balancer import LoadBalancer
 from infra.aws.observability import METRICS_NAMESPACE
@@ -34,7 +34,7 @@ class GatewayArgs:
     Attributes:
         context: place, names and tags.
         plan: size, count, ports and the environment that is the same everywhere.
-        capacity: the cluster, and the group that it wakes.
+        gpu_cluster: the cluster, and the group that it wakes.
         engine: the service that it wakes, and where its replicas are found.
         image: the built image; None where ``plan.image`` names one.
         load_balancer: where it registers.
@@ -50,7 +50,7 @@ class GatewayArgs:
 
     context: Context
     plan: GatewayPlan
-    capacity: Capacity
+    gpu_cluster: GpuCluster
     engine: Engine
     image: GatewayImage | None
     load_balancer: LoadBalancer
@@ -79,11 +79,11 @@ class Gateway(pulumi.ComponentResource):
         self._name, self._args = name, args
         self._child = pulumi.ResourceOptions(parent=self)
         # The cluster's name is unique in the account, which two people's stacks called dev are not.
-        self.metrics_stack = args.capacity.cluster.name
+        self.metrics_stack = args.gpu_cluster.cluster.name
         policies = [self._task_policy(), self._execution_policy()]
         self.service = aws.ecs.Service(
             name,
-            cluster=args.capacity.cluster.arn,
+            cluster=args.gpu_cluster.cluster.arn,
             task_definition=self._task_definition().arn,
             desired_count=args.plan.count,
             capacity_provider_strategies=[
@@ -107,7 +107,7 @@ class Gateway(pulumi.ComponentResource):
             propagate_tags="SERVICE",
             tags=self._tags(),
             opts=pulumi.ResourceOptions(
-                parent=self, depends_on=[*args.needs, args.load_balancer.ready, args.capacity.ready, *policies]
+                parent=self, depends_on=[*args.needs, args.load_balancer.ready, args.gpu_cluster.ready, *policies]
             ),
         )
         self.register_outputs({"serviceName": self.service.name})
@@ -118,15 +118,15 @@ class Gateway(pulumi.ComponentResource):
     def _task_policy(self) -> aws.iam.RolePolicy:
         """It reads its keys, and wakes: one service and one group, nothing else."""
         args = self._args
-        tasks = pulumi.Output.concat(args.context.arn("ecs", "task/"), args.capacity.cluster.name, "/*")
+        tasks = pulumi.Output.concat(args.context.arn("ecs", "task/"), args.gpu_cluster.cluster.name, "/*")
         statements = [
             *read_secret("ReadApiKeys", args.api_keys_arn, args.kms_key_arn),
             allow("WakeService", ["ecs:DescribeServices", "ecs:UpdateService"], [args.engine.service.id]),
-            allow("WakeInstances", ["autoscaling:SetDesiredCapacity"], [args.capacity.group.arn]),
+            allow("WakeInstances", ["autoscaling:SetDesiredCapacity"], [args.gpu_cluster.group.arn]),
             allow("SeeInstances", ["autoscaling:DescribeAutoScalingGroups"], ["*"]),
             # Why nothing comes, and where the seconds of a cold start went.
             allow("SeeWhyNoInstance", ["autoscaling:DescribeScalingActivities"], ["*"]),
-            allow("ListTasks", ["ecs:ListTasks"], ["*"], {"ArnEquals": {"ecs:cluster": args.capacity.cluster.arn}}),
+            allow("ListTasks", ["ecs:ListTasks"], ["*"], {"ArnEquals": {"ecs:cluster": args.gpu_cluster.cluster.arn}}),
             allow("SeeTasks", ["ecs:DescribeTasks"], [tasks]),
         ]
         return aws.iam.RolePolicy(
@@ -195,7 +195,7 @@ class Gateway(pulumi.ComponentResource):
     def _environment(self) -> dict[str, pulumi.Input[str]]:
         args = self._args
         wakes = pulumi.Output.concat(
-            "ecs:", args.capacity.cluster.name, "/", args.engine.service.name, "/", args.capacity.group.name
+            "ecs:", args.gpu_cluster.cluster.name, "/", args.engine.service.name, "/", args.gpu_cluster.group.name
         )
         return {
             **args.plan.environment,

@@ -7,12 +7,12 @@ from typing import Any
 
 import pulumi
 
-from infra.aws.capacity import Capacity
 from infra.aws.context import Context
 from infra.aws.dashboard import Dashboard
 from infra.aws.engine import Engine
 from infra.aws.gateway import Gateway
 from infra.aws.gateway_image import GatewayImage
+from infra.aws.gpu_cluster import GpuCluster
 from infra.aws.load_balancer import LoadBalancer
 from infra.aws.observability import Observability
 from infra.aws.secrets import Secrets
@@ -32,7 +32,7 @@ def stack_outputs(
     context: Context,
     *,
     balancer: LoadBalancer,
-    capacity: Capacity,
+    gpu_cluster: GpuCluster,
     engine: Engine,
     gateway: Gateway,
     secrets: Secrets,
@@ -62,22 +62,22 @@ def stack_outputs(
         "region": context.region,
         "profile": pulumi.Config("aws").get("profile") or "",
         "gpu": settings.gpu.value,
-        "gpuCount": plan.capacity.gpu_count,
-        "instanceType": plan.capacity.instance_types[0].name,
+        "gpuCount": plan.replicas.gpu_count,
+        "instanceType": plan.replicas.instance_types[0].name,
         **engine_outputs(settings, plan),
         "getApiKey": key_command(context.stack),
         "apiKeySecretArn": secrets.api_keys_arn,
         "apiKeysSetBy": settings.keys_setting or "make key",
-        "clusterName": capacity.cluster.name,
+        "clusterName": gpu_cluster.cluster.name,
         "engineServiceName": engine.service.name,
         "gatewayServiceName": gateway.service.name,
-        "autoScalingGroupName": capacity.group.name,
+        "autoScalingGroupName": gpu_cluster.group.name,
         "weightsFileSystemId": weights.file_system.id,
         "logGroups": {"engine": logs.engine.name, "gateway": logs.gateway.name},
         "keptAtDestroy": kept if settings.protect else {},
         **reuse_output(settings, weights),
-        "minReplicas": plan.capacity.min_replicas,
-        "maxReplicas": plan.capacity.max_replicas,
+        "minReplicas": plan.replicas.min_replicas,
+        "maxReplicas": plan.replicas.max_replicas,
         "scaleDownMinutes": settings.scale_down_minutes,
         "alarms": bool(settings.alarm_email),
         "verify": verify_output(settings),

@@ -68,7 +68,7 @@ class Scaling(pulumi.ComponentResource):
         super().__init__("vllm:aws:Scaling", name, None, opts)
         self._name, self._args = name, args
         self._child = pulumi.ResourceOptions(parent=self)
-        capacity = args.plan.capacity
+        capacity = args.plan.replicas
         self.alarms: dict[str, aws.cloudwatch.MetricAlarm] = {}
         region, profile = args.context.region, pulumi.Config("aws").get("profile")
         settling = bounds_hook(f"{name}-bounds", clients(region, profile))
@@ -118,7 +118,7 @@ class Scaling(pulumi.ComponentResource):
 
     def _follow_demand(self, target: aws.appautoscaling.Target) -> None:
         """Target tracking on requests running and held, per replica that is ready."""
-        args, capacity = self._args, self._args.plan.capacity
+        args, capacity = self._args, self._args.plan.replicas
         aws.appautoscaling.Policy(
             f"{self._name}-demand",
             policy_type="TargetTrackingScaling",
@@ -148,7 +148,7 @@ class Scaling(pulumi.ComponentResource):
 
     def _stop_when_idle(self, target: aws.appautoscaling.Target) -> None:
         """Both alarms set service and group to minReplicas at once; either alone would leave the other's bill."""
-        capacity = self._args.plan.capacity
+        capacity = self._args.plan.replicas
         actions = [self._shrink_service(target), self._shrink_group()]
         self._alarm(
             "idle",
@@ -204,7 +204,7 @@ class Scaling(pulumi.ComponentResource):
                 aws.cloudwatch.MetricAlarmMetricQueryArgs(
                     id=suffix,
                     label=label,
-                    expression=expression.format(least=args.plan.capacity.min_replicas),
+                    expression=expression.format(least=args.plan.replicas.min_replicas),
                     return_data=True,
                 ),
             ],
@@ -215,7 +215,7 @@ class Scaling(pulumi.ComponentResource):
 
     def _shrink_service(self, target: aws.appautoscaling.Target) -> pulumi.Output[str]:
         step = aws.appautoscaling.PolicyStepScalingPolicyConfigurationStepAdjustmentArgs(
-            metric_interval_lower_bound="0", scaling_adjustment=self._args.plan.capacity.min_replicas
+            metric_interval_lower_bound="0", scaling_adjustment=self._args.plan.replicas.min_replicas
         )
         policy = aws.appautoscaling.Policy(
             f"{self._name}-service-down",
@@ -242,7 +242,7 @@ class Scaling(pulumi.ComponentResource):
             metric_aggregation_type="Maximum",
             step_adjustments=[
                 aws.autoscaling.PolicyStepAdjustmentArgs(
-                    metric_interval_lower_bound="0", scaling_adjustment=self._args.plan.capacity.min_replicas
+                    metric_interval_lower_bound="0", scaling_adjustment=self._args.plan.replicas.min_replicas
                 )
             ],
             # An operator who pauses it at night, or adds a forecast, is not overruled by the next deploy.

@@ -9,11 +9,11 @@ from typing import Any
 import pulumi
 import pulumi_aws as aws
 
-from infra.aws.capacity import Capacity
 from infra.aws.containers import environment, log_configuration
 from infra.aws.context import Context
 from infra.aws.engine import Engine
 from infra.aws.gateway import USER
+from infra.aws.gpu_cluster import GpuCluster
 from infra.aws.iam import allow, document, trust
 from infra.aws.roles import Roles
 from infra.aws.weights import Weights
@@ -35,7 +35,7 @@ class WeightsFetchArgs:
         context: place, names and tags.
         plan: which model, and the engine's arguments, from which draft models and adapters are read.
         image: the gateway's image, which holds the entrypoint's code, too.
-        capacity: the cluster, and the instances that a first start needs.
+        gpu_cluster: the cluster, and the instances that a first start needs.
         engine: the service that is started once, so that its compiled files are kept before anybody asks.
         weights: the file system.
         roles: the engine's execution role, and the step's own.
@@ -51,7 +51,7 @@ class WeightsFetchArgs:
     context: Context
     plan: ServingPlan
     image: pulumi.Input[str]
-    capacity: Capacity
+    gpu_cluster: GpuCluster
     engine: Engine
     weights: Weights
     roles: Roles
@@ -91,7 +91,7 @@ class WeightsFetch(pulumi.ComponentResource):
             schedule_expression=SCHEDULE,
             flexible_time_window=aws.scheduler.ScheduleFlexibleTimeWindowArgs(mode="OFF"),
             target=aws.scheduler.ScheduleTargetArgs(
-                arn=args.capacity.cluster.arn,
+                arn=args.gpu_cluster.cluster.arn,
                 role_arn=role.arn,
                 ecs_parameters=aws.scheduler.ScheduleTargetEcsParametersArgs(
                     task_definition_arn=task.arn,
@@ -111,7 +111,7 @@ class WeightsFetch(pulumi.ComponentResource):
             # Only a new schedule begins at once; a changed one would wait for its next month.
             opts=pulumi.ResourceOptions(
                 parent=self,
-                depends_on=[*ready, policy, args.capacity.ready],
+                depends_on=[*ready, policy, args.gpu_cluster.ready],
                 replace_on_changes=["target"],
                 replacement_trigger=args.token_version,
             ),
@@ -125,7 +125,7 @@ class WeightsFetch(pulumi.ComponentResource):
         args = self._args
         statements = [
             allow("WakeService", ["ecs:DescribeServices", "ecs:UpdateService"], [args.engine.service.id]),
-            allow("WakeInstances", ["autoscaling:SetDesiredCapacity"], [args.capacity.group.arn]),
+            allow("WakeInstances", ["autoscaling:SetDesiredCapacity"], [args.gpu_cluster.group.arn]),
             allow("SeeInstances", ["autoscaling:DescribeAutoScalingGroups"], ["*"]),
         ]
         return aws.iam.RolePolicy(
@@ -134,9 +134,9 @@ class WeightsFetch(pulumi.ComponentResource):
 
     def _run_task(self, task: aws.ecs.TaskDefinition) -> list[dict[str, Any]]:
         args = self._args
-        started = pulumi.Output.concat(args.context.arn("ecs", "task/"), args.capacity.cluster.name, "/*")
+        started = pulumi.Output.concat(args.context.arn("ecs", "task/"), args.gpu_cluster.cluster.name, "/*")
         return [
-            allow("RunTask", ["ecs:RunTask"], [task.arn], {"ArnEquals": {"ecs:cluster": args.capacity.cluster.arn}}),
+            allow("RunTask", ["ecs:RunTask"], [task.arn], {"ArnEquals": {"ecs:cluster": args.gpu_cluster.cluster.arn}}),
             allow("TagTask", ["ecs:TagResource"], [started], {"StringEquals": {"ecs:CreateAction": "RunTask"}}),
             allow(
                 "PassRoles",
@@ -172,7 +172,7 @@ class WeightsFetch(pulumi.ComponentResource):
         told: dict[str, pulumi.Input[str]] = {**engine.environment, "AWS_REGION": args.context.region}
         if args.warm:
             told["ENGINE_WARM"] = pulumi.Output.concat(
-                "ecs:", args.capacity.cluster.name, "/", args.engine.service.name, "/", args.capacity.group.name
+                "ecs:", args.gpu_cluster.cluster.name, "/", args.engine.service.name, "/", args.gpu_cluster.group.name
             )
         definition: dict[str, Any] = {
             "name": CONTAINER,

@@ -56,7 +56,7 @@ def estimate_of(settings: Settings, plan: ServingPlan, *, restarts_all: bool) ->
     over_nat = settings.target is Target.ECS and not settings.vpc_id
     nat = gib * GIB / 1e9 * prices()["usd"]["nat_gb"] if over_nat else 0.0
     return Estimate(
-        cold_start_minutes=math.ceil(plan.capacity.expected_cold_start_seconds / 60),
+        cold_start_minutes=math.ceil(plan.replicas.expected_cold_start_seconds / 60),
         fetch_minutes=math.ceil(gib * 1024 / FETCH_MIB_PER_SECOND / 60),
         fetch_usd=nat + plan.cost.usd_per_cold_start,
         restarts_all=restarts_all,

@@ -38,7 +38,7 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
     hold_place("place", {"target": settings.target.value})
     watch = Watch("endpoint")
     labels = Labels(pulumi.get_stack())
-    replicas = max(1, plan.capacity.min_replicas)
+    replicas = max(1, plan.replicas.min_replicas)
     _warn(settings, plan, replicas)
     namespace = _namespace(settings, labels)
     secrets = Secrets("secrets", SecretsArgs(namespace, labels, settings.given_keys, settings.hf_token))
@@ -48,7 +48,7 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
             namespace=namespace,
             labels=labels,
             checkpoint_gib=plan.engine.checkpoint_gib,
-            shared=plan.capacity.max_replicas > 1,
+            shared=plan.replicas.max_replicas > 1,
             storage_class=settings.kubernetes_storage_class,
             retain=settings.protect,
         ),
@@ -133,9 +133,9 @@ def _warn(settings: Settings, plan: ServingPlan, replicas: int) -> None:
             f"image/gateway.Dockerfile -t {image} .` and load it (kind load docker-image, minikube image load); or push "
             "it to a registry of yours and set gatewayImage to its name there"
         )
-    if plan.capacity.max_replicas > replicas:
+    if plan.replicas.max_replicas > replicas:
         pulumi.log.warn(
-            f"maxReplicas is {plan.capacity.max_replicas}, but target kubernetes does not scale yet: {replicas} run. "
+            f"maxReplicas is {plan.replicas.max_replicas}, but target kubernetes does not scale yet: {replicas} run. "
             "Set minReplicas to run more"
         )
     ingress_class = settings.kubernetes_ingress_class

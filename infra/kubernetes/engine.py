@@ -79,7 +79,7 @@ class Engine(pulumi.ComponentResource):
             opts=children,
         )
         self.service_name = service.metadata.apply(lambda metadata: str(metadata.name))
-        startup_seconds = plan.capacity.startup_timeout_seconds + PLACEMENT_SECONDS
+        startup_seconds = plan.replicas.startup_timeout_seconds + PLACEMENT_SECONDS
         apps.v1.Deployment(
             name,
             metadata=labels.metadata(NAME, args.namespace, name=NAME),
@@ -146,7 +146,7 @@ def _pod(args: EngineArgs) -> core.v1.PodSpecArgs:
 
 def _container(args: EngineArgs) -> core.v1.ContainerArgs:
     plan = args.plan
-    gpus = str(plan.capacity.gpu_count)
+    gpus = str(plan.replicas.gpu_count)
     return core.v1.ContainerArgs(
         name=NAME,
         image=plan.engine.image,
@@ -159,7 +159,7 @@ def _container(args: EngineArgs) -> core.v1.ContainerArgs:
             # A core for the API server and one for each GPU's worker; no limit, for tokenizing comes in bursts.
             requests={
                 GPU_RESOURCE: gpus,
-                "cpu": str(1 + plan.capacity.gpu_count),
+                "cpu": str(1 + plan.replicas.gpu_count),
                 "memory": f"{memory_request_mib(plan)}Mi",
             },
             limits={GPU_RESOURCE: gpus, "memory": f"{plan.engine.memory_mib}Mi"},
@@ -169,7 +169,7 @@ def _container(args: EngineArgs) -> core.v1.ContainerArgs:
             "/health",
             period=PROBE_PERIOD_SECONDS,
             timeout=5,
-            failures=math.ceil(plan.capacity.startup_timeout_seconds / PROBE_PERIOD_SECONDS),
+            failures=math.ceil(plan.replicas.startup_timeout_seconds / PROBE_PERIOD_SECONDS),
         ),
         readiness_probe=http_probe("/health", period=5, timeout=5, failures=3),
         # /health fails when the engine is dead, and is slow when it is busy: a minute of silence before a restart.

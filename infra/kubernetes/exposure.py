@@ -7,7 +7,7 @@ a controller that others share, and carry API keys in the clear.
 
 from __future__ import annotations
 
-from infra.settings import Capacity, NatGateways, Settings
+from infra.settings import NatGateways, PurchaseOption, Settings
 
 TLS_SECRET_NAME = "gateway-tls"  # noqa: S105 - the name of a Secret
 NGINX, ALB = "nginx", "alb"
@@ -41,7 +41,7 @@ def problems(settings: Settings) -> list[str]:
 def without_effect(settings: Settings) -> list[str]:
     """Keys that are set and do nothing on a cluster that somebody else made."""
     values: dict[str, object] = {
-        "capacity": settings.capacity is not Capacity.ON_DEMAND,
+        "capacity": settings.capacity is not PurchaseOption.ON_DEMAND,
         "warmPool": settings.warm_pool,
         "vpcId": settings.vpc_id,
         "weightsFileSystemId": settings.weights_file_system_id,

@@ -35,7 +35,7 @@ def stack_outputs(
         "model": plan.served_model_name,
         "namespace": namespace,
         "gpu": settings.gpu.value,
-        "gpuCount": plan.capacity.gpu_count,
+        "gpuCount": plan.replicas.gpu_count,
         **engine_outputs(settings, plan),
         "getApiKey": key_command(pulumi.get_stack()),
         "apiKeySecretName": secrets.api_keys_name,

@@ -17,7 +17,7 @@ from infra.terminal import paint
 
 def as_json(plan: ServingPlan) -> dict[str, Any]:
     """The plan for a program: flat keys, units in their names."""
-    memory, capacity, cost = plan.memory, plan.capacity, plan.cost
+    memory, capacity, cost = plan.memory, plan.replicas, plan.cost
     return {
         "model": plan.model,
         "served_model_name": plan.served_model_name,
@@ -63,7 +63,7 @@ def as_json(plan: ServingPlan) -> dict[str, Any]:
 
 def as_table(plan: ServingPlan, stack: str) -> str:
     """The plan for a person: what runs where, does it fit, what it costs."""
-    memory, capacity, cost = plan.memory, plan.capacity, plan.cost
+    memory, capacity, cost = plan.memory, plan.replicas, plan.cost
     gpus = f"{capacity.gpu_count} x {capacity.gpu.label}"
     copies = plan.engine.data_parallel_size
     each = f" in each of {copies} copies of the model" if copies > 1 else ""

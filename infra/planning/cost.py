@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from infra.planning.plan import CapacityPlan, CostItem, CostPlan, EnginePlan, GatewayPlan
+from infra.planning.plan import CostItem, CostPlan, EnginePlan, GatewayPlan, ReplicaPlan
 from infra.settings import NatGateways, Settings, Target, WeightsThroughput
 
 _DATA = Path(__file__).parent / "catalog" / "prices.json"
@@ -25,7 +25,7 @@ def prices() -> dict[str, Any]:
 
 
 def cost_plan(
-    settings: Settings, capacity: CapacityPlan, engine: EnginePlan, gateway: GatewayPlan, region: str
+    settings: Settings, replicas: ReplicaPlan, engine: EnginePlan, gateway: GatewayPlan, region: str
 ) -> CostPlan:
     """The bill of an hour: idle (minReplicas run) and active (one replica runs, or minReplicas where that is more).
 
@@ -33,17 +33,17 @@ def cost_plan(
     """
     table = prices()
     unit = table["usd"]
-    instance = capacity.instance_types[0]
+    instance = replicas.instance_types[0]
     idle, active = settings.min_replicas, max(1, settings.min_replicas)
     if settings.target is Target.KUBERNETES:
         idle = active  # one replica always runs there
     gpu = CostItem(f"GPU instances {instance.name}", idle * instance.usd_per_hour, active * instance.usd_per_hour)
     if settings.target is Target.KUBERNETES:
         # The cluster, its nodes and its load balancer are the user's; only the GPU share can be priced.
-        cold = capacity.expected_cold_start_seconds / 3600 * instance.usd_per_hour
+        cold = replicas.expected_cold_start_seconds / 3600 * instance.usd_per_hour
         return CostPlan((gpu,), round(cold, 4), region, instance.priced_on)
-    throughput = max(0, capacity.root_volume_throughput_mib_per_second - unit["ebs_gp3_mibps_included"])
-    disk_month = unit["ebs_gp3_gb_month"] * capacity.root_volume_gib + unit["ebs_gp3_mibps_month"] * throughput
+    throughput = max(0, replicas.root_volume_throughput_mib_per_second - unit["ebs_gp3_mibps_included"])
+    disk_month = unit["ebs_gp3_gb_month"] * replicas.root_volume_gib + unit["ebs_gp3_mibps_month"] * throughput
     disk = disk_month / HOURS_PER_MONTH
     fargate = gateway.count * (
         gateway.cpu_units / 1024 * unit["fargate_vcpu_hour"] + gateway.memory_mib / 1024 * unit["fargate_gb_hour"]
@@ -64,14 +64,14 @@ def cost_plan(
     gateways = {NatGateways.NONE: 0, NatGateways.SINGLE: 1, NatGateways.PER_ZONE: ZONES}[settings.nat_gateways]
     if gateways and not settings.vpc_id:
         items.append(_always("NAT gateways", gateways * (unit["nat_hour"] + unit["public_ipv4_hour"])))
-    cold = _cold_start(settings, capacity, engine, gpu_hour=instance.usd_per_hour + disk)
+    cold = _cold_start(settings, replicas, engine, gpu_hour=instance.usd_per_hour + disk)
     return CostPlan(tuple(items), round(cold, 4), region, instance.priced_on)
 
 
-def _cold_start(settings: Settings, capacity: CapacityPlan, engine: EnginePlan, gpu_hour: float) -> float:
+def _cold_start(settings: Settings, replicas: ReplicaPlan, engine: EnginePlan, gpu_hour: float) -> float:
     """Dollars that one cold start costs: the instance until it serves, the image, reading the weights."""
     unit = prices()["usd"]
-    cost = capacity.expected_cold_start_seconds / 3600 * gpu_hour
+    cost = replicas.expected_cold_start_seconds / 3600 * gpu_hour
     over_nat = not (settings.vpc_id or settings.warm_pool or settings.docker_hub_credentials_arn)
     if over_nat and ".dkr.ecr." not in engine.image:
         cost += IMAGE_DOWNLOAD_GB * unit["nat_gb"]

@@ -34,7 +34,7 @@ def deployment_refusals(settings: Settings, plan: ServingPlan, region: str) -> l
 def _shared_memory(settings: Settings, plan: ServingPlan) -> list[str]:
     found = []
     least = SHARED_MEMORY_GIB_PER_GPU * settings.gpu_count
-    memory_gib = min(container_memory_gib(kind) for kind in plan.capacity.instance_types)
+    memory_gib = min(container_memory_gib(kind) for kind in plan.replicas.instance_types)
     if settings.gpu_count > 1 and plan.engine.shared_memory_mib < least * 1024:
         found.append(
             f"sharedMemoryGib: found {settings.shared_memory_gib}, too small for {settings.gpu_count} GPUs that pass tensors through it. Set sharedMemoryGib to at least {least}, or 0"
@@ -48,18 +48,18 @@ def _shared_memory(settings: Settings, plan: ServingPlan) -> list[str]:
 
 def _times(settings: Settings, plan: ServingPlan) -> list[str]:
     found = []
-    cold = plan.capacity.expected_cold_start_seconds
+    cold = plan.replicas.expected_cold_start_seconds
     minutes = -(-cold // 60)
     scales = settings.max_replicas > settings.min_replicas or settings.min_replicas == 0
-    if scales and plan.capacity.scale_down_seconds < cold:
+    if scales and plan.replicas.scale_down_seconds < cold:
         found.append(
             f"scaleDownMinutes: found {settings.scale_down_minutes}, shorter than a cold start of about {cold} s, so the stack would start and stop without end. Set scaleDownMinutes to at least {minutes}"
         )
-    if settings.max_replicas > max(1, settings.min_replicas) and plan.capacity.scale_out_cooldown_seconds < cold:
+    if settings.max_replicas > max(1, settings.min_replicas) and plan.replicas.scale_out_cooldown_seconds < cold:
         found.append(
             f"scaleOutCooldownMinutes: found {settings.scale_out_cooldown_minutes}, shorter than a cold start of about {cold} s, so replicas would be added while one is still starting. Set scaleOutCooldownMinutes to at least {minutes}, or 0"
         )
-    if plan.capacity.startup_timeout_seconds < cold:
+    if plan.replicas.startup_timeout_seconds < cold:
         faster = "; fastBoot: true starts faster" if settings.fast_boot is FastBoot.OFF else ""
         found.append(
             f"startupTimeoutMinutes: found {settings.startup_timeout_minutes}, shorter than a cold start of about {cold} s. Set startupTimeoutMinutes to at least {minutes}{faster}"

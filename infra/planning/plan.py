@@ -66,7 +66,7 @@ class GatewayPlan:
 
 
 @dataclass(frozen=True)
-class CapacityPlan:
+class ReplicaPlan:
     """GPU instances and how many. ``instance_types`` is in order of preference."""
 
     instance_types: tuple[InstanceType, ...]
@@ -132,6 +132,6 @@ class ServingPlan:
     memory: MemoryFit
     engine: EnginePlan
     gateway: GatewayPlan
-    capacity: CapacityPlan
+    replicas: ReplicaPlan
     cost: CostPlan
     warnings: tuple[str, ...] = field(default=())

@@ -22,7 +22,7 @@ from infra.planning.cost import cost_plan
 from infra.planning.engine import engine_plan
 from infra.planning.fit import memory_fit
 from infra.planning.instances import choose_instances, container_memory_gib
-from infra.planning.plan import CapacityPlan, GatewayPlan, MemoryFit, ServingPlan
+from infra.planning.plan import GatewayPlan, MemoryFit, ReplicaPlan, ServingPlan
 from infra.planning.proxies import with_direct_addresses
 from infra.planning.refusals import refusals
 from infra.planning.speculation import extras
@@ -79,9 +79,9 @@ def make_plan(settings: Settings, *, region: str = "us-east-1", fetch: FetchConf
     if not memory.fits:
         raise PlanError([_does_not_fit(settings, memory, gpu, suggest(settings, architecture, beside))])
     cold = cold_start_seconds(settings, architecture, checkpoint_gib)
-    capacity = _capacity_plan(settings, kinds, gpu, cold)
+    replicas = _replica_plan(settings, kinds, gpu, cold)
     engine = engine_plan(settings, architecture, memory, gpu, min(kinds, key=lambda kind: kind.memory_gib))
-    gateway = _gateway_plan(settings, architecture, capacity, engine.image, memory.max_model_len)
+    gateway = _gateway_plan(settings, architecture, replicas, engine.image, memory.max_model_len)
     return ServingPlan(
         model=settings.model,
         model_revision=settings.model_revision,
@@ -90,8 +90,8 @@ def make_plan(settings: Settings, *, region: str = "us-east-1", fetch: FetchConf
         memory=memory,
         engine=engine,
         gateway=gateway,
-        capacity=capacity,
-        cost=cost_plan(settings, capacity, engine, gateway, region),
+        replicas=replicas,
+        cost=cost_plan(settings, replicas, engine, gateway, region),
         warnings=tuple(_warnings(settings, architecture, gpu, kinds, checkpoint_gib)),
     )
 
@@ -115,8 +115,8 @@ def _does_not_fit(settings: Settings, memory: MemoryFit, gpu: GpuSpec, suggestio
     return f"{cause}. Set {'; or '.join(suggestions) if suggestions else 'a smaller model'}"
 
 
-def _capacity_plan(settings: Settings, kinds: tuple[InstanceType, ...], gpu: GpuSpec, cold: int) -> CapacityPlan:
-    return CapacityPlan(
+def _replica_plan(settings: Settings, kinds: tuple[InstanceType, ...], gpu: GpuSpec, cold: int) -> ReplicaPlan:
+    return ReplicaPlan(
         instance_types=kinds,
         gpu=gpu,
         gpu_count=settings.gpu_count,
@@ -134,9 +134,9 @@ def _capacity_plan(settings: Settings, kinds: tuple[InstanceType, ...], gpu: Gpu
 
 
 def _gateway_plan(
-    settings: Settings, architecture: ModelArchitecture, capacity: CapacityPlan, engine_image: str, max_model_len: int
+    settings: Settings, architecture: ModelArchitecture, replicas: ReplicaPlan, engine_image: str, max_model_len: int
 ) -> GatewayPlan:
-    hold = capacity.startup_timeout_seconds
+    hold = replicas.startup_timeout_seconds
     info: dict[str, Any] = {
         "model": settings.name,
         "hub_id": settings.model,
@@ -150,7 +150,7 @@ def _gateway_plan(
         "tool_call_parser": tool_call_parser(settings),
     }
     if settings.target is Target.ECS:
-        info["instance_types"] = [kind.name for kind in capacity.instance_types]
+        info["instance_types"] = [kind.name for kind in replicas.instance_types]
     return GatewayPlan(
         image=settings.gateway_image,
         count=settings.gateway_count,

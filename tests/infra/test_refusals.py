@@ -73,7 +73,7 @@ def message(title: str, stack: str, overrides: dict[str, Any]) -> str:
         (reason,) = error.problems
         return reason
     if title.startswith("GPU not offered"):
-        return not_offered(plan.capacity.instance_types, "eu-north-1")
+        return not_offered(plan.replicas.instance_types, "eu-north-1")
     if title.startswith("vCPU quota"):
         (refusal,) = vcpu_quota(settings, plan, "us-east-1", Quotas).refusals
         return refusal

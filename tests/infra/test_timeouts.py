@@ -84,7 +84,7 @@ def on_kubernetes(startup_minutes: int | None = None, **values: Any) -> Chain:
     (container,) = engine["containers"]
     return Chain(
         gateway=GatewaySettings.from_environment(rendered.environment("gateway")),
-        startup=rendered.plan.capacity.startup_timeout_seconds,
+        startup=rendered.plan.replicas.startup_timeout_seconds,
         load_balancer_idle=min(idle, default=math.inf),
         gateway_stop=rendered.pod("gateway")["terminationGracePeriodSeconds"],
         engine_drain=engine_drain([*container.get("command", []), *container.get("args", [])]),

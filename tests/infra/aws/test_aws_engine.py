@@ -35,7 +35,7 @@ def test_the_container_is_the_plans(stack: str) -> None:
     assert task.environment() == {**plan.engine.environment, **told}
     assert container["entryPoint"] == ["python3", "-m", "image.engine"]
     assert container["memory"] == plan.engine.memory_mib
-    assert container["resourceRequirements"] == [{"type": "GPU", "value": str(plan.capacity.gpu_count)}]
+    assert container["resourceRequirements"] == [{"type": "GPU", "value": str(plan.replicas.gpu_count)}]
     assert container["linuxParameters"] == {
         "sharedMemorySize": plan.engine.shared_memory_mib,
         "initProcessEnabled": True,

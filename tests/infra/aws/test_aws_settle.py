@@ -147,6 +147,6 @@ def test_an_instance_of_any_type_of_the_plan_stays(monkeypatch: pytest.MonkeyPat
     """A warm pool has the group start the first type alone; a replica on the second serves on."""
     wanted: list[Any] = []
     real = settle.types_hook
-    monkeypatch.setattr("infra.aws.capacity.types_hook", lambda *given: wanted.append(given[1]) or real(*given))  # type: ignore[func-returns-value]
+    monkeypatch.setattr("infra.aws.gpu_cluster.types_hook", lambda *given: wanted.append(given[1]) or real(*given))  # type: ignore[func-returns-value]
     run_program("dev", owner="types", **values)  # no other test's run, which would be taken in place of a new one
     assert wanted == [["g5.xlarge", "g5.2xlarge", "g5.4xlarge"]]

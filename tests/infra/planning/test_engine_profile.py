@@ -72,7 +72,7 @@ def test_copies_share_the_gpus_of_a_replica() -> None:
     assert argument(chosen.engine.args, "--data-parallel-size") == "4"
     assert argument(chosen.engine.args, "--tensor-parallel-size") == "2"
     assert (chosen.engine.data_parallel_size, chosen.engine.tensor_parallel_size) == (4, 2)
-    assert chosen.capacity.gpu_count == 8
+    assert chosen.replicas.gpu_count == 8
     whole = plan(gpu="h200", gpuCount=8, dataParallelSize=8)
     assert "--tensor-parallel-size" not in whole.engine.args
     assert whole.memory.kv_cache_tokens == plan(gpu="h200").memory.kv_cache_tokens

@@ -71,7 +71,7 @@ def check(plan: ServingPlan, values: dict[str, Any]) -> None:
     assert memory.fits
     assert 0 < memory.max_model_len <= memory.kv_cache_tokens
     assert memory.weights_gib + memory.overhead_gib + memory.kv_cache_gib == pytest.approx(memory.usable_gib, abs=0.05)
-    sequences = values.get("maxNumSeqs") or default_batch(plan.capacity.gpu, values.get("performanceMode", ""))[1]
+    sequences = values.get("maxNumSeqs") or default_batch(plan.replicas.gpu, values.get("performanceMode", ""))[1]
     sizes = parsed.get("--compilation-config", {}).get("cudagraph_capture_sizes", [1, min(sequences, 512)])
     assert sizes == sorted(set(sizes))
     # A batch larger than the largest graph runs without one, which is three to four times slower.

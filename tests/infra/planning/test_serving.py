@@ -21,7 +21,7 @@ from tests.infra.planning.plans import argument, no_hub, plan, reasons
 
 def test_dev_is_the_cheapest_a10g_and_sleeps() -> None:
     dev = plan()
-    assert dev.capacity.instance_types[0].name == "g5.xlarge"
+    assert dev.replicas.instance_types[0].name == "g5.xlarge"
     assert dev.memory.fits
     assert dev.cost.usd_per_hour_active == pytest.approx(1.006 + dev.cost.usd_per_hour_idle, abs=0.04)  # and its disk
     assert dev.cost.usd_per_hour_idle < 0.15
@@ -29,7 +29,7 @@ def test_dev_is_the_cheapest_a10g_and_sleeps() -> None:
 
 def test_prod_always_runs_one_h100() -> None:
     prod = plan("prod")
-    assert [kind.name for kind in prod.capacity.instance_types] == ["p5.4xlarge"]
+    assert [kind.name for kind in prod.replicas.instance_types] == ["p5.4xlarge"]
     assert prod.cost.usd_per_hour_idle == prod.cost.usd_per_hour_active > 6.88
     assert prod.gateway.count == 2
 
@@ -87,7 +87,7 @@ def test_the_compile_cache_is_kept_unless_told_otherwise_and_never_shared_by_mis
 def test_timeouts_nest() -> None:
     chosen = plan()
     hold = int(chosen.gateway.environment["GATEWAY_HOLD_TIMEOUT_NONSTREAM_SECONDS"])
-    assert chosen.capacity.expected_cold_start_seconds < chosen.capacity.startup_timeout_seconds == hold
+    assert chosen.replicas.expected_cold_start_seconds < chosen.replicas.startup_timeout_seconds == hold
     assert hold < chosen.gateway.idle_timeout_seconds < int(chosen.gateway.environment["GATEWAY_KEEP_ALIVE_SECONDS"])
     drain = chosen.gateway.drain_timeout_seconds + int(chosen.gateway.environment["GATEWAY_DRAIN_DELAY_SECONDS"])
     assert drain + 5 <= chosen.gateway.stop_timeout_seconds <= 120
@@ -167,7 +167,7 @@ def test_slow_reads_may_be_chosen() -> None:
     chosen = plan(
         instanceTypes=["g5.xlarge"], model="Qwen/Qwen3-8B", engineArgs=["--safetensors-load-strategy", "lazy"]
     )
-    assert chosen.capacity.instance_types[0].name == "g5.xlarge"
+    assert chosen.replicas.instance_types[0].name == "g5.xlarge"
     assert any("slow" in warning for warning in chosen.warnings)
 
 
@@ -183,7 +183,7 @@ def test_a_cluster_is_billed_for_the_replica_that_always_runs() -> None:
 
 def test_an_instance_that_bills_for_idle_gpus_is_named() -> None:
     chosen = plan(gpu="h200")
-    assert chosen.capacity.instance_types[0].name == "p5en.48xlarge"
+    assert chosen.replicas.instance_types[0].name == "p5en.48xlarge"
     assert any("8 GPUs" in warning for warning in chosen.warnings)
 
 
@@ -279,5 +279,5 @@ def test_every_combination_is_a_plan_that_fits_or_says_why(
     else:
         assert chosen.memory.fits
         assert chosen.memory.kv_cache_tokens >= chosen.memory.max_model_len > 0
-        assert chosen.capacity.instance_types[0].gpus >= count
-        assert chosen.engine.memory_mib < chosen.capacity.instance_types[0].memory_gib * 1024
+        assert chosen.replicas.instance_types[0].gpus >= count
+        assert chosen.engine.memory_mib < chosen.replicas.instance_types[0].memory_gib * 1024

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from infra.aws.capacity import Capacity, CapacityArgs
 from infra.aws.context import Context
+from infra.aws.gpu_cluster import GpuCluster, GpuClusterArgs
 from infra.planning import make_plan
-from infra.settings import Capacity as Purchase
+from infra.settings import PurchaseOption
 from infra.stack_files import load_stack
 from tests.infra.program import Program, arn, run_program
 
@@ -220,7 +220,7 @@ def test_instances_are_drained_before_they_end(dev: Program) -> None:
         "targetCapacity": 100,
         "minimumScalingStepSize": 1,
         "maximumScalingStepSize": 1,
-        "instanceWarmupPeriod": make_plan(load_stack("dev")).capacity.expected_cold_start_seconds,
+        "instanceWarmupPeriod": make_plan(load_stack("dev")).replicas.expected_cold_start_seconds,
     }
 
 
@@ -243,9 +243,9 @@ def test_the_cluster_has_gpus_and_fargate(dev: Program) -> None:
 
 def test_a_reservation_without_its_id_is_a_mistake_of_the_caller() -> None:
     context = Context("dev", "us-east-1", "123456789012", "aws")
-    plan = make_plan(load_stack("dev")).capacity
+    plan = make_plan(load_stack("dev")).replicas
     args: Any = {"image": None, "subnet_ids": [], "security_group_id": "sg-1", "role": None, "kms_key_arn": ""}
     with pytest.raises(ValueError, match="one without the other"):
-        Capacity("c", CapacityArgs(context, plan, Purchase.RESERVATION, "", 0, **args))
+        GpuCluster("c", GpuClusterArgs(context, plan, PurchaseOption.RESERVATION, "", 0, **args))
     with pytest.raises(ValueError, match="on-demand instances only"):
-        Capacity("c", CapacityArgs(context, plan, Purchase.SPOT, "", 1, **args))
+        GpuCluster("c", GpuClusterArgs(context, plan, PurchaseOption.SPOT, "", 1, **args))

@@ -20,8 +20,8 @@ from infra.aws.instance_boot import (
 )
 from infra.aws.scale_in import lifting_hook
 from infra.aws.settle import clients, types_hook
-from infra.planning.plan import CapacityPlan
-from infra.settings import Capacity as Purchase
+from infra.planning.plan import ReplicaPlan
+from infra.settings import PurchaseOption
 
 # Amazon Linux 2023 with NVIDIA's driver and container runtime.
 AMI_PARAMETER = "/aws/service/ecs/optimized-ami/amazon-linux-2023/gpu/recommended/image_id"
@@ -31,7 +31,7 @@ WARM_HOOK_DEFAULT = "CONTINUE"  # without the image on disk it still serves, onl
 
 
 @dataclass(frozen=True)
-class CapacityArgs:
+class GpuClusterArgs:
     """Which instances, how many, and how they are bought.
 
     Attributes:
@@ -50,8 +50,8 @@ class CapacityArgs:
     """
 
     context: Context
-    plan: CapacityPlan
-    purchase: Purchase
+    plan: ReplicaPlan
+    purchase: PurchaseOption
     reservation_id: str
     warm_pool: int
     image: EngineImage
@@ -62,7 +62,7 @@ class CapacityArgs:
     needs: Sequence[pulumi.Resource] = ()
 
 
-class Capacity(pulumi.ComponentResource):
+class GpuCluster(pulumi.ComponentResource):
     """The cluster and its GPU instances.
 
     Attributes:
@@ -72,10 +72,10 @@ class Capacity(pulumi.ComponentResource):
         ready: what must exist before a service can use the provider.
     """
 
-    def __init__(self, name: str, args: CapacityArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+    def __init__(self, name: str, args: GpuClusterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         if args.purchase.reserved != bool(args.reservation_id):
             raise ValueError("purchase and reservation_id: one without the other")
-        if args.warm_pool and args.purchase is not Purchase.ON_DEMAND:
+        if args.warm_pool and args.purchase is not PurchaseOption.ON_DEMAND:
             raise ValueError("warm_pool: of on-demand instances only")
         super().__init__("vllm:aws:Capacity", name, None, opts)
         self._name, self._args = name, args
@@ -171,7 +171,7 @@ class Capacity(pulumi.ComponentResource):
                 )
             ],
             capacity_reservation_specification=reserved if args.reservation_id else None,
-            instance_market_options=block if args.purchase is Purchase.CAPACITY_BLOCK else None,
+            instance_market_options=block if args.purchase is PurchaseOption.CAPACITY_BLOCK else None,
             user_data=pulumi.Output.all(self.cluster.name, warm_image).apply(
                 lambda pair: user_data(str(pair[0]), args.context.region, str(pair[1]))
             ),
@@ -188,7 +188,7 @@ class Capacity(pulumi.ComponentResource):
         args, plan = self._args, self._args.plan
         # A reservation is of one type, and a warm pool excludes a choice of several.
         one_type = bool(args.reservation_id or args.warm_pool) or (
-            len(plan.instance_types) == 1 and args.purchase is Purchase.ON_DEMAND
+            len(plan.instance_types) == 1 and args.purchase is PurchaseOption.ON_DEMAND
         )
         # Of every type of the plan, also where the group starts one only: its tasks run on each of them.
         names = [kind.name for kind in plan.instance_types]
@@ -207,7 +207,7 @@ class Capacity(pulumi.ComponentResource):
             else None,
             mixed_instances_policy=None if one_type else self._mixed(template),
             protect_from_scale_in=self._protected,
-            capacity_rebalance=args.purchase is Purchase.SPOT,
+            capacity_rebalance=args.purchase is PurchaseOption.SPOT,
             # Moving a busy GPU to another zone for balance's sake costs a cold start and gains nothing.
             suspended_processes=["AZRebalance"],
             termination_policies=["OldestLaunchTemplate", "Default"],
@@ -297,7 +297,7 @@ class Capacity(pulumi.ComponentResource):
 
     def _mixed(self, template: aws.ec2.LaunchTemplate) -> aws.autoscaling.GroupMixedInstancesPolicyArgs:
         """Several types, the first preferred; Spot takes whichever pool is least likely to be taken back."""
-        spot = self._args.purchase is Purchase.SPOT
+        spot = self._args.purchase is PurchaseOption.SPOT
         return aws.autoscaling.GroupMixedInstancesPolicyArgs(
             instances_distribution=aws.autoscaling.GroupMixedInstancesPolicyInstancesDistributionArgs(
                 on_demand_base_capacity=0,
