@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from infra.errors import DeployError, PlanError, SettingsError
 from infra.outputs import for_people_first
 from infra.planning import make_plan
-from infra.planning.deployment import deployment_refusals
+from infra.planning.deployment import deployment_problems
 from infra.protection import Protection
 from infra.refusal import refuse
 from infra.settings import Target
@@ -26,7 +26,7 @@ def main() -> None:
     try:
         settings = read_settings()
         plan = make_plan(settings, region=_region())
-        if reasons := deployment_refusals(settings, plan, plan.cost.region):
+        if reasons := deployment_problems(settings, plan, plan.cost.region):
             raise PlanError(reasons)
         for warning in plan.warnings:
             pulumi.log.warn(warning)

@@ -80,20 +80,20 @@ def _too_low(kind: InstanceType, allowed: float, needed: int, title: str, code: 
     )
 
 
-def offered_zones(kinds: tuple[InstanceType, ...], offerings: list[tuple[str, str]]) -> tuple[str, ...]:
+def offered_zones(instance_types: tuple[InstanceType, ...], offerings: list[tuple[str, str]]) -> tuple[str, ...]:
     """The zones that offer at least one of the instance types, sorted.
 
     Args:
-        kinds: the plan's instance types.
+        instance_types: the plan's instance types.
         offerings: (instance type, zone) pairs as EC2 lists them.
     """
-    names = {kind.name for kind in kinds}
+    names = {kind.name for kind in instance_types}
     return tuple(sorted({zone for name, zone in offerings if name in names}))
 
 
-def not_offered(kinds: tuple[InstanceType, ...], region: str) -> str:
+def not_offered(instance_types: tuple[InstanceType, ...], region: str) -> str:
     """The refusal for instance types that no zone of the region has."""
-    names = ", ".join(kind.name for kind in kinds)
+    names = ", ".join(kind.name for kind in instance_types)
     return f"gpu: no zone of {region} offers {names}. Set aws:region to one that does, or another gpu"
 
 

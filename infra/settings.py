@@ -58,7 +58,7 @@ class PurchaseOption(StrEnum):
 class FastBoot(StrEnum):
     """What is done to shorten the start of an engine."""
 
-    KEPT_CACHE = "true"
+    COMPILE_CACHE = "true"
     OFF = "false"
     EAGER = "eager"
 
@@ -238,7 +238,7 @@ class Settings(BaseModel):
         0, ge=0, le=131072, description="Tokens in one batch; 0: vLLM's default for the GPU."
     )
     fast_boot: Annotated[FastBoot, BeforeValidator(_lower)] = Field(
-        FastBoot.KEPT_CACHE,
+        FastBoot.COMPILE_CACHE,
         description="true: keep vLLM's compile cache beside the weights; false: compile at each start; eager: never compile (starts at most 8 s sooner, and serves a quarter of the tokens).",
     )
     engine_args: tuple[Text, ...] = Field(
@@ -478,7 +478,7 @@ class Settings(BaseModel):
         return tuple(self.served_model_name.split(",")) if self.served_model_name else (self.model,)
 
     @property
-    def name(self) -> str:
+    def served_name(self) -> str:
         """The first of ``names``."""
         return self.names[0]
 

@@ -55,7 +55,7 @@ def parse_settings(values: Mapping[str, Any], stack: str = "stack") -> Settings:
                     problems.append(_describe(key, known[key], detail, good[key]))
                 bad.add(key)
                 good.pop(key, None)
-    problems += [text for keys, text in _contradictions(settings) if not bad & set(keys)]
+    problems += [text for keys, text in _conflicts(settings) if not bad & set(keys)]
     if problems:
         raise SettingsError(stack, problems)
     return settings
@@ -119,7 +119,7 @@ def _expected(kind: str, message: str) -> str:
     return ""
 
 
-def _contradictions(s: Settings) -> list[tuple[tuple[str, ...], str]]:
+def _conflicts(s: Settings) -> list[tuple[tuple[str, ...], str]]:
     """Values that are fine alone but not together: (keys involved, message)."""
     found: list[tuple[tuple[str, ...], str]] = []
 

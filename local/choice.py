@@ -75,7 +75,7 @@ def choose(plan: ServingPlan, machine: Machine, options: Options, python: Path, 
     """
     progress.phase("model", plan.model)
     image = plan.engine.image
-    too_large = weights.obstacle(plan, machine) if options.weights == "auto" else None
+    too_large = weights.problem(plan, machine) if options.weights == "auto" else None
     because = "WEIGHTS=stand-in" if options.weights == "stand-in" else too_large
     if because is None:
         because = _fetched(plan, python, progress)
@@ -97,7 +97,7 @@ def _fetched(plan: ServingPlan, python: Path, progress: Progress) -> str | None:
     """Have the weights here; why that is not possible, or None."""
     if weights.is_here(plan.model, plan.model_revision):
         return None
-    return weights.hub_obstacle(plan.model, plan.model_revision) or weights.fetch(plan, python, progress)
+    return weights.hub_problem(plan.model, plan.model_revision) or weights.fetch(plan, python, progress)
 
 
 def _smaller(plan: ServingPlan, machine: Machine, options: Options, progress: Progress) -> ServingPlan | None:
@@ -109,8 +109,6 @@ def _smaller(plan: ServingPlan, machine: Machine, options: Options, progress: Pr
     except (SettingsError, PlanError):
         return None
     here = weights.is_here(small.model, small.model_revision)
-    if weights.obstacle(small, machine) or not (
-        here or weights.hub_obstacle(small.model, small.model_revision) is None
-    ):
+    if weights.problem(small, machine) or not (here or weights.hub_problem(small.model, small.model_revision) is None):
         return None
     return small

@@ -45,7 +45,7 @@ def is_here(model: str, revision: str) -> bool:
     return Path(model).is_dir() or (folder_of(model, revision) / COMPLETE).exists()
 
 
-def obstacle(plan: ServingPlan, machine: Machine) -> str | None:
+def problem(plan: ServingPlan, machine: Machine) -> str | None:
     """Why this machine cannot hold or run the model, in words that follow "because"; None: it can."""
     weights = plan.engine.checkpoint_gib
     if machine.has_gpu:
@@ -76,7 +76,7 @@ def hub_is_reachable(environment: Mapping[str, str] = os.environ) -> bool:
     return True
 
 
-def hub_obstacle(model: str, revision: str, environment: Mapping[str, str] = os.environ) -> str | None:
+def hub_problem(model: str, revision: str, environment: Mapping[str, str] = os.environ) -> str | None:
     """Why the hub does not give the model; None: it does, as far as can be seen in a moment."""
     endpoint = environment.get("HF_ENDPOINT", HUB).rstrip("/")
     if not endpoint.startswith(("http://", "https://")):

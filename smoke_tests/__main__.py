@@ -4,11 +4,11 @@ import argparse
 import sys
 from pathlib import Path
 
+from smoke_tests.availability import AvailabilityRun, run_availability
 from smoke_tests.cold_start import wait_for_answer
 from smoke_tests.conformance import ABILITIES, Conformance, run_conformance
 from smoke_tests.errors import TargetError
 from smoke_tests.keys_document import KeysDocument, KeysFile, KeysSecret
-from smoke_tests.mutation import Mutation, run_mutation
 from smoke_tests.target import Target, add_target_options, target_from_options
 
 # pytest's own code for a run that could not start; 1 is kept for "a test failed".
@@ -17,27 +17,27 @@ OF_THE_STACK = "the stack's"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the conformance tests, or steady traffic with --mutation.
+    """Run the conformance tests, or steady traffic with --availability.
 
-    Returns pytest's exit code (0: all passed, 1: some failed), for --mutation 1 where a request was lost; 4 where the
+    Returns pytest's exit code (0: all passed, 1: some failed), for --availability 1 where a request was lost; 4 where the
     endpoint cannot be reached.
     """
     given = sys.argv[1:] if arguments is None else arguments
     own, command = (given[: given.index("--")], given[given.index("--") + 1 :]) if "--" in given else (given, [])
     parser = _parser()
     options, pytest_arguments = parser.parse_known_args(own)
-    if command and not options.mutation:
-        parser.error("a command after -- is for --mutation")
-    if options.mutation and pytest_arguments:
-        parser.error(f"--mutation runs no tests and knows no {pytest_arguments[0]}")
+    if command and not options.availability:
+        parser.error("a command after -- is for --availability")
+    if options.availability and pytest_arguments:
+        parser.error(f"--availability runs no tests and knows no {pytest_arguments[0]}")
     try:
         keys = _keys(options.rotate_keys, target := target_from_options(options), parser)
         answering = wait_for_answer(target, options.wait_seconds)
         target = answering.target
         print(f"{target.endpoint} serves {target.model}; answered after {answering.waited_seconds:.1f} s", flush=True)
-        if options.mutation:
-            mutation = Mutation(target, options.concurrency, options.baseline_seconds, options.duration_seconds)
-            return run_mutation(mutation, command, options.json)
+        if options.availability:
+            run = AvailabilityRun(target, options.concurrency, options.baseline_seconds, options.duration_seconds)
+            return run_availability(run, command, options.json)
     except TargetError as error:
         print(f"error: {error}", file=sys.stderr)
         return UNUSABLE_TARGET_EXIT_CODE
@@ -75,10 +75,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--video-url", default="", metavar="URL", help="an MP4 that the endpoint can fetch")
     traffic = parser.add_argument_group("steady traffic while something changes, instead of the tests")
     traffic.add_argument(
-        "--mutation",
+        "--availability",
         action="store_true",
         help="send requests until Ctrl-C, for --duration-seconds, or while the command after -- runs "
-        "(--mutation -- pulumi up); exit 1 if one was lost",
+        "(--availability -- pulumi up); exit 1 if one was lost",
     )
     traffic.add_argument("--concurrency", type=int, default=4, metavar="N", help="requests at once (default 4)")
     traffic.add_argument(

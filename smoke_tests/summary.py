@@ -51,7 +51,7 @@ def summary(stack: str, outputs: Mapping[str, Any], running: int | None) -> str:
 def _stop(stack: str, outputs: Mapping[str, Any]) -> list[str]:
     """The way to destroy the stack. Pulumi refuses it for a protected one, which is the one that has something to keep."""
     destroy = f"make destroy STACK={stack}"
-    if not outputs.get("keptAtDestroy"):
+    if not outputs.get("retainedAtDestroy"):
         return [destroy]
     return [
         "protect: true prevents that. To destroy the stack:",

@@ -16,7 +16,7 @@ from image.engine.usage import help_if_asked
 
 
 def main() -> int:
-    """Fetch, then start the engine once where ENGINE_WARM says so and nothing is compiled yet; returns the exit code."""
+    """Fetch, then start the engine once where ENGINE_PREWARM_TARGET says so and nothing is compiled yet; returns the exit code."""
     try:
         launch = settle(sys.argv[1:], os.environ)
         for weights in fetch(launch, None, say, ask=True):
@@ -25,15 +25,17 @@ def main() -> int:
     except EngineError as error:
         print(f"engine: error: {error}", file=sys.stderr)
         return 2
-    store, key, capacity = (os.environ.get(name, "") for name in ("ENGINE_CACHE", "ENGINE_PLAN_KEY", "ENGINE_WARM"))
+    store, key, capacity = (
+        os.environ.get(name, "") for name in ("ENGINE_CACHE", "ENGINE_PLAN_KEY", "ENGINE_PREWARM_TARGET")
+    )
     if capacity and store and key:
         if warm_marker(Path(store), key).exists():
             say("kept compiled: there, made by an earlier start of this engine, model and arguments")
         else:
             say("kept compiled: none yet; the engine is started once, and stops again when idle")
-            from image.engine import warm  # boto3 is in the gateway's image, where this runs
+            from image.engine import prewarm  # boto3 is in the gateway's image only
 
-            warm.start(capacity)
+            prewarm.start(capacity)
     return 0
 
 

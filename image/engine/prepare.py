@@ -11,10 +11,10 @@ from pathlib import Path
 
 from image.engine.arguments import Launch, last_value
 from image.engine.checks import Machine, check_machine
+from image.engine.compile_cache import CompileCache, restore
 from image.engine.gpus import check_weights_fit
 from image.engine.hub import Hub
 from image.engine.identity import compiled_for, folder_state, has_bytecode, machine, software
-from image.engine.kept import Kept, restore
 from image.engine.models import localized, repositories
 from image.engine.staging import stage
 from image.engine.watcher import Watch
@@ -131,9 +131,9 @@ def _kept(
         return None
     local = Path(tempfile.gettempdir()) / LOCAL
     installed = software(environment)
-    kinds: list[Kept] = []
+    kinds: list[CompileCache] = []
     if not (has_bytecode() or "PYTHONPYCACHEPREFIX" in environment):
-        kinds.append(Kept("bytecode", Path(store), local / "bytecode", installed))
+        kinds.append(CompileCache("bytecode", Path(store), local / "bytecode", installed))
         environment["PYTHONPYCACHEPREFIX"] = str(local / "bytecode")
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
     if "VLLM_CACHE_ROOT" in environment:
@@ -143,7 +143,7 @@ def _kept(
         depends_on = compiled_for(
             installed, machine([gpu.identity for gpu in found.gpus]), model, arguments, environment
         ) | {"folder": str(local)}  # compiled code names its own files
-        kinds.append(Kept("compiled", Path(store), local / "compiled", depends_on))
+        kinds.append(CompileCache("compiled", Path(store), local / "compiled", depends_on))
         environment |= {name: str(local / "compiled" / folder) for name, folder in COMPILED.items()}
     kept = []
     for one in kinds:

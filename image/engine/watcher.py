@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from image.engine.kept import Kept, contents, publish
+from image.engine.compile_cache import CompileCache, contents, publish
 
 POLL_SECONDS = 1.0
 SETTLED_SECONDS = 10.0  # without a new file: kernels are still compiled for the first requests
@@ -36,7 +36,7 @@ class Watch:
     """
 
     health: str
-    kept: Sequence[tuple[Kept, Mapping[str, int]]]
+    kept: Sequence[tuple[CompileCache, Mapping[str, int]]]
     marker: Path | None
     began: float
     settled_seconds: float = SETTLED_SECONDS
@@ -91,7 +91,7 @@ def run(watch: Watch, parent: int, tell: Callable[[str], None]) -> None:
 
 
 def _keep_all(
-    watch: Watch, all_kept: Sequence[tuple[Kept, Mapping[str, int]]], parent: int, tell: Callable[[str], None]
+    watch: Watch, all_kept: Sequence[tuple[CompileCache, Mapping[str, int]]], parent: int, tell: Callable[[str], None]
 ) -> bool:
     limit = time.monotonic() + LONGEST_SETTLING_SECONDS
     done = [_keep(kept, known, watch.settled_seconds, limit, parent, tell) for kept, known in all_kept]
@@ -99,7 +99,7 @@ def _keep_all(
 
 
 def _keep(
-    kept: Kept,
+    kept: CompileCache,
     known: Mapping[str, int],
     settled_seconds: float,
     limit: float,

@@ -17,8 +17,8 @@ import uvicorn
 from image.gateway import __version__, keys
 from image.gateway.admission import Admission
 from image.gateway.app import App
-from image.gateway.capacity.base import Capacity
-from image.gateway.capacity.factory import capacity_of
+from image.gateway.capacity.base import EngineScaler
+from image.gateway.capacity.factory import engine_scaler
 from image.gateway.demand import DemandReport
 from image.gateway.discovery import Discovery, discovery_of
 from image.gateway.edge import EdgeProtocol
@@ -50,7 +50,7 @@ class Service:
         settings: Settings,
         *,
         discovery: Discovery | None = None,
-        capacity: Capacity | None = None,
+        capacity: EngineScaler | None = None,
         telemetry: Telemetry | None = None,
         tracer: Tracer | None = None,
     ) -> None:
@@ -58,7 +58,7 @@ class Service:
         self.settings = settings
         self.telemetry = telemetry or Telemetry()
         self.sockets = _listen(settings)
-        capacity = capacity or capacity_of(settings.capacity)
+        capacity = capacity or engine_scaler(settings.capacity)
         self._ring = keys.KeyRing()
         self._key_source = keys.source_of(settings.keys)
         self.fleet = Fleet(

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from image.gateway import ledger
-from image.gateway.capacity.base import Capacity, CapacityError
+from image.gateway.capacity.base import EngineScaler, ScalingError
 from image.gateway.telemetry import Telemetry
 
 
@@ -18,7 +18,7 @@ class Waker:
 
     def __init__(
         self,
-        capacity: Capacity,
+        capacity: EngineScaler,
         telemetry: Telemetry,
         *,
         ready: Callable[[], bool],
@@ -80,7 +80,7 @@ class Waker:
         while not self._ready():
             try:
                 await self._capacity.wake()
-            except CapacityError as error:
+            except ScalingError as error:
                 self.last_error = str(error)
                 self._telemetry.metrics.wakes.labels("failed").inc()
                 self._telemetry.event("wake_failed", level="error", error=error.detail, again_in_seconds=backoff)
@@ -118,7 +118,7 @@ class Waker:
                 return
             try:
                 await self._capacity.check(since)
-            except CapacityError as error:
+            except ScalingError as error:
                 if self.last_error != str(error):
                     self._telemetry.metrics.wakes.labels("blocked").inc()
                     self._telemetry.event("wake_blocked", level="error", error=error.detail)
@@ -129,7 +129,7 @@ class Waker:
     async def _write_ledger(self, began: float, ready: float) -> None:
         try:
             ends = await self._capacity.phase_ends(began)
-        except CapacityError as error:
+        except ScalingError as error:
             self._telemetry.event("phases_unknown", level="error", error=error.detail)
             ends = {}
         found = ledger.entries(began, ready, ends, self._capacity.kind)

@@ -157,7 +157,7 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
             subnet_ids=network.gpu_subnet_ids,
             security_group_id=groups.engine.id,
             log_group=logs.engine,
-            hub_token_arn=secrets.hub_token_arn,
+            hf_token_arn=secrets.hf_token_arn,
             kms_key_arn=settings.kms_key_arn,
             needs=(*ground, secrets),
             shares_vpc=bool(settings.vpc_id),
@@ -176,8 +176,8 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
             subnet_ids=network.private_subnet_ids,
             security_group_id=groups.engine.id,
             log_group=logs.engine,
-            hub_token_arn=secrets.hub_token_arn,
-            warm=settings.fast_boot is FastBoot.KEPT_CACHE,
+            hf_token_arn=secrets.hf_token_arn,
+            warm=settings.fast_boot is FastBoot.COMPILE_CACHE,
             needs=(*ground, secrets),
             token_version=secrets.hub_token_version,
         ),
@@ -290,19 +290,19 @@ def _check_quota(context: Context, settings: Settings, plan: ServingPlan) -> Non
 
 
 def _network(context: Context, settings: Settings, plan: ServingPlan) -> NetworkArgs:
-    kinds = plan.replicas.instance_types
-    offering, others = zones_by_offer(kinds, context.region)
+    instance_types = plan.replicas.instance_types
+    offering, others = zones_by_offer(instance_types, context.region)
     existing = None
     if settings.vpc_id:
         existing = find_network(
-            settings.vpc_id, settings.subnet_ids, settings.load_balancer_subnet_ids, offering, kinds
+            settings.vpc_id, settings.subnet_ids, settings.load_balancer_subnet_ids, offering, instance_types
         )
     return NetworkArgs(
         context=context,
         zones=(*offering, *others),
         gpu_zones=offering,
         nat_gateways=settings.nat_gateways,
-        instance_types=[kind.name for kind in kinds],
+        instance_types=[kind.name for kind in instance_types],
         existing=existing,
     )
 
@@ -334,7 +334,7 @@ def _secrets_args(context: Context, settings: Settings) -> SecretsArgs:
     return SecretsArgs(
         context=context,
         keys_document=pulumi.Output.secret(keys) if keys else None,
-        hub_token=pulumi.Output.secret(token) if token else None,
+        hf_token=pulumi.Output.secret(token) if token else None,
         kms_key_arn=settings.kms_key_arn,
         keep=settings.protect,
     )

@@ -46,7 +46,7 @@ class EngineArgs:
         subnet_ids: private subnets in zones that offer the GPU.
         security_group_id: of the tasks.
         log_group: where vLLM's output goes.
-        hub_token_arn: secret with the Hugging Face token, or None.
+        hf_token_arn: secret with the Hugging Face token, or None.
         kms_key_arn: key that the secret is encrypted with; empty: AWS's own.
         needs: what must exist before a task starts, and be deleted after the last one: the way out, rules, secrets' values.
         shares_vpc: whether the VPC is not the stack's own.
@@ -64,7 +64,7 @@ class EngineArgs:
     subnet_ids: pulumi.Input[Sequence[str]]
     security_group_id: pulumi.Input[str]
     log_group: aws.cloudwatch.LogGroup
-    hub_token_arn: pulumi.Output[str] | None
+    hf_token_arn: pulumi.Output[str] | None
     kms_key_arn: str
     needs: Sequence[pulumi.Resource] = ()
     shares_vpc: bool = False
@@ -163,8 +163,8 @@ class Engine(pulumi.ComponentResource):
             if not any("ecr:GetAuthorizationToken" in statement["Action"] for statement in statements):
                 statements.append(allow("LogInToRegistry", ["ecr:GetAuthorizationToken"], ["*"]))
             statements.append(allow("PullCode", PULL_ACTIONS, [args.gateway_repository_arn]))
-        if args.hub_token_arn is not None:
-            statements += read_secret("ReadHubToken", args.hub_token_arn, args.kms_key_arn)
+        if args.hf_token_arn is not None:
+            statements += read_secret("ReadHubToken", args.hf_token_arn, args.kms_key_arn)
         return aws.iam.RolePolicy(
             f"{self._name}-execution",
             role=args.roles.engine_execution.id,
@@ -225,8 +225,8 @@ class Engine(pulumi.ComponentResource):
             "healthCheck": health_check(engine.port, plan.replicas.startup_timeout_seconds),
             "logConfiguration": log_configuration(args.log_group, args.context.region),
         }
-        if args.hub_token_arn is not None:
-            definition["secrets"] = [{"name": "HF_TOKEN", "valueFrom": args.hub_token_arn}]
+        if args.hf_token_arn is not None:
+            definition["secrets"] = [{"name": "HF_TOKEN", "valueFrom": args.hf_token_arn}]
         return definition
 
     def _code(self) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def check_account(account_id: str) -> None:
         raise DeployError(explain(reason, profile_name(), region_name(), pulumi.get_stack()))
 
 
-def zones_by_offer(kinds: tuple[InstanceType, ...], region: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def zones_by_offer(instance_types: tuple[InstanceType, ...], region: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The region's ordinary zones: (those where one of the types is offered, the others), each in order of name.
 
     Raises:
@@ -119,16 +119,16 @@ def zones_by_offer(kinds: tuple[InstanceType, ...], region: str) -> tuple[tuple[
         f"the availability zones of {region}",
         lambda: aws.get_availability_zones(state="available", filters=[ordinary]).names,
     )
-    names = [kind.name for kind in kinds]
+    names = [kind.name for kind in instance_types]
     wanted = aws.ec2.GetInstanceTypeOfferingsFilterArgs(name="instance-type", values=names)
     offers = ask(
         f"the zones that offer {', '.join(names)}",
         lambda: aws.ec2.get_instance_type_offerings(location_type="availability-zone", filters=[wanted]),
     )
     pairs = zip(offers.instance_types, offers.locations, strict=True)
-    offering = offered_zones(kinds, [(name, zone) for name, zone in pairs if zone in available])
+    offering = offered_zones(instance_types, [(name, zone) for name, zone in pairs if zone in available])
     if not offering:
-        raise DeployError(not_offered(kinds, region))
+        raise DeployError(not_offered(instance_types, region))
     return offering, tuple(sorted(set(available) - set(offering)))
 
 
@@ -146,7 +146,7 @@ def find_network(
     subnet_ids: Sequence[str],
     load_balancer_subnet_ids: Sequence[str],
     zones: Sequence[str],
-    kinds: Sequence[InstanceType],
+    instance_types: Sequence[InstanceType],
 ) -> ExistingNetwork:
     """The network that a stack's settings name.
 
@@ -155,7 +155,7 @@ def find_network(
         subnet_ids: its private subnets that the stack may use.
         load_balancer_subnet_ids: its public ones for the load balancer; empty: the private ones.
         zones: where the instance types are offered.
-        kinds: the instance types, for the message.
+        instance_types: the instance types, for the message.
 
     Raises:
         DeployError: the VPC or a subnet does not exist, two subnets share a zone, or none lies in one of ``zones``.
@@ -194,7 +194,7 @@ def find_network(
     gpu = tuple(subnet for subnet in private if zone_of.get(subnet) in zones)
     if not gpu:
         raise DeployError(
-            f"subnetIds: none lies in a zone that offers {', '.join(kind.name for kind in kinds)}; they are offered in "
+            f"subnetIds: none lies in a zone that offers {', '.join(kind.name for kind in instance_types)}; they are offered in "
             f"{', '.join(zones)}. Add a subnet of one of these zones, or set gpu to another class"
         )
     return ExistingNetwork(vpc.id, vpc.cidr_block, private, gpu, public, zone_of)

@@ -74,7 +74,7 @@ def stack_outputs(
         "autoScalingGroupName": gpu_cluster.group.name,
         "weightsFileSystemId": weights.file_system.id,
         "logGroups": {"engine": logs.engine.name, "gateway": logs.gateway.name},
-        "keptAtDestroy": kept if settings.protect else {},
+        "retainedAtDestroy": kept if settings.protect else {},
         **reuse_output(settings, weights),
         "minReplicas": plan.replicas.min_replicas,
         "maxReplicas": plan.replicas.max_replicas,

@@ -23,14 +23,14 @@ class SecretsArgs:
         context: place, names and tags.
         keys_document: the API keys that the stack file gives, a Pulumi secret; None: one key, called ``default``, is
             generated, and from then on ``make key`` owns the secret's value.
-        hub_token: the Hugging Face token, a Pulumi secret; None: no secret is made for it.
+        hf_token: the Hugging Face token, a Pulumi secret; None: no secret is made for it.
         kms_key_arn: key that they are encrypted with; empty: AWS's own.
         keep: whether a deleted secret can be brought back for some days.
     """
 
     context: Context
     keys_document: pulumi.Output[str] | None
-    hub_token: pulumi.Output[str] | None
+    hf_token: pulumi.Output[str] | None
     kms_key_arn: str
     keep: bool
 
@@ -40,7 +40,7 @@ class Secrets(pulumi.ComponentResource):
 
     Attributes:
         api_keys_arn: secret with the keys document, as the gateway reads it.
-        hub_token_arn: secret with the token as plain text, or None.
+        hf_token_arn: secret with the token as plain text, or None.
         hub_token_version: AWS's id of the token's present value, or None; it changes with the token and says nothing of it.
     """
 
@@ -54,11 +54,11 @@ class Secrets(pulumi.ComponentResource):
             args.keys_document if args.keys_document is not None else self._generated(),
             seed=not given,
         )
-        self.hub_token_arn: pulumi.Output[str] | None = None
+        self.hf_token_arn: pulumi.Output[str] | None = None
         self.hub_token_version: pulumi.Output[str] | None = None
-        if args.hub_token is not None:
-            self.hub_token_arn, self.hub_token_version = self._secret(
-                "hub-token", "Hugging Face token for gated models", args.hub_token
+        if args.hf_token is not None:
+            self.hf_token_arn, self.hub_token_version = self._secret(
+                "hub-token", "Hugging Face token for gated models", args.hf_token
             )
         self.register_outputs({"apiKeysArn": self.api_keys_arn})
 

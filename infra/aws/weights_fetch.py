@@ -42,7 +42,7 @@ class WeightsFetchArgs:
         subnet_ids: private subnets that reach the internet: nobody tries again where an image cannot be pulled.
         security_group_id: the engine's: from there the hub and EFS are reached.
         log_group: the engine's, so that a cold start is told in one place.
-        hub_token_arn: secret with the Hugging Face token, or None.
+        hf_token_arn: secret with the Hugging Face token, or None.
         warm: whether the engine is started once where nothing is compiled yet.
         needs: what must exist before a task starts, and be deleted after the schedule: the way out, rules, secrets' values.
         token_version: changes with the token, and tells nothing of it: a corrected token is tried at once.
@@ -58,7 +58,7 @@ class WeightsFetchArgs:
     subnet_ids: Sequence[pulumi.Input[str]]
     security_group_id: pulumi.Input[str]
     log_group: aws.cloudwatch.LogGroup
-    hub_token_arn: pulumi.Output[str] | None
+    hf_token_arn: pulumi.Output[str] | None
     warm: bool
     needs: Sequence[pulumi.Resource] = ()
     token_version: pulumi.Input[str] | None = None
@@ -171,7 +171,7 @@ class WeightsFetch(pulumi.ComponentResource):
         args, engine = self._args, self._args.plan.engine
         told: dict[str, pulumi.Input[str]] = {**engine.environment, "AWS_REGION": args.context.region}
         if args.warm:
-            told["ENGINE_WARM"] = pulumi.Output.concat(
+            told["ENGINE_PREWARM_TARGET"] = pulumi.Output.concat(
                 "ecs:", args.gpu_cluster.cluster.name, "/", args.engine.service.name, "/", args.gpu_cluster.group.name
             )
         definition: dict[str, Any] = {
@@ -192,6 +192,6 @@ class WeightsFetch(pulumi.ComponentResource):
             "stopTimeout": 30,
             "logConfiguration": log_configuration(args.log_group, args.context.region),
         }
-        if args.hub_token_arn is not None:
-            definition["secrets"] = [{"name": "HF_TOKEN", "valueFrom": args.hub_token_arn}]
+        if args.hf_token_arn is not None:
+            definition["secrets"] = [{"name": "HF_TOKEN", "valueFrom": args.hf_token_arn}]
         return definition

@@ -44,7 +44,7 @@ def stack_outputs(
         ),
         "engineServiceName": engine.service_name,
         "gatewayServiceName": gateway.service_name,
-        "keptAtDestroy": {"namespace": namespace, "weights": weights.claim_name} if settings.protect else {},
+        "retainedAtDestroy": {"namespace": namespace, "weights": weights.claim_name} if settings.protect else {},
         "usdPerHourActive": plan.cost.usd_per_hour_active,
         "usdPerHourIdle": plan.cost.usd_per_hour_idle,
         "verify": verify_output(settings),

@@ -9,7 +9,7 @@ from typing import Any
 
 from infra.errors import PlanError, SettingsError
 from infra.planning import make_plan
-from infra.planning.deployment import deployment_refusals
+from infra.planning.deployment import deployment_problems
 from infra.planning.plan import ServingPlan
 from infra.stack_files import load_stack, parse_overrides, region_of
 from infra.terminal import paint
@@ -70,11 +70,11 @@ def as_table(plan: ServingPlan, stack: str) -> str:
     replicas = f"{capacity.min_replicas} to {capacity.max_replicas}"
     if capacity.min_replicas == 0:
         replicas += f", to zero after {capacity.scale_down_seconds // 60} idle minutes"
-    kinds = ", then ".join(kind.name for kind in capacity.instance_types)
+    instance_types = ", then ".join(kind.name for kind in capacity.instance_types)
     rows = [
         ("stack", stack),
         ("model", plan.model + (f" at {plan.model_revision}" if plan.model_revision else "")),
-        ("runs on", f"{gpus} a replica ({kinds})"),
+        ("runs on", f"{gpus} a replica ({instance_types})"),
         ("replicas", replicas),
         (
             "fits",
@@ -115,7 +115,7 @@ def main(argv: list[str] | None = None) -> int:
         settings = load_stack(options.stack, parse_overrides(options.set, options.stack))
         region = region_of(options.stack)
         plan = make_plan(settings, region=region)
-        if reasons := deployment_refusals(settings, plan, region):
+        if reasons := deployment_problems(settings, plan, region):
             raise PlanError(reasons)
     except (SettingsError, PlanError) as error:
         if options.json:

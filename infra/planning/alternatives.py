@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from infra.errors import PlanError
-from infra.planning.catalog.gpus import gpu_specs, instance_types
+from infra.planning.catalog.gpus import gpu_specs, known_instance_types
 from infra.planning.catalog.models import GIB, ModelArchitecture
 from infra.planning.fit import memory_fit
 from infra.planning.instances import choose_instances
@@ -46,10 +46,10 @@ def _priced(
     if refusals(changed, architecture, gpu):
         return []
     try:
-        kinds = choose_instances(changed, gpu, instance_types(), weight_bytes(architecture, "") / GIB)
+        instance_types = choose_instances(changed, gpu, known_instance_types(), weight_bytes(architecture, "") / GIB)
     except PlanError:
         return []
-    memory = memory_fit(changed, architecture, gpu, kinds, extras)
+    memory = memory_fit(changed, architecture, gpu, instance_types, extras)
     if not memory.fits or memory.max_model_len < min(
         SHORTEST_USEFUL_LENGTH_TOKENS, architecture.max_position_embeddings
     ):
@@ -58,4 +58,9 @@ def _priced(
     longest = memory.kv_cache_tokens // AUTOMATIC_LENGTH_STEP_TOKENS * AUTOMATIC_LENGTH_STEP_TOKENS
     values = {**change, **({"max_model_len": longest} if "max_model_len" in change else {})}
     text = " with ".join(f"{names[key]}: {value}" for key, value in values.items())
-    return [(kinds[0].usd_per_hour, f"{text} ({kinds[0].name}, ${kinds[0].usd_per_hour:.2f} an hour)")]
+    return [
+        (
+            instance_types[0].usd_per_hour,
+            f"{text} ({instance_types[0].name}, ${instance_types[0].usd_per_hour:.2f} an hour)",
+        )
+    ]

@@ -12,7 +12,7 @@ WEIGHTS_GIB_PER_SECOND = {WeightsThroughput.BURSTING: 300 / 1024, WeightsThrough
 # From the entrypoint's first instruction to the first token on an H200 with vLLM 0.26, forked. A kept cache was measured as
 # it is deployed: 26 to 28 s for 4B, 3 of them to restore bytecode and compiled files. The other two are put together from
 # measured starts: no bytecode and 50 s of compiling; everything kept and nothing to compile (docs/benchmarks/engine).
-ENGINE_START_SECONDS = {FastBoot.KEPT_CACHE: 26, FastBoot.OFF: 75, FastBoot.EAGER: 18}
+ENGINE_START_SECONDS = {FastBoot.COMPILE_CACHE: 26, FastBoot.OFF: 75, FastBoot.EAGER: 18}
 GPU_LOAD_SECONDS_PER_GIB = 0.14  # graphs and copies grow with the model: 32B takes 7.5 s longer than 4B
 SPAWN_SECONDS = 8  # each level of processes that imports vLLM anew
 TENSOR_PARALLEL_SECONDS = 4

@@ -17,7 +17,7 @@ FARGATE_MEMORY_MIB = {
 SHARED_MEMORY_GIB_PER_GPU = 1
 
 
-def deployment_refusals(settings: Settings, plan: ServingPlan, region: str) -> list[str]:
+def deployment_problems(settings: Settings, plan: ServingPlan, region: str) -> list[str]:
     """Every reason why the plan of a stack cannot be deployed in a region. The local runner does not ask."""
     found = _shared_memory(settings, plan) + _times(settings, plan)
     if settings.target is not Target.ECS:

@@ -46,7 +46,7 @@ def compilation_config(settings: Settings, architecture: ModelArchitecture, gpu:
     config: dict[str, object] = {}
     if settings.performance_mode != "interactivity":
         config["cudagraph_capture_sizes"] = [size for size in GRAPH_SIZES if size <= 2 * sequences]
-    kept = settings.fast_boot is FastBoot.KEPT_CACHE
+    kept = settings.fast_boot is FastBoot.COMPILE_CACHE
     sixteen_bit = not (architecture.quantization or quantization_of(settings, architecture, gpu))
     if kept and sixteen_bit and gpu.multiprocessors >= LEAST_MULTIPROCESSORS:
         config["compile_sizes"] = [COMPILED_BATCH]
@@ -131,7 +131,7 @@ def engine_plan(
         environment["VLLM_MEDIA_URL_ALLOW_REDIRECTS"] = "0"
     if settings.fast_boot is not FastBoot.OFF:
         environment["ENGINE_CACHE"] = CACHE_PATH
-    if settings.fast_boot is FastBoot.KEPT_CACHE:
+    if settings.fast_boot is FastBoot.COMPILE_CACHE:
         environment["VLLM_ENABLE_STARTUP_PLAN"] = "1"
     if forks(settings, architecture):
         environment["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"

@@ -14,14 +14,14 @@ def memory_fit(
     settings: Settings,
     architecture: ModelArchitecture,
     gpu: GpuSpec,
-    kinds: tuple[InstanceType, ...],
+    instance_types: tuple[InstanceType, ...],
     extras: Extras = NOTHING,
 ) -> MemoryFit:
     """How the settings' model fits into one of the instance types' GPUs."""
     return fit(
         architecture,
         gpu,
-        gpu_memory_gib=min(kind.gpu_memory_gib for kind in kinds),
+        gpu_memory_gib=min(kind.gpu_memory_gib for kind in instance_types),
         tensor_parallel=settings.tensor_parallel_size,
         utilization=settings.gpu_memory_utilization,
         quantization=quantization_of(settings, architecture, gpu),
@@ -31,6 +31,6 @@ def memory_fit(
         sequences=settings.max_num_seqs,
         performance_mode=settings.performance_mode,
         compiles=settings.fast_boot is not FastBoot.EAGER,
-        startup_plan=settings.fast_boot is FastBoot.KEPT_CACHE,
+        startup_plan=settings.fast_boot is FastBoot.COMPILE_CACHE,
         extras=extras,
     )

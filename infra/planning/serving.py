@@ -8,7 +8,7 @@ from typing import Any
 from infra.errors import PlanError
 from infra.gateway_environment import variables
 from infra.planning.alternatives import suggest
-from infra.planning.catalog.gpus import GpuSpec, InstanceType, gpu_specs, instance_types
+from infra.planning.catalog.gpus import GpuSpec, InstanceType, gpu_specs, known_instance_types
 from infra.planning.catalog.models import (
     GIB,
     FetchConfig,
@@ -69,30 +69,30 @@ def make_plan(settings: Settings, *, region: str = "us-east-1", fetch: FetchConf
     reasons = refusals(settings, architecture, gpu)
     checkpoint_gib = weight_bytes(architecture, "") / GIB
     try:
-        kinds = choose_instances(settings, gpu, instance_types(), checkpoint_gib)
+        instance_types = choose_instances(settings, gpu, known_instance_types(), checkpoint_gib)
         beside = extras(settings, architecture, fetch)
     except PlanError as error:
         raise PlanError(reasons + error.problems) from None
     if reasons:
         raise PlanError(reasons)
-    memory = memory_fit(settings, architecture, gpu, kinds, beside)
+    memory = memory_fit(settings, architecture, gpu, instance_types, beside)
     if not memory.fits:
         raise PlanError([_does_not_fit(settings, memory, gpu, suggest(settings, architecture, beside))])
     cold = cold_start_seconds(settings, architecture, checkpoint_gib)
-    replicas = _replica_plan(settings, kinds, gpu, cold)
-    engine = engine_plan(settings, architecture, memory, gpu, min(kinds, key=lambda kind: kind.memory_gib))
+    replicas = _replica_plan(settings, instance_types, gpu, cold)
+    engine = engine_plan(settings, architecture, memory, gpu, min(instance_types, key=lambda kind: kind.memory_gib))
     gateway = _gateway_plan(settings, architecture, replicas, engine.image, memory.max_model_len)
     return ServingPlan(
         model=settings.model,
         model_revision=settings.model_revision,
-        served_model_name=settings.name,
+        served_model_name=settings.served_name,
         architecture=architecture,
         memory=memory,
         engine=engine,
         gateway=gateway,
         replicas=replicas,
         cost=cost_plan(settings, replicas, engine, gateway, region),
-        warnings=tuple(_warnings(settings, architecture, gpu, kinds, checkpoint_gib)),
+        warnings=tuple(_warnings(settings, architecture, gpu, instance_types, checkpoint_gib)),
     )
 
 
@@ -115,9 +115,9 @@ def _does_not_fit(settings: Settings, memory: MemoryFit, gpu: GpuSpec, suggestio
     return f"{cause}. Set {'; or '.join(suggestions) if suggestions else 'a smaller model'}"
 
 
-def _replica_plan(settings: Settings, kinds: tuple[InstanceType, ...], gpu: GpuSpec, cold: int) -> ReplicaPlan:
+def _replica_plan(settings: Settings, instance_types: tuple[InstanceType, ...], gpu: GpuSpec, cold: int) -> ReplicaPlan:
     return ReplicaPlan(
-        instance_types=kinds,
+        instance_types=instance_types,
         gpu=gpu,
         gpu_count=settings.gpu_count,
         min_replicas=settings.min_replicas,
@@ -138,7 +138,7 @@ def _gateway_plan(
 ) -> GatewayPlan:
     hold = replicas.startup_timeout_seconds
     info: dict[str, Any] = {
-        "model": settings.name,
+        "model": settings.served_name,
         "hub_id": settings.model,
         "revision": settings.model_revision or "main",
         "gpu": settings.gpu.value,
@@ -162,7 +162,7 @@ def _gateway_plan(
             {
                 "GATEWAY_PORT": str(GATEWAY_PORT),
                 "GATEWAY_METRICS_PORT": str(METRICS_PORT),
-                "GATEWAY_MODEL": settings.name,
+                "GATEWAY_MODEL": settings.served_name,
                 **_names(settings),
                 **_media_hosts(settings),
                 **({"GATEWAY_ALLOWED_ORIGINS": ",".join(settings.allowed_origins)} if settings.allowed_origins else {}),
@@ -197,12 +197,14 @@ def _media_hosts(settings: Settings) -> dict[str, str]:
 
 
 def _would_fit_whole(
-    settings: Settings, architecture: ModelArchitecture, gpu: GpuSpec, kinds: tuple[InstanceType, ...]
+    settings: Settings, architecture: ModelArchitecture, gpu: GpuSpec, instance_types: tuple[InstanceType, ...]
 ) -> bool:
     """Whether each GPU of a tensor-parallel plan could hold the whole model and a cache as large as its weights."""
     if settings.tensor_parallel_size == 1 or architecture.num_experts:
         return False
-    whole = memory_fit(settings.model_copy(update={"data_parallel_size": settings.gpu_count}), architecture, gpu, kinds)
+    whole = memory_fit(
+        settings.model_copy(update={"data_parallel_size": settings.gpu_count}), architecture, gpu, instance_types
+    )
     return whole.fits and whole.kv_cache_gib > whole.weights_gib
 
 
@@ -210,18 +212,18 @@ def _warnings(
     settings: Settings,
     architecture: ModelArchitecture,
     gpu: GpuSpec,
-    kinds: tuple[InstanceType, ...],
+    instance_types: tuple[InstanceType, ...],
     checkpoint_gib: float,
 ) -> list[str]:
     found = []
-    kind = kinds[0]
+    kind = instance_types[0]
     if kind.gpus > settings.gpu_count:
         found.append(f"{kind.name} has {kind.gpus} GPUs and bills for all, but gpuCount uses {settings.gpu_count}")
     if settings.fast_boot is FastBoot.EAGER:
         found.append(
             "fastBoot: eager starts at most 8 s sooner than a kept cache and serves a quarter of the tokens (measured on an H200: 12 against 20 s to the first token with everything kept, 730 against 2,740 tokens/s at 10 concurrent)"
         )
-    if _would_fit_whole(settings, architecture, gpu, kinds):
+    if _would_fit_whole(settings, architecture, gpu, instance_types):
         found.append(
             f"gpuCount: {settings.gpu_count} splits a model that fits on one GPU: for more tokens a second under load, dataParallelSize: {settings.gpu_count} (measured with a 4B on two H200 at 256 concurrent: 38,600 against 29,200); split, one stream is a fifth faster"
         )
@@ -229,7 +231,7 @@ def _warnings(
         found.append(
             "speculative: ngram pays where answers repeat their prompt; where they do not, it costs a third of the tokens a second (measured on an H200)"
         )
-    smallest = min(container_memory_gib(k) for k in kinds)
+    smallest = min(container_memory_gib(k) for k in instance_types)
     if checkpoint_gib > 0.9 * smallest:
         found.append(
             f"the checkpoint ({checkpoint_gib:.1f} GiB) is more than 90% of the container's memory ({smallest:.1f} GiB): vLLM will read it lazily from EFS, which is slow. A type with more memory loads faster"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 
-from infra.planning.catalog.gpus import instance_types
+from infra.planning.catalog.gpus import known_instance_types
 from infra.planning.catalog.models import catalog
 from infra.settings import Settings
 
@@ -30,7 +30,7 @@ TEXTS: dict[str, st.SearchStrategy[Any]] = {
     "engine_environment": st.lists(st.sampled_from(["NCCL_DEBUG=INFO", "A=b=c", "EMPTY=", "NO EQUALS"]), max_size=2),
     "engine_image": st.sampled_from(["example.com/vllm:1", "123456789012.dkr.ecr.us-east-1.amazonaws.com/vllm@sha256:0"]),
     "gateway_image": st.sampled_from(["example.com/gateway:1", "123456789012.dkr.ecr.eu-west-1.amazonaws.com/g:1"]),
-    "instance_types": st.lists(st.sampled_from([*sorted(instance_types()), "t3.small"]), max_size=3),
+    "instance_types": st.lists(st.sampled_from([*sorted(known_instance_types()), "t3.small"]), max_size=3),
     "capacity_reservation_id": st.sampled_from(["cr-0123456789abcdef0"]),
     "api_keys": st.sampled_from(["sk-1", "a=sk-1, b=sk-2", "a=1,a=2", "=", ",", "ключ=sk"]),
     "api_keys_document": st.sampled_from(['{"a": "sk-1"}', '{"a": [{"key": "sk-1", "health": true}, "sk-2"]}', "{", "a=sk-1", '{"a": {"prio": 1}}']),

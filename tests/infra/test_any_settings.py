@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 
 from infra.errors import PlanError, SettingsError
 from infra.planning import make_plan
-from infra.planning.deployment import deployment_refusals
+from infra.planning.deployment import deployment_problems
 from infra.planning.engine import SHUTDOWN_TIMEOUT_SECONDS
 from infra.settings import config_keys, secret_keys
 from infra.stack_files import load_stack
@@ -57,7 +57,7 @@ def test_any_settings_are_planned_or_refused_with_reasons(values: dict[str, Any]
     except (SettingsError, PlanError) as error:
         assert unclear(str(error)) == []
         return
-    for reason in deployment_refusals(accepted, plan, "us-east-1"):
+    for reason in deployment_problems(accepted, plan, "us-east-1"):
         assert unclear(reason) == []
     assert plan.memory.fits
     assert plan.cost.usd_per_hour_active >= plan.cost.usd_per_hour_idle > 0

@@ -5,7 +5,7 @@ from typing import Any
 from botocore.exceptions import ClientError, NoCredentialsError
 
 from infra.planning import make_plan
-from infra.planning.catalog.gpus import instance_types
+from infra.planning.catalog.gpus import known_instance_types
 from infra.preflight import Findings, not_offered, offered_zones, vcpu_quota
 from infra.stack_files import load_stack
 
@@ -67,7 +67,7 @@ def test_without_credentials_or_permission_it_warns() -> None:
 
 
 def test_zones_are_those_that_offer_a_type() -> None:
-    kinds = (instance_types()["g5.xlarge"], instance_types()["g5.2xlarge"])
+    kinds = (known_instance_types()["g5.xlarge"], known_instance_types()["g5.2xlarge"])
     assert offered_zones(kinds, [("g5.2xlarge", "b"), ("g5.xlarge", "a"), ("p5.4xlarge", "c")]) == ("a", "b")
     assert offered_zones(kinds, []) == ()
     assert "no zone of eu-north-1 offers g5.xlarge, g5.2xlarge" in not_offered(kinds, "eu-north-1")

@@ -8,7 +8,7 @@ import pytest
 
 from infra.errors import PlanError, SettingsError
 from infra.planning import make_plan
-from infra.planning.deployment import deployment_refusals
+from infra.planning.deployment import deployment_problems
 from infra.preflight import not_offered, vcpu_quota
 from infra.stack_files import load_stack
 
@@ -77,7 +77,7 @@ def message(title: str, stack: str, overrides: dict[str, Any]) -> str:
     if title.startswith("vCPU quota"):
         (refusal,) = vcpu_quota(settings, plan, "us-east-1", Quotas).refusals
         return refusal
-    (refusal,) = deployment_refusals(settings, plan, "us-east-1")
+    (refusal,) = deployment_problems(settings, plan, "us-east-1")
     return refusal
 
 

@@ -30,8 +30,8 @@ def roomy_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_machine_that_can_has_no_obstacle() -> None:
-    assert weights.obstacle(plan(), BIG) is None
-    assert weights.obstacle(plan("prod"), replace(BIG, gpu_names=("H100",), gpu_memory_gib=80)) is None
+    assert weights.problem(plan(), BIG) is None
+    assert weights.problem(plan("prod"), replace(BIG, gpu_names=("H100",), gpu_memory_gib=80)) is None
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_a_machine_that_can_has_no_obstacle() -> None:
     ],
 )  # fmt: skip
 def test_obstacles(stack: str, machine: Machine, because: str) -> None:
-    assert weights.obstacle(plan(stack), machine) == because
+    assert weights.problem(plan(stack), machine) == because
 
 
 def test_a_full_disk_is_an_obstacle_unless_the_weights_are_there(
@@ -53,13 +53,13 @@ def test_a_full_disk_is_an_obstacle_unless_the_weights_are_there(
 ) -> None:
     monkeypatch.setattr(weights, "free_gib", lambda path: 5.0)
     monkeypatch.setattr(folders, "MODELS", tmp_path)
-    assert weights.obstacle(plan(), BIG) == "its 7.5 GiB of weights do not fit on the disk"
+    assert weights.problem(plan(), BIG) == "its 7.5 GiB of weights do not fit on the disk"
     folder = weights.folder_of(plan().model, "")
     folder.mkdir()
     assert not weights.is_here(plan().model, "")
     (folder / weights.COMPLETE).touch()
     assert weights.is_here(plan().model, "")
-    assert weights.obstacle(plan(), BIG) is None
+    assert weights.problem(plan(), BIG) is None
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
@@ -86,18 +86,18 @@ def hub() -> Iterator[str]:
 
 
 def test_what_the_hub_says(hub: str) -> None:
-    assert weights.hub_obstacle("a/open", "", {"HF_ENDPOINT": hub}) is None
+    assert weights.hub_problem("a/open", "", {"HF_ENDPOINT": hub}) is None
     told = "the hub does not have it, or it is gated and HF_TOKEN is not set"
-    assert weights.hub_obstacle("a/gated", "", {"HF_ENDPOINT": hub}) == told
+    assert weights.hub_problem("a/gated", "", {"HF_ENDPOINT": hub}) == told
     told = "it is gated and HF_TOKEN has no access to it"
-    assert weights.hub_obstacle("a/gated", "", {"HF_ENDPOINT": hub, "HF_TOKEN": "t"}) == told
-    assert weights.hub_obstacle("a/none", "", {"HF_ENDPOINT": hub}) == "the hub does not have it"
+    assert weights.hub_problem("a/gated", "", {"HF_ENDPOINT": hub, "HF_TOKEN": "t"}) == told
+    assert weights.hub_problem("a/none", "", {"HF_ENDPOINT": hub}) == "the hub does not have it"
     assert weights.hub_is_reachable({"HF_ENDPOINT": hub})
 
 
 def test_no_network() -> None:
     nowhere = {"HF_ENDPOINT": f"http://127.0.0.1:{preflight.free_port()}"}
-    assert weights.hub_obstacle("a/open", "", nowhere) == "there is no network to the Hugging Face hub"
+    assert weights.hub_problem("a/open", "", nowhere) == "there is no network to the Hugging Face hub"
     assert not weights.hub_is_reachable(nowhere)
 
 

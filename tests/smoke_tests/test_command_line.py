@@ -70,8 +70,8 @@ def test_what_the_plan_tells_fails_where_it_would_be_skipped(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--", "pulumi", "up"], "a command after -- is for --mutation"),
-        (["--mutation", "-k", "stream"], "--mutation runs no tests and knows no -k"),
+        (["--", "pulumi", "up"], "a command after -- is for --availability"),
+        (["--availability", "-k", "stream"], "--availability runs no tests and knows no -k"),
         (["--rotate-keys"], "--rotate-keys: name the file that the gateway reads; only a stack on AWS has a secret"),
         (["--require", "hearing"], "invalid choice: 'hearing'"),
     ],
@@ -90,7 +90,7 @@ def test_a_command_that_is_not_there_is_one_line(
 ) -> None:
     monkeypatch.setenv("VLLM_API_KEY", KEY)
     with serving(FakeOpenAIServer()) as server:
-        given = ["--endpoint", server.endpoint, "--mutation", "--baseline-seconds", "0", "--", "no-such-command"]
+        given = ["--endpoint", server.endpoint, "--availability", "--baseline-seconds", "0", "--", "no-such-command"]
         assert main(given) == 4
     assert capsys.readouterr().err == "error: cannot run no-such-command: No such file or directory\n"
 

@@ -48,8 +48,8 @@ def test_how_to_open_is_said_only_where_it_is_closed() -> None:
 
 
 def test_a_protected_stack_is_unprotected_before_it_is_destroyed() -> None:
-    assert summary("dev", DEV | {"keptAtDestroy": {}}, 0).endswith("\nstop      make destroy STACK=dev")
-    told = summary("prod", PROD | {"keptAtDestroy": {"weights": "fs-1"}}, 1)
+    assert summary("dev", DEV | {"retainedAtDestroy": {}}, 0).endswith("\nstop      make destroy STACK=dev")
+    told = summary("prod", PROD | {"retainedAtDestroy": {"weights": "fs-1"}}, 1)
     assert told.index("config set --stack prod protect false") < told.index("make up") < told.index("make destroy")
 
 

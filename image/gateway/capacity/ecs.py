@@ -1,4 +1,4 @@
-"""Capacity that is an ECS service on an auto scaling group."""
+"""Scales an ECS service and its Auto Scaling group from zero to one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from image.gateway import aws
 from image.gateway.backends import EcsCapacity
-from image.gateway.capacity.base import KEEPS_FAILING, NOT_THERE, CapacityError
+from image.gateway.capacity.base import KEEPS_FAILING, NOT_THERE, ScalingError
 
 if TYPE_CHECKING:
     from mypy_boto3_autoscaling import AutoScalingClient
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _Result = TypeVar("_Result")
 
 
-class Ecs:
+class EcsScaler:
     """An ECS service on an auto scaling group.
 
     Sets the service's desired count *and* the group's desired capacity, each from zero to one and never otherwise: left to
@@ -50,7 +50,7 @@ class Ecs:
         try:
             return await asyncio.to_thread(call)
         except aws.ERRORS as error:
-            raise CapacityError(aws.plain_reason(error), aws.describe(error)) from error
+            raise ScalingError(aws.plain_reason(error), aws.describe(error)) from error
 
     def _ask(self) -> tuple[ECSClient, AutoScalingClient]:
         if self._clients is None:
@@ -68,12 +68,12 @@ class Ecs:
         # The instance takes longest: first.
         groups = autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[group])["AutoScalingGroups"]
         if not groups:
-            raise CapacityError(NOT_THERE, f"no auto scaling group {group}")
+            raise ScalingError(NOT_THERE, f"no auto scaling group {group}")
         if groups[0]["DesiredCapacity"] == 0:
             autoscaling.set_desired_capacity(AutoScalingGroupName=group, DesiredCapacity=1, HonorCooldown=False)
         services = ecs.describe_services(cluster=cluster, services=[service])["services"]
         if not services:
-            raise CapacityError(NOT_THERE, f"no service {service} in cluster {cluster}")
+            raise ScalingError(NOT_THERE, f"no service {service} in cluster {cluster}")
         if services[0]["desiredCount"] == 0:
             ecs.update_service(cluster=cluster, service=service, desiredCount=1)
 
@@ -86,11 +86,11 @@ class Ecs:
                 break
             if activity["StatusCode"] in ("Failed", "Cancelled"):
                 message = activity.get("StatusMessage", "")
-                raise CapacityError(aws.plain_launch_failure(message), f"scaling activity: {message}")
+                raise ScalingError(aws.plain_launch_failure(message), f"scaling activity: {message}")
         stopped = [task for task in self._tasks("STOPPED") if _time(task.get("createdAt")) >= since]
         if stopped:
             newest = max(stopped, key=lambda task: _time(task.get("createdAt")))
-            raise CapacityError(KEEPS_FAILING, f"{len(stopped)} tasks stopped: {newest.get('stoppedReason', '')}")
+            raise ScalingError(KEEPS_FAILING, f"{len(stopped)} tasks stopped: {newest.get('stoppedReason', '')}")
 
     def _phase_ends(self, since: float) -> dict[str, float]:
         started = [task for task in self._tasks("RUNNING") if _time(task.get("createdAt")) >= since]

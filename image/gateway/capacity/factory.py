@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from image.gateway.backends import CapacitySetting, EcsCapacity, FixedCapacity, KubernetesCapacity, LocalCapacity
-from image.gateway.capacity.base import Capacity
+from image.gateway.capacity.base import EngineScaler
 
 
-class Fixed:
-    """Capacity somebody else looks after: there is nothing to start, only to wait for."""
+class NoScaler:
+    """Another process decides how many replicas run: nothing is started here, only awaited."""
 
     kind = "fixed"
 
@@ -22,20 +22,20 @@ class Fixed:
         return {}
 
 
-def capacity_of(setting: CapacitySetting) -> Capacity:
+def engine_scaler(setting: CapacitySetting) -> EngineScaler:
     """The capacity a setting names. Imported here, so that a gateway pays only for its own: boto3 is 25 MiB."""
     match setting:
         case FixedCapacity():
-            return Fixed()
+            return NoScaler()
         case EcsCapacity():
-            from image.gateway.capacity.ecs import Ecs
+            from image.gateway.capacity.ecs import EcsScaler
 
-            return Ecs(setting)
+            return EcsScaler(setting)
         case KubernetesCapacity():
-            from image.gateway.capacity.kubernetes import Kubernetes
+            from image.gateway.capacity.kubernetes import KubernetesScaler
 
-            return Kubernetes(setting)
+            return KubernetesScaler(setting)
         case LocalCapacity():
-            from image.gateway.capacity.local import Local
+            from image.gateway.capacity.local import LocalScaler
 
-            return Local(setting)
+            return LocalScaler(setting)

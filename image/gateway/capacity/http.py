@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from image.gateway.backends import Address
-from image.gateway.capacity.base import NO_ANSWER, CapacityError
+from image.gateway.capacity.base import NO_ANSWER, ScalingError
 
 _TIMEOUT_SECONDS = 15
 _LONGEST_ANSWER_BYTES = 4 << 20
@@ -24,7 +24,7 @@ async def ask(
     headers: Mapping[str, str] | None = None,
     tls: ssl.SSLContext | None = None,
 ) -> tuple[int, Any]:
-    """Status and JSON document (None where there is none) of an answer; raises CapacityError when none comes."""
+    """Status and JSON document (None where there is none) of an answer; raises ScalingError when none comes."""
     return await asyncio.to_thread(_ask, address, method, path, body, headers or {}, tls)
 
 
@@ -44,6 +44,6 @@ def _ask(
         return response.status, json.loads(text) if text.strip() else None
     except (OSError, http.client.HTTPException, ValueError) as error:
         where = f"{address[0]}:{address[1]}{path.partition('?')[0]}"
-        raise CapacityError(NO_ANSWER, f"{method} {where}: {error or type(error).__name__}") from None
+        raise ScalingError(NO_ANSWER, f"{method} {where}: {error or type(error).__name__}") from None
     finally:
         connection.close()

@@ -1,4 +1,4 @@
-"""Capacity that is a Deployment, woken through the scale subresource of the API server."""
+"""Scales a Deployment from zero to one, through the scale subresource of the API server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from image.gateway.backends import KubernetesCapacity
 from image.gateway.capacity import http
-from image.gateway.capacity.base import KEEPS_FAILING, NO_ANSWER, NOT_ALLOWED, NOT_THERE, CapacityError
+from image.gateway.capacity.base import KEEPS_FAILING, NO_ANSWER, NOT_ALLOWED, NOT_THERE, ScalingError
 
 # Where every pod finds its service account.
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -21,7 +21,7 @@ _CONFLICT = 409
 _BROKEN = ("CrashLoopBackOff", "ImagePullBackOff", "ErrImagePull", "CreateContainerConfigError", "InvalidImageName")
 
 
-class Kubernetes:
+class KubernetesScaler:
     """A Deployment, scaled from zero to one and never otherwise; KEDA, if it is there, scales on from one.
 
     Needs `get` and `patch` of deployments/scale for that name; to say why nothing comes, and for the ledger, `get` of
@@ -56,11 +56,11 @@ class Kubernetes:
             for condition in status.get("conditions", ()):
                 if condition["type"] == "PodScheduled" and condition["status"] == "False":
                     detail = f"pod not scheduled: {condition.get('message', '')}"
-                    raise CapacityError("no machine is free to run it on", detail)
+                    raise ScalingError("no machine is free to run it on", detail)
             for container in status.get("containerStatuses", ()):
                 waiting = container["state"].get("waiting", {})
                 if waiting.get("reason") in _BROKEN:
-                    raise CapacityError(KEEPS_FAILING, f"{waiting['reason']}: {waiting.get('message', '')}")
+                    raise ScalingError(KEEPS_FAILING, f"{waiting['reason']}: {waiting.get('message', '')}")
 
     async def phase_ends(self, since: float) -> dict[str, float]:
         """Instance: when the first pod since was scheduled. Image: when its container started."""
@@ -92,14 +92,14 @@ class Kubernetes:
             address = os.environ["KUBERNETES_SERVICE_HOST"], int(os.environ["KUBERNETES_SERVICE_PORT"])
         except (OSError, KeyError, ValueError) as error:
             detail = f"no service account: {error}; set automountServiceAccountToken: true in the pod"
-            raise CapacityError(NOT_ALLOWED, detail) from None
+            raise ScalingError(NOT_ALLOWED, detail) from None
         headers = {"authorization": f"Bearer {token}"} | (_MERGE_PATCH if patch is not None else {})
         status, answer = await http.ask(address, method, path, patch, headers, self._tls)
         if status == 200 or (method == "PATCH" and status == _CONFLICT):
             return answer
         reason = {401: NOT_ALLOWED, 403: NOT_ALLOWED, 404: NOT_THERE}.get(status, NO_ANSWER)
         said = answer.get("message", "") if isinstance(answer, dict) else ""
-        raise CapacityError(reason, f"{method} {self._name}: {status} {said}")
+        raise ScalingError(reason, f"{method} {self._name}: {status} {said}")
 
 
 def _time(text: str) -> float:

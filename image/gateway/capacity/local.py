@@ -1,4 +1,4 @@
-"""Capacity that is a process of this machine: its runner is asked to start it. The protocol is in docs/gateway.md."""
+"""Starts a process on this machine: asks its runner to do so. The protocol is in docs/gateway.md."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Any
 
 from image.gateway.backends import LocalCapacity
 from image.gateway.capacity import http
-from image.gateway.capacity.base import NO_ANSWER, CapacityError
+from image.gateway.capacity.base import NO_ANSWER, ScalingError
 
 
-class Local:
+class LocalScaler:
     """A runner on loopback that answers POST /wake and GET /state."""
 
     kind = "local"
@@ -24,7 +24,7 @@ class Local:
     async def check(self, since: float) -> None:
         """Raise what the runner says is wrong."""
         if error := (await self._ask("GET", "/state")).get("error"):
-            raise CapacityError(str(error), f"runner: {error}")
+            raise ScalingError(str(error), f"runner: {error}")
 
     async def phase_ends(self, since: float) -> dict[str, float]:
         """What the runner has read in the engine's log."""
@@ -35,5 +35,5 @@ class Local:
         status, answer = await http.ask(self._runner, method, path)
         said = answer if isinstance(answer, dict) else {}
         if status not in (200, 202):
-            raise CapacityError(str(said.get("error", NO_ANSWER)), f"runner: {method} {path}: {status} {said}")
+            raise ScalingError(str(said.get("error", NO_ANSWER)), f"runner: {method} {path}: {status} {said}")
         return said

@@ -59,7 +59,7 @@ def gpu_specs() -> dict[Gpu, GpuSpec]:
 
 
 @functools.cache
-def instance_types() -> dict[str, InstanceType]:
+def known_instance_types() -> dict[str, InstanceType]:
     """Every instance type of the catalog, by name."""
     data = json.loads(_DATA.read_text())
     specs = gpu_specs()

@@ -18,7 +18,7 @@ import uvloop
 
 from image.engine.standalone import gateway_environment
 from image.gateway.backends import Address, FixedDiscovery, InlineKeys
-from image.gateway.capacity.base import Capacity, CapacityError
+from image.gateway.capacity.base import EngineScaler, ScalingError
 from image.gateway.discovery import Discovery
 from image.gateway.errors import ApiError
 from image.gateway.keys import KeyRing
@@ -73,10 +73,10 @@ class Cloud:
     def __init__(self, *engines: FakeEngine) -> None:
         self.engines = engines
         self.wakes = 0
-        self.failures: list[CapacityError] = []
-        self.trouble: CapacityError | None = None
+        self.failures: list[ScalingError] = []
+        self.trouble: ScalingError | None = None
         self.phases: dict[str, float] = {}
-        self.unknown_phases: CapacityError | None = None
+        self.unknown_phases: ScalingError | None = None
         self.woken: Callable[[], None] = lambda: None
         self.here: frozenset[Address] = frozenset()
 
@@ -234,7 +234,7 @@ class StartGateway(Protocol):
         self,
         *engines: FakeEngine,
         discovery: Discovery | None = None,
-        capacity: Capacity | None = None,
+        capacity: EngineScaler | None = None,
         tracer: Tracer | None = None,
         ready: int | None = None,
         **settings: Any,
@@ -249,7 +249,7 @@ async def start_gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterat
     async def start(
         *engines: FakeEngine,
         discovery: Discovery | None = None,
-        capacity: Capacity | None = None,
+        capacity: EngineScaler | None = None,
         tracer: Tracer | None = None,
         ready: int | None = None,
         **settings: Any,

@@ -18,7 +18,7 @@ from typing import Any
 
 from image.gateway.admission import Admission
 from image.gateway.backends import FixedDiscovery
-from image.gateway.capacity.base import CapacityError
+from image.gateway.capacity.base import ScalingError
 from image.gateway.errors import ApiError
 from image.gateway.fleet import Replica
 from image.gateway.settings import Settings
@@ -168,14 +168,14 @@ class World:
         self.day.wake_calls += 1
         await asyncio.sleep(0.2)
         if (reason := self._fails(asyncio.get_running_loop().time())) == "throttled":
-            raise CapacityError(reason, reason)
+            raise ScalingError(reason, reason)
         if self.desired == 0:
             self.day.raised_from_zero += 1
             self._set(1)
 
     async def check(self, since: float) -> None:
         if reason := self._fails(asyncio.get_running_loop().time()):
-            raise CapacityError(reason, reason)
+            raise ScalingError(reason, reason)
 
     async def phase_ends(self, since: float) -> dict[str, float]:
         return {}

@@ -14,8 +14,8 @@ from moto.server import ThreadedMotoServer
 from image.gateway import aws as gateway_aws
 from image.gateway import keys
 from image.gateway.backends import EcsCapacity, SecretsManagerKeys
-from image.gateway.capacity.base import CapacityError
-from image.gateway.capacity.ecs import Ecs
+from image.gateway.capacity.base import ScalingError
+from image.gateway.capacity.ecs import EcsScaler
 from tests.image.gateway.conftest import name_of
 
 
@@ -84,7 +84,7 @@ async def test_a_wake_raises_from_zero_to_one_and_never_lowers(
 ) -> None:
     stack = Stack(aws)
     stack.set(*before)
-    ecs = Ecs(stack.setting)
+    ecs = EcsScaler(stack.setting)
     for _ in range(2):
         await ecs.wake()
         assert stack.desired() == (max(before[0], 1), max(before[1], 1))
@@ -99,13 +99,13 @@ async def test_a_wake_that_fails_says_why_without_the_accounts_names(
         EcsCapacity("vllm", "no-service", "gpus"),
         EcsCapacity("no-cluster", "engine", "gpus"),
     ):
-        with pytest.raises(CapacityError, match="is not there") as raised:
-            await Ecs(setting).wake()
+        with pytest.raises(ScalingError, match="is not there") as raised:
+            await EcsScaler(setting).wake()
         assert "no-" not in str(raised.value)
         assert raised.value.detail
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-    with pytest.raises(CapacityError, match="did not answer as it should"):
-        await Ecs(Stack.setting).wake()
+    with pytest.raises(ScalingError, match="did not answer as it should"):
+        await EcsScaler(Stack.setting).wake()
 
 
 @pytest.mark.parametrize(

@@ -21,11 +21,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from image.gateway import aws
 from image.gateway.backends import CapacitySetting, EcsCapacity, FixedCapacity, KubernetesCapacity, LocalCapacity
-from image.gateway.capacity.base import CapacityError
-from image.gateway.capacity.ecs import Ecs
-from image.gateway.capacity.factory import capacity_of
-from image.gateway.capacity.kubernetes import Kubernetes
-from image.gateway.capacity.local import Local
+from image.gateway.capacity.base import ScalingError
+from image.gateway.capacity.ecs import EcsScaler
+from image.gateway.capacity.factory import engine_scaler
+from image.gateway.capacity.kubernetes import KubernetesScaler
+from image.gateway.capacity.local import LocalScaler
 
 DEPLOYMENT = "/apis/apps/v1/namespaces/vllm/deployments/engine"
 SETTING = KubernetesCapacity("vllm", "engine")
@@ -123,7 +123,7 @@ def scale(replicas: int | None) -> dict[str, Any]:
 
 
 async def test_a_deployment_goes_from_zero_to_one_and_is_never_lowered(api: Server, account: Path) -> None:
-    kubernetes = Kubernetes(SETTING, account)
+    kubernetes = KubernetesScaler(SETTING, account)
     api.answers["PATCH", f"{DEPLOYMENT}/scale"] = 200, scale(1)
     for replicas, patches in ((None, 1), (0, 2), (1, 2), (3, 2)):
         api.answers["GET", f"{DEPLOYMENT}/scale"] = 200, scale(replicas)
@@ -142,7 +142,7 @@ async def test_a_deployment_goes_from_zero_to_one_and_is_never_lowered(api: Serv
 async def test_somebody_else_who_scales_at_the_same_time_wins(api: Server, account: Path) -> None:
     api.answers["GET", f"{DEPLOYMENT}/scale"] = 200, scale(0)
     api.answers["PATCH", f"{DEPLOYMENT}/scale"] = 409, {"message": "the object has been modified"}
-    await Kubernetes(SETTING, account).wake()
+    await KubernetesScaler(SETTING, account).wake()
 
 
 @pytest.mark.parametrize(
@@ -152,8 +152,8 @@ async def test_what_the_api_server_refuses_is_said_without_names(
     api: Server, account: Path, status: int, says: str
 ) -> None:
     api.answers["GET", f"{DEPLOYMENT}/scale"] = status, {"message": 'deployments "engine" is forbidden'}
-    with pytest.raises(CapacityError, match=says) as raised:
-        await Kubernetes(SETTING, account).wake()
+    with pytest.raises(ScalingError, match=says) as raised:
+        await KubernetesScaler(SETTING, account).wake()
     assert "deployments" not in str(raised.value)
     assert "forbidden" in raised.value.detail
     assert "token" not in raised.value.detail
@@ -164,10 +164,10 @@ async def test_without_an_api_server_or_an_account(
 ) -> None:
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "1")
-    with pytest.raises(CapacityError, match="did not answer"):
-        await Kubernetes(SETTING, account).wake()
-    with pytest.raises(CapacityError, match="not allowed") as raised:
-        await Kubernetes(SETTING, tmp_path).wake()
+    with pytest.raises(ScalingError, match="did not answer"):
+        await KubernetesScaler(SETTING, account).wake()
+    with pytest.raises(ScalingError, match="not allowed") as raised:
+        await KubernetesScaler(SETTING, tmp_path).wake()
     assert "automountServiceAccountToken" in raised.value.detail
 
 
@@ -181,8 +181,8 @@ async def test_an_api_server_that_is_not_the_clusters_is_told_no_token(
     builder = builder.serial_number(2).not_valid_before(now).not_valid_after(now + timedelta(hours=1))
     (tmp_path / "ca.crt").write_bytes(builder.sign(other, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
     (tmp_path / "token").write_text("secret-token")
-    with pytest.raises(CapacityError, match="did not answer"):
-        await Kubernetes(SETTING, tmp_path).wake()
+    with pytest.raises(ScalingError, match="did not answer"):
+        await KubernetesScaler(SETTING, tmp_path).wake()
     assert api.asked == []
 
 
@@ -194,7 +194,7 @@ def pod(created: str, conditions: list[Any], containers: list[Any]) -> dict[str,
 
 
 async def test_pods_say_what_keeps_them_and_when_they_came(api: Server, account: Path) -> None:
-    kubernetes = Kubernetes(SETTING, account)
+    kubernetes = KubernetesScaler(SETTING, account)
     api.answers["GET", DEPLOYMENT] = 200, {"spec": {"selector": {"matchLabels": {"app": "engine", "stack": "a"}}}}
     unscheduled = {"type": "PodScheduled", "status": "False", "message": "0/3 nodes: Insufficient nvidia.com/gpu"}
     scheduled = {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-11-21T10:00:40Z"}
@@ -208,11 +208,11 @@ async def test_pods_say_what_keeps_them_and_when_they_came(api: Server, account:
         api.answers["GET", "/api/v1/namespaces/vllm/pods"] = 200, {"items": items}
 
     pods(pod(new, [unscheduled], []))
-    with pytest.raises(CapacityError, match="no machine is free"):
+    with pytest.raises(ScalingError, match="no machine is free"):
         await kubernetes.check(began)
     assert "labelSelector=app%3Dengine%2Cstack%3Da" in api.asked[-1][1]
     pods(pod(new, [scheduled], [broken]))
-    with pytest.raises(CapacityError, match="fails while it starts"):
+    with pytest.raises(ScalingError, match="fails while it starts"):
         await kubernetes.check(began)
     pods(pod(new, [scheduled], [pulling]))
     await kubernetes.check(began)
@@ -226,28 +226,28 @@ async def test_pods_say_what_keeps_them_and_when_they_came(api: Server, account:
 
 
 async def test_the_runner_is_asked_and_believed(runner: Server) -> None:
-    local = Local(LocalCapacity(("127.0.0.1", runner.port)))
+    local = LocalScaler(LocalCapacity(("127.0.0.1", runner.port)))
     runner.answers["POST", "/wake"] = 202, b""
     await local.wake()
     runner.answers["GET", "/state"] = 200, {"error": None, "phases": {"weights": 105.0, "compile": 110, "image": 5}}
     await local.check(100)
     assert await local.phase_ends(100) == {"weights": 105.0, "compile": 110}
     runner.answers["GET", "/state"] = 200, {"error": "the engine ended: no memory"}
-    with pytest.raises(CapacityError, match="no memory"):
+    with pytest.raises(ScalingError, match="no memory"):
         await local.check(100)
     runner.answers["POST", "/wake"] = 500, {"error": "no weights"}
-    with pytest.raises(CapacityError, match="no weights"):
+    with pytest.raises(ScalingError, match="no weights"):
         await local.wake()
     runner.answers["POST", "/wake"] = 200, b"<html>"
-    with pytest.raises(CapacityError, match="did not answer"):
+    with pytest.raises(ScalingError, match="did not answer"):
         await local.wake()
 
 
 # ECS: what moto does not know
 
 
-def ecs() -> tuple[Ecs, Stubber, Stubber]:
-    made = Ecs(EcsCapacity("cluster", "engine", "gpus"))
+def ecs() -> tuple[EcsScaler, Stubber, Stubber]:
+    made = EcsScaler(EcsCapacity("cluster", "engine", "gpus"))
     session = aws.session()
     keys = {"region_name": "eu-west-1", "aws_access_key_id": "x", "aws_secret_access_key": "x"}
     made._clients = session.client("ecs", **keys), session.client("autoscaling", **keys)  # type: ignore[call-overload]
@@ -294,7 +294,7 @@ async def test_scaling_activities_say_why_no_instance_comes(activities: list[Any
     if says is None:
         await made.check(BEGAN)
         return
-    with pytest.raises(CapacityError, match=says) as raised:
+    with pytest.raises(ScalingError, match=says) as raised:
         await made.check(BEGAN)
     assert "acme" not in str(raised.value)
     assert activities[-1]["StatusMessage"] in raised.value.detail
@@ -311,7 +311,7 @@ async def test_stopped_tasks_say_that_the_engine_fails_while_it_starts() -> None
     group.add_response("describe_scaling_activities", {"Activities": []})
     service.add_response("list_tasks", {"taskArns": ["a", "b"]})
     service.add_response("describe_tasks", {"tasks": tasks})
-    with pytest.raises(CapacityError, match="fails while it starts") as raised:
+    with pytest.raises(ScalingError, match="fails while it starts") as raised:
         await made.check(BEGAN)
     assert raised.value.detail == "1 tasks stopped: OutOfMemory"
 
@@ -325,7 +325,7 @@ async def test_a_tasks_times_are_the_ledgers() -> None:
     service.add_response("list_tasks", {"taskArns": []})
     assert await made.phase_ends(BEGAN) == {}
     service.add_client_error("list_tasks", "AccessDeniedException", "not authorized to perform: ecs:ListTasks")
-    with pytest.raises(CapacityError, match="not allowed"):
+    with pytest.raises(ScalingError, match="not allowed"):
         await made.phase_ends(BEGAN)
 
 
@@ -336,8 +336,8 @@ async def test_every_setting_has_its_capacity() -> None:
         SETTING,
         LocalCapacity(("127.0.0.1", 1)),
     ]
-    assert [capacity_of(setting).kind for setting in kinds] == ["fixed", "ecs", "kubernetes", "local"]
-    fixed = capacity_of(FixedCapacity())
+    assert [engine_scaler(setting).kind for setting in kinds] == ["fixed", "ecs", "kubernetes", "local"]
+    fixed = engine_scaler(FixedCapacity())
     await fixed.wake()
     await fixed.check(time.time())
     assert await fixed.phase_ends(time.time()) == {}

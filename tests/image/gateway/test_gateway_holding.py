@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from image.gateway.capacity.base import CapacityError
+from image.gateway.capacity.base import ScalingError
 from tests.image.gateway import fake_engine
 from tests.image.gateway.conftest import Cloud, Gateway, StartEngine, StartGateway, until
 from tests.image.gateway.fake_engine import EVENTS
@@ -86,7 +86,7 @@ async def test_a_held_request_that_cannot_stream_keeps_its_status(
 
 async def test_nothing_waits_beyond_its_deadline(start_gateway: StartGateway) -> None:
     cloud = Cloud()
-    cloud.failures = [CapacityError("a quota of the account is used up", "VcpuLimitExceeded arn:aws:...")] * 100
+    cloud.failures = [ScalingError("a quota of the account is used up", "VcpuLimitExceeded arn:aws:...")] * 100
     gateway = await start_gateway(
         discovery=cloud,
         capacity=cloud,
@@ -112,7 +112,7 @@ async def test_nothing_waits_beyond_its_deadline(start_gateway: StartGateway) ->
 
 async def test_a_wake_that_fails_is_tried_again(start_engine: StartEngine, start_gateway: StartGateway) -> None:
     cloud = Cloud(await start_engine())
-    cloud.failures = [CapacityError("throttled", "x")] * 3
+    cloud.failures = [ScalingError("throttled", "x")] * 3
     gateway = await start_gateway(discovery=cloud, capacity=cloud)
     gateway.service.waker._first_backoff_seconds = 0.01
     request = asyncio.create_task(gateway.chat())

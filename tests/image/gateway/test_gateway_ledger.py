@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from image.gateway.capacity.base import CapacityError
+from image.gateway.capacity.base import ScalingError
 from image.gateway.ledger import Entry, entries
 from tests.image.gateway.conftest import Cloud, StartEngine, StartGateway, until
 
@@ -56,7 +56,7 @@ async def test_a_platform_that_does_not_tell_leaves_one_phase(
     start_engine: StartEngine, start_gateway: StartGateway
 ) -> None:
     cloud = Cloud(await start_engine())
-    cloud.unknown_phases = CapacityError("not allowed", "AccessDenied: ecs:ListTasks")
+    cloud.unknown_phases = ScalingError("not allowed", "AccessDenied: ecs:ListTasks")
     gateway = await start_gateway(discovery=cloud, capacity=cloud)
     cloud.woken = cloud.arrive
     assert (await gateway.chat()).status_code == 200
@@ -67,7 +67,7 @@ async def test_a_platform_that_does_not_tell_leaves_one_phase(
 
 async def test_what_keeps_a_wake_is_told_to_those_who_wait(start_gateway: StartGateway) -> None:
     cloud = Cloud()
-    cloud.trouble = CapacityError("the cloud provider has no such machine free", "InsufficientInstanceCapacity in 1a")
+    cloud.trouble = ScalingError("the cloud provider has no such machine free", "InsufficientInstanceCapacity in 1a")
     gateway = await start_gateway(discovery=cloud, capacity=cloud, hold_timeout_nonstream_seconds=0.3)
     gateway.service.waker._check_seconds = 0.05
     response = await gateway.chat()

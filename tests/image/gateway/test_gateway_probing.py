@@ -10,7 +10,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from image.gateway.backends import InlineKeys
-from image.gateway.capacity.base import CapacityError
+from image.gateway.capacity.base import ScalingError
 from tests.image.gateway import fake_engine
 from tests.image.gateway.conftest import KEY, Cloud, Gateway, StartEngine, StartGateway, until
 from tests.image.gateway.fake_engine import MODEL
@@ -157,7 +157,7 @@ async def test_an_engine_that_cannot_start_is_not_called_healthy(
     start_engine: StartEngine, start_gateway: StartGateway
 ) -> None:
     cloud = Cloud(await start_engine())
-    cloud.failures = [CapacityError("no instance to be had", "detail")] * 9
+    cloud.failures = [ScalingError("no instance to be had", "detail")] * 9
     gateway = await start_gateway(discovery=cloud, capacity=cloud, keys=KEYS, ready=0)
     request = asyncio.create_task(gateway.chat())
     await until(lambda: gateway.service.waker.last_error is not None)

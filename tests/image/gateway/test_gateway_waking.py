@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from image.gateway.capacity.base import CapacityError
-from image.gateway.capacity.factory import Fixed
+from image.gateway.capacity.base import ScalingError
+from image.gateway.capacity.factory import NoScaler
 from image.gateway.telemetry import Telemetry
 from image.gateway.waking import Waker
 from tests.image.gateway.conftest import until
@@ -33,18 +33,18 @@ class Told:
         await asyncio.sleep(0.001)
         self.at_once -= 1
         if self.calls <= self.failures:
-            raise CapacityError("no luck", "detail")
+            raise ScalingError("no luck", "detail")
 
     async def check(self, since: float) -> None:
         if self.trouble:
-            raise CapacityError(self.trouble, "detail")
+            raise ScalingError(self.trouble, "detail")
 
     async def phase_ends(self, since: float) -> dict[str, float]:
         return {}
 
 
 class Scene:
-    def __init__(self, capacity: Told | Fixed, log: Path, again_seconds: float = 60) -> None:
+    def __init__(self, capacity: Told | NoScaler, log: Path, again_seconds: float = 60) -> None:
         self.log = log
         self.ready = False
         self.waiting = True

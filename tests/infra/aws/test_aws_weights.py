@@ -71,13 +71,13 @@ def test_what_stays_when_a_protected_stack_is_destroyed(dev: Program) -> None:
     retained = {r.type.rpartition(":")[2] for r in prod.resources if r.retained}
     assert retained == {"FileSystem", "AccessPoint", "LogGroup", "Repository"}
     assert not [r for r in dev.resources if r.retained]
-    assert dev.outputs["keptAtDestroy"] == {}
-    assert set(prod.outputs["keptAtDestroy"]) == {"weights", "engineLogs", "gatewayLogs", "networkLogs", "images"}
+    assert dev.outputs["retainedAtDestroy"] == {}
+    assert set(prod.outputs["retainedAtDestroy"]) == {"weights", "engineLogs", "gatewayLogs", "networkLogs", "images"}
     more = run_program("prod", accessLogs=True, dockerHubCredentialsArn=HUB)
     assert {r.name for r in more.resources if r.retained and not r.type.endswith(":AccessPoint")} == {
-        str(name).removesuffix("-id").removesuffix("-1a2b3c4") for name in more.outputs["keptAtDestroy"].values()
+        str(name).removesuffix("-id").removesuffix("-1a2b3c4") for name in more.outputs["retainedAtDestroy"].values()
     }
-    assert "accessLogs" in more.outputs["keptAtDestroy"]
+    assert "accessLogs" in more.outputs["retainedAtDestroy"]
     assert dev.one("Repository").inputs["forceDelete"] is True
     assert prod.one("Repository").inputs["forceDelete"] is False
 

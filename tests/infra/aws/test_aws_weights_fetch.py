@@ -42,7 +42,9 @@ def test_it_is_told_what_the_engine_is_told(dev: Program) -> None:
     assert container["command"] == [plan.model, *plan.engine.args]
     environment = task.environment()
     assert plan.engine.environment.items() <= environment.items()
-    assert environment["ENGINE_WARM"] == "ecs:vllm-dev-gpu-1a2b3c4/vllm-dev-engine-1a2b3c4/vllm-dev-gpu-1a2b3c4"
+    assert (
+        environment["ENGINE_PREWARM_TARGET"] == "ecs:vllm-dev-gpu-1a2b3c4/vllm-dev-engine-1a2b3c4/vllm-dev-gpu-1a2b3c4"
+    )
     assert container["image"] == dev.one("TaskDefinition", "gateway").container()["image"]
     mounts = {m["sourceVolume"]: m["containerPath"] for m in container["mountPoints"]}
     assert mounts == {"models": "/weights", "compiled": "/cache"}
@@ -53,7 +55,7 @@ def test_it_is_told_what_the_engine_is_told(dev: Program) -> None:
 @pytest.mark.parametrize("boot", ["false", "eager"])
 def test_nothing_is_started_where_nothing_would_be_kept(boot: str) -> None:
     program = run_program("dev", fastBoot=boot)
-    assert "ENGINE_WARM" not in program.one("TaskDefinition", "-fetch").environment()
+    assert "ENGINE_PREWARM_TARGET" not in program.one("TaskDefinition", "-fetch").environment()
     assert [p for p in program.all("RolePolicy") if p.name.endswith("fetch-wake")] == []
 
 

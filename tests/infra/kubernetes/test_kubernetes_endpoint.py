@@ -176,7 +176,7 @@ def test_protect_keeps_the_weights_and_the_namespace_they_are_in(protect: bool) 
     kept = {name for name, request in rendered.requests.items() if request.retainOnDelete}
     assert kept == ({"PersistentVolumeClaim/weights", "Namespace/namespace"} if protect else set())
     told = {"namespace": "vllm", "weights": "weights-1a2b3c4d"} if protect else {}
-    assert rendered.exports["keptAtDestroy"] == told
+    assert rendered.exports["retainedAtDestroy"] == told
 
 
 def test_exports(dev: Rendered) -> None:
@@ -192,7 +192,7 @@ def test_exports(dev: Rendered) -> None:
         "showApiKeys": "kubectl -n vllm get secret api-keys -o jsonpath='{.data.keys\\.json}' | base64 -d",
         "engineServiceName": "engine",
         "gatewayServiceName": "gateway",
-        "keptAtDestroy": {},
+        "retainedAtDestroy": {},
         "gpu": "a10g",
         "gpuCount": 1,
         "modelRevision": "main",

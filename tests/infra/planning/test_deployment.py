@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from infra.planning import make_plan
-from infra.planning.deployment import FARGATE_MEMORY_MIB, deployment_refusals
+from infra.planning.deployment import FARGATE_MEMORY_MIB, deployment_problems
 from infra.stack_files import load_stack
 
 CERTIFICATE = "arn:aws:acm:eu-west-1:123456789012:certificate/x"
@@ -13,7 +13,7 @@ CERTIFICATE = "arn:aws:acm:eu-west-1:123456789012:certificate/x"
 
 def refused(stack: str = "dev", **overrides: Any) -> list[str]:
     settings = load_stack(stack, overrides)
-    return deployment_refusals(settings, make_plan(settings), "us-east-1")
+    return deployment_problems(settings, make_plan(settings), "us-east-1")
 
 
 @pytest.mark.parametrize("stack", ["dev", "prod"])

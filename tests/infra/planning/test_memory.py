@@ -2,7 +2,7 @@
 
 import pytest
 
-from infra.planning.catalog.gpus import gpu_specs, instance_types
+from infra.planning.catalog.gpus import gpu_specs, known_instance_types
 from infra.planning.catalog.models import GIB, ModelArchitecture, UnknownModelError, catalog, find_model
 from infra.planning.memory import fit, kv_bytes_per_token
 from infra.planning.plan import MemoryFit
@@ -74,11 +74,11 @@ def test_an_unset_length_leaves_room_for_two_sequences() -> None:
 
 
 def test_every_instance_type_is_of_a_known_gpu_with_a_dated_price() -> None:
-    for kind in instance_types().values():
+    for kind in known_instance_types().values():
         assert kind.gpu in gpu_specs()
         assert kind.usd_per_hour > 0
         assert kind.priced_on
-    assert {kind.gpu for kind in instance_types().values()} == set(Gpu)
+    assert {kind.gpu for kind in known_instance_types().values()} == set(Gpu)
 
 
 def test_an_unknown_model_is_read_from_the_hub_and_a_known_one_is_not() -> None:

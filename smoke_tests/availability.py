@@ -1,4 +1,4 @@
-"""`--mutation`: steady traffic while a stack is updated, woken or scaled; which requests were lost, which slow."""
+"""`--availability`: steady traffic while a stack is updated, woken or scaled; which requests were lost, which slow."""
 
 import json
 import signal
@@ -29,7 +29,7 @@ SHOWN = 10
 
 
 @dataclass(frozen=True)
-class Mutation:
+class AvailabilityRun:
     """Which endpoint, how many clients, and for how long; `duration_seconds` None: until Ctrl-C or the command's end."""
 
     target: Target
@@ -67,26 +67,26 @@ class Judgement:
         return [outcome for outcome in self.during if not outcome.lost and outcome.seconds > self.slow_seconds]
 
 
-def run_mutation(mutation: Mutation, command: Sequence[str] = (), report: Path | None = None) -> int:
+def run_availability(run: AvailabilityRun, command: Sequence[str] = (), report: Path | None = None) -> int:
     """Send traffic, make the change or wait for it, and tell what became of the requests.
 
     Returns 0 where none was lost, 1 where one was (or none was sent during the change), else the command's own exit
     code. Raises TargetError where the baseline is no baseline, or the command is not there.
     """
-    traffic = Traffic(mutation.target, mutation.clients)
+    traffic = Traffic(run.target, run.clients)
     progress = ProgressLine()
     stopped = threading.Event()
     before = signal.signal(signal.SIGINT, lambda number, frame: _stop(stopped, number, frame))
     try:
         traffic.start()
-        _watch(traffic, progress, "baseline", stopped, mutation.baseline_seconds)
+        _watch(traffic, progress, "baseline", stopped, run.baseline_seconds)
         changed_at = time.monotonic()
         code = 0
         if command:
-            code = _run(command, mutation, traffic, progress, stopped)
+            code = _run(command, run, traffic, progress, stopped)
         else:
-            _say("baseline taken; change the stack now" + ("" if mutation.duration_seconds else ", Ctrl-C ends"))
-            _watch(traffic, progress, "during", stopped, mutation.duration_seconds)
+            _say("baseline taken; change the stack now" + ("" if run.duration_seconds else ", Ctrl-C ends"))
+            _watch(traffic, progress, "during", stopped, run.duration_seconds)
         progress.close()
         unanswered = traffic.stop(FINISH_SECONDS)
     finally:
@@ -104,7 +104,7 @@ def run_mutation(mutation: Mutation, command: Sequence[str] = (), report: Path |
     )
     print(text(judgement), flush=True)
     if report is not None:
-        report.write_text(json.dumps(document(judgement, mutation, command, code), indent=1) + "\n", encoding="utf-8")
+        report.write_text(json.dumps(document(judgement, run, command, code), indent=1) + "\n", encoding="utf-8")
     if judgement.lost or unanswered or not judgement.during:
         return 1
     return code
@@ -130,7 +130,7 @@ def _watch(
 
 
 def _run(
-    command: Sequence[str], mutation: Mutation, traffic: Traffic, progress: ProgressLine, stopped: threading.Event
+    command: Sequence[str], run: AvailabilityRun, traffic: Traffic, progress: ProgressLine, stopped: threading.Event
 ) -> int:
     """Run the command to its end, then watch what it leaves behind. Ctrl-C reaches the command by itself."""
     progress.close()
@@ -142,7 +142,7 @@ def _run(
     code = process.wait()
     _say(f"{command[0]} ended with exit code {code}; {_counts(traffic)}")
     if not stopped.is_set():
-        _watch(traffic, progress, "afterwards", stopped, mutation.settle_seconds)
+        _watch(traffic, progress, "afterwards", stopped, run.settle_seconds)
     return code
 
 
@@ -205,7 +205,7 @@ def _number(seconds: float | None) -> str:
     return "-" if seconds is None else f"{seconds:.3f}"
 
 
-def document(judgement: Judgement, mutation: Mutation, command: Sequence[str], code: int) -> dict[str, Any]:
+def document(judgement: Judgement, run: AvailabilityRun, command: Sequence[str], code: int) -> dict[str, Any]:
     """Return what a program wants to read; times are seconds from the change on."""
 
     def listed(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
@@ -213,11 +213,11 @@ def document(judgement: Judgement, mutation: Mutation, command: Sequence[str], c
 
     return {
         "schema_version": REPORT_SCHEMA_VERSION,
-        "kind": "mutation",
-        "endpoint": mutation.target.endpoint,
-        "model": mutation.target.model,
-        "stack": mutation.target.stack,
-        "clients": mutation.clients,
+        "kind": "availability",
+        "endpoint": run.target.endpoint,
+        "model": run.target.model,
+        "stack": run.target.stack,
+        "clients": run.clients,
         "command": list(command),
         "command_exit_code": code,
         "slow_above_seconds": judgement.slow_seconds,

@@ -6,8 +6,8 @@ import asyncio
 
 from image.gateway import backends
 from image.gateway.backends import EcsCapacity
-from image.gateway.capacity.base import CapacityError
-from image.gateway.capacity.ecs import Ecs
+from image.gateway.capacity.base import ScalingError
+from image.gateway.capacity.ecs import EcsScaler
 
 
 def start(capacity: str) -> None:
@@ -18,8 +18,8 @@ def start(capacity: str) -> None:
     """
     setting = backends.capacity(capacity)
     if not isinstance(setting, EcsCapacity):
-        raise ValueError(f"ENGINE_WARM: {capacity!r} is no ecs:CLUSTER/SERVICE/AUTO_SCALING_GROUP")
+        raise ValueError(f"ENGINE_PREWARM_TARGET: {capacity!r} must be ecs:CLUSTER/SERVICE/AUTO_SCALING_GROUP")
     try:
-        asyncio.run(Ecs(setting).wake())
-    except CapacityError as error:
+        asyncio.run(EcsScaler(setting).wake())
+    except ScalingError as error:
         print(f"engine: it could not be started ({error}); the first request starts it", flush=True)

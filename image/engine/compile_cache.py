@@ -30,7 +30,7 @@ PASSING = (".lock", ".tmp", ".part")  # of a process that works right now; no us
 
 
 @dataclass(frozen=True)
-class Kept:
+class CompileCache:
     """One kind of kept files.
 
     Attributes:
@@ -77,7 +77,7 @@ def contents(local: Path) -> dict[str, int]:
     return found
 
 
-def restore(kept: Kept) -> Restored:
+def restore(kept: CompileCache) -> Restored:
     """Fill the local folder from the newest whole archive; it is empty where there is none.
 
     Whatever a former process left in the local folder goes: it may have died while writing. An archive that is torn or
@@ -111,7 +111,7 @@ def restore(kept: Kept) -> Restored:
     return Restored({}, (*notes, f"{kept.kind}: none kept yet for this engine, model, GPU and arguments"))
 
 
-def publish(kept: Kept, known: Mapping[str, int]) -> str | None:
+def publish(kept: CompileCache, known: Mapping[str, int]) -> str | None:
     """Keep the local folder for later starts, unless it holds nothing beyond ``known``.
 
     Returns:
@@ -140,7 +140,7 @@ def publish(kept: Kept, known: Mapping[str, int]) -> str | None:
     return f"{kept.kind}: kept {len(before)} files, {archive.stat().st_size / 2**20:.0f} MiB, for the next start"
 
 
-def tidy(kept: Kept) -> None:
+def tidy(kept: CompileCache) -> None:
     """Delete what no start will use: older archives of this key, keys unused for a month, files of writers that died."""
     old = [*_archives(kept)[KEPT_ARCHIVES:]]
     now = time.time()
@@ -155,7 +155,7 @@ def tidy(kept: Kept) -> None:
             path.parent.rmdir()  # where it was the last one
 
 
-def _archives(kept: Kept) -> list[Path]:
+def _archives(kept: CompileCache) -> list[Path]:
     """Archives of the key, the newest first."""
     found = []
     with contextlib.suppress(OSError):
@@ -165,7 +165,7 @@ def _archives(kept: Kept) -> list[Path]:
     return [path for _, path in sorted(found, reverse=True)]
 
 
-def _unpack(kept: Kept, archive: Path, target: Path) -> None:
+def _unpack(kept: CompileCache, archive: Path, target: Path) -> None:
     """Copy, check, unpack.
 
     The local copy is what is checked and unpacked, so that nothing can change between the two.
@@ -193,7 +193,7 @@ def _unpack(kept: Kept, archive: Path, target: Path) -> None:
         copy.unlink(missing_ok=True)
 
 
-def _pack(kept: Kept, names: Mapping[str, int], file: BinaryIO) -> str:
+def _pack(kept: CompileCache, names: Mapping[str, int], file: BinaryIO) -> str:
     """Write the archive; returns its hash."""
     hashing = _Hashing(file)
     description = json.dumps(dict(kept.depends_on), sort_keys=True).encode()

@@ -13,22 +13,21 @@ from typing import BinaryIO
 
 import pytest
 
-from image.engine import kept as kept_module
-from image.engine import watcher
+from image.engine import compile_cache, watcher
+from image.engine.compile_cache import UNFINISHED_HOURS, UNUSED_DAYS, CompileCache, contents, publish, restore
 from image.engine.identity import compiled_for, folder_state, has_bytecode, machine, software
-from image.engine.kept import UNFINISHED_HOURS, UNUSED_DAYS, Kept, contents, publish, restore
 from image.engine.watcher import Watch
 
 ROOT = Path(__file__).parents[3]
 DEPENDS_ON = {"packages": "1", "model": "a/b", "gpus": "A10G", "arguments": "x"}
 
 
-def kept(tmp_path: Path, replica: str = "one", **changed: str) -> Kept:
+def kept(tmp_path: Path, replica: str = "one", **changed: str) -> CompileCache:
     """Files of one replica: the store is shared, the local folder is its own."""
-    return Kept("compiled", tmp_path / "store", tmp_path / replica / "compiled", DEPENDS_ON | changed)
+    return CompileCache("compiled", tmp_path / "store", tmp_path / replica / "compiled", DEPENDS_ON | changed)
 
 
-def compile_into(one: Kept, text: str = "kernel") -> None:
+def compile_into(one: CompileCache, text: str = "kernel") -> None:
     (one.local / "triton").mkdir(parents=True, exist_ok=True)
     (one.local / "triton/kernel.so").write_text(text * 1000)
     (one.local / "triton/kernel.so").chmod(0o755)
@@ -112,8 +111,8 @@ def test_a_writer_that_is_killed_leaves_nothing_that_is_ever_read(tmp_path: Path
     for number in range(64):
         (one.local / str(number)).write_bytes(os.urandom(1 << 20))
     script = (
-        "import sys; from pathlib import Path; from image.engine.kept import Kept, publish\n"
-        f"publish(Kept('compiled', Path({str(one.store)!r}), Path({str(one.local)!r}), {DEPENDS_ON!r}), {{}})"
+        "import sys; from pathlib import Path; from image.engine.compile_cache import CompileCache, publish\n"
+        f"publish(CompileCache('compiled', Path({str(one.store)!r}), Path({str(one.local)!r}), {DEPENDS_ON!r}), {{}})"
     )
     writer = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT)
     try:
@@ -145,7 +144,7 @@ def test_two_replicas_that_keep_at_once_both_leave_a_whole_archive(tmp_path: Pat
     together = threading.Barrier(2)
     told: list[str | None] = []
 
-    def run(replica: Kept) -> None:
+    def run(replica: CompileCache) -> None:
         together.wait(10)
         told.append(publish(replica, {}))
 
@@ -164,14 +163,14 @@ def test_files_that_change_while_they_are_read_are_not_kept(tmp_path: Path, monk
     one = kept(tmp_path)
     restore(one)
     compile_into(one)
-    pack = kept_module._pack
+    pack = compile_cache._pack
 
-    def pack_and_change(one: Kept, names: Mapping[str, int], file: BinaryIO) -> str:
+    def pack_and_change(one: CompileCache, names: Mapping[str, int], file: BinaryIO) -> str:
         digest = pack(one, names, file)
         (one.local / "graph.py").write_text("half of a longer text")
         return digest
 
-    monkeypatch.setattr(kept_module, "_pack", pack_and_change)
+    monkeypatch.setattr(compile_cache, "_pack", pack_and_change)
     with pytest.raises(BlockingIOError):
         publish(one, {})
     assert not list(one.folder.iterdir())
@@ -236,7 +235,7 @@ def test_the_key_changes_with_everything_that_compiled_code_depends_on(tmp_path:
             dict(values["environment"]),  # type: ignore[call-overload]
         )
         assert "sk-1" not in json.dumps(depends_on)
-        return Kept("compiled", tmp_path, tmp_path, depends_on).key
+        return CompileCache("compiled", tmp_path, tmp_path, depends_on).key
 
     keys = {
         key(), key(image="vllm:2"), key(gpus=["L4, 22.5, 580, 8.9"]), key(gpus=["A10G, 22.5, 590, 8.6"]), key(gpus=[]),

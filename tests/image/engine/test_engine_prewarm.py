@@ -6,7 +6,7 @@ from pathlib import Path
 import boto3
 import pytest
 
-from image.engine import fetch, warm
+from image.engine import fetch, prewarm
 from image.engine.prepare import warm_marker
 from tests.image.engine.conftest import MODEL
 from tests.image.engine.fake_hub import FakeHub
@@ -22,7 +22,7 @@ def deployed(
     """A stack at zero, and the environment of the task that fetches."""
     variables = {
         "HF_HOME": str(tmp_path / "weights"), "HF_ENDPOINT": hub.address, "ENGINE_CACHE": str(tmp_path / "cache"),
-        "ENGINE_PLAN_KEY": "k1", "ENGINE_WARM": "ecs:vllm/engine/gpus",
+        "ENGINE_PLAN_KEY": "k1", "ENGINE_PREWARM_TARGET": "ecs:vllm/engine/gpus",
     }  # fmt: skip
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
@@ -58,5 +58,7 @@ def test_a_start_that_fails_is_told_and_does_not_fail_the_step(
 
 
 def test_only_ecs_is_started() -> None:
-    with pytest.raises(ValueError, match=r"ENGINE_WARM: 'fixed' is no ecs:CLUSTER/SERVICE/AUTO_SCALING_GROUP"):
-        warm.start("fixed")
+    with pytest.raises(
+        ValueError, match=r"ENGINE_PREWARM_TARGET: 'fixed' must be ecs:CLUSTER/SERVICE/AUTO_SCALING_GROUP"
+    ):
+        prewarm.start("fixed")

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from smoke_tests import mutation, traffic
+from smoke_tests import availability, traffic
+from smoke_tests.availability import AvailabilityRun, Judgement, run_availability, text
 from smoke_tests.errors import TargetError
-from smoke_tests.mutation import Judgement, Mutation, run_mutation, text
 from smoke_tests.target import Target
 from smoke_tests.traffic import Outcome
 from tests.smoke_tests.fake_openai_server import MODEL, FakeOpenAIServer, serving
@@ -24,8 +24,8 @@ TOKEN_SECONDS = 0.005
 @pytest.fixture(autouse=True)
 def _brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(traffic, "PAUSE_SECONDS", 0.005)
-    monkeypatch.setattr(mutation, "POLL_SECONDS", 0.02)
-    monkeypatch.setattr(mutation, "FINISH_SECONDS", SECONDS)
+    monkeypatch.setattr(availability, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(availability, "FINISH_SECONDS", SECONDS)
 
 
 def during(endpoint: str, change: Any, **options: Any) -> int:
@@ -50,8 +50,8 @@ def during(endpoint: str, change: Any, **options: Any) -> int:
         wait_until(lambda: len(traffic.outcomes()) >= before + 12, "traffic after the change")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mutation, "_watch", watch)
-        code = run_mutation(Mutation(Target(endpoint, None, MODEL)), **options)
+        patch.setattr(availability, "_watch", watch)
+        code = run_availability(AvailabilityRun(Target(endpoint, None, MODEL)), **options)
     thread.join()
     return code
 
@@ -161,9 +161,9 @@ def test_no_baseline_and_no_traffic_are_no_proof() -> None:
 def test_a_command_is_run_and_its_exit_code_kept(script: str, code: int, tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     with serving(FakeOpenAIServer(api_key=None)) as server:
-        mutated = Mutation(Target(server.endpoint, None, MODEL), baseline_seconds=0.3, settle_seconds=0.3)
+        mutated = AvailabilityRun(Target(server.endpoint, None, MODEL), baseline_seconds=0.3, settle_seconds=0.3)
         command = [sys.executable, "-c", script]
-        assert run_mutation(mutated, command, report) == code
+        assert run_availability(mutated, command, report) == code
     told = json.loads(report.read_text())
     assert (told["command"], told["command_exit_code"], told["lost"]) == (command, code, [])
     assert told["during"]["answered"] > 0
@@ -172,7 +172,7 @@ def test_a_command_is_run_and_its_exit_code_kept(script: str, code: int, tmp_pat
 def test_the_command_line_runs_until_it_is_interrupted() -> None:
     with serving(FakeOpenAIServer(api_key=None)) as server:
         command = [
-            sys.executable, "-m", "smoke_tests", "--endpoint", server.endpoint, "--mutation", "--baseline-seconds", "0.3",
+            sys.executable, "-m", "smoke_tests", "--endpoint", server.endpoint, "--availability", "--baseline-seconds", "0.3",
         ]  # fmt: skip
         with subprocess.Popen(
             command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, env={"PATH": "/usr/bin:/bin"}
