@@ -131,5 +131,4 @@ def test_pulumi_install_and_make_fill_one_environment_from_one_list() -> None:
     assert (ROOT / program / included).resolve() == ROOT / "requirements/infra.txt"
     assert "-r infra.txt" in (ROOT / "requirements/dev.txt").read_text().splitlines()
     makefile = (ROOT / "Makefile").read_text()
-    assert f"$(PYTHON) -m venv {environment}\n" in makefile
-    assert f"{environment}/bin/python -m pip install -q --disable-pip-version-check -r requirements/dev.txt" in makefile
+    assert f"$(PYTHON) -m local.install {environment} requirements/dev.txt" in makefile
