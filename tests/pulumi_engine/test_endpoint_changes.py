@@ -61,7 +61,7 @@ def happened(steps: Iterable[Step]) -> set[str]:
     return (found - {"rollout"} if len(found) > 1 else found) or {"nothing"}
 
 
-@pytest.mark.parametrize("name", whole_but(CHANGES, "a dashboard less", "shorter context", "networks let in"))
+@pytest.mark.parametrize("name", whole_but(CHANGES, "shorter context", "networks let in"))
 def test_one_line_at_preview_says_what_up_then_does(dev: Scene, name: str) -> None:
     settings, classes = CHANGES[name]
     for key, value in settings.items():

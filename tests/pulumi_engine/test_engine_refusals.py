@@ -89,6 +89,7 @@ def test_what_faces_the_internet_waits_for_its_gateway(scene: Scene) -> None:
     assert scene.resources() == []
 
 
+@pytest.mark.whole_matrix
 def test_new_secrets_preview_what_up_does_and_a_new_token_fetches_at_once(scene: Scene) -> None:
     scene.init("dev", {"hfToken": "hf_first", "apiKeys": "sk-first"}).up()
     for key, replaced in (
@@ -145,6 +146,7 @@ def test_two_stacks_of_one_name_have_caches_of_their_own(
         assert each.up().unchanged
 
 
+@pytest.mark.whole_matrix
 def test_two_stacks_of_one_name_share_a_vpc(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> None:
     given = {**VPC, "subnetIds": ["subnet-a", "subnet-b"]}
     scene.init("dev", given).up()
@@ -159,6 +161,7 @@ def test_two_stacks_of_one_name_share_a_vpc(scene: Scene, tmp_path_factory: pyte
     assert sorted(looked_in) == sorted([name] for name in domains)
 
 
+@pytest.mark.whole_matrix
 def test_what_is_in_use_cannot_be_deleted_before_its_user(scene: Scene) -> None:
     """The rule that every destroy of these tests is held against: it refuses what the state's order would never ask."""
     scene.init("dev").up()
@@ -169,6 +172,7 @@ def test_what_is_in_use_cannot_be_deleted_before_its_user(scene: Scene) -> None:
         assert deletion(kinds[kind], arn, name, scene.cloud()), kind
 
 
+@pytest.mark.whole_matrix
 def test_a_replaced_firewall_stays_on_its_load_balancer(scene: Scene) -> None:
     scene.init("dev", {"domain": "llm.example.com", "wafRequestsPerFiveMinutes": 500}).up()
     (firewall,) = [row["urn"] for row in scene.resources() if row["type"].endswith(":WebAcl")]

@@ -80,6 +80,7 @@ class Running:
         return {instance["InstanceId"] for instance in self.group["Instances"]}
 
 
+@pytest.mark.whole_matrix
 def test_min_replicas_starts_replicas_and_max_replicas_stops_them(dev: Scene, endpoint: str) -> None:
     running = Running(dev, endpoint, "g5.xlarge", desired=0, most=3)
     dev.set("minReplicas", 1)
