@@ -1,9 +1,16 @@
 """What holds for every test: no credentials of the person who runs them, and no way to ask an instance for some."""
 
 import gc
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+
+from tests import browsers
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # The same examples in every run, and no verdict on how fast a busy machine makes them.
 hypothesis.settings.register_profile(
@@ -26,3 +33,15 @@ def pytest_collection_finish() -> None:
     """What is imported by now stays; looked through at every full collection, it cost 7% of the tests' time."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    """A browser without a window, one a module."""
+    from playwright.sync_api import sync_playwright  # only the tests of pages pay for it
+
+    program = browsers.installed()
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=program, args=browsers.OPTIONS)
+        yield started
+        started.close()

@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.image.gateway.nginx import free_port
+from local.preflight import free_port
 from tests.smoke_tests.fake_openai_server import KEY, MODEL, FakeOpenAIServer, answer_tokens, serving
 from tests.smoke_tests.gateway_process import gateway
 

@@ -2,34 +2,22 @@
 
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Error, Page, expect
 
 from tests.smoke_tests.fake_openai_server import KEY, MODEL, FakeOpenAIServer, answer_tokens, serving
 from tests.smoke_tests.gateway_process import gateway, wait_until
-from tests.smoke_tests.test_benchmark_report import BROWSER_OPTIONS, BROWSERS, CONTRAST
+from tests.smoke_tests.test_benchmark_report import CONTRAST
 
 ON = {"GATEWAY_CHAT_PAGE": "1"}
 CONTRAST_OF_THE_PAGE = CONTRAST.replace(
     "h1, h2, p, td, th, li, summary, .badge, svg text", "h1, h2, p, label, button, textarea, input, article div"
 )
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    program = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-    if program is None:
-        pytest.skip("no Chromium or Chrome found; install one, and the chat page is tried in it")
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=program, args=list(BROWSER_OPTIONS))
-        yield started
-        started.close()
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import contextlib
 import http.client
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -19,6 +18,7 @@ from typing import Any
 
 from infra.planning import make_plan
 from infra.stack_files import load_stack
+from local.preflight import free_port
 from tests.clients_matrix import engine
 from tests.image.gateway.fake_engine import FakeEngine
 
@@ -31,12 +31,6 @@ MODEL = "Qwen/Qwen3-4B-Instruct-2507"
 ALIAS = "fast"
 START_SECONDS = 1.0
 PAGE = b"<!doctype html><meta charset=utf-8><title>A page of another origin</title>"
-
-
-def free_port() -> int:
-    """A port on loopback that nothing listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 20.0, what: str = "it") -> float:

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx2
 
-from tests.image.gateway.nginx import free_port
+from local.preflight import free_port
 from tests.smoke_tests.fake_openai_server import MODEL
 
 REPOSITORY = Path(__file__).resolve().parents[2]

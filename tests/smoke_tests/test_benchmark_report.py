@@ -1,14 +1,12 @@
 """The report: one page, everything escaped, nothing fetched, and right in a real browser."""
 
 import re
-import shutil
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Error, sync_playwright
+from playwright.sync_api import Browser, Error
 
 from smoke_tests.benchmark.__main__ import main
 from smoke_tests.benchmark.record import Record, write_record
@@ -17,12 +15,6 @@ from smoke_tests.benchmark.report.plot import Axis, axis, short
 from smoke_tests.benchmark.table import sweep_table
 from tests.smoke_tests.benchmark_records import measurement, record
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-# In a container there is no user namespace to make a sandbox in; the rest keeps it from calling its maker.
-BROWSER_OPTIONS = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-)  # fmt: skip
 EVIL = '"><script>document.title="owned"</script><img src=x onerror="document.title=1">&amp;\'${7*7}'
 COST = {"usd_per_hour": 1.2, "usd_per_million_input_tokens": 0.1, "usd_per_million_output_tokens": 0.4, "usd_per_million_total_tokens": 0.2}  # fmt: skip
 DAILY = COST | {"pattern": "8 h a day", "busy_hours": 8, "active_hours": 8.2, "idle_hours": 15.8, "cold_starts": 1, "usd_per_day": 12.0}  # fmt: skip
@@ -148,17 +140,6 @@ def test_the_command_writes_the_page(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "2 records" in (tmp_path / "r.html").read_text()
     assert main(["report", str(tmp_path / "a.json"), "-o", str(tmp_path / "none" / "r.html")]) == 2
     assert "cannot write" in capsys.readouterr().err
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    program = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-    if program is None:
-        pytest.skip("no Chromium or Chrome found; install one, and the report is tried in it")
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=program, args=list(BROWSER_OPTIONS))
-        yield started
-        started.close()
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (375, "dark")])

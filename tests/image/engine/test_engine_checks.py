@@ -17,18 +17,13 @@ from image.engine.gpus import Gpu, check_gpus, torch_cuda, visible_gpus
 from image.engine.memory import available_gib
 from image.engine.staging import stage
 from image.engine.weights import Repository, Weights
+from local.preflight import free_port
 from tests.image.engine.conftest import MODEL
 from tests.image.engine.fake_hub import FakeHub
 
 ROOT = Path(__file__).parents[3]
 GPU = Gpu("A10G", 22.5, "580.95.05", 8.6, 0.0)
 Engine = Callable[..., subprocess.CompletedProcess[str]]
-
-
-def free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
 
 
 @pytest.fixture
@@ -56,7 +51,7 @@ def engine(tmp_path: Path, hub: FakeHub) -> Engine:
             "PATH": str(driver) + os.pathsep + "/bin",
             "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path / 'site'}",
             "MODEL_NAME": MODEL,
-            "PORT": free_port(),
+            "PORT": str(free_port()),
             "HF_HOME": str(tmp_path / "weights"),
             "HF_ENDPOINT": hub.address,
             "TMPDIR": str(tmp_path),
@@ -174,11 +169,13 @@ def test_small_shared_memory_is_refused_for_several_gpus(tmp_path: Path, monkeyp
     monkeypatch.setattr("image.engine.checks.visible_gpus", lambda environment: [GPU] * 4)
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"total": 64 << 20, "free": 64 << 20}))
     with pytest.raises(EngineError, match=r"shared memory: found 0.06 GiB .* set --shm-size 4g"):
-        check_machine(settle(["a/b", "--tensor-parallel-size", "4", "--port", free_port()], {}), shared_memory=tmp_path)
+        check_machine(
+            settle(["a/b", "--tensor-parallel-size", "4", "--port", str(free_port())], {}), shared_memory=tmp_path
+        )
 
 
 def test_too_little_memory_is_refused() -> None:
-    launch = settle(["a/b", "--port", free_port()], {"ENGINE_DEVICE": "cpu"})
+    launch = settle(["a/b", "--port", str(free_port())], {"ENGINE_DEVICE": "cpu"})
     with pytest.raises(
         EngineError, match=r"memory: this container may use 2\.0 GiB, and vLLM's processes need 4; raise"
     ):
@@ -242,6 +239,6 @@ def test_weights_go_to_the_local_disk_where_they_do_not_fit_in_memory(tmp_path: 
 
 def test_a_full_cache_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"total": 1 << 40, "free": 1 << 30}))
-    launch = settle(["a/b", "--port", free_port()], {"ENGINE_DEVICE": "cpu", "HF_HOME": str(tmp_path)})
+    launch = settle(["a/b", "--port", str(free_port())], {"ENGINE_DEVICE": "cpu", "HF_HOME": str(tmp_path)})
     with pytest.raises(EngineError, match=r"HF_HOME: .* has 1.0 GiB free; free at least 2 GiB"):
         check_machine(launch)

@@ -18,6 +18,7 @@ import pytest
 from image.engine import standalone
 from image.engine.arguments import EngineError, values
 from image.engine.standalone import gateway_environment
+from local.preflight import free_port
 from tests.image.engine.conftest import MODEL
 from tests.image.engine.fake_hub import FakeHub
 
@@ -50,12 +51,6 @@ def stop(*_):
 signal.signal(signal.SIGTERM, stop)
 server.serve_forever(0.02)
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Container:

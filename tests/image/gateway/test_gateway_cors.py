@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import shutil
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,11 +13,11 @@ from playwright.async_api import Browser, Error, async_playwright
 
 from image.gateway.backends import InlineKeys
 from image.gateway.settings import Settings, SettingsError
+from tests import browsers
 from tests.image.gateway import fake_engine
 from tests.image.gateway.conftest import KEY, Gateway, StartEngine, StartGateway
 from tests.image.gateway.fake_engine import MODEL, Line, Request
 from tests.image.gateway.test_gateway_settings import LEAST
-from tests.smoke_tests.test_benchmark_report import BROWSER_OPTIONS, BROWSERS
 
 APP = "https://app.example.com"
 ASKED = {
@@ -151,11 +150,9 @@ def test_every_page_may_use_an_endpoint_with_keys_and_named_ones_one_without() -
 
 @contextlib.asynccontextmanager
 async def browser() -> AsyncIterator[Browser]:
-    program = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-    if program is None:
-        pytest.skip("no Chromium or Chrome found; install one, and a page of it streams a chat")
+    program = browsers.installed()
     async with async_playwright() as playwright:
-        started = await playwright.chromium.launch(executable_path=program, args=list(BROWSER_OPTIONS))
+        started = await playwright.chromium.launch(executable_path=program, args=browsers.OPTIONS)
         yield started
         await started.close()
 

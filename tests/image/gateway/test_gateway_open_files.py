@@ -12,9 +12,9 @@ import sys
 import pytest
 
 from image.gateway.open_files import ROOM, Room
+from local.preflight import free_port
 from tests.image.gateway import fake_engine
 from tests.image.gateway.conftest import StartEngine, StartGateway, until
-from tests.image.gateway.nginx import free_port
 
 HEALTH = b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n"
 

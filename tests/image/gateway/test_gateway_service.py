@@ -16,17 +16,13 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from local.preflight import free_port
 from tests.image.gateway import fake_engine
 from tests.image.gateway.conftest import KEY, TLS, StartEngine, StartGateway, until
 from tests.image.gateway.fake_engine import EVENTS, MODEL, FakeEngine
 
 ROOT = Path(__file__).parents[3]
 BASE = {"PATH": os.environ["PATH"], "GATEWAY_HOST": "127.0.0.1", "GATEWAY_MODEL": MODEL}
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def run(**environment: str) -> subprocess.CompletedProcess[str]:
