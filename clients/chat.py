@@ -170,9 +170,7 @@ def _endpoint(options: argparse.Namespace) -> tuple[str, str]:
 
 def _line(error: Exception, base_url: str) -> str:
     if isinstance(error, openai.OpenAIError):
-        return explain(error, base_url).replace(
-            "set VLLM_BASE_URL or --endpoint", "name another: make chat STACK=dev, or ENDPOINT=URL"
-        )
+        return explain(error, base_url, another="name another: make chat STACK=dev, or ENDPOINT=URL")
     return f"{base_url} broke off: {error}" if isinstance(error, httpx2.HTTPError) else str(error)
 
 

@@ -157,13 +157,13 @@ def _print_stream(client: OpenAI, model: str, options: argparse.Namespace) -> No
         print()
 
 
-def explain(error: openai.OpenAIError, base_url: str) -> str:
-    """One line for a person: what failed, and what to set."""
+def explain(error: openai.OpenAIError, base_url: str, another: str = "set VLLM_BASE_URL or --endpoint") -> str:
+    """One line for a person: what failed, and what to set. `another`: how to name another endpoint."""
     if isinstance(error, openai.APITimeoutError):
         return f"{base_url} did not answer within {TIMEOUT_SECONDS:.0f} s"
     if isinstance(error, openai.APIConnectionError):
         start = "start it with make local, or " if is_local(base_url) else ""
-        return f"no connection to {base_url} ({error.__cause__ or error}); {start}set VLLM_BASE_URL or --endpoint"
+        return f"no connection to {base_url} ({error.__cause__ or error}); {start}{another}"
     if isinstance(error, openai.AuthenticationError):
         return f"{base_url} rejected the API key; set VLLM_API_KEY"
     if isinstance(error, openai.APIError):

@@ -11,7 +11,7 @@ import pulumi
 # Pulumi runs this folder as a script; what it imports is the package that the folder is.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from infra.errors import DeployError, PlanError, SettingsError
+from infra.errors import PlanError, UserError
 from infra.outputs import for_people_first
 from infra.planning import make_plan
 from infra.planning.deployment import deployment_problems
@@ -37,7 +37,7 @@ def main() -> None:
         protection = Protection(settings.protect)
         outputs = deploy(settings, plan)
         protection.guard()
-    except (SettingsError, PlanError, DeployError) as error:
+    except UserError as error:
         refuse(str(error))
     for name, value in for_people_first(outputs).items():
         pulumi.export(name, value)

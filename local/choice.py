@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infra.errors import PlanError, SettingsError
+from infra.errors import UserError
 from infra.planning import make_plan
 from infra.planning.catalog.models import UnknownModelError, fetch_config
 from infra.planning.plan import ServingPlan
@@ -45,7 +45,7 @@ def planned(options: Options, progress: Progress) -> ServingPlan:
     progress.phase("model", f"planning {options.stack}")
     try:
         plan = _make(options, {"model": options.model} if options.model else {}, progress)
-    except (SettingsError, PlanError) as error:
+    except UserError as error:
         raise LocalError(str(error)) from None
     for warning in plan.warnings:
         progress.say(f"  plan: {warning}")
@@ -106,7 +106,7 @@ def _smaller(plan: ServingPlan, machine: Machine, options: Options, progress: Pr
         return None  # it reads text alone; the stand-in sees
     try:
         small = _make(options, {**OF_THE_STACKS_MODEL, "model": weights.SMALL_MODEL}, progress)
-    except (SettingsError, PlanError):
+    except UserError:
         return None
     here = weights.is_here(small.model, small.model_revision)
     if weights.problem(small, machine) or not (here or weights.hub_problem(small.model, small.model_revision) is None):

@@ -137,10 +137,10 @@ def test_the_migration_table_has_a_row_for_every_known_setting() -> None:
 def readme_with_plans(readme: str) -> str:
     """The README with the plan of dev and the cost table as the code prints them now."""
     plans = {stack: make_plan(load_stack(stack)) for stack in ("dev", "prod")}
-    command = "$ .venv/bin/python -m infra.planning dev\n"
+    command = "$ .venv-local/bin/python -m infra.planning dev\n"
     before, after = readme.split(command)
     readme = f"{before}{command}{as_table(plans['dev'], 'dev')}\n\n{after.partition(chr(10) * 2)[2]}"
-    command = "$ .venv/bin/python -m infra.planning prod --set gpu=a10g\n"
+    command = "$ .venv-local/bin/python -m infra.planning prod --set gpu=a10g\n"
     before, after = readme.split(command)
     with pytest.raises(PlanError) as refusal:
         make_plan(load_stack("prod", {"gpu": "a10g"}))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from image.engine.arguments import EngineError, settle
 from image.engine.memory import GIB
-from image.engine.prepare import fetch, say, warm_marker
+from image.engine.prepare import fetch, prewarm_marker, say
 from image.engine.usage import help_if_asked
 
 
@@ -29,7 +29,7 @@ def main() -> int:
         os.environ.get(name, "") for name in ("ENGINE_CACHE", "ENGINE_PLAN_KEY", "ENGINE_PREWARM_TARGET")
     )
     if capacity and store and key:
-        if warm_marker(Path(store), key).exists():
+        if prewarm_marker(Path(store), key).exists():
             say("kept compiled: there, made by an earlier start of this engine, model and arguments")
         else:
             say("kept compiled: none yet; the engine is started once, and stops again when idle")

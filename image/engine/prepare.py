@@ -153,10 +153,10 @@ def _kept(
         kept.append((one, restored.files))
     marker = environment.get("ENGINE_PLAN_KEY")
     health = f"http://127.0.0.1:{launch.port}/health"
-    return Watch(health, kept, warm_marker(Path(store), marker) if marker else None, began)
+    return Watch(health, kept, prewarm_marker(Path(store), marker) if marker else None, began)
 
 
-def warm_marker(store: Path, plan_key: str) -> Path:
+def prewarm_marker(store: Path, plan_key: str) -> Path:
     """A file that says that a start with this plan kept what it compiled."""
     return store / "warm" / plan_key
 

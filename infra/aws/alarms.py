@@ -61,8 +61,8 @@ class Alarms(pulumi.ComponentResource):
         self.register_outputs({"topicArn": self._topic.arn})
 
     def _about_replicas(self) -> None:
-        metrics, capacity = self._args.metrics, self._args.plan.replicas
-        startup_minutes = capacity.startup_timeout_seconds // 60
+        metrics, replicas = self._args.metrics, self._args.plan.replicas
+        startup_minutes = replicas.startup_timeout_seconds // 60
         self._alarm(
             "no-replica",
             "Requests wait, and no replica became ready within startupTimeoutMinutes. See the engine's log",

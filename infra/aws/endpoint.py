@@ -177,9 +177,9 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
             security_group_id=groups.engine.id,
             log_group=logs.engine,
             hf_token_arn=secrets.hf_token_arn,
-            warm=settings.fast_boot is FastBoot.COMPILE_CACHE,
+            prewarm=settings.fast_boot is FastBoot.COMPILE_CACHE,
             needs=(*ground, secrets),
-            token_version=secrets.hub_token_version,
+            token_version=secrets.hf_token_version,
         ),
     )
     balancer = _load_balancer(context, settings, plan, network, groups)

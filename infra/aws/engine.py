@@ -76,6 +76,7 @@ class Engine(pulumi.ComponentResource):
     Attributes:
         service: the ECS service; how many tasks it runs is the waker's and the alarms' business.
         address: ``name:port`` under which its replicas are found.
+        wake_target: what starts the first one, in the form of GATEWAY_CAPACITY.
         execution_policy: what it takes to start its containers, and those of the step that fetches.
     """
 
@@ -136,6 +137,10 @@ class Engine(pulumi.ComponentResource):
                 # The waker and the alarms say how many. Where tasks go is said once: changing it would move them all.
                 ignore_changes=["desiredCount", "orderedPlacementStrategies", "placementConstraints"],
             ),
+        )
+        cluster = args.gpu_cluster
+        self.wake_target = pulumi.Output.concat(
+            "ecs:", cluster.cluster.name, "/", self.service.name, "/", cluster.group.name
         )
         self.register_outputs({"serviceName": self.service.name, "address": self.address})
 

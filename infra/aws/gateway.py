@@ -194,13 +194,10 @@ class Gateway(pulumi.ComponentResource):
 
     def _environment(self) -> dict[str, pulumi.Input[str]]:
         args = self._args
-        wakes = pulumi.Output.concat(
-            "ecs:", args.gpu_cluster.cluster.name, "/", args.engine.service.name, "/", args.gpu_cluster.group.name
-        )
         return {
             **args.plan.environment,
             "AWS_REGION": args.context.region,
-            "GATEWAY_CAPACITY": wakes,
+            "GATEWAY_CAPACITY": args.engine.wake_target,
             "GATEWAY_DISCOVERY": pulumi.Output.concat("dns:", args.engine.address),
             "GATEWAY_EMF_NAMESPACE": METRICS_NAMESPACE,
             "GATEWAY_KEYS": pulumi.Output.concat("secretsmanager:", args.api_keys_arn),

@@ -68,7 +68,7 @@ class Scaling(pulumi.ComponentResource):
         super().__init__("vllm:aws:Scaling", name, None, opts)
         self._name, self._args = name, args
         self._child = pulumi.ResourceOptions(parent=self)
-        capacity = args.plan.replicas
+        replicas = args.plan.replicas
         self.alarms: dict[str, aws.cloudwatch.MetricAlarm] = {}
         region, profile = args.context.region, pulumi.Config("aws").get("profile")
         settling = bounds_hook(f"{name}-bounds", clients(region, profile))
@@ -77,14 +77,14 @@ class Scaling(pulumi.ComponentResource):
             service_namespace="ecs",
             scalable_dimension="ecs:service:DesiredCount",
             resource_id=pulumi.Output.concat("service/", args.cluster.name, "/", args.service.name),
-            min_capacity=capacity.min_replicas,
-            max_capacity=capacity.max_replicas,
+            min_capacity=replicas.min_replicas,
+            max_capacity=replicas.max_replicas,
             tags=args.context.tags("scaling", name),
             opts=pulumi.ResourceOptions(parent=self, hooks=pulumi.ResourceHookBinding(after_update=[settling])),
         )
-        if capacity.max_replicas > max(1, capacity.min_replicas):
+        if replicas.max_replicas > max(1, replicas.min_replicas):
             self._follow_demand(target)
-        if capacity.max_replicas > capacity.min_replicas:
+        if replicas.max_replicas > replicas.min_replicas:
             self._stop_when_idle(target)
         self.register_outputs({})
 
@@ -118,7 +118,7 @@ class Scaling(pulumi.ComponentResource):
 
     def _follow_demand(self, target: aws.appautoscaling.Target) -> None:
         """Target tracking on requests running and held, per replica that is ready."""
-        args, capacity = self._args, self._args.plan.replicas
+        args, replicas = self._args, self._args.plan.replicas
         aws.appautoscaling.Policy(
             f"{self._name}-demand",
             policy_type="TargetTrackingScaling",
@@ -126,9 +126,9 @@ class Scaling(pulumi.ComponentResource):
             scalable_dimension=target.scalable_dimension,
             resource_id=target.resource_id,
             target_tracking_scaling_policy_configuration=TrackingArgs(
-                target_value=capacity.target_demand_per_replica,
-                scale_out_cooldown=capacity.scale_out_cooldown_seconds,
-                scale_in_cooldown=capacity.scale_down_seconds,
+                target_value=replicas.target_demand_per_replica,
+                scale_out_cooldown=replicas.scale_out_cooldown_seconds,
+                scale_in_cooldown=replicas.scale_down_seconds,
                 customized_metric_specification=TrackedMetricsArgs(
                     metrics=[
                         self._tracked("demand", "Demand", "Average"),
@@ -148,14 +148,14 @@ class Scaling(pulumi.ComponentResource):
 
     def _stop_when_idle(self, target: aws.appautoscaling.Target) -> None:
         """Both alarms set service and group to minReplicas at once; either alone would leave the other's bill."""
-        capacity = self._args.plan.replicas
+        replicas = self._args.plan.replicas
         actions = [self._shrink_service(target), self._shrink_group()]
         self._alarm(
             "idle",
             "No request ran or was held, and replicas were ready, for scaleDownMinutes: the engine is stopped",
             "idle",
             "IF(demand <= 0 AND ready > 0 AND instances > {least}, 1, 0)",
-            capacity.scale_down_seconds,
+            replicas.scale_down_seconds,
             actions,
         )
         self._alarm(
@@ -163,7 +163,7 @@ class Scaling(pulumi.ComponentResource):
             "GPU instances ran longer than a cold start may take, nobody asks, and no replica is ready: they are stopped",
             "stuck",
             "IF(demand <= 0 AND ready <= 0 AND instances > {least}, 1, 0)",
-            max(capacity.startup_timeout_seconds, capacity.scale_down_seconds),
+            max(replicas.startup_timeout_seconds, replicas.scale_down_seconds),
             actions,
         )
 

@@ -41,7 +41,7 @@ class Secrets(pulumi.ComponentResource):
     Attributes:
         api_keys_arn: secret with the keys document, as the gateway reads it.
         hf_token_arn: secret with the token as plain text, or None.
-        hub_token_version: AWS's id of the token's present value, or None; it changes with the token and says nothing of it.
+        hf_token_version: AWS's id of the token's present value, or None; it changes with the token and says nothing of it.
     """
 
     def __init__(self, name: str, args: SecretsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -55,9 +55,9 @@ class Secrets(pulumi.ComponentResource):
             seed=not given,
         )
         self.hf_token_arn: pulumi.Output[str] | None = None
-        self.hub_token_version: pulumi.Output[str] | None = None
+        self.hf_token_version: pulumi.Output[str] | None = None
         if args.hf_token is not None:
-            self.hf_token_arn, self.hub_token_version = self._secret(
+            self.hf_token_arn, self.hf_token_version = self._secret(
                 "hub-token", "Hugging Face token for gated models", args.hf_token
             )
         self.register_outputs({"apiKeysArn": self.api_keys_arn})

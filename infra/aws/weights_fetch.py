@@ -43,7 +43,7 @@ class WeightsFetchArgs:
         security_group_id: the engine's: from there the hub and EFS are reached.
         log_group: the engine's, so that a cold start is told in one place.
         hf_token_arn: secret with the Hugging Face token, or None.
-        warm: whether the engine is started once where nothing is compiled yet.
+        prewarm: whether the engine is started once where nothing is compiled yet.
         needs: what must exist before a task starts, and be deleted after the schedule: the way out, rules, secrets' values.
         token_version: changes with the token, and tells nothing of it: a corrected token is tried at once.
     """
@@ -59,7 +59,7 @@ class WeightsFetchArgs:
     security_group_id: pulumi.Input[str]
     log_group: aws.cloudwatch.LogGroup
     hf_token_arn: pulumi.Output[str] | None
-    warm: bool
+    prewarm: bool
     needs: Sequence[pulumi.Resource] = ()
     token_version: pulumi.Input[str] | None = None
 
@@ -73,7 +73,7 @@ class WeightsFetch(pulumi.ComponentResource):
         self._child = pulumi.ResourceOptions(parent=self)
         task = self._task_definition()
         ready = [*args.needs, *args.weights.ready, args.engine.execution_policy]
-        if args.warm:
+        if args.prewarm:
             ready += [args.engine.service, self._wake_policy()]
         role = aws.iam.Role(
             name,
@@ -170,10 +170,8 @@ class WeightsFetch(pulumi.ComponentResource):
     def _container(self) -> dict[str, Any]:
         args, engine = self._args, self._args.plan.engine
         told: dict[str, pulumi.Input[str]] = {**engine.environment, "AWS_REGION": args.context.region}
-        if args.warm:
-            told["ENGINE_PREWARM_TARGET"] = pulumi.Output.concat(
-                "ecs:", args.gpu_cluster.cluster.name, "/", args.engine.service.name, "/", args.gpu_cluster.group.name
-            )
+        if args.prewarm:
+            told["ENGINE_PREWARM_TARGET"] = args.engine.wake_target
         definition: dict[str, Any] = {
             "name": CONTAINER,
             "image": args.image,

@@ -7,7 +7,7 @@ import json
 import sys
 from typing import Any
 
-from infra.errors import PlanError, SettingsError
+from infra.errors import PlanError, UserError
 from infra.planning import make_plan
 from infra.planning.deployment import deployment_problems
 from infra.planning.plan import ServingPlan
@@ -17,15 +17,15 @@ from infra.terminal import paint
 
 def as_json(plan: ServingPlan) -> dict[str, Any]:
     """The plan for a program: flat keys, units in their names."""
-    memory, capacity, cost = plan.memory, plan.replicas, plan.cost
+    memory, replicas, cost = plan.memory, plan.replicas, plan.cost
     return {
         "model": plan.model,
         "served_model_name": plan.served_model_name,
         "model_figures_from": plan.architecture.source,
         "fits": memory.fits,
-        "instance_types": [kind.name for kind in capacity.instance_types],
-        "gpu": capacity.gpu.gpu.value,
-        "gpu_count": capacity.gpu_count,
+        "instance_types": [kind.name for kind in replicas.instance_types],
+        "gpu": replicas.gpu.gpu.value,
+        "gpu_count": replicas.gpu_count,
         "tensor_parallel_size": plan.engine.tensor_parallel_size,
         "data_parallel_size": plan.engine.data_parallel_size,
         "usable_gib": memory.usable_gib,
@@ -36,9 +36,9 @@ def as_json(plan: ServingPlan) -> dict[str, Any]:
         "kv_cache_tokens": memory.kv_cache_tokens,
         "max_model_len": memory.max_model_len,
         "max_full_length_sequences": memory.max_full_length_sequences,
-        "min_replicas": capacity.min_replicas,
-        "max_replicas": capacity.max_replicas,
-        "expected_cold_start_seconds": capacity.expected_cold_start_seconds,
+        "min_replicas": replicas.min_replicas,
+        "max_replicas": replicas.max_replicas,
+        "expected_cold_start_seconds": replicas.expected_cold_start_seconds,
         "engine_image": plan.engine.image,
         "engine_args": list(plan.engine.args),
         "environment": dict(plan.engine.environment),
@@ -63,22 +63,22 @@ def as_json(plan: ServingPlan) -> dict[str, Any]:
 
 def as_table(plan: ServingPlan, stack: str) -> str:
     """The plan for a person: what runs where, does it fit, what it costs."""
-    memory, capacity, cost = plan.memory, plan.replicas, plan.cost
-    gpus = f"{capacity.gpu_count} x {capacity.gpu.label}"
+    memory, replicas, cost = plan.memory, plan.replicas, plan.cost
+    gpus = f"{replicas.gpu_count} x {replicas.gpu.label}"
     copies = plan.engine.data_parallel_size
     each = f" in each of {copies} copies of the model" if copies > 1 else ""
-    replicas = f"{capacity.min_replicas} to {capacity.max_replicas}"
-    if capacity.min_replicas == 0:
-        replicas += f", to zero after {capacity.scale_down_seconds // 60} idle minutes"
-    instance_types = ", then ".join(kind.name for kind in capacity.instance_types)
+    count = f"{replicas.min_replicas} to {replicas.max_replicas}"
+    if replicas.min_replicas == 0:
+        count += f", to zero after {replicas.scale_down_seconds // 60} idle minutes"
+    instance_types = ", then ".join(kind.name for kind in replicas.instance_types)
     rows = [
         ("stack", stack),
         ("model", plan.model + (f" at {plan.model_revision}" if plan.model_revision else "")),
         ("runs on", f"{gpus} a replica ({instance_types})"),
-        ("replicas", replicas),
+        ("replicas", count),
         (
             "fits",
-            f"yes: {memory.weights_gib} GiB weights + {memory.overhead_gib} GiB working memory + {memory.kv_cache_gib} GiB KV cache of {memory.usable_gib} GiB{' a GPU' if capacity.gpu_count > 1 else ''}",
+            f"yes: {memory.weights_gib} GiB weights + {memory.overhead_gib} GiB working memory + {memory.kv_cache_gib} GiB KV cache of {memory.usable_gib} GiB{' a GPU' if replicas.gpu_count > 1 else ''}",
         ),
         (
             "KV cache",
@@ -86,7 +86,7 @@ def as_table(plan: ServingPlan, stack: str) -> str:
         ),
         (
             "cold start",
-            f"about {capacity.expected_cold_start_seconds} s and ${cost.usd_per_cold_start:.2f} (estimate; the deploy measures it)",
+            f"about {replicas.expected_cold_start_seconds} s and ${cost.usd_per_cold_start:.2f} (estimate; the deploy measures it)",
         ),
         (
             "cost",
@@ -117,7 +117,7 @@ def main(argv: list[str] | None = None) -> int:
         plan = make_plan(settings, region=region)
         if reasons := deployment_problems(settings, plan, region):
             raise PlanError(reasons)
-    except (SettingsError, PlanError) as error:
+    except UserError as error:
         if options.json:
             reasons = error.problems
             print(json.dumps({"fits": False, "reasons": reasons}, indent=2))

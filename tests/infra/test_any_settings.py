@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from infra.errors import PlanError, SettingsError
+from infra.errors import UserError
 from infra.planning import make_plan
 from infra.planning.deployment import deployment_problems
 from infra.planning.engine import SHUTDOWN_TIMEOUT_SECONDS
@@ -54,7 +54,7 @@ def test_any_settings_are_planned_or_refused_with_reasons(values: dict[str, Any]
     try:
         accepted = load_stack("dev", values)
         plan = make_plan(accepted)
-    except (SettingsError, PlanError) as error:
+    except UserError as error:
         assert unclear(str(error)) == []
         return
     for reason in deployment_problems(accepted, plan, "us-east-1"):

@@ -110,7 +110,7 @@ def test_clients_that_lose_access_are_named() -> None:
 
 def test_the_record_of_an_endpoint_survives_the_state_and_older_ones_are_read() -> None:
     settings = parse_settings(
-        {"model": "Qwen/Qwen3-8B", "gpu": "l4", "loraAdapters": ["sql=acme/sql", "own=/opt/own"], "apiKeys": "sk-1"}
+        {"model": "Qwen/Qwen3-8B", "gpu": "l4", "loraAdapters": ["sql=acme/sql", "own=/models/own"], "apiKeys": "sk-1"}
     )
     plan = make_plan(settings, region="us-east-1")
     endpoint = endpoint_of(settings, plan)

@@ -219,7 +219,7 @@ def test_an_environment_that_cannot_be_written_is_one_line(clone: Path, tmp_path
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="there is no /sys here, in which nobody may write")
+@pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="needs /sys, a folder that nobody can write to")
 def test_make_local_in_an_unwritable_clone_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

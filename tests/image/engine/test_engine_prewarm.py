@@ -7,7 +7,7 @@ import boto3
 import pytest
 
 from image.engine import fetch, prewarm
-from image.engine.prepare import warm_marker
+from image.engine.prepare import prewarm_marker
 from tests.image.engine.conftest import MODEL
 from tests.image.engine.fake_hub import FakeHub
 from tests.image.gateway.test_gateway_aws import Stack, aws, moto
@@ -36,7 +36,7 @@ def test_an_engine_that_never_compiled_is_started_once_its_weights_are_there(dep
 
 
 def test_one_that_did_is_left_alone(deployed: Stack, tmp_path: Path) -> None:
-    marker = warm_marker(tmp_path / "cache", "k1")
+    marker = prewarm_marker(tmp_path / "cache", "k1")
     marker.parent.mkdir(parents=True)
     marker.touch()
     assert fetch.main() == 0
