@@ -10,13 +10,13 @@ import pulumi_aws as aws
 from infra.aws.context import Context
 from infra.aws.iam import document
 
-# Load balancers write as this service; they can encrypt with S3's own key only.
+# Load balancers write as this service principal; they support SSE-S3 only.
 WRITER = "logdelivery.elasticloadbalancing.amazonaws.com"
 
 
 @dataclass(frozen=True)
 class AccessLogsArgs:
-    """How long logs are kept, and whether beyond the stack's end."""
+    """The retention of the logs, and whether the bucket is retained when the stack is destroyed."""
 
     context: Context
     retention_days: int
@@ -28,7 +28,7 @@ class AccessLogs(pulumi.ComponentResource):
 
     Attributes:
         bucket: the bucket.
-        ready: what must exist before a load balancer may log to it.
+        ready: resources that must exist before a load balancer can write to the bucket.
     """
 
     def __init__(self, name: str, args: AccessLogsArgs, opts: pulumi.ResourceOptions | None = None) -> None:

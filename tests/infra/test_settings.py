@@ -77,7 +77,7 @@ def test_all_problems_come_in_one_error() -> None:
         ({"scaleDownMinutes": 0}, "scaleDownMinutes", "Minutes"),
         ({"gpuMemoryUtilization": 1.0}, "gpuMemoryUtilization", "0.3 to 0.98"),
         ({"fastBoot": "sometimes"}, "fastBoot", "eager"),
-        ({"allowedCidrs": ["10.0.0.0"]}, "allowedCidrs", "Networks"),
+        ({"allowedCidrs": ["10.0.0.0"]}, "allowedCidrs", "CIDR ranges"),
         ({"allowedCidrs": ["0.0.0.0/0"]}, "allowedCidrs", "certificateArn"),
         ({"allowedCidrs": ["::/0"]}, "allowedCidrs", "certificateArn"),
         ({"engineArgs": "--seed 1"}, "engineArgs", "list"),

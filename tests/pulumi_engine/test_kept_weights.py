@@ -113,7 +113,7 @@ def test_everything_that_is_wrong_with_a_file_system_is_said_at_preview(scene: S
         "is of the class One Zone, in us-east-1a alone",
         "is the read-only copy of a replication",
         "has the throughput mode elastic",
-        "has mount targets in vpc-1, and this stack makes a VPC of its own",
+        "has mount targets in vpc-1, and this stack creates its own VPC",
         "holds /models for user 0 (fsap-foreign)",
         "has a policy that lets in everybody",
     ):
