@@ -1,4 +1,4 @@
-"""What the account allows, asked of AWS before anything is created. Needs credentials; without them it only warns."""
+"""Checks the account's limits before anything is created. Requires credentials; without them it only warns."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from infra.planning.catalog.gpus import InstanceType
 from infra.planning.plan import ServingPlan
 from infra.settings import PurchaseOption, Settings
 
-# Service Quotas' codes of "Running On-Demand/Spot instances", counted in vCPUs: by instance family's first letter.
+# Service Quotas codes of "Running On-Demand/Spot instances", in vCPUs, by the first letter of the instance family.
 QUOTA_CODES = {
     (PurchaseOption.ON_DEMAND, "g"): "L-DB2E81BA", (PurchaseOption.SPOT, "g"): "L-3819A6DF",
     (PurchaseOption.ON_DEMAND, "p"): "L-417A185B", (PurchaseOption.SPOT, "p"): "L-7212CCBC",
@@ -24,7 +24,7 @@ QUOTA_NAMES = {"g": "G and VT", "p": "P"}
 
 @dataclass(frozen=True)
 class Findings:
-    """What a check found: what cannot work, and what could not be checked or may hurt later."""
+    """The results of a check: problems that prevent a deploy, and warnings."""
 
     refusals: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -37,14 +37,14 @@ def vcpu_quota(
     client: Callable[[], Any] | None = None,
     profile: str | None = None,
 ) -> Findings:
-    """Whether the account's quota allows the GPU instances of a plan.
+    """Check whether the account's quota allows the GPU instances of a plan.
 
     Args:
         settings: the stack's settings.
         plan: its plan.
         region: the stack's region.
-        client: makes a Service Quotas client; by default from the credentials at hand.
-        profile: the AWS profile that the stack is deployed with; None: the default one.
+        client: creates a Service Quotas client; by default with the program's credentials.
+        profile: the AWS profile that the stack is deployed with; None: the default profile.
     """
     if settings.capacity.reserved:
         return Findings()
@@ -67,7 +67,7 @@ def vcpu_quota(
         replicas = math.floor(allowed / kind.vcpus)
         return Findings(
             warnings=(
-                f"the quota {title} ({code}) of {allowed:g} vCPUs in {region} is enough for {replicas} of {most // kind.vcpus} instances",
+                f"the quota {title} ({code}) of {allowed:g} vCPUs in {region} allows {replicas} of {most // kind.vcpus} instances",
             )
         )
     return Findings()
@@ -92,7 +92,7 @@ def offered_zones(instance_types: tuple[InstanceType, ...], offerings: list[tupl
 
 
 def not_offered(instance_types: tuple[InstanceType, ...], region: str) -> str:
-    """The refusal for instance types that no zone of the region has."""
+    """The problem line for instance types that no zone of the region offers."""
     names = ", ".join(kind.name for kind in instance_types)
     return f"gpu: no zone of {region} offers {names}. Set aws:region to one that does, or another gpu"
 

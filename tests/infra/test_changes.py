@@ -30,8 +30,8 @@ COLD = "a cold start (about 5 minutes; requests are held meanwhile)"
 
 def said(*steps: Step, estimate: Estimate = ESTIMATE, before: Endpoint = BEFORE, **after: object) -> str:
     line, hurts = describe(before, dataclasses.replace(before, **after), steps, estimate)  # type: ignore[arg-type]
-    text = line.removeprefix("for those who use the endpoint, this changes: ")
-    assert hurts == (text not in ("", "nothing", "a rollout without loss"))
+    text = line.removeprefix("this changes for users of the endpoint: ")
+    assert hurts == (text not in ("", "nothing", "a rollout without downtime"))
     return text
 
 
@@ -46,10 +46,13 @@ def test_what_serves_nobody_changes_nothing() -> None:
 
 
 def test_a_gateway_and_one_of_several_replicas_roll_out_without_loss() -> None:
-    assert said(GATEWAY) == "a rollout without loss"
-    assert said(ENGINE, GATEWAY, estimate=dataclasses.replace(ESTIMATE, restarts_all=False)) == "a rollout without loss"
+    assert said(GATEWAY) == "a rollout without downtime"
+    assert (
+        said(ENGINE, GATEWAY, estimate=dataclasses.replace(ESTIMATE, restarts_all=False))
+        == "a rollout without downtime"
+    )
     deployment = Step("update", "Deployment", "gateway", frozenset({"spec"}))
-    assert said(deployment) == "a rollout without loss"
+    assert said(deployment) == "a rollout without downtime"
 
 
 @pytest.mark.parametrize(
@@ -69,7 +72,7 @@ def test_the_only_replica_starts_cold(step: Step) -> None:
 
 
 def test_a_new_load_balancer_is_another_address_unless_a_domain_follows_it() -> None:
-    assert said(BALANCER) == "another address: the load balancer is replaced, and its name with it"
+    assert said(BALANCER) == "another address: the load balancer is replaced, and its DNS name changes"
     named = dataclasses.replace(BEFORE, host="llm.example.com", scheme="https", port=443)
     assert said(BALANCER, before=named).startswith("another load balancer behind llm.example.com")
     assert said(BALANCER, host="llm.example.com", scheme="https", port=443) == (
@@ -104,7 +107,7 @@ def test_clients_that_lose_access_are_named() -> None:
     assert said(clients=("0.0.0.0/0",)) == "nothing"
     assert said(models=("small",)) == "another model name: adapter is no longer served; clients send small"
     version = Step("create", "SecretVersion", "vllm-dev-secret-api-keys")
-    assert said(version) == "the API keys: those no longer listed are refused"
+    assert said(version) == "the API keys: keys no longer listed are rejected"
     assert said(Step("create", "SecretVersion", "vllm-dev-secret-hub-token")) == "nothing"
 
 

@@ -10,11 +10,11 @@ import pytest
 from tests.pulumi_engine.conftest import whole_but
 from tests.pulumi_engine.scene import Ran, Scene, Step
 
-INTRODUCTION = "for those who use the endpoint, this changes: "
+INTRODUCTION = "this changes for users of the endpoint: "
 NEW_TASKS = {"taskDefinition", "networkConfiguration", "loadBalancers", "desiredCount"}
 # By what a line says of it.
 CLASSES = {
-    "a rollout without loss": "rollout",
+    "a rollout without downtime": "rollout",
     "a cold start": "cold start",
     "another address": "address",
     "weights are fetched again": "weights",
