@@ -35,7 +35,7 @@ def load_stack(stack: str, overrides: Mapping[str, Any] | None = None, root: Pat
         raise SettingsError(
             stack,
             [
-                f"{path.name} does not exist. Set one of: {', '.join(known) or 'none exists yet'}; or copy one to {path.name}"
+                f"there is no {path.name}. Set one of: {', '.join(known) or 'none exists yet'}; or copy one to {path.name}"
             ],
         )
     try:

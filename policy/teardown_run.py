@@ -121,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"the sweep lists {len(found['left'])} left and {len(found['kept'])} kept, ${found['usd_per_hour_left']:.4f} an hour, exit code {code}"
         )
         print("".join(f"made, but not listed: {line}\n" for line in missing), end="")
-        code, after = sweep(options.stack, "--fix", "--include-kept", "--yes", "--timeout-minutes", "2")
+        code, after = sweep(options.stack, "--fix", "--include-retained", "--yes", "--timeout-minutes", "2")
         print(f"after --fix: {len(after['left'])} left, exit code {code}")
         rest = [f"{one['kind']} {one['identifier']}: {one['reason']}" for one in after["not_deleted"]]
         rest += [f"not checked: {one['what']}: {one['reason']}" for one in after["not_checked"]]

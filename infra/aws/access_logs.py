@@ -20,7 +20,7 @@ class AccessLogsArgs:
 
     context: Context
     retention_days: int
-    keep: bool
+    retain: bool
 
 
 class AccessLogs(pulumi.ComponentResource):
@@ -36,9 +36,9 @@ class AccessLogs(pulumi.ComponentResource):
         context, child = args.context, pulumi.ResourceOptions(parent=self)
         self.bucket = aws.s3.Bucket(
             name,
-            force_destroy=not args.keep,
-            tags=context.tags("load-balancer", name, keep=args.keep),
-            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=args.keep),
+            force_destroy=not args.retain,
+            tags=context.tags("load-balancer", name, retain=args.retain),
+            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=args.retain),
         )
         aws.s3.BucketOwnershipControls(
             name,

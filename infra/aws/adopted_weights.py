@@ -12,7 +12,7 @@ from typing import Any
 import pulumi
 import pulumi_aws as aws
 
-from infra.aws.context import KEPT_TAG, Context
+from infra.aws.context import RETAINED_TAGS, Context
 from infra.aws.lookups import ExistingNetwork, ask, zone_of_subnet
 from infra.errors import DeployError
 from infra.settings import PROJECT, Settings, WeightsThroughput
@@ -47,7 +47,7 @@ class AccessPoint:
     existing: Existing
     path: str
     user_id: int
-    kept: bool
+    retained: bool
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def adopt(settings: Settings, context: Context, network: ExistingNetwork | None)
     used = {target.zone: target for target in found.mount_targets}
     zones = {subnet: zone_of_subnet(subnet) for subnet in network.private_subnet_ids} if network and used else {}
     covered = {subnet: used[zone] for subnet, zone in zones.items() if zone in used}
-    points = {point.path.removeprefix("/"): point.existing for point in found.access_points if point.kept}
+    points = {point.path.removeprefix("/"): point.existing for point in found.access_points if point.retained}
     return AdoptedWeights(
         file_system=found.existing,
         access_points={folder: points[folder] for folder in FOLDERS if folder in points},
@@ -141,7 +141,7 @@ def refusals(found: Found, settings: Settings, context: Context, network: Existi
     def add(text: str) -> None:
         problems.append(f"weightsFileSystemId: {name} {text}")
 
-    if found.tags.get("Project") == PROJECT and KEPT_TAG not in found.tags:
+    if found.tags.get("Project") == PROJECT and not found.tags.keys() & RETAINED_TAGS:
         add(
             f"belongs to stack {found.tags.get('Stack')}, which deletes it at destroy. Set protect: true there and pulumi up, then destroy that stack"
         )
@@ -239,8 +239,8 @@ def _access_point(access_point_id: str) -> AccessPoint:
     path = one.root_directories[0].path if one.root_directories else "/"
     user = one.posix_users[0].uid if one.posix_users else 0
     tags = one.tags or {}
-    kept = KEPT_TAG in tags and tags.get("Project") == PROJECT and user == OWNER_ID
-    return AccessPoint(Existing(access_point_id, one.arn), path, user, kept)
+    retained = bool(tags.keys() & RETAINED_TAGS) and tags.get("Project") == PROJECT and user == OWNER_ID
+    return AccessPoint(Existing(access_point_id, one.arn), path, user, retained)
 
 
 def _many(value: Any) -> list[Any]:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from infra.settings import PROJECT
 
-KEPT_TAG = "KeptAtDestroy"
+RETAINED_TAG = "RetainedAtDestroy"
+RETAINED_TAGS = frozenset({RETAINED_TAG, "KeptAtDestroy"})
+"""The tag, and its name in earlier versions, which resources that they retained still have."""
 LONGEST_PREFIX = 20  # an ALB's name is limited to 32 characters: prefix + "-int" + Pulumi's random suffix of 8
 
 
@@ -35,7 +37,7 @@ class Context:
         """The prefix of every resource's name: ``vllm-<stack>``, truncated with a hash if it is too long (see `bounded`)."""
         return bounded(f"vllm-{self.stack}", LONGEST_PREFIX, digits_of(self.stack))
 
-    def tags(self, component: str, name: str = "", *, keep: bool = False) -> dict[str, str]:
+    def tags(self, component: str, name: str = "", *, retain: bool = False) -> dict[str, str]:
         """Tags of one resource.
 
         Args:
@@ -48,8 +50,8 @@ class Context:
             found["Owner"] = self.owner
         if name:
             found["Name"] = name
-        if keep:
-            found[KEPT_TAG] = "true"
+        if retain:
+            found[RETAINED_TAG] = "true"
         return found
 
     def arn(self, service: str, resource: str) -> str:

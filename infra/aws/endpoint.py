@@ -88,7 +88,7 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
             context=context,
             retention_days=settings.log_retention_days,
             kms_key_arn=settings.kms_key_arn,
-            keep=settings.protect,
+            retain=settings.protect,
             network=not settings.vpc_id and settings.flow_logs is not Traffic.NONE,
         ),
     )
@@ -107,7 +107,7 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
             readers={"engine": roles.engine_task, "fetch": roles.fetch_task},
             throughput=settings.weights_throughput,
             kms_key_arn=settings.kms_key_arn,
-            keep=settings.protect,
+            retain=settings.protect,
             adopted=adopted,
         ),
     )
@@ -302,7 +302,7 @@ def _network(context: Context, settings: Settings, plan: ServingPlan) -> Network
         zones=(*offering, *others),
         gpu_zones=offering,
         nat_gateways=settings.nat_gateways,
-        instance_types=[kind.name for kind in instance_types],
+        instance_types=[instance_type.name for instance_type in instance_types],
         existing=existing,
     )
 
@@ -336,7 +336,7 @@ def _secrets_args(context: Context, settings: Settings) -> SecretsArgs:
         keys_document=pulumi.Output.secret(keys) if keys else None,
         hf_token=pulumi.Output.secret(token) if token else None,
         kms_key_arn=settings.kms_key_arn,
-        keep=settings.protect,
+        retain=settings.protect,
     )
 
 

@@ -26,12 +26,12 @@ class GatewayImageArgs:
     Attributes:
         context: account, region, names and tags.
         kms_key_arn: key that encrypts the repository; empty: the AWS managed key.
-        keep: whether images are retained when the stack is destroyed.
+        retain: whether images are retained when the stack is destroyed.
     """
 
     context: Context
     kms_key_arn: str
-    keep: bool
+    retain: bool
 
 
 class GatewayImage(pulumi.ComponentResource):
@@ -50,9 +50,9 @@ class GatewayImage(pulumi.ComponentResource):
             image_tag_mutability="MUTABLE",
             image_scanning_configuration=aws.ecr.RepositoryImageScanningConfigurationArgs(scan_on_push=True),
             encryption_configurations=encryption(args.kms_key_arn),
-            force_delete=not args.keep,
-            tags=args.context.tags("gateway", name, keep=args.keep),
-            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=args.keep),
+            force_delete=not args.retain,
+            tags=args.context.tags("gateway", name, retain=args.retain),
+            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=args.retain),
         )
         rule = {
             "rulePriority": 1,

@@ -191,7 +191,7 @@ class GpuCluster(pulumi.ComponentResource):
             len(plan.instance_types) == 1 and args.purchase is PurchaseOption.ON_DEMAND
         )
         # All types of the plan, even if the group launches only one: the plan's tasks run on any of them.
-        names = [kind.name for kind in plan.instance_types]
+        names = [instance_type.name for instance_type in plan.instance_types]
         replacing = types_hook(f"{self._name}-types", names, self._clients)
         return aws.autoscaling.Group(
             self._name,
@@ -310,8 +310,10 @@ class GpuCluster(pulumi.ComponentResource):
                     launch_template_id=template.id, version=template.latest_version.apply(str)
                 ),
                 overrides=[
-                    aws.autoscaling.GroupMixedInstancesPolicyLaunchTemplateOverrideArgs(instance_type=kind.name)
-                    for kind in self._args.plan.instance_types
+                    aws.autoscaling.GroupMixedInstancesPolicyLaunchTemplateOverrideArgs(
+                        instance_type=instance_type.name
+                    )
+                    for instance_type in self._args.plan.instance_types
                 ],
             ),
         )

@@ -119,7 +119,7 @@ def zones_by_offer(instance_types: tuple[InstanceType, ...], region: str) -> tup
         f"the availability zones of {region}",
         lambda: aws.get_availability_zones(state="available", filters=[ordinary]).names,
     )
-    names = [kind.name for kind in instance_types]
+    names = [instance_type.name for instance_type in instance_types]
     wanted = aws.ec2.GetInstanceTypeOfferingsFilterArgs(name="instance-type", values=names)
     offers = ask(
         f"the zones that offer {', '.join(names)}",
@@ -194,7 +194,7 @@ def find_network(
     gpu = tuple(subnet for subnet in private if zone_of.get(subnet) in zones)
     if not gpu:
         raise DeployError(
-            f"subnetIds: none is in a zone that offers {', '.join(kind.name for kind in instance_types)}; they are offered in "
+            f"subnetIds: none is in a zone that offers {', '.join(instance_type.name for instance_type in instance_types)}; they are offered in "
             f"{', '.join(zones)}. Add a subnet of one of these zones, or set gpu to another class"
         )
     return ExistingNetwork(vpc.id, vpc.cidr_block, private, gpu, public, zone_of)

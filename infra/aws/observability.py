@@ -20,14 +20,14 @@ class ObservabilityArgs:
         context: account, region, names and tags.
         retention_days: retention in days.
         kms_key_arn: key that encrypts them; empty: the AWS managed key. Its key policy must allow CloudWatch Logs.
-        keep: whether they are retained when the stack is destroyed.
+        retain: whether they are retained when the stack is destroyed.
         network: whether to create a log group for VPC flow logs.
     """
 
     context: Context
     retention_days: int
     kms_key_arn: str
-    keep: bool
+    retain: bool
     network: bool = False
 
 
@@ -42,8 +42,8 @@ class Observability(pulumi.ComponentResource):
                 f"{name}-{component}",
                 retention_in_days=args.retention_days,
                 kms_key_id=args.kms_key_arn or None,
-                tags=args.context.tags(component, f"{name}-{component}", keep=args.keep),
-                opts=pulumi.ResourceOptions(parent=self, retain_on_delete=args.keep),
+                tags=args.context.tags(component, f"{name}-{component}", retain=args.retain),
+                opts=pulumi.ResourceOptions(parent=self, retain_on_delete=args.retain),
             )
 
         self.engine = group("engine")

@@ -44,17 +44,17 @@ def stack_outputs(
 ) -> dict[str, pulumi.Input[Any]]:
     """All outputs by name, for people and for programs."""
     endpoint = endpoint_url(settings, balancer.dns_name)
-    kept: dict[str, pulumi.Input[str]] = {
+    retained: dict[str, pulumi.Input[str]] = {
         "weights": weights.file_system.id,
         "engineLogs": logs.engine.name,
         "gatewayLogs": logs.gateway.name,
     }
     if logs.network:
-        kept["networkLogs"] = logs.network.name
+        retained["networkLogs"] = logs.network.name
     if image:
-        kept["images"] = image.repository.name
+        retained["images"] = image.repository.name
     if balancer.access_logs:
-        kept["accessLogs"] = balancer.access_logs.bucket.id
+        retained["accessLogs"] = balancer.access_logs.bucket.id
     found: dict[str, pulumi.Input[Any]] = {
         "endpoint": endpoint,
         "openaiBaseUrl": pulumi.Output.concat(endpoint, "/v1"),
@@ -74,7 +74,7 @@ def stack_outputs(
         "autoScalingGroupName": gpu_cluster.group.name,
         "weightsFileSystemId": weights.file_system.id,
         "logGroups": {"engine": logs.engine.name, "gateway": logs.gateway.name},
-        "retainedAtDestroy": kept if settings.protect else {},
+        "retainedAtDestroy": retained if settings.protect else {},
         **reuse_output(settings, weights),
         "minReplicas": plan.replicas.min_replicas,
         "maxReplicas": plan.replicas.max_replicas,

@@ -25,14 +25,14 @@ class SecretsArgs:
             and ``make key`` manages the secret's value from then on.
         hf_token: the Hugging Face token, a Pulumi secret; None: no secret is created for it.
         kms_key_arn: key that encrypts the secrets; empty: the AWS managed key.
-        keep: whether a deleted secret can be restored during a recovery window.
+        retain: whether a deleted secret can be restored during a recovery window.
     """
 
     context: Context
     keys_document: pulumi.Output[str] | None
     hf_token: pulumi.Output[str] | None
     kms_key_arn: str
-    keep: bool
+    retain: bool
 
 
 class Secrets(pulumi.ComponentResource):
@@ -81,7 +81,7 @@ class Secrets(pulumi.ComponentResource):
             name,
             description=description,
             kms_key_id=self._args.kms_key_arn or None,
-            recovery_window_in_days=RECOVERY_DAYS if self._args.keep else 0,
+            recovery_window_in_days=RECOVERY_DAYS if self._args.retain else 0,
             tags=self._args.context.tags("secrets", name),
             opts=child,
         )

@@ -30,7 +30,7 @@ class WeightsArgs:
         readers: the roles of the engine's tasks and of the fetch task, the only ones that may mount it.
         throughput: elastic is faster and bills each GB read; with bursting, reads are free.
         kms_key_arn: key that encrypts it; empty: the AWS managed key.
-        keep: whether it is retained with its access points when the stack is destroyed.
+        retain: whether it is retained with its access points when the stack is destroyed.
         adopted: an existing file system, which is used without changes; None: one is created.
     """
 
@@ -41,7 +41,7 @@ class WeightsArgs:
     readers: Mapping[str, aws.iam.Role]
     throughput: WeightsThroughput
     kms_key_arn: str
-    keep: bool
+    retain: bool
     adopted: AdoptedWeights | None = None
 
 
@@ -135,8 +135,8 @@ class Weights(pulumi.ComponentResource):
                 aws.efs.FileSystemLifecyclePolicyArgs(transition_to_ia="AFTER_30_DAYS"),
                 aws.efs.FileSystemLifecyclePolicyArgs(transition_to_primary_storage_class="AFTER_1_ACCESS"),
             ],
-            tags=args.context.tags("weights", self._name, keep=args.keep),
-            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=args.keep),
+            tags=args.context.tags("weights", self._name, retain=args.retain),
+            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=args.retain),
         )
 
     def _reach(self, group_id: str) -> list[pulumi.Resource]:
@@ -168,7 +168,7 @@ class Weights(pulumi.ComponentResource):
 
     def _access_point(self, folder: str) -> aws.efs.AccessPoint | Existing:
         """The access point that a destroyed stack retained, or a new one for the same folder."""
-        adopted, keep = self._args.adopted, self._args.keep and self._args.adopted is None
+        adopted, retain = self._args.adopted, self._args.retain and self._args.adopted is None
         if adopted and folder in adopted.access_points:
             return adopted.access_points[folder]
         name = f"{self._name}-{folder}"
@@ -182,6 +182,6 @@ class Weights(pulumi.ComponentResource):
                     owner_uid=OWNER_ID, owner_gid=OWNER_ID, permissions="0750"
                 ),
             ),
-            tags=self._args.context.tags("weights", name, keep=keep),
-            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=keep),
+            tags=self._args.context.tags("weights", name, retain=retain),
+            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=retain),
         )

@@ -23,7 +23,7 @@ def as_json(plan: ServingPlan) -> dict[str, Any]:
         "served_model_name": plan.served_model_name,
         "model_figures_from": plan.architecture.source,
         "fits": memory.fits,
-        "instance_types": [kind.name for kind in replicas.instance_types],
+        "instance_types": [instance_type.name for instance_type in replicas.instance_types],
         "gpu": replicas.gpu.gpu.value,
         "gpu_count": replicas.gpu_count,
         "tensor_parallel_size": plan.engine.tensor_parallel_size,
@@ -70,7 +70,7 @@ def as_table(plan: ServingPlan, stack: str) -> str:
     count = f"{replicas.min_replicas} to {replicas.max_replicas}"
     if replicas.min_replicas == 0:
         count += f", to zero after {replicas.scale_down_seconds // 60} idle minutes"
-    instance_types = ", then ".join(kind.name for kind in replicas.instance_types)
+    instance_types = ", then ".join(instance_type.name for instance_type in replicas.instance_types)
     rows = [
         ("stack", stack),
         ("model", plan.model + (f" at {plan.model_revision}" if plan.model_revision else "")),

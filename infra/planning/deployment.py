@@ -34,7 +34,7 @@ def deployment_problems(settings: Settings, plan: ServingPlan, region: str) -> l
 def _shared_memory(settings: Settings, plan: ServingPlan) -> list[str]:
     found = []
     least = SHARED_MEMORY_GIB_PER_GPU * settings.gpu_count
-    memory_gib = min(container_memory_gib(kind) for kind in plan.replicas.instance_types)
+    memory_gib = min(container_memory_gib(instance_type) for instance_type in plan.replicas.instance_types)
     if settings.gpu_count > 1 and plan.engine.shared_memory_mib < least * 1024:
         found.append(
             f"sharedMemoryGib: found {settings.shared_memory_gib}, too small for {settings.gpu_count} GPUs that pass tensors through it. Set sharedMemoryGib to at least {least}, or 0"

@@ -21,7 +21,7 @@ def memory_fit(
     return fit(
         architecture,
         gpu,
-        gpu_memory_gib=min(kind.gpu_memory_gib for kind in instance_types),
+        gpu_memory_gib=min(instance_type.gpu_memory_gib for instance_type in instance_types),
         tensor_parallel=settings.tensor_parallel_size,
         utilization=settings.gpu_memory_utilization,
         quantization=quantization_of(settings, architecture, gpu),

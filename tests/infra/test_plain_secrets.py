@@ -26,7 +26,7 @@ def test_every_secret_setting_must_be_encrypted(key: str, tmp_path: Path) -> Non
     with pytest.raises(SettingsError, match=f"{key}: found in plain text") as planned:
         load_stack("dev", root=stack_file(tmp_path, f"  {PROJECT}:{key}: {CANARY}"))
     for error in (refused, planned):
-        assert "because this one has been in a file" in str(error.value)
+        assert "because it was stored in a file" in str(error.value)
         assert CANARY not in str(error.value)
 
 

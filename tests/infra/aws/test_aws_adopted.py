@@ -10,7 +10,7 @@ import pytest
 
 from infra.aws import adopted_weights
 from infra.aws.adopted_weights import AccessPoint, Existing, Found, MountTarget, adopt, refusals
-from infra.aws.context import KEPT_TAG, Context
+from infra.aws.context import RETAINED_TAG, Context
 from infra.aws.lookups import ExistingNetwork
 from infra.errors import DeployError
 from infra.settings import Settings
@@ -79,7 +79,10 @@ def test_each_thing_that_is_wrong_is_one_line(change: dict[str, Any], words: str
     "change",
     [
         {},
-        {"tags": {"Project": "vllm-endpoint", "Stack": "prod", KEPT_TAG: "true"}},
+        {"tags": {"Project": "vllm-endpoint", "Stack": "prod", RETAINED_TAG: "true"}},
+        {
+            "tags": {"Project": "vllm-endpoint", "Stack": "prod", "KeptAtDestroy": "true"}
+        },  # retained by an earlier version
         {"tags": {"Project": "another"}},
         {"throughput": "provisioned"},  # no setting says so, and it serves
         {"mount_targets": [mount("a"), mount("b")]},
@@ -98,7 +101,7 @@ def test_another_key_than_the_stacks_is_refused_and_a_network_of_the_stacks_own_
     assert "is encrypted with the key of AWS, not with kmsKeyArn" in line
     mounted = dataclasses.replace(SOUND, mount_targets=[mount("a")])
     (line,) = refusals(mounted, settings(), CONTEXT, None)
-    assert "this stack makes a VPC of its own" in line
+    assert "this stack creates its own VPC" in line
     assert refusals(SOUND, settings(), CONTEXT, None) == []
 
 
@@ -106,7 +109,7 @@ def test_kept_access_points_and_zones_with_a_mount_target_are_used_as_they_are(m
     found = dataclasses.replace(
         SOUND,
         mount_targets=[mount("a"), mount("f", group="sg-elsewhere")],
-        access_points=[point("/models"), point("/compiled", kept=False)],
+        access_points=[point("/models"), point("/compiled", retained=False)],
     )
     monkeypatch.setattr(adopted_weights, "look_up", lambda *_: found)
     monkeypatch.setattr(adopted_weights, "zone_of_subnet", lambda subnet: f"us-east-1{subnet[-1]}")
