@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from infra.aws.context import RETAINED_TAG as INFRA_RETAINED_TAG
 from infra.aws.context import Context
 from infra.settings import PROJECT as INFRA_PROJECT
-from smoke_tests.teardown.identity import ENDINGS, RETAINED_TAG, PROJECT, WHOLE, Identity
+from smoke_tests.teardown.identity import ENDINGS, PROJECT, RETAINED_TAG, WHOLE, Identity
 from smoke_tests.teardown.kinds import KINDS, ORDER
 from smoke_tests.teardown.prices import price_table
 from tests.infra.program import run_program
