@@ -25,7 +25,7 @@ WORDS = {
     "SSOTokenLoadError: Error loading SSO Token: Token for corp does not exist": "Run: aws sso login --profile corp",
     "The SSO session associated with this profile has expired or is otherwise invalid.": "Run: aws sso login --profile corp",
     "failed to refresh cached credentials, process provider error: error in credential_process: exit status 1": "credential_process of AWS profile corp",
-    "AWS account ID not allowed: 999999999999": "is of account 999999999999",
+    "AWS account ID not allowed: 999999999999": "belongs to account 999999999999",
     "endpoint rule error, Invalid Configuration: Missing Region": "pulumi config set aws:region us-east-1",
     "NoRegionError: You must specify a region.": "pulumi config set aws:region us-east-1",
     "Missing region information": "pulumi config set aws:region us-east-1",

@@ -86,7 +86,7 @@ def test_weights_that_are_fetched_are_named_with_minutes_and_dollars() -> None:
         f"all weights are fetched again, to a new file system (about 9 minutes and $1.23); {COLD}"
     )
     kept = said(Step("create", "FileSystem", "vllm-dev-weights"), estimate=dataclasses.replace(ESTIMATE, keeps=True))
-    assert "the old file system is kept, and billed until you delete it" in kept
+    assert "the old file system is retained, and billed until you delete it" in kept
     assert said(ENGINE, weights=("acme/large",)).startswith(
         "weights are fetched: acme/large (about 9 minutes and $1.23)"
     )
@@ -95,11 +95,11 @@ def test_weights_that_are_fetched_are_named_with_minutes_and_dollars() -> None:
 
 def test_moving_to_an_adopted_file_system_says_what_becomes_of_the_own_one() -> None:
     there = said(ENGINE, file_system="fs-0123456789abcdef0")
-    assert there.startswith("weights are read from fs-0123456789abcdef0 (those that it lacks are fetched:")
+    assert there.startswith("weights are read from fs-0123456789abcdef0 (missing ones are fetched:")
     assert "the stack's own file system is deleted, with the weights on it" in there
     adopted = dataclasses.replace(BEFORE, file_system="fs-0123456789abcdef0")
     back = said(Step("create", "FileSystem", "vllm-dev-weights"), before=adopted, file_system="")
-    assert "fs-0123456789abcdef0 stays as it is" in back
+    assert "fs-0123456789abcdef0 is not changed" in back
 
 
 def test_clients_that_lose_access_are_named() -> None:

@@ -159,7 +159,7 @@ def test_a_stack_that_gives_its_keys_keeps_them_and_another_leaves_them_to_make_
         ({"apiKeysDocument": '{"alice": "very-hidden", "bob": "very-hidden"}'}, "are the same key"),
         ({"apiKeysDocument": '{"alice": "' + "x" * 513 + '"}'}, "1 to 512"),
         ({"apiKeysDocument": "\n".join(f"a{n}={n:0>500}" for n in range(140))}, "65,536 bytes"),
-        ({"apiKeysDocument": '{"a": "very-hidden"}', "apiKeys": "sk-1"}, "Set one of the two"),
+        ({"apiKeysDocument": '{"a": "very-hidden"}', "apiKeys": "sk-1"}, "Set only one of the two"),
     ],
 )  # fmt: skip
 def test_each_refusal_says_what_to_set_and_shows_no_secret(values: dict[str, Any], says: str) -> None:

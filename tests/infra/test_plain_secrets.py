@@ -65,7 +65,7 @@ def test_keys_set_one_by_one_are_as_good_as_all_in_one_text() -> None:
         ({"engineEnvironment": ["A=b", "HUGGING_FACE_HUB_TOKEN=x"]}, "--secret hfToken"),
         ({"engineEnvironment": ["VLLM_API_KEY=x"]}, "--secret apiKeys"),
         ({"engineEnvironment": ["hf_token=x"]}, "--secret hfToken"),
-        ({"engineEnvironment": ["AWS_SECRET_ACCESS_KEY=x"]}, "a role or a secret of your own"),
+        ({"engineEnvironment": ["AWS_SECRET_ACCESS_KEY=x"]}, "a role or your own secret instead"),
         ({"engineEnvironment": ["X=AKIAIOSFODNN7EXAMPLE"]}, "an AWS access key"),
         ({"engineArgs": ["--api-key", "x"]}, "engineArgs: found --api-key with its value"),
         ({"engineArgs": ["--hf-token=x"]}, "--secret hfToken"),

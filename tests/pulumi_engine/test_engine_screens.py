@@ -168,7 +168,7 @@ def test_an_account_that_is_not_allowed_is_refused(scene: Scene) -> None:
     scene.init("dev")
     scene.run("config", "set", "--path", "aws:allowedAccountIds[0]", "999999999999")
     (told,) = errors(scene.up(ok=False))
-    assert "is of account 123456789012, which aws:allowedAccountIds does not allow" in told
+    assert "belongs to account 123456789012, which is not in aws:allowedAccountIds" in told
     assert scene.resources() == []
 
 

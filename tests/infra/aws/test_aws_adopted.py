@@ -37,8 +37,8 @@ def settings(**values: Any) -> Settings:
     return parse_settings({"weightsFileSystemId": ID, **values})
 
 
-def point(path: str, *, user: int = 1000, kept: bool = True) -> AccessPoint:
-    return AccessPoint(Existing(f"fsap-{path[1:]}", "arn"), path, user, kept)
+def point(path: str, *, user: int = 1000, retained: bool = True) -> AccessPoint:
+    return AccessPoint(Existing(f"fsap-{path[1:]}", "arn"), path, user, retained)
 
 
 def mount(zone: str, *, vpc: str = "vpc-1", group: str = "sg-theirs") -> MountTarget:
@@ -57,16 +57,16 @@ ROLE = "arn:aws:iam::123456789012:role/"
     [
         ({"tags": {"Project": "vllm-endpoint", "Stack": "prod"}}, "belongs to stack prod, which deletes it"),
         ({"encrypted": False}, "is not encrypted at rest"),
-        ({"zone": "us-east-1a"}, "is of the class One Zone, in us-east-1a alone"),
+        ({"zone": "us-east-1a"}, "is a One Zone file system, in us-east-1a"),
         ({"read_only": True}, "is the read-only copy of a replication"),
         ({"throughput": "elastic"}, "has the throughput mode elastic, .* Set weightsThroughput: elastic"),
         ({"mount_targets": [mount("a", vpc="vpc-2")]}, "has mount targets in vpc-2, and vpcId is vpc-1"),
         ({"access_points": [point("/models", user=0)]}, "holds /models for user 0"),
         ({"access_points": [point("/compiled", user=7)]}, "holds /compiled for user 7"),
-        ({"policy": allows("*")}, "has a policy that lets in everybody"),
-        ({"policy": allows({"AWS": "*"})}, "has a policy that lets in everybody"),
-        ({"policy": allows({"AWS": [f"{ROLE}other", f"{ROLE}vllm-dev-role-x"]})}, "lets in [^,]*role/other, and"),
-        ({"policy": allows({"AWS": f"{ROLE}vllm-prod-role-engine"})}, "lets in [^,]*vllm-prod-role-engine"),
+        ({"policy": allows("*")}, "has a policy that allows everybody"),
+        ({"policy": allows({"AWS": "*"})}, "has a policy that allows everybody"),
+        ({"policy": allows({"AWS": [f"{ROLE}other", f"{ROLE}vllm-dev-role-x"]})}, "allows [^,]*role/other, and"),
+        ({"policy": allows({"AWS": f"{ROLE}vllm-prod-role-engine"})}, "allows [^,]*vllm-prod-role-engine"),
     ],
 )
 def test_each_thing_that_is_wrong_is_one_line(change: dict[str, Any], words: str) -> None:
