@@ -247,5 +247,5 @@ def test_a_reservation_without_its_id_is_a_mistake_of_the_caller() -> None:
     args: Any = {"image": None, "subnet_ids": [], "security_group_id": "sg-1", "role": None, "kms_key_arn": ""}
     with pytest.raises(ValueError, match="set both or neither"):
         GpuCluster("c", GpuClusterArgs(context, plan, PurchaseOption.RESERVATION, "", 0, **args))
-    with pytest.raises(ValueError, match="on-demand instances only"):
+    with pytest.raises(ValueError, match="requires on-demand instances"):
         GpuCluster("c", GpuClusterArgs(context, plan, PurchaseOption.SPOT, "", 1, **args))
