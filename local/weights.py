@@ -93,7 +93,7 @@ def hub_problem(model: str, revision: str, environment: Mapping[str, str] = os.e
             403: "it is gated and HF_TOKEN has no access to it",
             404: "the hub does not have it",
         }
-        return told.get(error.code, f"the hub answered {error.code}")
+        return told.get(error.code, f"the Hub returned {error.code}")
     except (OSError, ValueError):
         return "there is no network to the Hugging Face hub"
     return None

@@ -1,4 +1,4 @@
-"""Whether the model of a stack fits into the GPUs that its settings name."""
+"""Whether a stack's model fits in the memory of its GPUs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def memory_fit(
     instance_types: tuple[InstanceType, ...],
     extras: Extras = NOTHING,
 ) -> MemoryFit:
-    """How the settings' model fits into one of the instance types' GPUs."""
+    """How the model fits in the memory of the instance types' GPUs."""
     return fit(
         architecture,
         gpu,

@@ -12,7 +12,7 @@ from infra.stack_files import load_stack
 
 
 def no_hub(model: str, revision: str) -> dict[str, object]:
-    raise UnknownModelError("the hub cannot be reached (tests never reach it)")
+    raise UnknownModelError("the Hub cannot be reached (tests never reach it)")
 
 
 def plan(stack: str = "dev", **overrides: Any) -> ServingPlan:

@@ -32,7 +32,7 @@ VARIANTS: tuple[dict[str, Any], ...] = (
 
 
 def no_hub(model: str, revision: str) -> dict[str, object]:
-    raise UnknownModelError("the hub cannot be reached (tests never reach it)")
+    raise UnknownModelError("the Hub cannot be reached (tests never reach it)")
 
 
 def settings_of_everything() -> Iterator[dict[str, Any]]:
