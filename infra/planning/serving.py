@@ -187,7 +187,7 @@ def _gateway_plan(
 
 
 def _names(settings: Settings) -> dict[str, str]:
-    """The Hub ids of the draft model and the adapters."""
+    """The model's aliases and the names of its adapters, for the gateway."""
     aliases, adapters = settings.names[1:], [adapter.partition("=")[0] for adapter in settings.lora_adapters]
     found = {"GATEWAY_ALIASES": ",".join(aliases)} if aliases else {}
     return found | ({"GATEWAY_ADAPTERS": ",".join(adapters)} if adapters else {})
