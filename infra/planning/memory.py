@@ -21,8 +21,8 @@ TENSOR_PARALLEL_GIB = (
     0.35  # buffers for all-reduce: between -0.2 and 0.35 was measured on two and four GPUs; a conservative value
 )
 PEAK_REST_GIB = 0.03  # small buffers, independent of the batch
-# Model runner V2 stores a batch's logits in 16 bits and samples from them directly. V1, which vLLM uses for mixtures of
-# experts, holds them in 16 bits and four times in 32 bits.
+# vLLM's second model runner stores a batch's logits in 16 bits and samples from them directly. The first one, which vLLM
+# uses for mixtures of experts, stores them in 16 bits and four times in 32 bits.
 LOGIT_BYTES, LOGIT_BYTES_OF_FIRST_RUNNER = 2, 18
 # Speculative decoding uses the logits of each draft token and of the token before, in 16 and in 32 bits.
 LOGIT_BYTES_OF_A_GUESS = 6

@@ -33,7 +33,7 @@ def test_a_fault_that_no_longer_fits_is_an_error(tmp_path: Path) -> None:
 
 def test_a_fault_that_is_not_python_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("x = 1")
-    with pytest.raises(ValueError, match="not Python"):
+    with pytest.raises(ValueError, match="no longer valid Python"):
         Mutant("a.py", "nothing", "1", "(").applied(tmp_path)
 
 

@@ -105,7 +105,7 @@ def test_a_config_without_figures_and_a_hub_out_of_reach_are_refused() -> None:
     def unreachable(model: str, revision: str) -> dict[str, object]:
         raise UnknownModelError("the Hub cannot be reached (timed out)")
 
-    with pytest.raises(UnknownModelError, match=r"acme/tiny is not in the catalog, and the hub cannot be reached"):
+    with pytest.raises(UnknownModelError, match=r"acme/tiny is not in the catalog, and the Hub cannot be reached"):
         find_model("acme/tiny", fetch=unreachable)
     with pytest.raises(UnknownModelError, match="hidden_size"):
         ModelArchitecture.from_config({}, "hub")
