@@ -76,7 +76,7 @@ def test_a_machine_without_credentials_knows_it_at_once(monkeypatch: pytest.Monk
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
-    # A metadata service that never answers: whoever asked it would wait.
+    # A metadata service that never responds; a request to it would block.
     monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://192.0.2.1")
     began = time.monotonic()
     client = session("", "us-east-1").client("sts", config=CONFIG)

@@ -1,4 +1,4 @@
-"""What a change means to those who use the endpoint: the line, from the endpoint before and after and the engine's steps."""
+"""The line about a change's effect on the endpoint's users, from the endpoint before and after and Pulumi's steps."""
 
 from __future__ import annotations
 

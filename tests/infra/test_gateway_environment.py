@@ -1,4 +1,4 @@
-"""The gateway's settings from a stack file: each is rendered, reachable or a constant, and what is rendered makes a gateway."""
+"""The gateway's settings from a stack file: each is rendered, configurable or constant, and the result is a valid gateway."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Secrets in plain text: refused wherever they stand, and never repeated."""
+"""Secrets in plain text are rejected in every setting, and their values are never printed."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the account allows, against a Service Quotas that answers as AWS documents."""
+"""The account's limits, with a fake Service Quotas API that responds as AWS documents."""
 
 from typing import Any
 

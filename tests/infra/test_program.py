@@ -1,4 +1,4 @@
-"""The whole program: what a stack file becomes, and how what cannot work is refused."""
+"""The whole program: the resources of a stack file, and how problems are reported."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The settings: every bad value named, all at once, with what to set."""
+"""The settings: all invalid values are reported at once, each with what to set."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The policy gate: what it lets pass, what it does not, and that it notices when a tool goes blind."""
+"""The policy gate: what passes, what fails, and that it detects a tool that no longer finds anything."""
 
 import datetime
 from pathlib import Path
@@ -57,7 +57,7 @@ def test_a_waiver_without_reason_day_or_resource_is_refused(lacking: str, tmp_pa
     parts = {"kind": "plan", "check": "X", "resource": "a.*", "reason": "because", "until": "2027-01-01"}
     path = tmp_path / "waivers.yaml"
     path.write_text("- " + "\n  ".join(f"{key}: {value}" for key, value in parts.items() if key != lacking))
-    with pytest.raises(ValueError, match=f"X needs {lacking}"):
+    with pytest.raises(ValueError, match=f"X requires {lacking}"):
         load_waivers(path)
     path.write_text("- {kind: plan, check: X, resource: a.b, reason: because, until: soon}")
     with pytest.raises(ValueError, match="a day as until"):

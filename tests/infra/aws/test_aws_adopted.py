@@ -1,4 +1,4 @@
-"""A file system that was there before: what keeps a stack from using it, and what of it is used."""
+"""Adopting an existing file system: what prevents it, and which parts are used."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_each_thing_that_is_wrong_is_one_line(change: dict[str, Any], words: str
             "tags": {"Project": "vllm-endpoint", "Stack": "prod", "KeptAtDestroy": "true"}
         },  # retained by an earlier version
         {"tags": {"Project": "another"}},
-        {"throughput": "provisioned"},  # no setting says so, and it serves
+        {"throughput": "provisioned"},  # not a value of weightsThroughput, but it works
         {"mount_targets": [mount("a"), mount("b")]},
         {"access_points": [point("/models"), point("/theirs", user=0)]},
         {"policy": allows("*", "Deny")},

@@ -1,4 +1,4 @@
-"""GPU instances: what they are, how they boot, how they come and go."""
+"""GPU instances: configuration, boot, launch and termination."""
 
 import base64
 import subprocess

@@ -1,4 +1,4 @@
-"""What an update needs of the program: names by what a thing is, former names, and an order where AWS has one."""
+"""Requirements of updates: descriptive names, aliases for former names, and the order that AWS requires."""
 
 from __future__ import annotations
 

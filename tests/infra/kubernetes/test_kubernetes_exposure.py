@@ -1,4 +1,4 @@
-"""Who reaches the gateway from outside: nobody, named networks over HTTP, or a domain over HTTPS."""
+"""How the gateway is exposed: internal only, to specific networks over HTTP, or as a domain over HTTPS."""
 
 from typing import Any
 

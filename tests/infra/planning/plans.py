@@ -1,4 +1,4 @@
-"""Plans of the committed stacks with changes, and what is in them; no hub is asked."""
+"""Plans of the committed stacks with changes, without access to the Hub."""
 
 from typing import Any
 

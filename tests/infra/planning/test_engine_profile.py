@@ -1,4 +1,4 @@
-"""What the plan tells vLLM for speed: graphs, kernels, quantization, copies, adapters, drafts, processes."""
+"""vLLM's performance arguments: graphs, kernels, quantization, copies, adapters, draft models, processes."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Every GPU with every model of the catalog, on 1, 2, 4 and 8 GPUs: a plan that vLLM takes, or reasons that help."""
+"""Every GPU with every model of the catalog, on 1, 2, 4 and 8 GPUs: a plan that vLLM accepts, or helpful problems."""
 
 import json
 import re
@@ -17,7 +17,7 @@ from infra.planning.plan import ServingPlan
 from infra.settings import Gpu
 from infra.settings_problems import parse_settings
 
-# The names that vLLM 0.32's own parser knows (benchmarks/engine/parse_plans.py writes them).
+# The options of vLLM 0.32's parser (benchmarks/engine/parse_plans.py writes them).
 KNOWN = set(Path(__file__).with_name("vllm_arguments.txt").read_text().split())
 JSON_FLAGS = ("--compilation-config", "--limit-mm-per-prompt", "--speculative-config")
 COUNTS = (1, 2, 4, 8)

@@ -1,4 +1,4 @@
-"""The memory prediction, against what vLLM reported and what the hub says of each model."""
+"""The memory prediction, compared with vLLM's reports and the Hub's figures for each model."""
 
 import pytest
 
