@@ -104,9 +104,9 @@ def _key_pairs(value: object) -> object:
         name, separator, key = item.partition("=")
         name, key = (name.strip(), key.strip()) if separator else ("default", item)
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name) or not key:
-            raise ValueError("each entry is name=key or a bare key, separated by commas")
+            raise ValueError("each entry must be name=key or a bare key, separated by commas")
         if name in pairs:
-            raise ValueError(f"the name {name} is given twice")
+            raise ValueError(f"the name {name} is duplicated")
         pairs[name] = key
     return pairs
 
@@ -121,7 +121,7 @@ def _names(value: str) -> str:
     if value and not all(names):
         raise ValueError("has an empty name; separate names by single commas")
     if len(set(names)) < len(names):
-        raise ValueError("names one twice")
+        raise ValueError("contains a duplicate name")
     return ",".join(names)
 
 
@@ -149,7 +149,7 @@ def _network_address(value: str) -> str:
     try:
         ipaddress.ip_network(value, strict=False)
     except ValueError:
-        raise ValueError("which is not a network; each is an address and its prefix, such as 203.0.113.0/24") from None
+        raise ValueError("which is not a network; use CIDR notation, such as 203.0.113.0/24") from None
     return value
 
 
@@ -157,7 +157,7 @@ def _tag_value(value: str) -> str:
     # The characters that every AWS service accepts in a tag; IAM rejects others halfway through a deploy.
     wrong = sorted({c for c in value if unicodedata.category(c)[0] not in "LNZ" and c not in "_.:/=+-@"})
     if wrong:
-        raise ValueError(f"with {' '.join(wrong)}; AWS tags take letters, digits, spaces and _ . : / = + - @")
+        raise ValueError(f"with {' '.join(wrong)}; AWS tags allow letters, digits, spaces and _ . : / = + - @")
     return value
 
 

@@ -34,6 +34,19 @@ PHRASES = (
     "Where weights cannot be had",
     "A request that comes while nothing runs",
     "gone on with",
+    "given last, so that they win",
+    "where the model sees",
+    "turns the stack to zero",
+    "reads weights for nothing",
+    "Say once more that",
+    "whoever waits longer for an answer",
+    "those who use the endpoint",
+    "tells nothing of it",
+    "its word on clients counts",
+    "What somebody should know",
+    "is nothing that AWS takes",
+    "so that nobody takes the figure",
+    "a program that is sound but for",
 )
 # The word list quotes what it replaces; this file, too.
 QUOTES = ("docs/decisions/0017-one-word-for-one-thing.md", "tests/test_prose.py")

@@ -153,7 +153,7 @@ def test_a_stack_that_gives_its_keys_keeps_them_and_another_leaves_them_to_make_
         ({"allowedOrigins": ["*", "https://a.example.com"]}, "set * alone"),
         ({"allowedOrigins": ["null"]}, "sandboxed frame"),
         ({"servedModelName": "a,,b"}, "empty name"),
-        ({"servedModelName": "a,b,a"}, "names one twice"),
+        ({"servedModelName": "a,b,a"}, "contains a duplicate name"),
         ({"servedModelName": "a,sql", "loraAdapters": ["sql=acme/sql"]}, "the name sql twice"),
         ({"apiKeysDocument": '{"alice": {"key": "very-hidden", "prio": 1}}'}, "'prio' is not a field; the fields are key, limits"),
         ({"apiKeysDocument": '{"alice": "very-hidden", "bob": "very-hidden"}'}, "are the same key"),

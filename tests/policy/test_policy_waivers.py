@@ -60,7 +60,7 @@ def test_a_waiver_without_reason_day_or_resource_is_refused(lacking: str, tmp_pa
     with pytest.raises(ValueError, match=f"X requires {lacking}"):
         load_waivers(path)
     path.write_text("- {kind: plan, check: X, resource: a.b, reason: because, until: soon}")
-    with pytest.raises(ValueError, match="a day as until"):
+    with pytest.raises(ValueError, match="a date as until"):
         load_waivers(path)
 
 

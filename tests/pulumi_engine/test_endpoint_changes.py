@@ -1,4 +1,4 @@
-"""What a change says to those who use the endpoint, held against the steps that the engine then takes."""
+"""The line about a change's effect on users, compared with the steps that Pulumi then takes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
 
 
 def lines(ran: Ran) -> list[str]:
-    """What was said to those who use the endpoint; each line once, however often the CLI shows it."""
+    """The lines for users of the endpoint; each line once, even if the CLI shows it repeatedly."""
     told = [event["diagnosticEvent"]["message"] for event in ran.events if "diagnosticEvent" in event]
     return [text.strip() for text in told if INTRODUCTION in text]
 
