@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from image.gateway.tracing import Tracer
 
 _OWN_PATHS = ("/health", "/health/ready", "/info", "/v1/models")
-_NOT_LOGGED = ("/health", "/health/ready")  # a load balancer asks every few seconds
+_NOT_LOGGED = ("/health", "/health/ready")  # a load balancer probes every few seconds
+# Requests of load balancers, browsers and tools rather than of clients of the model.
+_NOT_COUNTED = frozenset(("/", "/favicon.ico", "/health", "/health/ready", "/info"))
 _OWN_METHODS = ("GET", "HEAD")
 _MODEL_PREFIX = "/v1/models/"
 _SLASHES = re.compile("/{2,}")
@@ -96,7 +98,8 @@ class App:
                 raise
             _uncancel()
             exchange.status = CLIENT_LEFT_STATUS
-            self._telemetry.metrics.cancellations.labels(exchange.stage).inc()
+            if exchange.counted:
+                self._telemetry.metrics.cancellations.labels(exchange.stage).inc()
         finally:
             exchange.end()
             if connection.exchange is exchange:
@@ -119,7 +122,8 @@ class App:
                 _uncancel()
                 raise exchange.aborted from None
         except ApiError as error:
-            self._telemetry.metrics.refusals.labels(error.reason).inc()
+            if exchange.counted or exchange.label == "preflight":  # a rejected origin is a setting to correct
+                self._telemetry.metrics.refusals.labels(error.reason).inc()
             await exchange.fail(error)
         except Exception as error:
             trace = traceback.format_exc(limit=-5)
@@ -131,7 +135,7 @@ class App:
     async def _route(self, exchange: Exchange) -> None:
         exchange.cors_headers = self._cors.headers(exchange)
         if Cors.is_preflight(exchange):  # before the key: browsers send none
-            exchange.label = "preflight"
+            exchange.label, exchange.counted = "preflight", False
             exchange.start(204, list(self._cors.preflight(exchange)))
             await exchange.last_part()
             return
@@ -141,6 +145,7 @@ class App:
             path = exchange.path = _SLASHES.sub("/", path)
         if path.endswith("/") and len(path) > 1:
             path = exchange.path = path[:-1]
+        exchange.counted = path not in _NOT_COUNTED
         path, deployment = from_azure(path)
         if path.startswith(ANTHROPIC_PREFIX) or b"anthropic-version" in exchange.headers:
             exchange.shape = Shape.ANTHROPIC
@@ -160,6 +165,7 @@ class App:
             raise errors.method_not_allowed(exchange.method, "GET")
         if exchange.label == "/v1/models":
             self._authenticate(exchange)
+            exchange.counted = not exchange.key.health
         exchange.stage = "answering"
         await own(exchange)
 
@@ -202,6 +208,7 @@ class App:
         if facts.addition:
             exchange.body = exchange.body.rstrip()[:-1] + facts.addition
         if exchange.key.health and probing.is_probe(exchange, route):
+            exchange.counted = False
             await self._probes.answer(exchange, self._proxy)
         else:
             await self._proxy.forward(exchange)

@@ -63,6 +63,7 @@ class Exchange:
         "closing",
         "comments",
         "cors_headers",
+        "counted",
         "dispatched",
         "error",
         "events",
@@ -112,7 +113,8 @@ class Exchange:
 
         self.method: str = scope["method"]
         self.path: str = scope["path"]
-        self.label = "other"  # the path, where it is one of ours: a metric's label
+        self.label = "other"  # the path, if the gateway serves it; a metric label
+        self.counted = True  # False for probes and preflights, which no metric of requests includes
         self.client: str = scope["gateway.connection"].client_of(self.headers)
         self.key = _NOBODY
         self.shape = Shape.OPENAI  # of errors

@@ -35,6 +35,7 @@ class Replica:
         self.on_trial = False
         self.version: str | None = None
         self.slow_probes = 0
+        self.probed = False  # since it was found, or since a request to it failed
         self.probe_soon = asyncio.Event()
         self._broke_at = -_SAME_BREAKDOWN_SECONDS
         self._ran_when_it_broke = 0
@@ -64,6 +65,7 @@ class Fleet:
         self._known: dict[Address, Replica] = {}
         self._probes: dict[Address, asyncio.Task[None]] = {}
         self._discovery_failed = False
+        self._discovered = False
         self.rotation: list[Replica] = []
         """The replicas that requests may go to now."""
 
@@ -71,6 +73,13 @@ class Fleet:
     def known(self) -> int:
         """How many replicas discovery knows, ready or not."""
         return len(self._known)
+
+    @property
+    def settled(self) -> bool:
+        """Whether discovery was read and every replica has answered or failed its latest probe. Until then, an empty
+        rotation does not mean that no engine is running.
+        """
+        return self._discovered and all(replica.probed for replica in self._known.values())
 
     @property
     def engine_version(self) -> str | None:
@@ -90,6 +99,7 @@ class Fleet:
 
     def suspect(self, replica: Replica) -> None:
         """A request found the replica gone: out of rotation until it answers a probe, which is sent now."""
+        replica.probed = False
         self._set_ready(replica, False, "a request failed")
         replica.probe_soon.set()
 
@@ -149,6 +159,7 @@ class Fleet:
             if not self._discovery_failed:
                 self._telemetry.event("discovery_failed", level="error", error=str(error))
             self._discovery_failed = True
+            self._note_discovered()
             return
         self._discovery_failed = False
         for address in self._known.keys() - found:
@@ -158,6 +169,12 @@ class Fleet:
             self._known[address] = replica
             self._telemetry.event("replica_found", replica=replica.name)
             self._probes[address] = group.create_task(self._watch(replica))
+        self._note_discovered()
+
+    def _note_discovered(self) -> None:
+        if not self._discovered:
+            self._discovered = True
+            self._changed()
 
     def _forget(self, address: Address) -> None:
         """What runs on a replica that discovery no longer knows goes on to its end."""
@@ -165,6 +182,8 @@ class Fleet:
         replica.leaving = True
         self._probes.pop(address).cancel()
         self._set_ready(replica, False, "no longer discovered")
+        if not replica.probed:
+            self._changed()
         replica.pool.close()
 
     async def _watch(self, replica: Replica) -> None:
@@ -173,7 +192,10 @@ class Fleet:
             reason = await self._probe(replica)
             if reason is None and not replica.ready:
                 replica.version = await self._ask_version(replica)
+            newly_probed, replica.probed = not replica.probed, True
             self._set_ready(replica, reason is None, reason or "healthy")
+            if newly_probed:
+                self._changed()
             try:
                 async with asyncio.timeout(self._settings.probe_seconds):
                     await replica.probe_soon.wait()

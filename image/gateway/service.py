@@ -69,6 +69,7 @@ class Service:
             self.telemetry,
             ready=lambda: bool(self.fleet.rotation),
             waiting=lambda: self.admission.waiting > 0,
+            settled=lambda: self.fleet.settled,
         )
         self.admission = Admission(
             settings, lambda: self.fleet.rotation, self.waker.need, lambda: self._ring.names, self._ring.priority

@@ -46,14 +46,17 @@ class Telemetry:
         e = exchange
         metrics = self.metrics
         total = time.monotonic() - e.started
-        metrics.request(e.label, e.status, total)
         waited = ttft = tokens_per_second = None
         if e.dispatched:
             waited = e.dispatched - e.started - e.receiving_seconds
-            metrics.waited(waited)
         if e.first_byte:
             ttft = e.first_byte - e.started
-            metrics.first_token(e.label, ttft)
+        if e.counted:
+            metrics.request(e.label, e.status, total)
+            if waited is not None:
+                metrics.waited(waited)
+            if ttft is not None:
+                metrics.first_token(e.label, ttft)
         if e.tokens_in is not None:
             metrics.tokens(e.key.name, "in", e.tokens_in)
         if e.tokens_out is not None:
@@ -65,7 +68,7 @@ class Telemetry:
             {
                 "time": round(time.time(), 3),
                 "level": "info" if e.status < 500 else "error",
-                "event": "request",
+                "event": "request" if e.counted else "uncounted",
                 "request_id": e.request_id,
                 "client": e.client,
                 "key": e.key.name or None,

@@ -23,6 +23,8 @@ class Waker:
         *,
         ready: Callable[[], bool],
         waiting: Callable[[], bool],
+        settled: Callable[[], bool] = lambda: True,
+        settle_seconds: float = 5.0,
         first_backoff_seconds: float = 1.0,
         longest_backoff_seconds: float = 60.0,
         again_seconds: float = 60.0,
@@ -33,6 +35,8 @@ class Waker:
         self._telemetry = telemetry
         self._ready = ready
         self._waiting = waiting
+        self._settled = settled
+        self._settle_seconds = settle_seconds
         self._first_backoff_seconds = first_backoff_seconds
         self._longest_backoff_seconds = longest_backoff_seconds
         self._again_seconds = again_seconds
@@ -76,6 +80,11 @@ class Waker:
         loop = asyncio.get_running_loop()
         began, wall_clock = loop.time(), time.time()
         backoff = self._first_backoff_seconds
+        # A gateway that has just started, or lost a connection, may not know yet that an engine is running.
+        await self._until(lambda: self._ready() or self._settled(), self._settle_seconds)
+        if self._ready():
+            self.last_error = None
+            return
         self._telemetry.event("wake", capacity=self._capacity.kind)
         while not self._ready():
             try:
@@ -140,10 +149,13 @@ class Waker:
         self._telemetry.event("cold_start", **self.last_cold_start)
 
     async def _until_ready(self, seconds: float) -> None:
-        """Wait so long at most for a ready replica."""
+        """Wait for a ready replica, at most `seconds`."""
+        await self._until(self._ready, seconds)
+
+    async def _until(self, condition: Callable[[], bool], seconds: float) -> None:
         try:
             async with asyncio.timeout(seconds):
-                while not self._ready():
+                while not condition():
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
