@@ -1,4 +1,4 @@
-"""The ASGI application: which path, whose key, which model; and the answers the gateway gives by itself."""
+"""The ASGI application: routes paths, checks keys and models, and serves the gateway's own paths."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _SLASHES = re.compile("/{2,}")
 
 
 class App:
-    """Answers every request, and tells of each when it is over."""
+    """Answers every request, and logs and counts it afterwards."""
 
     def __init__(
         self,
@@ -77,21 +77,21 @@ class App:
         self.active: set[Exchange] = set()
         self.idle = asyncio.Event()
         self.draining = False
-        """Readiness fails, so that load balancers send no more; what comes is still answered."""
+        """Readiness fails, so that load balancers stop sending requests; requests are still answered."""
         self.refusing = False
-        """New requests for the engine are refused."""
+        """New requests for the engine are rejected."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request. What it is answered goes round `send`, see `writer`."""
+        """Answer one request. The answer bypasses `send`; see `writer`."""
         exchange = Exchange(scope, receive)
         connection = scope["gateway.connection"]
         connection.exchange = exchange
         exchange.closing = self.draining
         self.active.add(exchange)
         try:
-            if connection.gone:  # a pipelined request whose turn has come too late
+            if connection.gone:  # a pipelined request whose client disconnected before its turn
                 exchange.leave("client_left")
-                await asyncio.sleep(0)  # where that takes hold
+                await asyncio.sleep(0)  # where the cancellation is raised
             await self._answer(exchange)
         except asyncio.CancelledError:
             if not exchange.client_left:
@@ -112,7 +112,7 @@ class App:
             self._telemetry.request(exchange, log=exchange.label not in _NOT_LOGGED)
 
     async def _answer(self, exchange: Exchange) -> None:
-        """Answer, with an error if need be."""
+        """Answer, with an error if necessary."""
         try:
             try:
                 await self._route(exchange)
@@ -140,7 +140,8 @@ class App:
             await exchange.last_part()
             return
         path = exchange.path
-        # Some clients join a base URL and a path with a slash too many, or end in one. A deployment without a name is none.
+        # Some clients join a base URL and a path with an extra slash, or append one. A deployment needs a name, so its
+        # double slash stays.
         if "//" in path and "/deployments//" not in path:
             path = exchange.path = _SLASHES.sub("/", path)
         if path.endswith("/") and len(path) > 1:
@@ -170,8 +171,8 @@ class App:
         await own(exchange)
 
     def _meant(self, path: str) -> str:
-        """The path that a client with a wrong base URL means: one without /v1, or with something before it, such as a whole
-        endpoint; empty when there is none.
+        """The path that a client with a wrong base URL probably means, for example one without /v1 or with a whole endpoint
+        before it; empty if unknown.
         """
         for other in ("/v1" + path, path.removeprefix("/v1")):
             if other != path and (other in UPSTREAM or other in self._own or other.startswith(_MODEL_PREFIX)):
@@ -219,14 +220,14 @@ class App:
     # Draining
 
     def start_refusing(self) -> None:
-        """New requests for the engine are refused from now on; what runs goes on."""
+        """Reject new requests for the engine; running requests continue."""
         self.refusing = True
         self.idle.clear()
         if not self.active:
             self.idle.set()
 
     def abort_all(self) -> None:
-        """End everything that still runs with an error."""
+        """End all running requests with an error."""
         for exchange in list(self.active):
             exchange.abort(self._draining_error())
 
@@ -239,7 +240,7 @@ class App:
         await exchange.answer(200, b'{"status":"ok"}')
 
     async def _ready(self, exchange: Exchange) -> None:
-        """Ready to take requests, not: an engine is up. A cold gateway must be sent requests, or it never wakes one."""
+        """Whether the gateway accepts requests, even if no engine is running: a cold gateway needs requests to wake one."""
         if self.draining:
             await exchange.answer(503, b'{"status":"draining"}')
         else:

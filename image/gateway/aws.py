@@ -33,19 +33,19 @@ def describe(error: Exception) -> str:
 def plain_launch_failure(message: str) -> str:
     """Why the Auto Scaling group could not start an instance, worded for clients. `message`: of a scaling activity."""
     for mark, reason in (
-        ("InsufficientInstanceCapacity", "the cloud provider has no such machine free"),
-        ("do not have sufficient", "the cloud provider has no such machine free"),
-        ("no Spot capacity", "the cloud provider has no such machine free"),
-        ("ReservationCapacityExceeded", "the reserved machines are all in use"),
-        ("VcpuLimitExceeded", "a quota of the account is used up"),
-        ("vCPU capacity", "a quota of the account is used up"),
-        ("LimitExceeded", "a quota of the account is used up"),
-        ("Exceeded", "a quota of the account is used up"),
-        ("UnauthorizedOperation", "the gateway is not allowed to start it"),
+        ("InsufficientInstanceCapacity", "the cloud provider has no such instance available"),
+        ("do not have sufficient", "the cloud provider has no such instance available"),
+        ("no Spot capacity", "the cloud provider has no such instance available"),
+        ("ReservationCapacityExceeded", "all reserved instances are in use"),
+        ("VcpuLimitExceeded", "an account quota is exhausted"),
+        ("vCPU capacity", "an account quota is exhausted"),
+        ("LimitExceeded", "an account quota is exhausted"),
+        ("Exceeded", "an account quota is exhausted"),
+        ("UnauthorizedOperation", "the gateway is not permitted to start the engine"),
     ):
         if mark in message:
             return reason
-    return "the cloud provider could not start a machine"
+    return "the cloud provider could not start an instance"
 
 
 def plain_reason(error: Exception) -> str:
@@ -54,11 +54,11 @@ def plain_reason(error: Exception) -> str:
     if "Throttl" in code or code in ("RequestLimitExceeded", "TooManyRequestsException"):
         return "the cloud provider is limiting requests"
     if "AccessDenied" in code or "Unauthorized" in code or "Token" in code:
-        return "the gateway is not allowed to start it"
+        return "the gateway is not permitted to start the engine"
     if "Quota" in code or "LimitExceeded" in code:
-        return "a quota of the account is used up"
+        return "an account quota is exhausted"
     if "ScalingActivityInProgress" in code:
-        return "another change of its capacity is under way"
+        return "another scaling operation is in progress"
     if "NotFound" in code or "NotActive" in code:
-        return "what runs the engine is not there"
-    return "the cloud provider did not answer as it should"
+        return "the engine's service was not found"
+    return "the cloud provider returned an unexpected response"

@@ -143,11 +143,11 @@ def keys(value: str, environment: Mapping[str, str]) -> KeysSetting:
         return NoKeys()
     if kind == "env" and rest:
         if not environment.get(rest):
-            raise ValueError(f"names the variable {rest}, which is not set or empty")
+            raise ValueError(f"names the variable {rest}, which is unset or empty")
         return InlineKeys(environment[rest])
     if kind == "file" and rest:
         return FileKeys(Path(rest))
     if kind == "secretsmanager" and rest:
         return SecretsManagerKeys(rest)
     # Never print the value: it may be a key that was set in place of its source.
-    raise ValueError("is none of: none, env:VARIABLE, file:/PATH, secretsmanager:ARN")
+    raise ValueError("is not none, env:VARIABLE, file:/PATH or secretsmanager:ARN")

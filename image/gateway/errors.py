@@ -103,7 +103,7 @@ def not_found(path: str, meant: str = "") -> ApiError:
 
 def not_of_this_model(path: str) -> ApiError:
     """The path exists for models of another kind, such as embedding models."""
-    return ApiError(404, f"The model here does not serve {path}.", reason="path", code="not_found")
+    return ApiError(404, f"This model does not support {path}.", reason="path", code="not_found")
 
 
 def method_not_allowed(method: str, allowed: str) -> ApiError:
@@ -125,7 +125,7 @@ def bad_key() -> ApiError:
 
 def conflicting_keys() -> ApiError:
     """Two headers contain valid keys of different names."""
-    message = "The request holds several different API keys in Authorization, x-api-key and api-key; send one."
+    message = "The request contains different API keys in Authorization, x-api-key and api-key; send only one."
     return ApiError(401, message, reason="key_conflict", code="invalid_api_key", headers=_CHALLENGE)
 
 
@@ -212,5 +212,5 @@ def upstream_timeout(seconds: float) -> ApiError:
 
 def internal() -> ApiError:
     """An error in the gateway itself, which is logged."""
-    message = "The gateway failed; its log has the reason under this request's x-request-id."
+    message = "The gateway failed. Search its log for this request's x-request-id."
     return ApiError(500, message, reason="internal", kind="server_error", code="internal_error")

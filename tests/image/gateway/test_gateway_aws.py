@@ -104,7 +104,7 @@ async def test_a_wake_that_fails_says_why_without_the_accounts_names(
         assert "no-" not in str(raised.value)
         assert raised.value.detail
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-    with pytest.raises(ScalingError, match="did not answer as it should"):
+    with pytest.raises(ScalingError, match="returned an unexpected response"):
         await EcsScaler(Stack.setting).wake()
 
 
@@ -117,7 +117,7 @@ async def test_a_wake_that_fails_says_why_without_the_accounts_names(
         ("ScalingActivityInProgress", "under way"),
         ("ServiceQuotaExceededException", "quota"),
         ("ClusterNotFoundException", "not there"),
-        ("SomethingElse", "did not answer as it should"),
+        ("SomethingElse", "returned an unexpected response"),
     ],
 )
 def test_reasons(code: str, says: str) -> None:
@@ -141,7 +141,7 @@ async def test_keys_come_from_a_secret_and_are_rotated(aws: boto3.session.Sessio
     assert name_of(ring, b"Bearer sk-1") is None
     assert name_of(ring, b"Bearer sk-2") == "default"
     secrets.put_secret_value(SecretId=arn, SecretBinary=b"sk-3")
-    with pytest.raises(keys.KeysError, match="holds no text"):
+    with pytest.raises(keys.KeysError, match="has no text value"):
         await source.read()
     missing = keys.source_of(SecretsManagerKeys("no-such-secret"))
     assert missing is not None

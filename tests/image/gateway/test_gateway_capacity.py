@@ -212,7 +212,7 @@ async def test_pods_say_what_keeps_them_and_when_they_came(api: Server, account:
         await kubernetes.check(began)
     assert "labelSelector=app%3Dengine%2Cstack%3Da" in api.asked[-1][1]
     pods(pod(new, [scheduled], [broken]))
-    with pytest.raises(ScalingError, match="fails while it starts"):
+    with pytest.raises(ScalingError, match="keeps crashing at startup"):
         await kubernetes.check(began)
     pods(pod(new, [scheduled], [pulling]))
     await kubernetes.check(began)
@@ -277,11 +277,11 @@ QUOTA = "You have requested more vCPU capacity than your current vCPU limit of 0
 @pytest.mark.parametrize(
     ("activities", "says"),
     [
-        ([activity("Failed", NO_CAPACITY)], "no such machine free"),
+        ([activity("Failed", NO_CAPACITY)], "no such instance available"),
         ([activity("Failed", QUOTA)], "quota"),
         ([activity("Failed", "MaxSpotInstanceCountExceeded: ...")], "quota"),
-        ([activity("Failed", "Launch template acme-internal not found")], "could not start a machine"),
-        ([activity("InProgress"), activity("Failed", NO_CAPACITY)], "no such machine free"),
+        ([activity("Failed", "Launch template acme-internal not found")], "could not start an instance"),
+        ([activity("InProgress"), activity("Failed", NO_CAPACITY)], "no such instance available"),
         ([activity("Failed", NO_CAPACITY, minute=0)], None),
         ([activity("Successful"), activity("Failed", NO_CAPACITY)], None),
         ([], None),
@@ -311,7 +311,7 @@ async def test_stopped_tasks_say_that_the_engine_fails_while_it_starts() -> None
     group.add_response("describe_scaling_activities", {"Activities": []})
     service.add_response("list_tasks", {"taskArns": ["a", "b"]})
     service.add_response("describe_tasks", {"tasks": tasks})
-    with pytest.raises(ScalingError, match="fails while it starts") as raised:
+    with pytest.raises(ScalingError, match="keeps crashing at startup") as raised:
         await made.check(BEGAN)
     assert raised.value.detail == "1 tasks stopped: OutOfMemory"
 

@@ -117,8 +117,8 @@ async def test_what_keeps_it_is_said_as_long_as_it_does(log: Path) -> None:
     capacity = Told()
     scene = Scene(capacity, log)
     scene.waker.need()
-    capacity.trouble = "no such machine free"
-    await until(lambda: scene.waker.last_error == "no such machine free")
+    capacity.trouble = "no such instance available"
+    await until(lambda: scene.waker.last_error == "no such instance available")
     capacity.trouble = ""
     await until(lambda: scene.waker.last_error is None)
     scene.become_ready()
