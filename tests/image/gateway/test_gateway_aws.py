@@ -99,7 +99,7 @@ async def test_a_wake_that_fails_says_why_without_the_accounts_names(
         EcsCapacity("vllm", "no-service", "gpus"),
         EcsCapacity("no-cluster", "engine", "gpus"),
     ):
-        with pytest.raises(ScalingError, match="is not there") as raised:
+        with pytest.raises(ScalingError, match="service was not found") as raised:
             await EcsScaler(setting).wake()
         assert "no-" not in str(raised.value)
         assert raised.value.detail
@@ -112,11 +112,11 @@ async def test_a_wake_that_fails_says_why_without_the_accounts_names(
     ("code", "says"),
     [
         ("ThrottlingException", "limiting requests"),
-        ("AccessDeniedException", "not allowed"),
-        ("ExpiredTokenException", "not allowed"),
-        ("ScalingActivityInProgress", "under way"),
+        ("AccessDeniedException", "not permitted"),
+        ("ExpiredTokenException", "not permitted"),
+        ("ScalingActivityInProgress", "is in progress"),
         ("ServiceQuotaExceededException", "quota"),
-        ("ClusterNotFoundException", "not there"),
+        ("ClusterNotFoundException", "was not found"),
         ("SomethingElse", "returned an unexpected response"),
     ],
 )

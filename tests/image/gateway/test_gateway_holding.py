@@ -61,7 +61,7 @@ async def test_a_held_stream_is_sent_comments_then_its_answer(
 async def test_a_held_stream_whose_request_the_engine_refuses_ends_with_the_engines_error(
     start_engine: StartEngine, start_gateway: StartGateway
 ) -> None:
-    for behaviour, says in ((fake_engine.refuse, "max_tokens is too large"), (fake_engine.fail, "refused")):
+    for behaviour, says in ((fake_engine.refuse, "max_tokens is too large"), (fake_engine.fail, "rejected")):
         cloud = Cloud(await start_engine(behaviour))
         gateway = await start_gateway(discovery=cloud, capacity=cloud, sse_comment_seconds=0.05)
         async with gateway.stream() as response:
