@@ -1,4 +1,4 @@
-"""The plain environment names of other images, as arguments of vLLM."""
+"""The environment variables of other images, translated to vLLM's arguments."""
 
 import json
 

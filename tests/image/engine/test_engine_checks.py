@@ -1,4 +1,4 @@
-"""What the container refuses before it loads anything, each run as a real process with a stand-in driver and vLLM."""
+"""What the container rejects before it loads a model, each run as a real process with a fake driver and vLLM."""
 
 import dataclasses
 import os

@@ -1,4 +1,4 @@
-"""Kept files with real files: torn, foreign, stale, half written, two writers at once, a writer that dies."""
+"""The compile cache with real files: corrupt, mismatched, stale, half written, two concurrent writers, a dying writer."""
 
 import json
 import os
@@ -87,7 +87,7 @@ def test_what_another_engine_model_gpu_or_argument_made_is_never_seen(tmp_path: 
     archive = keep(tmp_path)
     other = kept(tmp_path, "two", **{what: "another"})
     assert restore(other).files == {}
-    # Even where somebody puts it under that key.
+    # Even if it is copied to that key.
     other.folder.mkdir(parents=True)
     (other.folder / archive.name).write_bytes(archive.read_bytes())
     restored = restore(other)

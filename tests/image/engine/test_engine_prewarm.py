@@ -1,4 +1,4 @@
-"""The deploy's own first start, so that nobody's request is the one that compiles; AWS is moto's server on loopback."""
+"""The first start at deployment, so that no request has to wait for compilation; AWS is moto's server on loopback."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Gateway and engine in one container: real gateway, a fake vLLM that serves, dies or lingers; which end brings which."""
+"""Gateway and engine in one container: a real gateway, and a fake vLLM that serves, dies or does not exit."""
 
 import http.client
 import json

@@ -1,4 +1,4 @@
-"""Weights from a fake hub, into real files: interrupted, damaged, gated, torn, two at once, no room."""
+"""Weights from a fake Hub in real files: interrupted, corrupt, gated, truncated, concurrent, disk full."""
 
 import hashlib
 import json

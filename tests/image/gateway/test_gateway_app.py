@@ -1,4 +1,4 @@
-"""Paths, keys, models and bodies: what is let in, and how the rest is refused, with no byte of it reaching the engine."""
+"""Paths, keys, models and bodies: which requests are accepted, and that rejected ones never reach the engine."""
 
 from __future__ import annotations
 
@@ -332,7 +332,7 @@ async def test_requests_follow_each_other_on_one_connection(
 async def test_a_wrong_base_url_is_pointed_out(
     start_engine: StartEngine, start_gateway: StartGateway, path: str, meant: str
 ) -> None:
-    """The commonest mistake of all: a base URL without /v1, or with it for a client that adds its own."""
+    """The most common mistake: a base URL without /v1, or with it for a client that adds /v1 itself."""
     engine = await start_engine()
     gateway = await start_gateway(engine)
     response = await gateway.client.post(path, json={"model": MODEL})

@@ -1,4 +1,4 @@
-"""What the gateway asks of AWS, against moto's server on loopback."""
+"""The gateway's calls to AWS, against moto's server on loopback."""
 
 from __future__ import annotations
 

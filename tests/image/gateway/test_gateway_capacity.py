@@ -1,4 +1,4 @@
-"""What the gateway asks of an API server and of the local runner, over loopback; and what it makes of their answers."""
+"""The gateway's requests to an API server and to the local runner, over loopback, and how it handles their answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests that come while nothing runs, or while everything is busy: held, queued, answered, or refused in time."""
+"""Requests that arrive while no replica is ready or all slots are busy: held, queued, answered or rejected in time."""
 
 from __future__ import annotations
 

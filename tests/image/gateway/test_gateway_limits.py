@@ -1,4 +1,4 @@
-"""What one key may use: the meters by themselves on a clock of their own, and through a gateway."""
+"""A key's rate limits: the meters with a simulated clock, and through a gateway."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Health checks that ask for an answer neither wake a cold engine nor keep an idle one running."""
+"""Health checks in the form of inference requests neither wake a cold engine nor keep an idle one running."""
 
 from __future__ import annotations
 

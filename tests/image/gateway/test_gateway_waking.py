@@ -1,4 +1,4 @@
-"""From zero, with a capacity that does as it is told."""
+"""Scaling from zero, with a scripted scaler."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.image.gateway.conftest import until
 
 
 class Told:
-    """A capacity that fails as often as it is told, and counts."""
+    """A scaler that fails a given number of times, and counts its calls."""
 
     kind = "told"
 
