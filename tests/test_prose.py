@@ -34,6 +34,16 @@ PHRASES = (
     "Where weights cannot be had",
     "A request that comes while nothing runs",
     "gone on with",
+    "what runs the engine is not there",
+    "it fails while it starts",
+    "answer as it should",
+    "read from where they are",
+    "no hop may make a heap",
+    "what drips, floods or stalls",
+    "for want of memory",
+    "who waits is told why",
+    "that nobody reads half of it",
+    "how near a guess was",
 )
 # The word list quotes what it replaces; this file, too.
 QUOTES = ("docs/decisions/0017-one-word-for-one-thing.md", "tests/test_prose.py")

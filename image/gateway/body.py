@@ -144,7 +144,7 @@ def _inflated(body: bytes) -> Iterator[bytes]:
                         break
                     members += 1
                     if members > _MOST_MEMBERS:
-                        raise errors.bad_body(f"The gzip body has over {_MOST_MEMBERS} members.")
+                        raise errors.bad_body(f"The gzip body has more than {_MOST_MEMBERS} members.")
                     stream = zlib.decompressobj(wbits=31)
                 part = stream.decompress(data, _INFLATED_TO_BYTES)
                 data = stream.unused_data if stream.eof else stream.unconsumed_tail
@@ -155,7 +155,7 @@ def _inflated(body: bytes) -> Iterator[bytes]:
     except zlib.error as error:
         raise errors.bad_body(f"The body is not valid gzip: {error}.") from None
     if not stream.eof:
-        raise errors.bad_body("The gzip body is cut off.")
+        raise errors.bad_body("The gzip body is truncated.")
 
 
 def read(body: bytes, route: Route, content_type: bytes, settings: Settings) -> BodyFacts:
@@ -182,14 +182,14 @@ def _check_size(body: bytes) -> None:
         return
     opened = body.count(b"[") + body.count(b"{")
     if opened + body.count(b",") > _MOST_VALUES:
-        raise errors.bad_body(f"The body holds more than {_MOST_VALUES} values.", status=413, reason="body_too_large")
+        raise errors.bad_body(f"The body contains more than {_MOST_VALUES} values.", status=413, reason="body_too_large")
     # Inside strings, these bytes are not limited.
     if (
         opened + body.count(b":") > _MOST_FIELDS
         and sum(map(_STRING.sub(b"", body).count, (b"[", b"{", b":"))) > _MOST_FIELDS
     ):
         raise errors.bad_body(
-            f"The body holds more than {_MOST_FIELDS} objects, lists and fields.", status=413, reason="body_too_large"
+            f"The body contains more than {_MOST_FIELDS} objects, lists and fields.", status=413, reason="body_too_large"
         )
 
 

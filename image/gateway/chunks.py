@@ -78,5 +78,5 @@ class Chunks:
     def _count(self, size: int) -> None:
         self._overhead += size
         if self._overhead > _MOST_OVERHEAD_BYTES:
-            message = f"The body's chunk extensions and trailers are over {_MOST_OVERHEAD_BYTES} bytes."
+            message = f"The body's chunk extensions and trailers are larger than {_MOST_OVERHEAD_BYTES} bytes."
             raise BadRequestError(message, 431, "header_too_large")

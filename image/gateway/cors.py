@@ -34,7 +34,7 @@ def parse_origins(value: str) -> tuple[str, ...]:
     for origin in origins:
         if origin == EVERY_ORIGIN:
             if len(origins) > 1:
-                raise ValueError("names * beside other origins; set * alone, or the origins without it")
+                raise ValueError("contains * and other origins; set * alone, or the origins without it")
         elif origin == "null":
             # Any page can have the origin null, in a sandboxed frame.
             raise ValueError("names null, the origin of every sandboxed frame; set the page's own origin, or * for all")

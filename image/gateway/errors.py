@@ -148,7 +148,7 @@ def bad_body(message: str, *, status: int = 400, reason: str = "body", param: st
 
 def body_too_large(limit_bytes: int) -> ApiError:
     """The body is larger than GATEWAY_MAX_BODY_BYTES."""
-    return bad_body(f"The body is over {limit_bytes} bytes.", status=413, reason="body_too_large")
+    return bad_body(f"The body is larger than {limit_bytes} bytes.", status=413, reason="body_too_large")
 
 
 def unknown_coding() -> ApiError:

@@ -34,14 +34,14 @@ def fields(body: bytes, content_type: bytes, wanted: Collection[bytes]) -> dict[
         end = body.find(delimiter, at)
         head_end = body.find(b"\r\n\r\n", at, at + _LONGEST_PART_HEAD_BYTES)
         if end < 0 or not 0 <= head_end < end:
-            raise errors.bad_body("The form is cut off or malformed.")
+            raise errors.bad_body("The form is truncated or malformed.")
         name = _name(body[at:head_end])
         if name in wanted:
             if name in found:
                 raise errors.bad_body(f"The form has the field {name.decode()!r} twice.")
             found[name] = body[head_end + 4 : end].decode("utf-8", "replace")
         at = end
-    raise errors.bad_body(f"The form has over {_MOST_PARTS} parts.", status=413, reason="body_too_large")
+    raise errors.bad_body(f"The form has more than {_MOST_PARTS} parts.", status=413, reason="body_too_large")
 
 
 def _name(head: bytes) -> bytes:

@@ -101,7 +101,7 @@ def check(document: dict[str, Any], hosts: Collection[str]) -> None:
                 left -= _check_part(node, hosts)
                 if left < 0:
                     raise errors.bad_body(
-                        f"The body holds more than {_MOST_ADDRESSES} addresses.", reason="media_address"
+                        f"The body contains more than {_MOST_ADDRESSES} addresses.", reason="media_address"
                     )
             if not _ANY_CONTENT.isdisjoint(node):
                 waiting += [(node[name], True) for name in _CONTENTS if name in node]

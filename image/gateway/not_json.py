@@ -45,7 +45,7 @@ def _find(document: Any) -> tuple[str, str] | None:
         name = repr(field[:_LONGEST_FIELD]) if field else "the document"
         if isinstance(value, str):
             if found := _SURROGATE.search(value):
-                return field, f"{name} holds an unpaired surrogate, \\u{ord(found[0]):04x}, which is not Unicode text"
+                return field, f"{name} contains an unpaired surrogate, \\u{ord(found[0]):04x}, which is not Unicode text"
         elif isinstance(value, float):
             if not math.isfinite(value):
                 return field, f"{name} is not a finite number"
@@ -56,6 +56,6 @@ def _find(document: Any) -> tuple[str, str] | None:
             left += [(f"{field}[{at}]", item) for at, item in reversed(list(enumerate(value)))]
         elif isinstance(value, dict):
             if any(_SURROGATE.search(key) for key in value):
-                return field, f"a name in {name} holds an unpaired surrogate"
+                return field, f"a name in {name} contains an unpaired surrogate"
             left += [(f"{field}.{key}" if field else key, item) for key, item in reversed(value.items())]
     return None

@@ -94,7 +94,7 @@ class RequestHead:
     def _count(self, size: int) -> None:
         self.size += size
         if self.size > self._most_bytes:
-            raise BadRequestError(f"The request's headers are over {self._most_bytes} bytes.", 431, "header_too_large")
+            raise BadRequestError(f"The request's headers are larger than {self._most_bytes} bytes.", 431, "header_too_large")
 
     def _parse(self, data: bytes) -> None:
         assert self._parser is not None
@@ -104,7 +104,7 @@ class RequestHead:
             pass  # raised only after the headers; the parser gets none of the bytes that follow
         except httptools.HttpParserError:
             if len(self.headers) > _MOST_HEADERS:
-                message = f"The request has over {_MOST_HEADERS} headers."
+                message = f"The request has more than {_MOST_HEADERS} headers."
                 raise BadRequestError(message, 431, "header_too_large") from None
             raise BadRequestError("The request is not valid HTTP/1.1.") from None
 

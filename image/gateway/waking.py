@@ -115,7 +115,7 @@ class Waker:
             self._telemetry.event("wake_over", seconds=round(seconds, 3))
             await self._write_ledger(wall_clock, wall_clock + seconds)
         else:
-            self._telemetry.event("wake_given_up", reason="nobody waits any more")
+            self._telemetry.event("wake_given_up", reason="no request is waiting any more")
 
     async def _watch(self, since: float) -> None:
         """Wait for a ready replica, and check meanwhile why it does not start."""
