@@ -128,10 +128,14 @@ def test_it_serves_outlives_its_engine_drains_and_leaves_nothing(clone: Clone) -
     metrics = re.search(r"^Metrics +(\S+)", shown, re.MULTILINE)
     assert metrics
     with urllib.request.urlopen(metrics[1], timeout=5) as answer:
-        assert b"# TYPE " in answer.read()
+        scraped = answer.read()
+    assert b"# TYPE " in scraped
+    assert b"gateway_cold_start_seconds_count 0.0" in scraped
+    assert b'path="/health' not in scraped, "probes are not counted"
     assert "vLLM 9.9.9 here, but the stack deploys 0." in shown
     info = clone.info()
     assert (info["engine_version"], info["stand_in"], info["gpu"]) == ("9.9.9", True, None)
+    assert info["cold_start"] is None, "vLLM was ready before the gateway started"
 
     # The engine dies under a stream: the client is told, the gateway lives, the engine comes back.
     events = clone.stream(max_tokens=500)

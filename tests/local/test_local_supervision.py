@@ -1,4 +1,4 @@
-"""Scale to zero on this machine: the real supervisor and the real gateway, a fake vLLM as a real process."""
+"""Local scale-to-zero with the real supervisor, the real gateway and a fake vLLM as a real process."""
 
 import json
 import os
