@@ -182,14 +182,18 @@ def _check_size(body: bytes) -> None:
         return
     opened = body.count(b"[") + body.count(b"{")
     if opened + body.count(b",") > _MOST_VALUES:
-        raise errors.bad_body(f"The body contains more than {_MOST_VALUES} values.", status=413, reason="body_too_large")
+        raise errors.bad_body(
+            f"The body contains more than {_MOST_VALUES} values.", status=413, reason="body_too_large"
+        )
     # Inside strings, these bytes are not limited.
     if (
         opened + body.count(b":") > _MOST_FIELDS
         and sum(map(_STRING.sub(b"", body).count, (b"[", b"{", b":"))) > _MOST_FIELDS
     ):
         raise errors.bad_body(
-            f"The body contains more than {_MOST_FIELDS} objects, lists and fields.", status=413, reason="body_too_large"
+            f"The body contains more than {_MOST_FIELDS} objects, lists and fields.",
+            status=413,
+            reason="body_too_large",
         )
 
 

@@ -45,7 +45,10 @@ def _find(document: Any) -> tuple[str, str] | None:
         name = repr(field[:_LONGEST_FIELD]) if field else "the document"
         if isinstance(value, str):
             if found := _SURROGATE.search(value):
-                return field, f"{name} contains an unpaired surrogate, \\u{ord(found[0]):04x}, which is not Unicode text"
+                return (
+                    field,
+                    f"{name} contains an unpaired surrogate, \\u{ord(found[0]):04x}, which is not Unicode text",
+                )
         elif isinstance(value, float):
             if not math.isfinite(value):
                 return field, f"{name} is not a finite number"

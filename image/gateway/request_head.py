@@ -94,7 +94,9 @@ class RequestHead:
     def _count(self, size: int) -> None:
         self.size += size
         if self.size > self._most_bytes:
-            raise BadRequestError(f"The request's headers are larger than {self._most_bytes} bytes.", 431, "header_too_large")
+            raise BadRequestError(
+                f"The request's headers are larger than {self._most_bytes} bytes.", 431, "header_too_large"
+            )
 
     def _parse(self, data: bytes) -> None:
         assert self._parser is not None
