@@ -47,6 +47,16 @@ PHRASES = (
     "is nothing that AWS takes",
     "so that nobody takes the figure",
     "a program that is sound but for",
+    "what runs the engine is not there",
+    "it fails while it starts",
+    "answer as it should",
+    "read from where they are",
+    "no hop may make a heap",
+    "what drips, floods or stalls",
+    "for want of memory",
+    "who waits is told why",
+    "that nobody reads half of it",
+    "how near a guess was",
 )
 # The word list quotes what it replaces; this file, too.
 QUOTES = ("docs/decisions/0017-one-word-for-one-thing.md", "tests/test_prose.py")

@@ -125,7 +125,7 @@ class Replica:
 def kept_lines(said: str) -> list[str]:
     """What the entrypoint and its watcher said."""
     wanted = (
-        "engine: kept",
+        "engine: compile cache:",
         "engine: compiled:",
         "engine: bytecode:",
         "engine: weights:",
@@ -155,7 +155,7 @@ class Study:
         with self.result.open("a") as file:
             file.write(json.dumps(line) + "\n")
 
-    def run(self, name: str, until: str = "engine: compiled: kept", **arguments: str) -> None:
+    def run(self, name: str, until: str = "engine: compile cache: compiled: cached", **arguments: str) -> None:
         """One start, until it kept its files or has nothing to keep."""
         replica = Replica(self.base, name, self.hub, **arguments)
         try:
@@ -219,7 +219,7 @@ def scenarios(study: Study) -> None:
     content = bytearray(study.archive("bytecode").read_bytes())
     content[len(content) // 3] ^= 1
     study.archive("bytecode").write_bytes(content)
-    study.run("one-bit-of-bytecode", until="engine: bytecode: kept")
+    study.run("one-bit-of-bytecode", until="engine: compile cache: bytecode: cached")
     marker.unlink(missing_ok=True)
 
     study.run("stale-other-argument", **{"--max-num-seqs": "4"})
@@ -232,7 +232,7 @@ def scenarios(study: Study) -> None:
         for replica in both:
             replica.wait(replica.ready)
         for replica in both:
-            replica.wait(lambda r=replica: "engine: compiled: kept" in r.said())  # type: ignore[misc]
+            replica.wait(lambda r=replica: "engine: compile cache: compiled: cached" in r.said())  # type: ignore[misc]
             study.record(replica)
     finally:
         for replica in both:

@@ -60,7 +60,7 @@ class Deployed(Server):
     def wait_until_kept(self) -> None:
         """Until the watcher has published what was compiled."""
         began = time.monotonic()
-        while time.monotonic() - began < KEEP_LIMIT_SECONDS and "compiled: kept" not in self.log.read_text():
+        while time.monotonic() - began < KEEP_LIMIT_SECONDS and "compiled: cached" not in self.log.read_text():
             time.sleep(0.2)
         lines = [line for line in self.log.read_text().splitlines() if "engine: " in line and "serve" not in line]
         record("entrypoint", name=self.name, waited=round(time.monotonic() - began, 1), lines=lines)

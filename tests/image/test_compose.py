@@ -1,4 +1,4 @@
-"""image/compose.yaml says what the dev stack's plan says, and nothing it starts is open to the network by itself."""
+"""image/compose.yaml matches the dev stack's plan, and exposes no port to the network by default."""
 
 import re
 from collections.abc import Sequence

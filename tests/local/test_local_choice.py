@@ -1,4 +1,4 @@
-"""Which model answers: the stack's own, a small real one where that is too large for the machine, else the stand-in."""
+"""Which model is served: the stack's own, a small real one if that is too large for the machine, or the stand-in."""
 
 import io
 import sys
@@ -80,5 +80,5 @@ def test_without_the_hub_or_with_a_failed_download_the_stand_in_answers(
 
 
 def test_weights_that_must_be_the_stacks_own_are_not_replaced(hub: FakeHub) -> None:
-    with pytest.raises(LocalError, match=r"the weights of Qwen/Qwen3-4B-Instruct-2507 cannot be had"):
+    with pytest.raises(LocalError, match=r"the weights of Qwen/Qwen3-4B-Instruct-2507 are not available"):
         chosen("--weights", "real")

@@ -1,4 +1,4 @@
-"""A fake Hugging Face hub on loopback: model information, files with ranges, redirects to a "CDN", and faults on demand."""
+"""A fake Hugging Face Hub on loopback: model information, files with ranges, redirects to a "CDN", and faults on demand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class FakeModel:
-    """Files of a model and what is wrong with it. Files of 1 KiB and more are large ones, as LFS stores them."""
+    """A model's files and its faults. Files of 1 KiB or more are large files, as in LFS."""
 
     files: dict[str, bytes]
     gated: bool = False

@@ -1,4 +1,4 @@
-"""Gateway and engine in one container: real gateway, a fake vLLM that serves, dies or lingers; which end brings which."""
+"""Gateway and engine in one container: a real gateway, and a fake vLLM that serves, dies or does not exit."""
 
 import http.client
 import json
@@ -173,7 +173,7 @@ def test_an_engine_that_dies_ends_the_container(container: Container) -> None:
     thread.join(20)
     code, output = container.end()
     assert code == 1
-    assert "error: vLLM ended with exit code 9; the container ends, for its restart policy" in output
+    assert "error: vLLM exited with exit code 9; the container exits, and its restart policy" in output
 
 
 def test_a_gateway_that_dies_ends_the_container_and_the_engine(container: Container) -> None:
@@ -182,7 +182,7 @@ def test_a_gateway_that_dies_ends_the_container_and_the_engine(container: Contai
     os.kill(gateway, signal.SIGKILL)
     code, output = container.end()
     assert code == 1
-    assert "error: the gateway ended with signal 9" in output
+    assert "error: the gateway exited with signal 9" in output
     assert not Path(f"/proc/{engine}").exists()
 
 

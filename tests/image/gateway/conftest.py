@@ -103,7 +103,7 @@ class Cloud:
 
 
 class Gateway:
-    """A gateway that runs, and what it has told."""
+    """A running gateway, with its log and metrics."""
 
     def __init__(self, service: Service, log: int) -> None:
         self.service = service
@@ -128,7 +128,7 @@ class Gateway:
         return document
 
     async def metric(self, sample: str) -> float:
-        """The value of a sample as it is scraped, labels and all; 0 when it is not there."""
+        """The value of a scraped sample, given with its labels; 0 if it does not exist."""
         response = await self.client.get(f"http://127.0.0.1:{self.metrics_port}/metrics")
         for line in response.text.splitlines():
             if line.startswith(sample + " "):
@@ -147,14 +147,14 @@ class Gateway:
 
 
 async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    """Wait for something the gateway does by itself."""
+    """Wait for a condition that the gateway brings about."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - what changes is the gateway's, and tells nobody
             await asyncio.sleep(0.002)
 
 
 def name_of(ring: KeyRing, authorization: bytes | None) -> str | None:
-    """The name of the key in an Authorization header; None when it is not let in."""
+    """The name of the key in an Authorization header; None if it is rejected."""
     try:
         return ring.authenticate([] if authorization is None else [(b"authorization", authorization)]).name
     except ApiError:
@@ -162,8 +162,8 @@ def name_of(ring: KeyRing, authorization: bytes | None) -> str | None:
 
 
 def rendered_environment(rendering: str, values: Mapping[str, Any]) -> dict[str, str]:
-    """The gateway's environment as a target deploys it, for the dev stack with some settings changed. Pulumi runs an event
-    loop of its own: not to be called in one.
+    """The gateway's environment as a target deploys it, for the dev stack with some settings changed. Do not call it in an
+    event loop, because Pulumi runs its own.
     """
     return dict(_rendered_environment(rendering, json.dumps(values, sort_keys=True)))
 
@@ -191,11 +191,11 @@ RENDERINGS = ("plan", "ecs", "kubernetes", "local", "standalone")
 
 @pytest.fixture(params=RENDERINGS)
 def rendering(request: pytest.FixtureRequest) -> str:
-    """One after the other, each place where a gateway's environment is rendered."""
+    """Each place where a gateway's environment is rendered."""
     return str(request.param)
 
 
-# What a test must have otherwise than a deployment: addresses, keys, and how soon a replica is found. No limit of any kind.
+# Values that must differ between a test and a deployment: addresses, keys, and discovery intervals. No limits.
 _OF_THE_TEST = {
     "GATEWAY_MODEL": MODEL,
     "GATEWAY_HOST": "127.0.0.1",
@@ -210,13 +210,13 @@ _OF_THE_TEST = {
 
 @pytest.fixture
 def stack_values() -> dict[str, Any]:
-    """Settings that the stack file changes; a test gives its own with `parametrize`."""
+    """Settings changed in the stack file; tests override them with `parametrize`."""
     return {}
 
 
 @pytest.fixture
 def deployed(rendering: str, stack_values: dict[str, Any]) -> dict[str, Any]:
-    """Arguments for `start_gateway` that make the gateway as a target deploys it: nothing is a default of the test's."""
+    """Arguments for `start_gateway` that create the gateway as a target deploys it, without defaults of the tests."""
     environment = rendered_environment(rendering, stack_values) | _OF_THE_TEST
     environment = {name: value for name, value in environment.items() if name not in ("VLLM_API_KEY", "PYTHONPATH")}
     settings = Settings.from_environment(environment)
@@ -243,7 +243,7 @@ class StartGateway(Protocol):
 
 @pytest.fixture
 async def start_gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[StartGateway]:
-    """Starts a gateway before some engines, and waits until all of them are in rotation."""
+    """Starts a gateway in front of some engines, and waits until all of them are in rotation."""
     running: list[tuple[Gateway, asyncio.Task[None], int]] = []
 
     async def start(

@@ -1,4 +1,4 @@
-"""Why the gateway answers some bytes otherwise than nginx does: every difference has its reason here."""
+"""The reason for each difference between the gateway's and nginx's answers to the same bytes."""
 
 from __future__ import annotations
 

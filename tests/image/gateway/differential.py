@@ -1,4 +1,4 @@
-"""The same bytes to the gateway and to nginx: what each answers, what its engine receives, whether the connection survives.
+"""Sends the same bytes to the gateway and to nginx, and compares answers, upstream requests and connection reuse.
 
 .venv/bin/python -m tests.image.gateway.differential > docs/benchmarks/gateway/differential.md
 """
@@ -46,7 +46,7 @@ QUIET_SECONDS = 1.8
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one request."""
+    """The outcome of one request."""
 
     statuses: tuple[int, ...]
     bodies: tuple[str, ...]
@@ -86,7 +86,7 @@ async def _answer(request: Request, line: Line) -> None:
 
 
 async def outcomes(port: int, engine: FakeEngine) -> dict[str, Outcome]:
-    """What comes of every request at one server, all at once; a query tells the engine's requests apart."""
+    """The outcome of every request at one server, run in parallel; a query string distinguishes the engine's requests."""
 
     async def one(number: int, request: bytes) -> tuple[tuple[int, ...], bool]:
         return await ask(port, request.replace(b"/v1/completions", b"/v1/completions?case=%d" % number))

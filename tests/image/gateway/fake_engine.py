@@ -1,6 +1,6 @@
-"""A fake engine on loopback: it speaks just enough of vLLM's HTTP to be answered through, and fails on demand.
+"""A fake engine on loopback: it implements enough of vLLM's HTTP API for the tests, and fails on demand.
 
-What it does with a request is its `behaviour`, a function of the request and its connection; the faults are below.
+Its `behaviour` is a function of the request and its connection; the faults are defined below.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Request:
 
 
 class Line:
-    """The engine's end of a connection."""
+    """The engine's side of a connection."""
 
     def __init__(self, engine: FakeEngine, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.engine = engine
@@ -109,7 +109,7 @@ class FakeEngine:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def abandoned_after(self, request: asyncio.Task[Any]) -> None:
-        """Have the client of a request leave it in the middle."""
+        """Make the client of a request disconnect midway."""
         await self.reached.wait()
         request.cancel()
         await asyncio.wait_for(self.abandoned.wait(), 1)
@@ -225,7 +225,7 @@ async def stream_for_ever(request: Request, line: Line) -> None:
 
 
 async def flood(request: Request, line: Line) -> None:
-    """As much as the gateway takes, for ever."""
+    """Send as much as the gateway reads, endlessly."""
     line.head(content_type="text/event-stream")
     while True:
         line.chunk(EVENTS[0] * 500)
@@ -238,7 +238,7 @@ async def reset(request: Request, line: Line) -> None:
 
 
 async def close_when_asked_again(request: Request, line: Line) -> None:
-    """As a server whose idle timeout runs out just when a request comes: the second one on a connection is dropped."""
+    """Like a server whose idle timeout expires just as a request arrives: drop the second request of a connection."""
     if line.writer in line.engine.answered:
         line.reset()
         await line.gone()
@@ -276,26 +276,26 @@ async def answer_nonsense(request: Request, line: Line) -> None:
 
 
 async def refuse(request: Request, line: Line) -> None:
-    """A 400 of the engine's own, in vLLM's shape."""
+    """A 400 from the engine, in vLLM's format."""
     error = {"message": "max_tokens is too large", "type": "BadRequestError", "param": "max_tokens", "code": 400}
     line.reply({"error": error}, 400)
 
 
 async def have_no_such_path(request: Request, line: Line) -> None:
-    """As vLLM does where the path is for models of another kind."""
+    """vLLM's answer for a path that the model does not support."""
     body = b'{"detail":"Not Found"}'
     line.head(404, length=len(body))
     line.write(body)
 
 
 async def fail(request: Request, line: Line) -> None:
-    """A 500 that is no JSON."""
+    """A 500 that is not JSON."""
     line.head(500, "text/plain", length=5)
     line.write(b"oops\n")
 
 
 async def drip(request: Request, line: Line) -> None:
-    """A whole stream, one byte a chunk."""
+    """A complete stream, one byte per chunk."""
     line.head(content_type="text/event-stream")
     for byte in b"".join(EVENTS):
         line.chunk(bytes([byte]))
@@ -304,7 +304,7 @@ async def drip(request: Request, line: Line) -> None:
 
 
 async def answer_at_length(request: Request, line: Line) -> None:
-    """Three megabytes that are no stream."""
+    """Three megabytes that are not a stream."""
     line.head(content_type="application/octet-stream")
     for number in range(300):
         line.chunk(bytes([number % 256]) * 10_000)
@@ -313,7 +313,7 @@ async def answer_at_length(request: Request, line: Line) -> None:
 
 
 async def answer_until_close(request: Request, line: Line) -> None:
-    """A body without a length: it ends with its connection."""
+    """A body without a length, ended by closing the connection."""
     line.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n\r\nall of it")
     await line.writer.drain()
     line.writer.close()

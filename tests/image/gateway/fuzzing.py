@@ -1,6 +1,6 @@
-"""Mutated requests to the gateway, with vLLM's own HTTP servers behind it and other parsers beside it.
+"""Sends mutated requests to the gateway, with vLLM's HTTP servers behind it, and compares it with other parsers.
 
-Each case is some bytes on one connection. What must hold, whatever they are: see `Found`.
+Each case is a sequence of bytes on one connection. See `Found` for the invariants.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ def as_h11_reads(data: bytes) -> tuple[list[bytes], bool]:
 
 @dataclass
 class Found:
-    """What came of all cases. `problems` must be empty."""
+    """The results of all cases. `problems` must be empty."""
 
     behind_nginx: bool = False
     cases: int = 0

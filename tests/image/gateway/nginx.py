@@ -1,4 +1,4 @@
-"""A real nginx on loopback, of the package that the machine has, with its files in a folder of the caller's."""
+"""A real nginx on loopback, from the installed package, with its files in the caller's folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Some 280 requests as bytes, at and beyond the edges of RFC 9112: for the differential run against nginx."""
+"""About 280 requests as bytes, at and beyond the limits of RFC 9112, for the differential run against nginx."""
 
 from __future__ import annotations
 

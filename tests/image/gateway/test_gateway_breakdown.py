@@ -1,4 +1,4 @@
-"""An engine whose core has died answers 500 to whatever comes, until its process ends; one that is full answers 503."""
+"""An engine whose core has died answers every request with 500 until its process exits; a full one answers 503."""
 
 from __future__ import annotations
 

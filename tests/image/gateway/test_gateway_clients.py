@@ -1,4 +1,4 @@
-"""Clients that are not OpenAI's: Anthropic's and Azure's spellings of paths, keys and errors, and several names of a model."""
+"""Other clients than OpenAI's: Anthropic's and Azure's paths, keys and errors, and models with several names."""
 
 from __future__ import annotations
 

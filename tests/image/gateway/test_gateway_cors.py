@@ -1,4 +1,4 @@
-"""Which web pages may use the endpoint: what browsers are told, and a real one that streams a chat by fetch."""
+"""CORS: the headers that browsers receive, and a real browser that streams a chat by fetch."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What docs/gateway.md promises holds in the gateway that is deployed: each is made from the environment that its target
-renders, not from the defaults of its settings."""
+"""The promises of docs/gateway.md hold in the deployed gateway, created from the environment that each target renders rather
+than from the settings' defaults."""
 
 from __future__ import annotations
 

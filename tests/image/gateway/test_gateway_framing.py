@@ -1,4 +1,4 @@
-"""Where a request ends: by its own head and nothing else, however it is framed, cut into packets, and whatever it asks for."""
+"""Message framing depends only on a request's own headers, for any framing, packet boundaries and content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mutated requests: whatever comes, the gateway and the servers around it agree where each message ends.
+"""Mutated requests: the gateway and the servers around it always agree where each message ends.
 
 The long run is benchmarks/gateway/fuzz.py.
 """

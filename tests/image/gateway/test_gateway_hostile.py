@@ -1,4 +1,4 @@
-"""Malformed and hostile requests: each is answered 4xx, none reaches the engine, and the gateway serves on."""
+"""Malformed and hostile requests: each is answered with 4xx, none reaches the engine, and the gateway keeps serving."""
 
 from __future__ import annotations
 

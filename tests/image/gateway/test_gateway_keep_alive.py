@@ -1,4 +1,4 @@
-"""Comments keep a silent event stream alive, from its arrival to its end, and never break an event or another answer."""
+"""Comments keep an idle event stream alive from beginning to end, and never break an event or another answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A figure means the same wherever it is read: CloudWatch, Prometheus, /info. Names come in one form."""
+"""A figure has the same meaning in CloudWatch, Prometheus and /info, and names have one form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Addresses in a request that the engine would fetch: public hosts, and no others, however they are spelt."""
+"""URLs in a request that the engine would fetch: only public hosts are allowed, in any spelling."""
 
 from __future__ import annotations
 

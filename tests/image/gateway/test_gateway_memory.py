@@ -1,4 +1,4 @@
-"""What floods can make the gateway keep; benchmarks/gateway/hostile.py is the same for a minute."""
+"""The gateway's memory during floods; benchmarks/gateway/hostile.py runs the same for a minute."""
 
 from __future__ import annotations
 

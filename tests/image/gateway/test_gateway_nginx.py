@@ -1,4 +1,4 @@
-"""The gateway behind a real nginx that reuses its connections, and beside one: the same bytes to both."""
+"""The gateway behind a real nginx that reuses connections, and compared with one that gets the same bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clients that keep connections and send nothing: they lock nobody out."""
+"""Clients with idle connections do not lock out other clients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A request that kills the engine that works on it: it must not take one replica after the other along."""
+"""A request that crashes its engine must not crash one replica after another."""
 
 from __future__ import annotations
 

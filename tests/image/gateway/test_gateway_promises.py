@@ -1,4 +1,4 @@
-"""Every way an engine can fail has an answer, a deadline and a metric: the table of docs/gateway.md, row by row."""
+"""Every failure of an engine has a defined answer, timeout and metric: each row of the table in docs/gateway.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes through to the engine and back, and what a client is told when the engine fails."""
+"""What is forwarded to the engine and back, and the client's error if the engine fails."""
 
 from __future__ import annotations
 

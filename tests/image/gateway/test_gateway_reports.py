@@ -1,4 +1,4 @@
-"""What users of other gateways, routers and SDKs have reported, tried here."""
+"""Bugs that users reported for other gateways, routers and SDKs, tested here."""
 
 from __future__ import annotations
 

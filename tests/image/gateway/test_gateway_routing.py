@@ -1,4 +1,4 @@
-"""Which replica: affinity with bounded load, fair shares between keys, and the ejection of what keeps failing."""
+"""Routing: affinity with bounded load, fair shares between keys, and the ejection of failing replicas."""
 
 from __future__ import annotations
 

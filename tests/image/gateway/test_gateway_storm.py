@@ -1,4 +1,4 @@
-"""Many clients at once, leaving at random moments, before engines that fail at random: nothing is left behind."""
+"""Many concurrent clients that disconnect at random, and engines that fail at random: no state is left over."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Traces, as a collector on loopback receives them from the process as it is deployed."""
+"""Traces that a collector on loopback receives from a gateway process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The connections to replicas: when one is used again, and how much of an answer that is no answer is read."""
+"""Connections to replicas: when they are reused, and how much of an invalid answer is read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How answers go out: in as few packets as may be, framed as the client's version of HTTP wants it, no faster than it reads."""
+"""Writing answers: in as few packets as possible, framed for the client's HTTP version, with backpressure."""
 
 from __future__ import annotations
 
