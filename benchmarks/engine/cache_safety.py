@@ -27,8 +27,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fakes.fake_hub import FakeHub, FakeModel, fake_hub
 from local.stand_in import files
-from tests.image.engine.fake_hub import FakeHub, FakeModel, fake_hub
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = ROOT / ".venv-engine/bin/python"

@@ -1,6 +1,6 @@
 """The same bytes to the gateway and to nginx: what each answers, what its engine receives, whether the connection survives.
 
-.venv/bin/python -m tests.image.gateway.differential > docs/benchmarks/gateway/differential.md
+.venv/bin/python -m benchmarks.gateway.differential > docs/benchmarks/gateway/differential.md
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from pathlib import Path
 
 import uvloop
 
+from benchmarks.gateway.differences import REASONS, reason_of
+from benchmarks.gateway.nginx import NGINX, nginx
+from benchmarks.gateway.raw_requests import REQUESTS
+from fakes.fake_engine import MODEL, FakeEngine, Line, Request
 from image.gateway.backends import FixedDiscovery
 from image.gateway.service import Service
 from image.gateway.settings import Settings
 from image.gateway.telemetry import Telemetry
-from tests.image.gateway.differences import REASONS, reason_of
-from tests.image.gateway.fake_engine import MODEL, FakeEngine, Line, Request
-from tests.image.gateway.nginx import NGINX, nginx
-from tests.image.gateway.raw_requests import REQUESTS
 
 # One path to an engine, one answered by the server itself, as in the gateway; short timeouts for what never ends.
 BESIDE = """
@@ -149,7 +149,7 @@ def report(ours: dict[str, Outcome], theirs: dict[str, Outcome], version: str) -
         "",
         f"{len(REQUESTS)} raw requests to both ({version}): {len(REQUESTS) - len(unlike)} alike, {len(unlike)} unlike. Each cell is the",
         "status of every answer, the bodies that the engine received, and whether the connection was closed. Written by",
-        "`python -m tests.image.gateway.differential`; `tests/image/gateway/test_gateway_nginx.py` fails on any other difference.",
+        "`python -m benchmarks.gateway.differential`; `tests/image/gateway/test_gateway_nginx.py` fails on any other difference.",
     ]
     for reason in REASONS:
         rows = [name for name in unlike if reason_of(name, str(ours[name])) is reason]

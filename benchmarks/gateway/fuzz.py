@@ -23,7 +23,7 @@ import httptools
 import uvicorn
 import uvloop
 
-from tests.image.gateway.fuzzing import fuzz
+from benchmarks.gateway.fuzzing import fuzz
 
 
 def _run(cases: int, seed: int, *, behind_nginx: bool) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tests.image.gateway.fake_engine import MODEL
+from fakes.fake_engine import MODEL
 
 KEY, EXPIRED = "sk-fuzz-Good7", "sk-fuzz-Old7"
 KEYS = json.dumps({"fuzz": {"key": KEY, "limits": {"concurrency": 10_000}}, "old": {"key": EXPIRED, "expires": "2020-01-01T00:00:00Z"}})  # fmt: skip

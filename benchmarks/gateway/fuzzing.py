@@ -23,14 +23,14 @@ from typing import Any
 import h11
 import uvicorn
 
+from benchmarks.gateway.fuzz_cases import EXPIRED, KEY, KEYS, Case, cases
+from benchmarks.gateway.nginx import nginx
+from fakes.fake_engine import MODEL
 from image.gateway.backends import FixedDiscovery, InlineKeys
 from image.gateway.headers import KEY_HEADERS
 from image.gateway.service import Service
 from image.gateway.settings import Settings
 from image.gateway.telemetry import Telemetry
-from tests.image.gateway.fake_engine import MODEL
-from tests.image.gateway.fuzz_cases import EXPIRED, KEY, KEYS, Case, cases
-from tests.image.gateway.nginx import nginx
 
 # Every connection is closed by a timeout of the gateway's before this, also on a busy machine.
 _LONGEST_SECONDS = 20

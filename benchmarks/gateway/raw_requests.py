@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 
-from tests.image.gateway.fake_engine import MODEL
+from fakes.fake_engine import MODEL
 
 BODY = json.dumps({"model": MODEL, "prompt": "Hi"}).encode()
 PATH = "/v1/completions"

@@ -16,13 +16,13 @@ import sys
 import tempfile
 from pathlib import Path
 
+from fakes.fake_engine import MODEL, FakeEngine
 from image.gateway import openapi
 from image.gateway.backends import FixedDiscovery, InlineKeys
 from image.gateway.routes import UPSTREAM
 from image.gateway.service import Service
 from image.gateway.settings import Settings
 from image.gateway.telemetry import Telemetry
-from tests.image.gateway.fake_engine import MODEL, FakeEngine
 
 KEY = "sk-generated"
 

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gateway.under_load import KEY, gateway
+from fakes.fake_engine import FakeEngine
 from image.gateway import __version__
-from tests.image.gateway.fake_engine import FakeEngine
 
 FOLDER = Path(__file__).parent
 MODEL = "fake-model"  # what load.c asks for

@@ -28,8 +28,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fakes.fake_engine import COMPLETION, EVENTS, MODEL, FakeEngine, Line, Request
 from image.gateway import __version__
-from tests.image.gateway.fake_engine import COMPLETION, EVENTS, MODEL, FakeEngine, Line, Request
 
 ROOT = Path(__file__).parents[2]
 KEY = "sk-load"

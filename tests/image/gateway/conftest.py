@@ -16,6 +16,7 @@ import httpx2
 import pytest
 import uvloop
 
+from fakes.fake_engine import MODEL, Behaviour, FakeEngine
 from image.engine.standalone import gateway_environment
 from image.gateway.backends import Address, FixedDiscovery, InlineKeys
 from image.gateway.capacity.base import EngineScaler, ScalingError
@@ -28,7 +29,6 @@ from image.gateway.telemetry import Telemetry
 from infra.planning import make_plan
 from infra.stack_files import load_stack
 from local import gateway as local_gateway
-from tests.image.gateway.fake_engine import MODEL, Behaviour, FakeEngine
 from tests.infra.kubernetes.rendering import render
 from tests.infra.planning.plans import no_hub
 from tests.infra.program import run_program

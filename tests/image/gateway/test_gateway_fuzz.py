@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.gateway.fuzz_cases import KEY, Case, cases, seeds
+from benchmarks.gateway.fuzzing import Found, as_h11_reads, fuzz, responses
+from benchmarks.gateway.nginx import NGINX
 from image.gateway.chunks import Chunks
 from image.gateway.keys import KeyRing
 from image.gateway.limits import Key
 from image.gateway.request_head import BadRequestError, RequestHead
-from tests.image.gateway.fuzz_cases import KEY, Case, cases, seeds
-from tests.image.gateway.fuzzing import Found, as_h11_reads, fuzz, responses
-from tests.image.gateway.nginx import NGINX
 
 SEED = 7
 
