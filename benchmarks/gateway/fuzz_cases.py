@@ -1,4 +1,4 @@
-"""Requests for the fuzzer: forty seeds, and what mutations make of them. The same seed gives the same cases."""
+"""Requests for the fuzzer: forty seed requests and their mutations. The same random seed generates the same cases."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BAD_KEYS = ("sk-fuzz-Good", "sk-fuzz-good7", "sk-fuzz-Goad7", EXPIRED, "", "\u0
 
 
 def seeds(key: str, case: str) -> list[bytes]:
-    """Forty requests that are served, or nearly. `case` is in each body, so that an engine can say whose it got."""
+    """Forty requests that are served, or nearly. `case` is in each body and identifies the request at the engine."""
     auth = f"authorization: Bearer {key}\r\n"
     body = json.dumps({"model": MODEL, "prompt": "Hi", "case": case}).encode()
     half = len(body) // 2
@@ -157,6 +157,7 @@ class Case:
 
     @property
     def data(self) -> bytes:
+        """All bytes of the connection."""
         return b"".join(self.parts)
 
 

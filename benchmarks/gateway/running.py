@@ -125,8 +125,8 @@ def port_of(service: Service) -> int:
     return int(service.sockets[0].getsockname()[1])
 
 
-async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
     """Wait for a condition; raises TimeoutError."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - the gateway has no event to wait for
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.002)

@@ -101,8 +101,8 @@ async def test_a_gateway_that_misreads_chunks_is_found(tmp_path: Path, monkeypat
     [
         (b"", [b"a"], True, "1 requests at the engine, 0 answered"),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", [b"a"], False, "without a key"),
-        (b"HTTP/1.1 200 OK\r\nx-injected: 1\r\ncontent-length: 0\r\n\r\n", [], True, "headers that nobody made"),
-        (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf", [], True, "cut off"),
+        (b"HTTP/1.1 200 OK\r\nx-injected: 1\r\ncontent-length: 0\r\n\r\n", [], True, "unknown headers"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf", [], True, "incomplete response"),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\nmore", [], True, "not the head"),
         (b'HTTP/1.1 200 OK\r\ncontent-length: 12\r\n\r\n"case-1-2-a-"', [], True, "another connection's answer"),
     ],
