@@ -16,7 +16,8 @@ import httpx2
 import pytest
 import uvloop
 
-from benchmarks.gateway.running import loopback_settings, port_of, until
+from benchmarks.gateway.running import loopback_settings, port_of
+from benchmarks.gateway.running import until as until
 from fakes.fake_engine import MODEL, Behaviour, FakeEngine
 from image.engine.standalone import gateway_environment
 from image.gateway.backends import Address, InlineKeys
@@ -249,9 +250,8 @@ async def start_gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterat
         **settings: Any,
     ) -> Gateway:
         defaults = {"keys": InlineKeys(f"tester={KEY}"), "probe_seconds": 0.05, "discovery_seconds": 0.05}
-        made = loopback_settings(
-            **({"model": MODEL, "engine_ports": [engine.port for engine in engines]} | defaults | settings)
-        )
+        model = settings.pop("model", MODEL)
+        made = loopback_settings(model, [engine.port for engine in engines], **(defaults | settings))
         path = tmp_path_factory.mktemp("gateway") / "log"
         log = os.open(path, os.O_RDWR | os.O_CREAT)
         service = Service(made, discovery=discovery, capacity=capacity, telemetry=Telemetry(log), tracer=tracer)
