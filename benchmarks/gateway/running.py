@@ -85,14 +85,26 @@ async def gateway(model: str, key: str, engine: str | None, **settings: Any) -> 
             while awaited not in (line := await process.stdout.readline()):
                 if not line:
                     raise SystemExit(f"the gateway exited with {await process.wait()}")
+            while not await _accepts(port):  # noqa: ASYNC110 - "listening" is logged just before the port accepts
+                await asyncio.sleep(0.01)
         discard_log = asyncio.create_task(process.stdout.read())
         yield Gateway(port, metrics_port, process.pid)
         process.terminate()
         await discard_log
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
         await process.wait()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def _accepts(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except ConnectionRefusedError:
+        return False
+    writer.close()
+    return True
 
 
 def loopback_settings(model: str, engine_ports: Sequence[int], **settings: Any) -> Settings:

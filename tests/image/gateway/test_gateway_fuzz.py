@@ -1,6 +1,6 @@
 """Mutated requests: whatever comes, the gateway and the servers around it agree where each message ends.
 
-The long run is benchmarks/gateway/fuzz.py.
+`python -m benchmarks.gateway.fuzz` is the long run.
 """
 
 from __future__ import annotations
