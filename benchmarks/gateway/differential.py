@@ -40,7 +40,7 @@ server {{
   location / {{ return 404; }}
 }}
 """
-QUIET_SECONDS = 1.8
+QUIET_SECONDS = 3.0
 """A connection that is silent for this long counts as open. Longer than the timeouts for heads and bodies."""
 
 
@@ -134,8 +134,8 @@ def report(ours: dict[str, Outcome], theirs: dict[str, Outcome], version: str) -
     lines = [
         "# The gateway and nginx, request by request",
         "",
-        f"{len(REQUESTS)} raw requests to both ({version}): {len(REQUESTS) - len(unlike)} alike, {len(unlike)} unlike. Each cell is the",
-        "status of every answer, the bodies that the engine received, and whether the connection was closed. Written by",
+        f"{len(REQUESTS)} raw requests to both ({version}): {len(REQUESTS) - len(unlike)} have the same outcome, {len(unlike)} differ. Each cell has",
+        "the status of each response, the bodies that the engine received, and whether the connection was closed. Written by",
         "`python -m benchmarks.gateway.differential`; `tests/image/gateway/test_gateway_nginx.py` fails on any other difference.",
     ]
     for reason in REASONS:
@@ -145,7 +145,7 @@ def report(ours: dict[str, Outcome], theirs: dict[str, Outcome], version: str) -
             lines += [f"| `{_cell(name)}` | {ours[name]} | {theirs[name]} |" for name in rows]
     for name in unjustified(ours, theirs):
         lines += ["", f"**Not justified**: `{name}`: {ours[name]}; nginx: {theirs[name]}"]
-    lines += ["", "## Alike", "", "| request | both |", "|---|---|"]
+    lines += ["", "## Same outcome", "", "| request | both |", "|---|---|"]
     lines += [f"| `{_cell(name)}` | {ours[name]} |" for name in REQUESTS if name not in unlike]
     return "\n".join(lines)
 
