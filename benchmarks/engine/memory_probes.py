@@ -1,4 +1,4 @@
-"""The memory that vLLM reports in 30 configurations: weights, KV cache, activations.
+"""The memory that vLLM reports in 31 configurations: weights, KV cache, activations.
 
     python -m benchmarks.engine.memory_probes 600
 

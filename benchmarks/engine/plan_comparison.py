@@ -49,7 +49,7 @@ SEED_004 = (
     "--gpu-memory-utilization", "0.90", "--max-num-seqs", "256", "--no-enable-prefix-caching",
     "--no-enable-chunked-prefill", "--no-async-scheduling", "--max-num-batched-tokens", "8192",
 )  # fmt: skip
-# NVLink multicast is disabled, because it does not work on a host whose other GPUs are shared.
+# NVLink multicast is not used, because the GPUs of the measured host were shared.
 NO_MULTICAST = {"VLLM_ALLREDUCE_USE_SYMM_MEM": "0", "VLLM_FLASHINFER_ALLREDUCE_BACKEND": "trtllm"}
 
 

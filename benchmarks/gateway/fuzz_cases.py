@@ -102,7 +102,7 @@ _TOKENS = [
 def mutated(data: bytes, rng: random.Random) -> bytes:
     """The bytes with one change."""
     at = rng.randrange(len(data) + 1)
-    # Half of the changes go where framing is decided.
+    # Half of the mutations affect framing.
     if rng.random() < 0.5 and (end := data.find(b"\r\n\r\n")) > 0:
         at = rng.randrange(end + 4)
     match rng.randrange(9):
@@ -112,7 +112,7 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
             return data[:at] + data[at + rng.choice((1, 1, 2, 4, 20)) :]
         case 2 | 3:
             return data[:at] + rng.choice(_TOKENS) + data[at:]
-        case 4:  # a line again, or elsewhere, or not at all
+        case 4:  # duplicate, move or remove a line
             lines = data.split(b"\r\n")
             line = rng.choice(lines)
             if rng.random() < 0.5:
@@ -120,7 +120,7 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
             if rng.random() < 0.7:
                 lines.insert(rng.randrange(len(lines) + 1), line)
             return b"\r\n".join(lines)
-        case 5:  # another number
+        case 5:  # change a number
             numbers = list(re.finditer(rb"[0-9a-f]{1,6}(?=\r\n)|\b[0-9]{1,6}\b", data))
             if not numbers:
                 return data
@@ -143,7 +143,7 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
             )
         case 7:
             return data[: max(at, 1)]
-        case _:  # a part of it again
+        case _:  # repeat a part
             return data[:at] + data[rng.randrange(at + 1) : at] + data[at:]  # fmt: skip
 
 
@@ -162,10 +162,10 @@ class Case:
 
 
 def cases(count: int, seed: int) -> Iterator[Case]:
-    """The same ones for the same seed."""
-    rng = random.Random(seed)  # noqa: S311 - to be had again
+    """Generate so many cases. The same seed generates the same cases."""
+    rng = random.Random(seed)  # noqa: S311 - reproducible
     for number in range(count):
-        # Of which a mutation does not make another case's.
+        # A mutation cannot turn one name into that of another case.
         name = f"case-{seed}-{number}-{zlib.crc32(b'%d %d' % (seed, number)):08x}-"
         has_key = rng.random() < 0.6
         pool = seeds(KEY if has_key else rng.choice(_BAD_KEYS), name)

@@ -200,7 +200,7 @@ class Found:
         theirs, refused = as_h11_reads(case.data)
         left = iter(theirs)
         for body in engine:
-            plain = re.sub(rb',"model":"fake/model-1"\}$', b"}", body)  # what the name of a deployment adds
+            plain = re.sub(rb',"model":"fake/model-1"\}$', b"}", body)  # added when the model is named in the path
             if not any(their in (body, plain) for their in left):
                 if refused:
                     self.stricter["h11"] += 1
