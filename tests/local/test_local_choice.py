@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fakes.fake_hub import FakeHub, FakeModel, fake_hub
 from local import folders, weights
 from local.choice import Choice, choose, planned
 from local.failures import LocalError
@@ -14,7 +15,6 @@ from local.machine import Machine
 from local.options import parse
 from local.preflight import free_port
 from local.progress import Progress
-from tests.image.engine.fake_hub import FakeHub, FakeModel, fake_hub
 
 SMALL = Machine("Linux", "x86_64", 2, frozenset({"avx2"}), memory_gib=8, shared_memory_gib=4)
 TOO_SLOW = "its 7.5 GiB of weights need more than half of the 8 GiB of memory"

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from fakes.fake_hub import FakeModel, fake_hub
 from infra.planning import make_plan
 from infra.planning.plan import ServingPlan
 from infra.stack_files import load_stack
 from local import folders, preflight, weights
 from local.machine import Machine
 from local.progress import Progress
-from tests.image.engine.fake_hub import FakeModel, fake_hub
 
 BIG = Machine("Linux", "x86_64", 16, frozenset({"avx2"}), memory_gib=64, shared_memory_gib=4)
 

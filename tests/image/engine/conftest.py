@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.image.engine.fake_hub import FakeHub, FakeModel, fake_hub
+from fakes.fake_hub import FakeHub, FakeModel, fake_hub
 
 MODEL = "acme/tiny"
 

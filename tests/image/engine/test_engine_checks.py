@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from fakes.fake_hub import FakeHub
 from image.engine.arguments import EngineError, settle
 from image.engine.checks import check_machine
 from image.engine.gpus import Gpu, check_gpus, torch_cuda, visible_gpus
@@ -19,7 +20,6 @@ from image.engine.staging import stage
 from image.engine.weights import Repository, Weights
 from local.preflight import free_port
 from tests.image.engine.conftest import MODEL
-from tests.image.engine.fake_hub import FakeHub
 
 ROOT = Path(__file__).parents[3]
 GPU = Gpu("A10G", 22.5, "580.95.05", 8.6, 0.0)

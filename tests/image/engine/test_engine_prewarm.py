@@ -6,10 +6,10 @@ from pathlib import Path
 import boto3
 import pytest
 
+from fakes.fake_hub import FakeHub
 from image.engine import fetch, prewarm
 from image.engine.prepare import prewarm_marker
 from tests.image.engine.conftest import MODEL
-from tests.image.engine.fake_hub import FakeHub
 from tests.image.gateway.test_gateway_aws import Stack, aws, moto
 
 __all__ = ["aws", "moto"]

@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
+from fakes.fake_hub import FakeHub
 from image.engine import standalone
 from image.engine.arguments import EngineError, values
 from image.engine.standalone import gateway_environment
 from local.preflight import free_port
 from tests.image.engine.conftest import MODEL
-from tests.image.engine.fake_hub import FakeHub
 
 ROOT = Path(__file__).parents[3]
 FAKE_VLLM = """

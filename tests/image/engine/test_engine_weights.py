@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
+from fakes.fake_hub import FakeHub, FakeModel
 from image.engine.arguments import EngineError
 from image.engine.blobs import Progress, fetch_blob
 from image.engine.hub import Hub, HubFile, HubUnreachableError, Listing
 from image.engine.models import localized, repositories
 from image.engine.weights import Repository, Weights, ensure
 from tests.image.engine.conftest import MODEL
-from tests.image.engine.fake_hub import FakeHub, FakeModel
 
 ROOT = Path(__file__).parents[3]
 TINY = Repository(MODEL)

@@ -16,8 +16,11 @@ import httpx2
 import pytest
 import uvloop
 
+from benchmarks.gateway.running import loopback_settings, port_of
+from benchmarks.gateway.running import until as until
+from fakes.fake_engine import MODEL, Behaviour, FakeEngine
 from image.engine.standalone import gateway_environment
-from image.gateway.backends import Address, FixedDiscovery, InlineKeys
+from image.gateway.backends import Address, InlineKeys
 from image.gateway.capacity.base import EngineScaler, ScalingError
 from image.gateway.discovery import Discovery
 from image.gateway.errors import ApiError
@@ -28,7 +31,6 @@ from image.gateway.telemetry import Telemetry
 from infra.planning import make_plan
 from infra.stack_files import load_stack
 from local import gateway as local_gateway
-from tests.image.gateway.fake_engine import MODEL, Behaviour, FakeEngine
 from tests.infra.kubernetes.rendering import render
 from tests.infra.planning.plans import no_hub
 from tests.infra.program import run_program
@@ -107,7 +109,7 @@ class Gateway:
 
     def __init__(self, service: Service, log: int) -> None:
         self.service = service
-        self.port = service.sockets[0].getsockname()[1]
+        self.port = port_of(service)
         self.metrics_port = service.sockets[1].getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.client = httpx2.AsyncClient(
@@ -144,13 +146,6 @@ class Gateway:
 
     async def ready(self, count: int = 1) -> None:
         await until(lambda: len(self.service.fleet.rotation) == count)
-
-
-async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    """Wait for a condition that the gateway brings about."""
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what changes is the gateway's, and tells nobody
-            await asyncio.sleep(0.002)
 
 
 def name_of(ring: KeyRing, authorization: bytes | None) -> str | None:
@@ -254,19 +249,9 @@ async def start_gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterat
         ready: int | None = None,
         **settings: Any,
     ) -> Gateway:
-        made = Settings(
-            **{
-                "model": MODEL,
-                "discovery": FixedDiscovery(tuple(("127.0.0.1", engine.port) for engine in engines)),
-                "keys": InlineKeys(f"tester={KEY}"),
-                "host": "127.0.0.1",
-                "port": 0,
-                "metrics_port": 0,
-                "probe_seconds": 0.05,
-                "discovery_seconds": 0.05,
-                **settings,
-            }
-        )
+        defaults = {"keys": InlineKeys(f"tester={KEY}"), "probe_seconds": 0.05, "discovery_seconds": 0.05}
+        model = settings.pop("model", MODEL)
+        made = loopback_settings(model, [engine.port for engine in engines], **(defaults | settings))
         path = tmp_path_factory.mktemp("gateway") / "log"
         log = os.open(path, os.O_RDWR | os.O_CREAT)
         service = Service(made, discovery=discovery, capacity=capacity, telemetry=Telemetry(log), tracer=tracer)

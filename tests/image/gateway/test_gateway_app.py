@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from fakes.fake_engine import MODEL
 from image.gateway.backends import InlineKeys, NoKeys
 from image.gateway.routes import UPSTREAM
 from tests.image.gateway.conftest import KEY, StartEngine, StartGateway, until
-from tests.image.gateway.fake_engine import MODEL
 
 GOOD = {"model": MODEL, "messages": []}
 JSON = {"content-type": "application/json"}

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from fakes.fake_engine import MODEL
 from image.gateway import body
 from image.gateway.backends import FixedDiscovery
 from image.gateway.errors import ApiError
 from image.gateway.routes import UPSTREAM
 from image.gateway.settings import Settings
 from tests.image.gateway.conftest import StartEngine, StartGateway
-from tests.image.gateway.fake_engine import MODEL
 
 SETTINGS = Settings(model="m", discovery=FixedDiscovery(()), max_json_depth=8, max_tokens=100)
 CHAT = UPSTREAM["/v1/chat/completions"]

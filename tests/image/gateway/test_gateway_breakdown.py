@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.image.gateway import fake_engine
+from fakes import fake_engine
+from fakes.fake_engine import COMPLETION, FakeEngine, Line, Request
 from tests.image.gateway.conftest import KEY, StartEngine, StartGateway, until
-from tests.image.gateway.fake_engine import COMPLETION, FakeEngine, Line, Request
 
 
 async def full(request: Request, line: Line) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from openai import AsyncAzureOpenAI
 
+from fakes import fake_engine
+from fakes.fake_engine import MODEL, Line, Request
 from image.gateway.backends import InlineKeys
 from image.gateway.settings import Settings, SettingsError
-from tests.image.gateway import fake_engine
 from tests.image.gateway.conftest import KEY, Cloud, StartEngine, StartGateway
-from tests.image.gateway.fake_engine import MODEL, Line, Request
 from tests.image.gateway.test_gateway_app import FORM, form
 from tests.image.gateway.test_gateway_settings import LEAST
 

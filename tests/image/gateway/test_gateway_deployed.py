@@ -10,9 +10,9 @@ from typing import Any
 import httpx2
 import pytest
 
+from fakes import fake_engine
 from image.gateway.demand import METRICS
 from image.gateway.settings import Settings
-from tests.image.gateway import fake_engine
 from tests.image.gateway.conftest import (
     _OF_THE_TEST,
     KEY,

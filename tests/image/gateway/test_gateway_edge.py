@@ -8,10 +8,10 @@ import re
 
 import pytest
 
+from fakes import fake_engine
+from fakes.fake_engine import MODEL
 from image.gateway.edge import EdgeProtocol
-from tests.image.gateway import fake_engine
 from tests.image.gateway.conftest import KEY, Gateway, StartEngine, StartGateway, until
-from tests.image.gateway.fake_engine import MODEL
 
 AUTHORIZED = f"host: x\r\nauthorization: Bearer {KEY}\r\ncontent-type: application/json\r\n"
 GOOD = json.dumps({"model": MODEL, "prompt": "Hi"}).encode()

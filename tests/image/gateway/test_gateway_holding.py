@@ -8,10 +8,10 @@ import time
 
 import pytest
 
+from fakes import fake_engine
+from fakes.fake_engine import EVENTS
 from image.gateway.capacity.base import ScalingError
-from tests.image.gateway import fake_engine
 from tests.image.gateway.conftest import Cloud, Gateway, StartEngine, StartGateway, until
-from tests.image.gateway.fake_engine import EVENTS
 
 
 async def held(gateway: Gateway, count: int) -> None:

@@ -9,8 +9,8 @@ import zlib
 
 import pytest
 
+from fakes.fake_engine import MODEL
 from tests.image.gateway.conftest import KEY, StartEngine, StartGateway
-from tests.image.gateway.fake_engine import MODEL
 
 AUTH = f"host: x\r\nauthorization: Bearer {KEY}\r\n"
 JSON = AUTH + "content-type: application/json\r\n"

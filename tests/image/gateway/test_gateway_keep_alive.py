@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from fakes import fake_engine
+from fakes.fake_engine import EVENTS, MODEL, Behaviour, Line, Request
 from image.gateway.comments import COMMENT
-from tests.image.gateway import fake_engine
 from tests.image.gateway.conftest import KEY, StartEngine, StartGateway, until
-from tests.image.gateway.fake_engine import EVENTS, MODEL, Behaviour, Line, Request
 
 SECONDS = 0.05
 LONG = b"data: " + b"x" * (300 << 10)

@@ -8,10 +8,10 @@ import random
 
 import pytest
 
+from fakes import fake_engine
 from image.gateway.backends import InlineKeys
 from image.gateway.errors import ApiError
 from image.gateway.limits import Key, Limiter, Limits
-from tests.image.gateway import fake_engine
 from tests.image.gateway.conftest import KEY, StartEngine, StartGateway, until
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from fakes import fake_engine
 from image.gateway.service import Service
-from tests.image.gateway import fake_engine
 from tests.image.gateway.conftest import Cloud, Gateway, StartEngine, StartGateway, until
 
 # CloudWatch's name -> Prometheus's samples, added up -> where it is in /info.

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from fakes.fake_engine import MODEL
 from image.gateway import media
 from image.gateway.errors import ApiError
 from tests.image.gateway.conftest import StartEngine, StartGateway
-from tests.image.gateway.fake_engine import MODEL
 
 PUBLIC = [
     "https://images.example.com/a.png?size=2#x",

@@ -1,4 +1,4 @@
-"""The gateway's memory during floods; benchmarks/gateway/hostile.py runs the same for a minute."""
+"""The gateway's memory under floods; `python -m benchmarks.gateway.hostile` runs the same for a minute."""
 
 from __future__ import annotations
 

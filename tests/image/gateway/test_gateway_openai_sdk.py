@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 import openai
 import pytest
 
-from tests.image.gateway import fake_engine
+from fakes import fake_engine
+from fakes.fake_engine import MODEL
 from tests.image.gateway.conftest import KEY, Cloud, StartEngine, StartGateway
-from tests.image.gateway.fake_engine import MODEL
 
 MESSAGES = [openai.types.chat.ChatCompletionUserMessageParam(role="user", content="Hi")]
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from openai import AsyncOpenAI
 
+from fakes import fake_engine
+from fakes.fake_engine import MODEL
 from image.gateway.backends import InlineKeys
 from image.gateway.capacity.base import ScalingError
-from tests.image.gateway import fake_engine
 from tests.image.gateway.conftest import KEY, Cloud, Gateway, StartEngine, StartGateway, until
-from tests.image.gateway.fake_engine import MODEL
 
 KEYS = InlineKeys(json.dumps({"tester": KEY, "litellm": {"key": "sk-probe", "health": True}}))
 PROBE = {"authorization": "Bearer sk-probe"}

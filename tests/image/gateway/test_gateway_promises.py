@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from fakes import fake_engine
+from fakes.fake_engine import EVENTS, Behaviour, Line, Request
 from image.gateway.backends import Address
 from image.gateway.discovery import DiscoveryError
-from tests.image.gateway import fake_engine
 from tests.image.gateway.conftest import StartEngine, StartGateway, until
-from tests.image.gateway.fake_engine import EVENTS, Behaviour, Line, Request
 
 REQUEST_TIMEOUT = 0.6
 HOLD_TIMEOUT = 0.5

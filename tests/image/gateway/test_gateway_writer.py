@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from tests.image.gateway import fake_engine
+from fakes import fake_engine
+from fakes.fake_engine import COMPLETION, EVENTS, MODEL, Line, Request
 from tests.image.gateway.conftest import KEY, StartEngine, StartGateway, until
-from tests.image.gateway.fake_engine import COMPLETION, EVENTS, MODEL, Line, Request
 
 
 def request(stream: bool, version: str = "1.1", extra: str = "") -> bytes:

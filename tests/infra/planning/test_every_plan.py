@@ -17,7 +17,7 @@ from infra.planning.plan import ServingPlan
 from infra.settings import Gpu
 from infra.settings_problems import parse_settings
 
-# The options of vLLM 0.32's parser (benchmarks/engine/parse_plans.py writes them).
+# The option names of vLLM 0.32's own parser (`python -m benchmarks.engine.parse_plans names`).
 KNOWN = set(Path(__file__).with_name("vllm_arguments.txt").read_text().split())
 JSON_FLAGS = ("--compilation-config", "--limit-mm-per-prompt", "--speculative-config")
 COUNTS = (1, 2, 4, 8)
