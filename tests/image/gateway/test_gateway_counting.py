@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from fakes.fake_engine import MODEL
 from image.gateway.backends import InlineKeys
 from tests.image.gateway.conftest import KEY, Cloud, Gateway, StartEngine, StartGateway, until
-from tests.image.gateway.fake_engine import MODEL
 
 PROBES = 25
 KEYS = InlineKeys(json.dumps({"tester": KEY, "litellm": {"key": "sk-probe", "health": True}}))
