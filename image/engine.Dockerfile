@@ -1,6 +1,6 @@
 # vLLM and the gateway in one container: upstream vLLM with our entrypoint. Build context: the repository root.
 #   docker build -f image/engine.Dockerfile -t vllm-endpoint-engine .
-#   docker run --gpus all -p 8000:8000 -v weights:/weights -v kept:/cache \
+#   docker run --gpus all -p 8000:8000 -v weights:/weights -v compile-cache:/cache \
 #     -e MODEL_NAME=Qwen/Qwen3-0.6B -e VLLM_API_KEY=... vllm-endpoint-engine
 # VLLM_IMAGE also accepts a digest: --build-arg VLLM_IMAGE=docker.io/vllm/vllm-openai@sha256:...
 ARG VLLM_IMAGE=docker.io/vllm/vllm-openai:v0.33.0

@@ -1,1 +1,1 @@
-"""The Pulumi program: settings to plan to target."""
+"""The Pulumi program: settings -> plan -> target."""

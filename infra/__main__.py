@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pulumi
 
-# Pulumi runs this folder as a script; what it imports is the package that the folder is.
+# Pulumi runs this folder as a script, so its parent must be on the path for `import infra`.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from infra.errors import PlanError, UserError
@@ -22,7 +22,7 @@ from infra.stack_config import read_settings
 
 
 def main() -> None:
-    """Declare the stack, or say why it cannot work and what to set."""
+    """Declare the stack, or exit with the problems and what to set."""
     try:
         settings = read_settings()
         plan = make_plan(settings, region=_region())
@@ -44,14 +44,14 @@ def main() -> None:
 
 
 def _region() -> str:
-    """The AWS region, for the bill's heading; the provider itself insists on one where it is needed."""
+    """The AWS region, for the cost estimate; the provider itself requires one if it is used."""
     known = (pulumi.Config("aws").get("region"), os.environ.get("AWS_REGION"), os.environ.get("AWS_DEFAULT_REGION"))
     return next(filter(None, known), "us-east-1")
 
 
 if sys.argv[1:2] in (["-h"], ["--help"]):
     print(
-        "usage: pulumi up\n\nThe Pulumi program: it is run by pulumi preview, up and destroy, or by make up. make plan needs no Pulumi."
+        "usage: pulumi up\n\nThe Pulumi program, run by pulumi preview, up and destroy, or by make up. make plan does not require Pulumi."
     )
     sys.exit(0)
 main()

@@ -1,7 +1,7 @@
-"""The AWS credentials of a deploy: asked of AWS before the provider starts, and one line for each way in which they fail.
+"""Checks the AWS credentials of a deploy before the provider starts, and explains each failure in one line.
 
-The provider's own messages run over several lines, and one that stops it from starting ends the program, too. Here each
-becomes one line that names the profile and what to run.
+The provider's own messages span several lines, and if it fails to start, the program ends as well. Here, each error becomes
+one line with the profile and the command to run.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError, NoCredentialsError
 
-# One try within seconds: whoever waits longer for an answer learns nothing more.
+# A single attempt with a short timeout: waiting longer would not change the result.
 CONFIG = Config(connect_timeout=2, read_timeout=2, retries={"total_max_attempts": 1})
 DEFAULT_PROFILE = "default"
-# What SDKs and services say, in the order in which they are looked for: (their words, what is wrong, what to run).
-# {profile} and {region} are filled in, and so is what a group of the pattern found, as {found}.
+# Error messages of SDKs and services, matched in this order: (pattern, what is wrong, what to run).
+# {profile}, {region} and {found} (the pattern's first group) are filled in.
 _FAILURES = (
     (
         r"missing region|must specify a region|NoRegionError|provide a region",
@@ -33,7 +33,7 @@ _FAILURES = (
     ),
     (
         r"AWS account ID not allowed: (\d+)",
-        "AWS profile {profile} is of account {found}, which aws:allowedAccountIds does not allow",
+        "AWS profile {profile} belongs to account {found}, which is not in aws:allowedAccountIds",
         "pulumi config set aws:profile NAME with a profile of the right account",
     ),
     (
@@ -43,7 +43,7 @@ _FAILURES = (
     ),
     (
         r"Signature not yet current|Signature expired|RequestTimeTooSkewed|clock",
-        "AWS refused the time of the requests: this machine's clock is wrong (AWS profile {profile})",
+        "AWS rejected the time of the requests: this machine's clock is wrong (AWS profile {profile})",
         "timedatectl set-ntp true",
     ),
     (
@@ -54,7 +54,7 @@ _FAILURES = (
     (
         r"InvalidClientTokenId|UnrecognizedClient|security token included in the request is invalid|InvalidAccessKeyId"
         r"|SignatureDoesNotMatch|IncompleteSignature|AuthFailure|credentials are invalid",
-        "AWS does not know the credentials of AWS profile {profile}, or {region} is not enabled in their account",
+        "AWS rejected the credentials of AWS profile {profile} as invalid, or {region} is not enabled in their account",
         "aws sts get-caller-identity --profile {profile}, then aws configure --profile {profile}",
     ),
     (
@@ -70,7 +70,7 @@ _FAILURES = (
     ),
     (
         r"not authorized to perform: ([A-Za-z0-9-]+:\w+)",
-        "AWS profile {profile} may not call {found}",
+        "AWS profile {profile} is not allowed to call {found}",
         "pulumi config set aws:profile NAME with a profile that may, or add {found} to its role",
     ),
     (
@@ -82,13 +82,13 @@ _FAILURES = (
 
 
 def explain(reason: str, profile: str, region: str, stack: str) -> str:
-    """What an error of AWS or of an SDK means for a deploy, in one line; an empty string where it is about something else.
+    """Explain an error of AWS or an SDK in one line; return an empty string if it is not about credentials or the region.
 
     Args:
         reason: the error's text.
-        profile: the AWS profile; empty: the default one.
+        profile: the AWS profile; empty: the default profile.
         region: the stack's region, or empty.
-        stack: the stack's name, for the command that previews it without an account.
+        stack: the stack's name, for the command that plans it without an account.
     """
     for pattern, wrong, command in _FAILURES:
         if match := re.search(pattern, reason, re.IGNORECASE):
@@ -106,13 +106,13 @@ def session(profile: str, region: str, *, instance_metadata: bool = False) -> bo
     """A session with the credentials that Pulumi's provider would find.
 
     Args:
-        profile: the AWS profile; empty: AWS_PROFILE's or the default one.
+        profile: the AWS profile; empty: AWS_PROFILE or the default profile.
         region: the stack's region.
-        instance_metadata: whether EC2's metadata service is asked. Like the provider, not by default: where there is no
-            such service, its address may take seconds to fail.
+        instance_metadata: whether to query the EC2 instance metadata service. Off by default, as in the provider, because
+            outside EC2 the connection may take seconds to fail.
 
     Raises:
-        botocore.exceptions.ProfileNotFound: there is no such profile.
+        botocore.exceptions.ProfileNotFound: the profile does not exist.
     """
     core = botocore.session.Session(profile=profile or None)
     if not instance_metadata:
@@ -121,11 +121,11 @@ def session(profile: str, region: str, *, instance_metadata: bool = False) -> bo
 
 
 def failure(identity: Callable[[], Any]) -> tuple[str, bool]:
-    """Why AWS does not take the credentials that ``identity`` asks with, and whether that is certain.
+    """Why AWS rejects the credentials used by ``identity``, and whether the provider must fail too.
 
     Returns:
-        The reason and True where the provider must fail, too; a reason and False where this machine has no credentials that
-        are known here; an empty string and False where AWS took them, or could not be asked.
+        The reason and True if the provider must fail too; the reason and False if boto3 found no credentials; an empty
+        string and False if AWS accepted them or could not be reached.
     """
     try:
         identity()

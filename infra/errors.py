@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 class UserError(ValueError):
-    """What a user can correct. `problems` are lines of the form `key: found X, why it is wrong. Set Y`."""
+    """An error that the user can correct. `problems` are lines of the form `key: found X, why it is wrong. Set Y`."""
 
     def __init__(self, problems: str | Sequence[str], heading: str = "") -> None:
         self.problems = [problems] if isinstance(problems, str) else list(problems)
@@ -23,8 +23,8 @@ class SettingsError(UserError):
 
 
 class PlanError(UserError):
-    """The settings are valid, and no engine can serve them."""
+    """The settings are valid, but no engine can serve them."""
 
 
 class DeployError(UserError):
-    """The account or cluster cannot hold this stack."""
+    """The stack cannot be deployed to this account or cluster."""

@@ -1,4 +1,4 @@
-"""Settings of the gateway that a stack file gives as they are: ``gatewayEnvironment``, checked by the gateway's own parser."""
+"""``gatewayEnvironment``: gateway settings that are passed through unchanged, validated by the gateway's own parser."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from image.gateway.settings import Settings as GatewaySettings
 from image.gateway.settings import SettingsError as GatewaySettingsError
 
-# What the plan and the renderings set themselves: the setting of the stack that each comes from, "" where there is none.
+# Variables that the plan and the targets set, by the stack's setting that each is derived from; "" if there is no setting.
 SET_BY_THE_STACK: Mapping[str, str] = {
     "AWS_REGION": "aws:region",
     "GATEWAY_ADAPTERS": "loraAdapters",
@@ -36,13 +36,13 @@ SET_BY_THE_STACK: Mapping[str, str] = {
     "GATEWAY_STACK": "",
     "GATEWAY_TRUSTED_PROXIES": "",
 }
-# In a task definition or a pod's specification, everybody who may describe it could read it.
+# Anyone with permission to describe the task definition or pod could read it there.
 _CREDENTIAL = re.compile(
     r"OTEL_EXPORTER_OTLP_(\w+_)?HEADERS|\w*(SECRET|PASSWORD|TOKEN|API_KEY|ACCESS_KEY\w*)", re.IGNORECASE
 )
 _OTLP_PROTOCOLS = ("OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL")
 _OTLP_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-# The least that makes a gateway, in place of what only a rendering knows.
+# The minimum of a valid gateway configuration; the real values are known only when the target is deployed.
 _SAMPLE = {"GATEWAY_MODEL": "model", "GATEWAY_DISCOVERY": "dns:engine:8000", "GATEWAY_KEYS": "file:/run/keys"}
 
 
@@ -52,7 +52,7 @@ def variables(pairs: Sequence[str]) -> dict[str, str]:
 
 
 def problems(pairs: Sequence[str]) -> Iterator[str]:
-    """What is wrong with ``gatewayEnvironment``, one line each, with what to set instead; never a credential."""
+    """The problems in ``gatewayEnvironment``, one line each, with what to set instead; credentials are never included."""
     names = [pair.split("=", 1)[0] for pair in pairs]
     passed = {}
     for name, value in variables(pairs).items():
@@ -66,7 +66,7 @@ def problems(pairs: Sequence[str]) -> Iterator[str]:
             passed[name] = value
         elif _CREDENTIAL.fullmatch(name):
             yield (
-                f"gatewayEnvironment: found {name}, a credential, which would be readable in the clear. Set "
+                f"gatewayEnvironment: found {name}, a credential, which would be stored in plain text. Set "
                 "OTEL_EXPORTER_OTLP_ENDPOINT to a collector in your network that adds it, and API keys with apiKeysDocument"
             )
         elif name in _OTLP_PROTOCOLS and value != "http/protobuf":

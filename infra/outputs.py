@@ -1,4 +1,4 @@
-"""The outputs that every rendering has, and their order: few for people first, what programs read nested after them."""
+"""The outputs shared by all targets, in order: a few for people first, then a nested one for programs."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from infra.planning.plan import ServingPlan
 from infra.settings import Settings
 
 DETAILS = "stackDetails"
-"""The nested output. Pulumi sorts outputs by name, and shows at most 150 characters of a text: this one comes last."""
+"""The nested output. Pulumi sorts outputs by name and truncates strings to 150 characters; this name sorts last."""
 FOR_PEOPLE = ("endpoint", "getApiKey", "howToOpen", "model", "openaiBaseUrl")
 """The outputs for people, in the order in which Pulumi shows them."""
 
 
 def for_people_first(outputs: Mapping[str, pulumi.Input[Any]]) -> dict[str, pulumi.Input[Any]]:
-    """The outputs as they are exported; `smoke_tests.stack.flat` is the way back."""
+    """The outputs as they are exported; `smoke_tests.stack.flat` is the inverse."""
     first: dict[str, pulumi.Input[Any]] = {name: outputs[name] for name in FOR_PEOPLE if name in outputs}
     rest = {name: value for name, value in outputs.items() if name not in first}
     return {**first, DETAILS: rest}
 
 
 def key_command(stack: str) -> str:
-    """The command that prints an API key, run in the project's folder. It is short, whatever the key is kept in."""
+    """The command that prints an API key, run in the project's folder. It is the same short command for all targets."""
     return f"make api-key STACK={stack}"
 
 
 def ways_in(stack: str) -> dict[str, str]:
-    """The commands that publish a stack's endpoint: over HTTPS for everybody, over plain HTTP for named networks.
+    """The commands that publish a stack's endpoint: over HTTPS to the internet, or over plain HTTP to specific networks.
 
-    Each names the stack: the one that `pulumi stack select` chose may be another.
+    Each command includes the stack's name, because another stack may be selected.
     """
     return {
         "everybody": f"pulumi config set --stack {stack} domain llm.example.com",
@@ -41,18 +41,18 @@ def ways_in(stack: str) -> dict[str, str]:
 
 
 def engine_outputs(settings: Settings, plan: ServingPlan) -> dict[str, Any]:
-    """What a benchmark keeps beside its figures: the model's revision, the engine's image and arguments, and a replica's price."""
+    """Metadata stored with benchmark results: the model's revision, the engine's image and arguments, a replica's price."""
     return {
         "modelRevision": settings.model_revision or "main",
         "engineImage": plan.engine.image,
-        # One text, because Pulumi shows a list a line each.
+        # A single string, because Pulumi prints a list one item per line.
         "engineArguments": shlex.join(plan.engine.args),
         "usdPerHourReplica": plan.replicas.instance_types[0].usd_per_hour,
     }
 
 
 def verify_output(settings: Settings) -> dict[str, Any]:
-    """Where results are kept, and how much worse is too much: shares, 0.1 for 10%."""
+    """Where make verify stores results, and the allowed regressions as fractions (0.1 for 10%)."""
     return {
         "resultsBucket": settings.results_bucket,
         "maxSlowdown": settings.verify_max_slowdown_percent / 100,

@@ -1,4 +1,4 @@
-"""Secrets in plain text: found, and refused by name, before any message could print the value."""
+"""Detects secrets in plain text and rejects them by key, before any message could print their values."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-# A value that can be nothing else: what it is, its form, and the setting that encrypts it.
+# Values that are certainly secrets: the kind of secret, its pattern, and the setting that encrypts it.
 FORMS = (
     ("a Hugging Face token", r"hf_[A-Za-z0-9]{16,}", "hfToken"),
     ("an API key", r"sk-(?:[a-z]+-)?[A-Za-z0-9]{20,}", "apiKeys"),
@@ -14,7 +14,7 @@ FORMS = (
     ("a GitHub token", r"gh[pousr]_[A-Za-z0-9]{30,}", ""),
     ("a private key", r"-----BEGIN [A-Z ]*PRIVATE KEY", ""),
 )
-# Variables and options by their names: whatever is in them is a secret.
+# Names of variables and options whose values are always secret.
 HUB_TOKENS = r"(?:HF|HUGGING_?FACE)(?:_HUB|_API)?_TOKEN"
 NAMES = (
     (HUB_TOKENS, "hfToken"),
@@ -22,20 +22,20 @@ NAMES = (
     (r"(?:.*_)?(?:TOKEN|SECRET|PASSWORD|PASSWD|API_KEY|ACCESS_KEY|PRIVATE_KEY|CREDENTIALS)", ""),
 )
 OPTIONS = {"--api-key": "apiKeys", "--hf-token": "hfToken"}
-# Pulumi's own settings of the AWS provider that are secrets.
+# Secret settings of Pulumi's AWS provider.
 AWS_SECRETS = frozenset({"aws:secretKey", "aws:token"})
 
 
 def in_plain_text(key: str) -> str:
-    """The refusal of a secret setting that is not encrypted."""
+    """The problem line for a secret setting that is not encrypted."""
     return (
-        f"{key}: found in plain text. Set a new value, because this one has been in a file: "
+        f"{key}: found in plain text. Rotate it, because it was stored in a file, and set the new value: "
         f"pulumi config set --secret {key}"
     )
 
 
 def is_plain(value: object) -> bool:
-    """Whether a secret key's value, as a stack file holds it, is not encrypted, or only in part."""
+    """Whether the value of a secret key in a stack file is unencrypted or only partly encrypted."""
     if isinstance(value, Mapping):
         return set(value) != {"secure"} and any(map(is_plain, value.values()))
     if isinstance(value, list):
@@ -44,7 +44,7 @@ def is_plain(value: object) -> bool:
 
 
 def misplaced(key: str, value: Any) -> str:
-    """The refusal of a secret in a setting that is not encrypted, or an empty string. Never holds the value."""
+    """The problem line for a secret in a setting that is not secret, or an empty string. Never contains the value."""
     items = [str(item) for item in value] if isinstance(value, list | tuple) else [str(value)]
     for number, item in enumerate(items):
         for what, form, setting in FORMS:
@@ -62,5 +62,7 @@ def misplaced(key: str, value: Any) -> str:
 
 
 def _refusal(key: str, found: str, setting: str) -> str:
-    instead = f"pulumi config set --secret {setting}" if setting else "a role or a secret of your own; remove it here"
-    return f"{key}: {found}, in plain text. Make a new one, because this one has been in a file, and set {instead}"
+    instead = (
+        f"pulumi config set --secret {setting}" if setting else "a role or your own secret instead; remove it here"
+    )
+    return f"{key}: {found}, in plain text. Rotate it, because it was stored in a file, and set {instead}"

@@ -1,17 +1,17 @@
-"""``protect: true``: nothing that serves is deleted or replaced, whichever command asks for it.
+"""``protect: true``: prevents any command from deleting or replacing resources that serve clients.
 
-Pulumi looks at the protection of a resource only when its turn to be deleted comes, and deletes against dependencies: by
-the time a destroy reaches a protected load balancer, the services, scaling and alarms in front of it are gone. So there is a
-guard that depends on everything and is protected itself: its turn comes first, and nothing is deleted after a refusal.
-A replacement is refused resource by resource; those that clients notice are protected each.
+Pulumi checks the protection of a resource only when it is about to delete it, and deletes in reverse dependency order: by
+the time a destroy reaches a protected load balancer, the services, scaling policies and alarms that depend on it are gone.
+Therefore a protected guard resource depends on everything: Pulumi tries to delete it first, fails, and deletes nothing.
+Replacements are rejected per resource, so each resource whose replacement affects clients is protected too.
 """
 
 from __future__ import annotations
 
 import pulumi
 
-# Replaced only by a change that takes the endpoint, its address or its weights away. Task definitions, secrets' values,
-# rules and schedules are replaced by everyday changes.
+# Resources that are replaced only by a change that removes the endpoint, its address or its weights. Task definitions,
+# secret versions, rules and schedules are not in the list, because routine changes replace them.
 SERVING = frozenset({
     "aws:autoscaling/group:Group",
     "aws:ec2/vpc:Vpc",
@@ -31,10 +31,10 @@ SERVING = frozenset({
 
 
 class Protection:
-    """Notes every resource that is declared after it, and protects those that serve.
+    """Records every resource that is declared afterwards, and protects those that serve clients.
 
     Args:
-        protect: whether anything is protected at all.
+        protect: whether protection is enabled.
     """
 
     def __init__(self, protect: bool) -> None:
@@ -43,9 +43,9 @@ class Protection:
         pulumi.runtime.register_stack_transformation(self._note)
 
     def guard(self) -> Guard:
-        """The guard of everything that was declared so far; to be made last.
+        """Declare the guard, which depends on everything declared so far. Call it last.
 
-        It exists without ``protect``, too: what is no longer protected must be updated before it can be deleted.
+        The guard also exists without ``protect``, because turning protection off requires an update before a delete.
         """
         return Guard("guard", pulumi.ResourceOptions(protect=self._protect, depends_on=list(self._declared)))
 
@@ -61,7 +61,7 @@ class Protection:
 
 
 class Guard(pulumi.ComponentResource):
-    """Depends on everything, so that a destroy meets it first."""
+    """Depends on everything, so that a destroy tries to delete it first."""
 
     def __init__(self, name: str, opts: pulumi.ResourceOptions) -> None:
         super().__init__("vllm:index:Guard", name, None, opts)

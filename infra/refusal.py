@@ -1,4 +1,4 @@
-"""How the Pulumi program ends with an error that the user can correct."""
+"""Exits the Pulumi program with an error that the user can correct."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import NoReturn
 import pulumi
 
 SHOWN_TO_THE_USER = 32
-"""The exit status after which Pulumi's language host adds no error of its own, because the program has shown one."""
+"""The exit status that tells Pulumi's language host that the program has already reported its error."""
 
 
 def refuse(message: str) -> NoReturn:
-    """End the program with these lines and nothing else; also from inside an ``apply``.
+    """Exit the program with exactly these lines; also works inside an ``apply``.
 
-    After any other error, ``pulumi.RunError`` included, the host would add that the program failed.
+    After any other error, including ``pulumi.RunError``, the host would add its own message that the program failed.
     """
     pulumi.log.error(message)
     sys.exit(SHOWN_TO_THE_USER)

@@ -1,8 +1,8 @@
-"""Stack configuration, typed and validated: the one place that knows the config keys.
+"""Typed, validated stack configuration: the single definition of the config keys.
 
-A key is spelt in camelCase in ``Pulumi.<stack>.yaml`` (``vllm-endpoint:maxModelLen``) and in snake_case here.
-Every key that Pulumi's project file declares needs a default, so "not set" is written as ``""``, ``0`` or ``[]`` there
-and means "the plan decides".
+Keys are camelCase in ``Pulumi.<stack>.yaml`` (``vllm-endpoint:maxModelLen``) and snake_case here.
+Pulumi.yaml must declare a default for every key, so an unset value is written as ``""``, ``0`` or ``[]`` and means that
+the plan decides.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PROJECT = "vllm-endpoint"
 
 
 class Gpu(StrEnum):
-    """GPU classes that AWS rents and vLLM runs on."""
+    """GPU classes that are available on AWS and supported by vLLM."""
 
     A10G = "a10g"
     L4 = "l4"
@@ -35,14 +35,14 @@ class Gpu(StrEnum):
 
 
 class Target(StrEnum):
-    """Where the plan is rendered."""
+    """The platform that the plan is deployed to."""
 
     ECS = "ecs"
     KUBERNETES = "kubernetes"
 
 
 class PurchaseOption(StrEnum):
-    """How GPU instances are bought."""
+    """How GPU instances are purchased."""
 
     ON_DEMAND = "on-demand"
     SPOT = "spot"
@@ -51,12 +51,12 @@ class PurchaseOption(StrEnum):
 
     @property
     def reserved(self) -> bool:
-        """Whether it takes a capacity reservation's id."""
+        """Whether a capacity reservation's id is required."""
         return self in (PurchaseOption.RESERVATION, PurchaseOption.CAPACITY_BLOCK)
 
 
 class FastBoot(StrEnum):
-    """What is done to shorten the start of an engine."""
+    """How engine startup is shortened."""
 
     COMPILE_CACHE = "true"
     OFF = "false"
@@ -64,7 +64,7 @@ class FastBoot(StrEnum):
 
 
 class NatGateways(StrEnum):
-    """How private subnets reach the internet in a network that the stack makes."""
+    """How private subnets reach the internet in a network that the stack creates."""
 
     NONE = "none"
     SINGLE = "single"
@@ -72,7 +72,7 @@ class NatGateways(StrEnum):
 
 
 class FlowLogs(StrEnum):
-    """Which connections of a network that is made are logged."""
+    """Which connections are logged in a network that the stack creates."""
 
     NONE = "none"
     REJECT = "reject"
@@ -80,19 +80,19 @@ class FlowLogs(StrEnum):
 
 
 class WeightsThroughput(StrEnum):
-    """How EFS bills reading the weights."""
+    """The throughput mode of EFS, which decides how reads are billed."""
 
     BURSTING = "bursting"
     ELASTIC = "elastic"
 
 
 def _lower(value: object) -> object:
-    # YAML reads `fastBoot: true` as a boolean; Pulumi hands the same value over as the string "true".
+    # YAML parses `fastBoot: true` as a boolean; Pulumi passes the same value as the string "true".
     return str(value).strip().lower() if isinstance(value, bool | str) else value
 
 
 def _digits(value: object) -> object:
-    # Pulumi hands numbers over as text, which a Literal does not read by itself.
+    # Pulumi passes numbers as strings, which a Literal does not convert.
     return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
@@ -104,15 +104,15 @@ def _key_pairs(value: object) -> object:
         name, separator, key = item.partition("=")
         name, key = (name.strip(), key.strip()) if separator else ("default", item)
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name) or not key:
-            raise ValueError("each entry is name=key or a bare key, separated by commas")
+            raise ValueError("each entry must be name=key or a bare key, separated by commas")
         if name in pairs:
-            raise ValueError(f"the name {name} is given twice")
+            raise ValueError(f"the name {name} is duplicated")
         pairs[name] = key
     return pairs
 
 
 def _stripped(value: object) -> object:
-    # A token piped from a file ends in a newline, which no header may hold.
+    # A token piped from a file ends in a newline, which is not allowed in an HTTP header.
     return value.strip() if isinstance(value, str) else value
 
 
@@ -121,7 +121,7 @@ def _names(value: str) -> str:
     if value and not all(names):
         raise ValueError("has an empty name; separate names by single commas")
     if len(set(names)) < len(names):
-        raise ValueError("names one twice")
+        raise ValueError("contains a duplicate name")
     return ",".join(names)
 
 
@@ -129,7 +129,7 @@ def _origins(value: tuple[str, ...]) -> tuple[str, ...]:
     return parse_origins(",".join(value)) if value else ()
 
 
-# Secrets Manager keeps no longer ones.
+# The maximum size of a secret in Secrets Manager.
 _LONGEST_SECRET_BYTES = 65_536
 
 
@@ -149,15 +149,15 @@ def _network_address(value: str) -> str:
     try:
         ipaddress.ip_network(value, strict=False)
     except ValueError:
-        raise ValueError("which is not a network; each is an address and its prefix, such as 203.0.113.0/24") from None
+        raise ValueError("which is not a network; use CIDR notation, such as 203.0.113.0/24") from None
     return value
 
 
 def _tag_value(value: str) -> str:
-    # What every AWS service takes in a tag; IAM refuses anything else, half-way through a deploy.
+    # The characters that every AWS service accepts in a tag; IAM rejects others halfway through a deploy.
     wrong = sorted({c for c in value if unicodedata.category(c)[0] not in "LNZ" and c not in "_.:/=+-@"})
     if wrong:
-        raise ValueError(f"with {' '.join(wrong)}; AWS tags take letters, digits, spaces and _ . : / = + - @")
+        raise ValueError(f"with {' '.join(wrong)}; AWS tags allow letters, digits, spaces and _ . : / = + - @")
     return value
 
 
@@ -175,39 +175,39 @@ GpuShare = Annotated[Literal[1, 2, 4, 8], BeforeValidator(_digits)]
 
 
 class Settings(BaseModel):
-    """One stack's settings; every field is a config key."""
+    """The settings of one stack; each field is a config key."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True, use_enum_values=False,
         hide_input_in_errors=True, protected_namespaces=(),
     )  # fmt: skip
 
-    # What is served
+    # Model and engine
     model: Text = Field(
-        "Qwen/Qwen3-4B-Instruct-2507", min_length=1, description="Model to serve: a Hugging Face hub id, org/name."
+        "Qwen/Qwen3-4B-Instruct-2507", min_length=1, description="Model to serve: a Hugging Face Hub id, org/name."
     )
-    model_revision: Text = Field("", description="Branch, tag or commit of the model; empty: the hub's main branch.")
+    model_revision: Text = Field("", description="Branch, tag or commit of the model; empty: the Hub's main branch.")
     served_model_name: Annotated[Text, AfterValidator(_names)] = Field(
         "",
-        description="Names that clients may send as `model`, separated by commas; answers carry the first. Empty: the hub id.",
+        description="Names that clients may send as `model`, separated by commas; responses contain the first. Empty: the Hub id.",
     )
     max_model_len: int = Field(
         0,
         ge=0,
-        description="Longest prompt plus answer, in tokens; 0: the model's own limit, or less where two such sequences do not fit in the KV cache.",
+        description="Context length (prompt plus output), in tokens; 0: the model's own limit, or less if two such sequences do not fit in the KV cache.",
     )
     quantization: Literal["", "auto", "fp8", "awq", "gptq", "compressed-tensors", "bitsandbytes"] = Field(
         "",
-        description="Weight quantization done or expected by vLLM; empty: as the checkpoint says; auto: a 16-bit checkpoint's weights in FP8 on GPUs that multiply FP8 (l4, l40s, h100, h200), a quarter more tokens a second for slightly rounded weights.",
+        description="Weight quantization; empty: the checkpoint's own; auto: quantize a 16-bit checkpoint to FP8 on GPUs with FP8 support (l4, l40s, h100, h200), for about 25% more tokens per second at slightly lower precision.",
     )
     kv_cache_dtype: Literal["auto", "fp8", "fp8_e4m3", "fp8_e5m2", "bfloat16"] = Field(
-        "auto", description="Type of the KV cache; fp8 halves it (not on A10G)."
+        "auto", description="Data type of the KV cache; fp8 halves its size (not supported on A10G)."
     )
     speculative: Text = Field(
         "",
         description="Speculative decoding: empty (none), ngram[:TOKENS], mtp[:TOKENS], DRAFT_MODEL[:TOKENS], eagle:MODEL[:TOKENS], eagle3:MODEL[:TOKENS], or a JSON object for vLLM's --speculative-config.",
     )
-    enable_prefix_caching: bool = Field(True, description="Reuse the KV cache of prompts that begin alike.")
+    enable_prefix_caching: bool = Field(True, description="Reuse the KV cache of prompts that share a prefix.")
     performance_mode: Literal["balanced", "interactivity", "throughput"] = Field(
         "balanced",
         description="vLLM's --performance-mode: balanced, interactivity (a CUDA graph for each batch up to 32) or throughput (batch limits doubled).",
@@ -215,37 +215,39 @@ class Settings(BaseModel):
     lora_adapters: tuple[Adapter, ...] = Field(
         (),
         max_length=16,
-        description="LoRA adapters, each NAME=HUB_ID or NAME=PATH in the engine; clients send NAME as `model`.",
+        description="LoRA adapters, each NAME=HUB_ID or NAME=PATH (a path in the engine's container); clients send NAME as `model`.",
     )
-    max_lora_rank: LoraRank = Field(16, description="Largest rank of loraAdapters: 8, 16, 32, 64, 128 or 256.")
-    image_limit: int = Field(5, ge=0, le=64, description="Images a request may hold, where the model sees.")
-    video_limit: int = Field(1, ge=0, le=16, description="Videos a request may hold, where the model sees.")
+    max_lora_rank: LoraRank = Field(16, description="Maximum rank of loraAdapters: 8, 16, 32, 64, 128 or 256.")
+    image_limit: int = Field(5, ge=0, le=64, description="Maximum number of images per request, for vision models.")
+    video_limit: int = Field(1, ge=0, le=16, description="Maximum number of videos per request, for vision models.")
     media_hosts: tuple[Annotated[Text, Field(pattern=r"^[a-z0-9][a-z0-9.:-]*$")], ...] = Field(
         (),
         max_length=64,
-        description="Hosts of a private network that pictures and videos may be fetched from by URL, beside all public ones.",
+        description="Private-network hosts from which images and videos may be fetched by URL, in addition to all public hosts.",
     )
     tool_call_parser: Text = Field(
         "",
         pattern=r"^[a-z0-9_.]*$",
-        description="vLLM's parser of tool calls, such as hermes; empty: the model's where it is known (Qwen2.5, Qwen3, Llama 3.1); none: requests with tools are refused.",
+        description="vLLM's tool call parser, such as hermes; empty: chosen for known models (Qwen2.5, Qwen3, Llama 3.1); none: requests with tools are rejected.",
     )
     gpu_memory_utilization: float = Field(
-        0.92, ge=0.3, le=0.98, description="Share of a GPU's memory that vLLM may use, 0.3 to 0.98."
+        0.92, ge=0.3, le=0.98, description="Fraction of GPU memory that vLLM may use, 0.3 to 0.98."
     )
-    max_num_seqs: int = Field(0, ge=0, le=4096, description="Sequences in one batch; 0: vLLM's default for the GPU.")
+    max_num_seqs: int = Field(
+        0, ge=0, le=4096, description="Maximum sequences per batch; 0: vLLM's default for the GPU."
+    )
     max_num_batched_tokens: int = Field(
-        0, ge=0, le=131072, description="Tokens in one batch; 0: vLLM's default for the GPU."
+        0, ge=0, le=131072, description="Maximum tokens per batch; 0: vLLM's default for the GPU."
     )
     fast_boot: Annotated[FastBoot, BeforeValidator(_lower)] = Field(
         FastBoot.COMPILE_CACHE,
-        description="true: keep vLLM's compile cache beside the weights; false: compile at each start; eager: never compile (starts at most 8 s sooner, and serves a quarter of the tokens).",
+        description="true: store vLLM's compile cache with the weights; false: compile at every start; eager: never compile (starts at most 8 s faster, with a quarter of the throughput).",
     )
     engine_args: tuple[Text, ...] = Field(
-        (), description="More arguments for `vllm serve`, given last, so that they win."
+        (), description="Additional arguments for `vllm serve`, appended last so that they override the plan's."
     )
     engine_environment: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*=.*$")], ...] = Field(
-        (), description="More environment variables for the engine, each NAME=value; no secrets."
+        (), description="Additional environment variables for the engine, each NAME=value; no secrets."
     )
     engine_image: Text = Field(
         "", description="Container image of the engine; empty: the upstream vLLM image of the pinned version."
@@ -254,33 +256,36 @@ class Settings(BaseModel):
     docker_hub_credentials_arn: Text = Field(
         "",
         pattern=r"^$|^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:\d{12}:secret:ecr-pullthroughcache/.+",
-        description="Secret with Docker Hub credentials, its name beginning with ecr-pullthroughcache/; the engine's image then comes through ECR, once, and not to each instance over the NAT gateway.",
+        description="ARN of a secret with Docker Hub credentials, whose name starts with ecr-pullthroughcache/; the engine's image is then pulled once through an ECR pull-through cache instead of by each instance over the NAT gateway.",
     )
 
-    # Where it runs
-    target: Target = Field(Target.ECS, description="ecs or kubernetes.")
+    # Platform and GPUs
+    target: Target = Field(Target.ECS, description="Platform to deploy to: ecs or kubernetes.")
     gpu: Annotated[Gpu, BeforeValidator(_lower)] = Field(
         Gpu.A10G, description="GPU class: a10g, l4, l40s, a100, h100 or h200."
     )
     gpu_count: Annotated[Literal[1, 2, 4, 8], BeforeValidator(_digits)] = Field(
-        1, description="GPUs of one replica, used tensor-parallel unless dataParallelSize says otherwise: 1, 2, 4 or 8."
+        1, description="GPUs per replica: 1, 2, 4 or 8. Used for tensor parallelism unless dataParallelSize is set."
     )
     data_parallel_size: GpuShare = Field(
         1,
-        description="Copies of the model in one replica, each on gpuCount / dataParallelSize GPUs, behind one port: 1, 2, 4 or 8. For models that fit on fewer GPUs than the instance has.",
+        description="Copies of the model per replica, each on gpuCount / dataParallelSize GPUs, behind one port: 1, 2, 4 or 8. For models that fit on fewer GPUs than the instance has.",
     )
     instance_types: tuple[Text, ...] = Field(
         (), description="EC2 instance types in order of preference; empty: chosen from gpu and gpuCount."
     )
     capacity: PurchaseOption = Field(
         PurchaseOption.ON_DEMAND,
-        description="on-demand, spot, reservation (a capacity reservation that is targeted) or capacity-block.",
+        description="How instances are purchased: on-demand, spot, reservation (a targeted capacity reservation) or capacity-block.",
     )
     capacity_reservation_id: Text = Field(
-        "", description="The capacity reservation (cr-...) that capacity: reservation or capacity-block uses."
+        "", description="Id of the capacity reservation (cr-...) for capacity: reservation or capacity-block."
     )
     warm_pool: int = Field(
-        0, ge=0, le=16, description="Stopped instances kept ready, with the engine's image on disk; on-demand only."
+        0,
+        ge=0,
+        le=16,
+        description="Stopped instances in the warm pool, with the engine's image on disk; on-demand only.",
     )
 
     shared_memory_gib: int = Field(
@@ -289,156 +294,158 @@ class Settings(BaseModel):
 
     weights_throughput: WeightsThroughput = Field(
         WeightsThroughput.BURSTING,
-        description="bursting: EFS reads weights for nothing, at up to 300 MiB/s; elastic: faster, and $0.03 for each GB that a cold start reads.",
+        description="EFS throughput mode. bursting: reads are free, at up to 300 MiB/s; elastic: faster, at $0.03 per GB that a cold start reads.",
     )
 
     weights_file_system_id: Text = Field(
         "",
         pattern=r"^$|^fs-([0-9a-f]{8}|[0-9a-f]{17})$",
-        description="EFS file system with the weights that a destroyed stack kept; it is used, never changed or deleted. Empty: the stack makes its own.",
+        description="Existing EFS file system to read weights from, such as one retained by a destroyed stack; it is never changed or deleted. Empty: the stack creates its own.",
     )
 
-    # How many, and when none
-    min_replicas: int = Field(0, ge=0, le=64, description="Engine replicas that always run; 0: scales to zero.")
-    max_replicas: int = Field(1, ge=1, le=64, description="Most engine replicas.")
+    # Scaling
+    min_replicas: int = Field(0, ge=0, le=64, description="Minimum engine replicas; 0: scale to zero.")
+    max_replicas: int = Field(1, ge=1, le=64, description="Maximum engine replicas.")
     scale_down_minutes: int = Field(
-        10, ge=1, le=1440, description="Minutes without a request after which replicas above minReplicas are stopped."
+        10, ge=1, le=1440, description="Minutes without requests after which replicas above minReplicas are stopped."
     )
     startup_timeout_minutes: int = Field(
-        20, ge=2, le=55, description="Minutes that a cold start may take: instance, image, weights, load, compile."
+        20, ge=2, le=55, description="Timeout of a cold start in minutes: instance, image, weights, load, compile."
     )
     scale_out_cooldown_minutes: int = Field(
         0,
         ge=0,
         le=120,
-        description="Minutes to wait after adding a replica before adding another; 0: as long as a cold start is expected to take.",
+        description="Minutes to wait after adding a replica before adding another; 0: the expected duration of a cold start.",
     )
     concurrency_per_replica: int = Field(
-        16, ge=1, le=4096, description="Requests in flight at one replica; more wait in the gateway."
+        16, ge=1, le=4096, description="Maximum requests in flight per replica; the gateway queues the rest."
     )
 
-    # The front door
+    # Gateway and load balancer
     gateway_image: Text = Field(
         "",
         description="Container image of the gateway; empty: built by Pulumi and pushed to the stack's own repository.",
     )
-    gateway_count: int = Field(1, ge=1, le=16, description="Gateways that always run, spread over zones.")
+    gateway_count: int = Field(1, ge=1, le=16, description="Number of gateways, spread over zones; they always run.")
     gateway_cpu: int = Field(
         512,
         ge=256,
         le=16384,
-        description="CPU of a gateway on Fargate: 256, 512, 1024, 2048, 4096, 8192 or 16384 (1024 is one vCPU).",
+        description="CPU units per gateway on Fargate: 256, 512, 1024, 2048, 4096, 8192 or 16384 (1024 is one vCPU).",
     )
-    gateway_memory_mib: int = Field(1024, ge=512, le=122880, description="Memory of a gateway on Fargate, in MiB.")
+    gateway_memory_mib: int = Field(1024, ge=512, le=122880, description="Memory per gateway on Fargate, in MiB.")
     port: int = Field(
         0,
         ge=0,
         le=65535,
-        description="Port of the endpoint; 0: 443 with a certificate, 80 without, 8000 on this machine.",
+        description="Port of the endpoint; 0: 443 with a certificate, 80 without, 8000 with make local.",
     )
     api_keys: Keys = Field(
         default_factory=dict,
-        description="API keys that are accepted: name=key pairs or one bare key, separated by commas; empty: one is generated.",
+        description="API keys: name=key pairs or one bare key, separated by commas; empty: one is generated.",
     )
     api_keys_document: Annotated[SecretStr, BeforeValidator(_stripped), AfterValidator(_keys_document)] = Field(
         SecretStr(""),
-        description="API keys as one JSON document, with limits, expiry and priority of each (docs/keys.md); instead of apiKeys.",
+        description="API keys as one JSON document, with limits, expiry and priority per key (docs/keys.md); use instead of apiKeys.",
     )
     allowed_origins: Annotated[tuple[Text, ...], AfterValidator(_origins)] = Field(
         (),
         max_length=64,
-        description="Origins whose web pages may use the endpoint from a browser, such as https://app.example.com; *: all; empty: none.",
+        description="CORS origins whose web pages may call the endpoint, such as https://app.example.com; *: all; empty: none.",
     )
     gateway_environment: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*=.*$")], ...] = Field(
         (),
-        description="More environment variables for the gateway, each NAME=value: its own settings (docs/gateway.md), OTEL_EXPORTER_OTLP_ENDPOINT, a proxy; no secrets.",
+        description="Additional environment variables for the gateway, each NAME=value: gateway settings (docs/gateway.md), OTEL_EXPORTER_OTLP_ENDPOINT, a proxy; no secrets.",
     )
     hf_token: Annotated[SecretStr, BeforeValidator(_stripped)] = Field(
         SecretStr(""), description="Hugging Face token, for gated models."
     )
     certificate_arn: Text = Field(
-        "", pattern=r"^$|^arn:aws[a-z-]*:acm:", description="ACM certificate for HTTPS, in the stack's region."
+        "",
+        pattern=r"^$|^arn:aws[a-z-]*:acm:",
+        description="ARN of an ACM certificate for HTTPS, in the stack's region.",
     )
     domain: Text = Field(
         "",
         pattern=r"^$|^([a-z0-9-]+\.)+[a-z]{2,}$",
-        description="Domain name of the endpoint in a Route 53 zone of this account; a certificate is made for it unless certificateArn names one.",
+        description="Domain name of the endpoint, in a Route 53 zone of this account; a certificate is created unless certificateArn is set.",
     )
     hosted_zone: Text = Field(
         "",
         pattern=r"^$|^([a-z0-9-]+\.)+[a-z]{2,}$",
-        description="Route 53 zone that holds domain; empty: the domain without its first label.",
+        description="Route 53 zone that contains domain; empty: the domain without its first label.",
     )
     allowed_cidrs: tuple[Cidr, ...] = Field(
         (),
-        description="Networks that may reach the load balancer; without certificateArn or domain they reach it over plain HTTP. Empty: internal load balancer, or the world over HTTPS.",
+        description="CIDR ranges that may connect to the load balancer, over plain HTTP unless certificateArn or domain is set. Empty: an internal load balancer, or with HTTPS, open to the internet.",
     )
 
     allow_http_from_anywhere: bool = Field(
         False,
-        description="Say once more that 0.0.0.0/0 or ::/0 in allowedCidrs may use plain HTTP; API keys then cross the internet in the clear.",
+        description="Confirm that 0.0.0.0/0 or ::/0 in allowedCidrs may use plain HTTP; API keys are then sent over the internet unencrypted.",
     )
 
     waf_requests_per_five_minutes: int = Field(
         0,
         ge=0,
         le=2_000_000_000,
-        description="Requests that one address may send in five minutes before a web application firewall blocks it, at least 10; 0: no firewall.",
+        description="Rate limit per client address in requests per five minutes, at least 10, enforced by AWS WAF; 0: no WAF.",
     )
-    access_logs: bool = Field(False, description="Log every request to the load balancer in an S3 bucket.")
+    access_logs: bool = Field(False, description="Write the load balancer's access logs to an S3 bucket.")
 
-    # The network
-    vpc_id: Text = Field("", pattern=r"^$|^vpc-", description="Existing VPC; empty: one is made.")
+    # Network
+    vpc_id: Text = Field("", pattern=r"^$|^vpc-", description="Existing VPC; empty: the stack creates one.")
     subnet_ids: tuple[Annotated[str, Field(pattern=r"^subnet-")], ...] = Field(
         (), description="Private subnets in vpcId, at least two, in different zones."
     )
     load_balancer_subnet_ids: tuple[Annotated[str, Field(pattern=r"^subnet-")], ...] = Field(
         (),
-        description="Public subnets in vpcId for a load balancer that faces the internet; empty: subnetIds, internal.",
+        description="Public subnets in vpcId for an internet-facing load balancer; empty: an internal one in subnetIds.",
     )
     nat_gateways: NatGateways = Field(
-        NatGateways.SINGLE, description="NAT gateways of a network that is made: none, single or per-zone."
+        NatGateways.SINGLE, description="NAT gateways in a VPC that the stack creates: none, single or per-zone."
     )
 
     flow_logs: FlowLogs = Field(
         FlowLogs.REJECT,
-        description="Connections that are logged in a network that is made: none, reject (those refused) or all.",
+        description="VPC flow logs in a VPC that the stack creates: none, reject (rejected connections only) or all.",
     )
 
     # Kubernetes
     kubernetes_namespace: Text = Field(
         "vllm",
         pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$",
-        description="Namespace, made by the stack (target kubernetes).",
+        description="Namespace that the stack creates (target kubernetes).",
     )
     kubernetes_ingress_class: Text = Field(
         "", description="IngressClass of the Ingress; empty: the cluster's default (target kubernetes)."
     )
     kubernetes_storage_class: Text = Field(
         "",
-        description="StorageClass of the weight cache, ReadWriteMany where replicas exceed one; empty: the cluster's default (target kubernetes).",
+        description="StorageClass of the weight cache; must support ReadWriteMany for more than one replica; empty: the cluster's default (target kubernetes).",
     )
 
-    # Watching
-    dashboard: bool = Field(True, description="Make a CloudWatch dashboard; an account's first three are free.")
+    # Monitoring and encryption
+    dashboard: bool = Field(True, description="Create a CloudWatch dashboard; the first three per account are free.")
     kms_key_arn: Text = Field(
         "",
         pattern=r"^$|^arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:key/",
-        description="KMS key that weights, disks, secrets, logs and images are encrypted with; empty: AWS's own keys.",
+        description="ARN of the KMS key that encrypts weights, disks, secrets, logs and images; empty: AWS managed keys.",
     )
-    log_retention_days: LogRetentionDays = Field(30, description="Days for which logs are kept.")
+    log_retention_days: LogRetentionDays = Field(30, description="Retention of logs in days.")
 
     # Safeguards
     ttl_hours: int = Field(
-        0, ge=0, le=8760, description="Hours after a deploy at which AWS itself turns the stack to zero; 0: never."
+        0, ge=0, le=8760, description="Hours after a deploy at which the stack is scaled to zero; 0: never."
     )
     monthly_budget_usd: int = Field(
-        0, ge=0, description="Budget of a month in US dollars; AWS warns at 50, 80 and 100%; 0: none."
+        0, ge=0, description="Monthly budget in US dollars; warnings are sent at 50, 80 and 100%; 0: no budget."
     )
     alarm_email: Text = Field(
         "",
         pattern=r"^$|^[^@\s]+@[^@\s]+\.[^@\s]+$",
-        description="Address that alarms and budget warnings are mailed to.",
+        description="Email address for alarms and budget warnings.",
     )
     owner: Annotated[Text, AfterValidator(_tag_value)] = Field(
         "",
@@ -447,34 +454,46 @@ class Settings(BaseModel):
     )
     protect: bool = Field(
         False,
-        description="Keep the weight cache, logs and images at destroy, and refuse to delete the load balancer by accident.",
+        description="Retain the weight cache, logs and images when the stack is destroyed, and protect the load balancer from accidental deletion.",
     )
 
     # make verify
     results_bucket: Text = Field(
         "",
         pattern=r"^$|^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$",
-        description="S3 bucket that make verify keeps its results in; empty: a folder of the machine that verifies.",
+        description="S3 bucket where make verify stores results; empty: a local folder.",
     )
     verify_max_slowdown_percent: int = Field(
-        10, ge=0, le=1000, description="make verify fails where throughput, or the median of a time, got worse by more."
+        10,
+        ge=0,
+        le=1000,
+        description="Maximum regression of throughput and of median latencies, in percent, before make verify fails.",
     )
     verify_max_tail_slowdown_percent: int = Field(
-        25, ge=0, le=1000, description="make verify fails where the 99th percentile of a time got worse by more."
+        25, ge=0, le=1000, description="Maximum regression of p99 latencies, in percent, before make verify fails."
     )
     verify_max_cost_increase_percent: int = Field(
-        10, ge=0, le=1000, description="make verify fails where a million tokens cost more by more than this."
+        10,
+        ge=0,
+        le=1000,
+        description="Maximum increase of the cost per million tokens, in percent, before make verify fails.",
     )
     verify_max_cold_start_slowdown_percent: int = Field(
-        25, ge=0, le=1000, description="make verify fails where a cold start that was measured took longer by more."
+        25,
+        ge=0,
+        le=1000,
+        description="Maximum increase of a measured cold start, in percent, before make verify fails.",
     )
     verify_max_success_rate_drop_percent: int = Field(
-        1, ge=0, le=100, description="make verify fails where the share of requests that succeed fell by more points."
+        1,
+        ge=0,
+        le=100,
+        description="Maximum drop of the request success rate, in percentage points, before make verify fails.",
     )
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names that clients may send as ``model``; answers carry the first."""
+        """The names that clients may send as ``model``; responses contain the first."""
         return tuple(self.served_model_name.split(",")) if self.served_model_name else (self.model,)
 
     @property
@@ -484,18 +503,18 @@ class Settings(BaseModel):
 
     @property
     def given_keys(self) -> str:
-        """The keys document that the stack file gives, a secret; empty: none, so that one key is generated."""
+        """The keys document from the stack file, a secret; empty if no keys are set, in which case one is generated."""
         keys = {name: key.get_secret_value() for name, key in self.api_keys.items()}
         return self.api_keys_document.get_secret_value() or (json.dumps(keys, sort_keys=True) if keys else "")
 
     @property
     def keys_setting(self) -> str:
-        """The key of the stack file that gives the keys; empty: none does."""
+        """The config key that sets the API keys; empty if neither is set."""
         return "apiKeysDocument" if self.api_keys_document.get_secret_value() else "apiKeys" if self.api_keys else ""
 
     @property
     def tensor_parallel_size(self) -> int:
-        """GPUs that one copy of the model is split over."""
+        """GPUs that one copy of the model is sharded across."""
         return max(1, self.gpu_count // self.data_parallel_size)
 
     @property
@@ -505,7 +524,7 @@ class Settings(BaseModel):
 
     @property
     def internal(self) -> bool:
-        """Whether the load balancer is reachable from inside the network only."""
+        """Whether the load balancer is reachable only from inside the network."""
         existing_without_public = bool(self.vpc_id) and not self.load_balancer_subnet_ids
         return existing_without_public or not (self.https or self.allowed_cidrs)
 
@@ -518,9 +537,10 @@ class Settings(BaseModel):
 def config_keys() -> dict[str, Any]:
     """The keys as Pulumi.yaml declares them: name -> description, default.
 
-    No types: the engine would refuse a value of another type before this program runs, one key at a time and without
-    what to set, and so would refuse `64` in a list, which `pulumi config set --path` writes as a number. Secret keys are
-    not among them: Pulumi refuses a declared secret with a default, and requires one without.
+    Types are not declared. Pulumi would reject a value of the wrong type before this program runs, one key at a time and
+    without a suggestion. It would also reject `64` in a list of strings, which `pulumi config set --path` writes as a
+    number. Secret keys are not declared: Pulumi rejects a declared secret with a default, and requires a value for one
+    without.
     """
     declared: dict[str, Any] = {}
     for name, field in Settings.model_fields.items():
@@ -535,7 +555,7 @@ def config_keys() -> dict[str, Any]:
 
 
 def list_keys() -> frozenset[str]:
-    """The keys that hold a list."""
+    """The keys whose values are lists."""
     fields = Settings.model_fields.items()
     return frozenset(to_camel(name) for name, field in fields if isinstance(field.default, tuple))
 

@@ -1,4 +1,4 @@
-"""What is wrong with a stack's settings, all problems at once, each with what to set instead."""
+"""Validates a stack's settings and reports all problems at once, each with what to set instead."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from infra.gateway_environment import problems as gateway_environment_problems
 from infra.plain_secrets import misplaced
 from infra.settings import SECRET_FIELDS, NatGateways, PurchaseOption, Settings, Target, list_keys, secret_keys
 
-MOST_REPLICAS_BY_NAME = 8  # Route 53 answers a multi-value name with eight records
+MOST_REPLICAS_BY_NAME = 8  # Route 53 returns up to eight records for a multivalue answer
 LEAST_WAF_LIMIT = 10
 
 
@@ -24,7 +24,7 @@ def parse_settings(values: Mapping[str, Any], stack: str = "stack") -> Settings:
     """Validate one stack's values, keyed as in the stack file (camelCase, without the project's prefix).
 
     Raises:
-        SettingsError: naming every unknown key, bad value and contradiction.
+        SettingsError: lists every unknown key, invalid value and conflict.
     """
     problems: list[str] = []
     known = {to_camel(name): name for name in Settings.model_fields}
@@ -34,7 +34,7 @@ def parse_settings(values: Mapping[str, Any], stack: str = "stack") -> Settings:
         hint = f"did you mean {close[0]}?" if close else "remove it; Pulumi.yaml lists the keys"
         if close and close[0] in secret_keys():
             hint += f" Set it with pulumi config set --secret {close[0]}"
-        problems.append(f"{key}: no such setting; {hint}")
+        problems.append(f"{key}: unknown setting; {hint}")
         del good[key]
     bad: set[str] = set()
     for key in [key for key in good if key not in secret_keys()]:
@@ -62,7 +62,7 @@ def parse_settings(values: Mapping[str, Any], stack: str = "stack") -> Settings:
 
 
 def _as_list(value: object) -> object:
-    """A list as a person writes one: JSON text counts, and so do the numbers that `pulumi config set --path` makes."""
+    """Convert a list as users write it: JSON text is accepted, and so are numbers, which `pulumi config set --path` writes."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             value = json.loads(value)
@@ -74,7 +74,7 @@ def _as_list(value: object) -> object:
 
 
 def list_command(key: str, value: str) -> str:
-    """The command that makes ``value`` the first item of a list."""
+    """The command that sets ``value`` as the first item of a list."""
     shown = shlex.quote(value) if 0 < len(value) <= 60 and "\n" not in value else "VALUE"
     return f"pulumi config set --path '{key}[0]' {'-- ' if value.startswith('-') else ''}{shown}"
 
@@ -101,7 +101,7 @@ def _describe(key: str, field: str, detail: Any, value: object) -> str:
 
 
 def _expected(kind: str, message: str) -> str:
-    """What a number or a switch must be, in a person's words; empty for other kinds of problems."""
+    """The expected number or boolean in plain words; empty for other kinds of problems."""
     if kind.startswith("int_"):
         return "a whole number"
     if kind.startswith(("float_", "decimal_", "finite_number")):
@@ -120,7 +120,7 @@ def _expected(kind: str, message: str) -> str:
 
 
 def _conflicts(s: Settings) -> list[tuple[tuple[str, ...], str]]:
-    """Values that are fine alone but not together: (keys involved, message)."""
+    """Values that are valid individually but conflict with each other: (keys involved, message)."""
     found: list[tuple[tuple[str, ...], str]] = []
 
     def add(*keys: str, text: str) -> None:
@@ -136,7 +136,7 @@ def _conflicts(s: Settings) -> list[tuple[tuple[str, ...], str]]:
         add(
             "maxNumSeqs",
             "maxNumBatchedTokens",
-            text=f"maxNumSeqs: found {s.max_num_seqs}, more than maxNumBatchedTokens ({s.max_num_batched_tokens}); vLLM refuses that. Set maxNumBatchedTokens to at least {s.max_num_seqs}",
+            text=f"maxNumSeqs: found {s.max_num_seqs}, more than maxNumBatchedTokens ({s.max_num_batched_tokens}); vLLM rejects that. Set maxNumBatchedTokens to at least {s.max_num_seqs}",
         )
     if s.data_parallel_size > s.gpu_count:
         add(
@@ -150,13 +150,13 @@ def _conflicts(s: Settings) -> list[tuple[tuple[str, ...], str]]:
         add(
             "loraAdapters",
             "servedModelName",
-            text=f"loraAdapters: found the name {twice[0]} twice, or as the model's own. Set a name of its own for each adapter",
+            text=f"loraAdapters: found the name {twice[0]} twice, or as a name of the model. Set a unique name for each adapter",
         )
     if s.api_keys and s.api_keys_document.get_secret_value():
         add(
             "apiKeys",
             "apiKeysDocument",
-            text="apiKeys: found beside apiKeysDocument, which holds the keys as well. Set one of the two",
+            text="apiKeys: found together with apiKeysDocument, which also contains keys. Set only one of the two",
         )
     for problem in gateway_environment_problems(s.gateway_environment):
         add("gatewayEnvironment", text=problem)
@@ -176,13 +176,13 @@ def _conflicts(s: Settings) -> list[tuple[tuple[str, ...], str]]:
         add(
             "warmPool",
             "capacity",
-            text=f"warmPool: found {s.warm_pool} with capacity: {s.capacity}; AWS keeps warm pools of on-demand instances only. Set warmPool: 0 or capacity: on-demand",
+            text=f"warmPool: found {s.warm_pool} with capacity: {s.capacity}; AWS supports warm pools for on-demand instances only. Set warmPool: 0 or capacity: on-demand",
         )
     if s.target is Target.ECS and s.max_replicas > MOST_REPLICAS_BY_NAME:
         add(
             "maxReplicas",
             "target",
-            text=f"maxReplicas: found {s.max_replicas}, but a name in Cloud Map answers with {MOST_REPLICAS_BY_NAME} addresses at most. Set maxReplicas to at most {MOST_REPLICAS_BY_NAME}, or a second stack",
+            text=f"maxReplicas: found {s.max_replicas}, but a Cloud Map name resolves to at most {MOST_REPLICAS_BY_NAME} addresses. Set maxReplicas to at most {MOST_REPLICAS_BY_NAME}, or deploy a second stack",
         )
     if s.docker_hub_credentials_arn and s.engine_image and not s.engine_image.startswith("docker.io/"):
         add(
@@ -193,13 +193,13 @@ def _conflicts(s: Settings) -> list[tuple[tuple[str, ...], str]]:
     if 0 < s.waf_requests_per_five_minutes < LEAST_WAF_LIMIT:
         add(
             "wafRequestsPerFiveMinutes",
-            text=f"wafRequestsPerFiveMinutes: found {s.waf_requests_per_five_minutes}, but AWS counts from {LEAST_WAF_LIMIT}. Set at least {LEAST_WAF_LIMIT}, or 0",
+            text=f"wafRequestsPerFiveMinutes: found {s.waf_requests_per_five_minutes}, but AWS WAF requires at least {LEAST_WAF_LIMIT}. Set at least {LEAST_WAF_LIMIT}, or 0",
         )
     if s.hosted_zone and not (s.domain == s.hosted_zone or s.domain.endswith(f".{s.hosted_zone}")):
         add(
             "hostedZone",
             "domain",
-            text=f"hostedZone: found {s.hosted_zone}, which does not hold the domain {s.domain or '(none)'}. Set the zone that domain ends with, or remove hostedZone",
+            text=f"hostedZone: found {s.hosted_zone}, which does not contain the domain {s.domain or '(none)'}. Set the zone that domain ends with, or remove hostedZone",
         )
     if s.vpc_id and len(s.subnet_ids) < 2:
         add(
@@ -212,12 +212,12 @@ def _conflicts(s: Settings) -> list[tuple[tuple[str, ...], str]]:
             "vpcId",
             "subnetIds",
             "loadBalancerSubnetIds",
-            text="vpcId: not set, but subnets are. Set vpcId to the VPC they are in, or remove them",
+            text="vpcId: not set, but subnets are. Set vpcId to the VPC of the subnets, or remove the subnets",
         )
     if s.load_balancer_subnet_ids and len(s.load_balancer_subnet_ids) < 2:
         add(
             "loadBalancerSubnetIds",
-            text="loadBalancerSubnetIds: found 1; a load balancer needs two zones. Set two public subnets, or none",
+            text="loadBalancerSubnetIds: found 1; a load balancer requires two zones. Set two public subnets, or none",
         )
     if s.vpc_id and not s.load_balancer_subnet_ids and s.allowed_cidrs and not s.https:
         add(
@@ -231,19 +231,19 @@ def _conflicts(s: Settings) -> list[tuple[tuple[str, ...], str]]:
             "allowedCidrs",
             "certificateArn",
             "domain",
-            text="allowedCidrs: found a network of the whole internet over plain HTTP, which would send API keys in the clear. Set certificateArn or domain, or name smaller networks; allowHttpFromAnywhere: true says it twice",
+            text="allowedCidrs: found the whole internet over plain HTTP, which would send API keys unencrypted. Set certificateArn or domain, or smaller networks; or confirm it with allowHttpFromAnywhere: true",
         )
     if s.nat_gateways is NatGateways.NONE and not s.vpc_id and s.target is Target.ECS:
         add(
             "natGateways",
             "vpcId",
-            text="natGateways: found none; the engine could reach neither its image nor the model hub. Set single or per-zone, or an existing network with vpcId",
+            text="natGateways: found none; the engine could download neither its image nor the model. Set single or per-zone, or an existing network with vpcId",
         )
     if s.monthly_budget_usd and not s.alarm_email:
         add(
             "monthlyBudgetUsd",
             "alarmEmail",
-            text=f"monthlyBudgetUsd: found {s.monthly_budget_usd}, but nobody to warn. Set alarmEmail",
+            text=f"monthlyBudgetUsd: found {s.monthly_budget_usd}, but no address for warnings. Set alarmEmail",
         )
     if s.port == 80 and s.https:
         add(

@@ -14,10 +14,10 @@ from infra.settings_problems import parse_settings
 
 
 def read_settings() -> Settings:
-    """The settings of the stack that runs.
+    """The settings of the current stack.
 
     Raises:
-        SettingsError: naming every unknown key, bad value and contradiction of this project's namespace, and every secret
+        SettingsError: lists every unknown key, invalid value and conflict in this project's namespace, and every secret
             that is not encrypted.
     """
     config = pulumi.Config(PROJECT)
@@ -41,7 +41,7 @@ def read_settings() -> Settings:
 
 
 def _from_json(text: str) -> Any:
-    # The engine hands a list or an object over as JSON, and text as it is.
+    # Pulumi passes lists and objects as JSON, and strings unchanged.
     try:
         return json.loads(text)
     except ValueError:
@@ -49,7 +49,7 @@ def _from_json(text: str) -> Any:
 
 
 def _pairs(text: str) -> str:
-    """Keys set one by one, as with ``pulumi config set --secret --path apiKeys.alice``, as the text of all of them."""
+    """Join keys that were set individually (``pulumi config set --secret --path apiKeys.alice``) into one string."""
     keys = _from_json(text) if text.lstrip().startswith("{") else None
     return ",".join(f"{name}={key}" for name, key in keys.items()) if isinstance(keys, dict) else text
 
@@ -63,6 +63,6 @@ def _all_keys() -> set[str]:
 
 
 def _keys_of_the_stack() -> set[str]:
-    """Every key of this project's namespace, so that a misspelt one is refused instead of ignored."""
+    """Every key of this project's namespace, so that a misspelt key is rejected instead of ignored."""
     prefix = f"{PROJECT}:"
     return {name[len(prefix) :] for name in _all_keys() if name.startswith(prefix)}

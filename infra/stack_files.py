@@ -1,4 +1,4 @@
-"""Reading Pulumi.yaml and Pulumi.<stack>.yaml without Pulumi, for the plan's command line and the local runner."""
+"""Reads Pulumi.yaml and Pulumi.<stack>.yaml without Pulumi, for make plan and make local."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def load_stack(stack: str, overrides: Mapping[str, Any] | None = None, root: Path = ROOT) -> Settings:
-    """The settings of a stack, as ``pulumi up`` would see them.
+    """The settings of a stack, as ``pulumi up`` would read them.
 
-    Encrypted values cannot be read without Pulumi and count as not set: no plan depends on a secret.
+    Encrypted values cannot be read without Pulumi and are treated as unset; no plan depends on a secret.
 
     Args:
         stack: name of the stack; ``Pulumi.<stack>.yaml`` must exist under ``root``.
-        overrides: values that win over the file's, keyed as in the file.
-        root: folder that holds Pulumi.yaml.
+        overrides: values that override the file's, keyed as in the file.
+        root: folder that contains Pulumi.yaml.
 
     Raises:
-        SettingsError: the stack does not exist, its file is not YAML, or its settings cannot be used.
+        SettingsError: the stack does not exist, its file is not valid YAML, or its settings are invalid.
     """
     path = stack_file(stack, root)
     if not path.is_file():
@@ -43,7 +43,9 @@ def load_stack(stack: str, overrides: Mapping[str, Any] | None = None, root: Pat
     except yaml.YAMLError as error:
         place = getattr(error, "problem_mark", None)
         where = f" at line {place.line + 1}" if place else ""
-        raise SettingsError(stack, [f"{path.name} is not YAML{where}: {getattr(error, 'problem', error)}"]) from None
+        raise SettingsError(
+            stack, [f"{path.name} is not valid YAML{where}: {getattr(error, 'problem', error)}"]
+        ) from None
     config = content.get("config") or {} if isinstance(content, dict) else {}
     if not isinstance(config, dict):
         raise SettingsError(stack, [f"{path.name}: config is not a mapping of keys to values"])
@@ -65,7 +67,7 @@ def load_stack(stack: str, overrides: Mapping[str, Any] | None = None, root: Pat
 
 
 def stack_file(stack: str, root: Path = ROOT) -> Path:
-    """The file of a stack, which Pulumi calls by the stack's own name, also where `ORGANIZATION/` was given before it."""
+    """The file of a stack. Pulumi names it after the stack without the `ORGANIZATION/` prefix."""
     return root / f"Pulumi.{stack.rpartition('/')[2]}.yaml"
 
 
@@ -78,7 +80,7 @@ def region_of(stack: str, root: Path = ROOT, default: str = "us-east-1") -> str:
 
 
 def parse_overrides(pairs: Iterable[str], stack: str = "stack") -> dict[str, Any]:
-    """``key=value`` pairs as typed values, read as YAML reads them (``gpuCount=2`` is a number).
+    """Parse ``key=value`` pairs, with YAML types for the values (``gpuCount=2`` is a number).
 
     Raises:
         SettingsError: a pair has no ``=``.

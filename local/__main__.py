@@ -1,4 +1,4 @@
-"""`python3 -m local`. Parsed by whatever Python there is, so no syntax newer than 3.6 here."""
+"""`python3 -m local`. Any installed Python must be able to parse it, so it uses no syntax newer than 3.6."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ NAMES = ("python3.13", "python3.12", "python3.11", "python3.14")
 
 def newer_python():
     # type: () -> str | None
-    """A Python on PATH that is new enough and really starts; a version manager's shim may not."""
+    """A Python on PATH that is new enough and starts. A version manager's shim may not start."""
     for name in NAMES:
         path = shutil.which(name)
         try:

@@ -1,4 +1,4 @@
-"""The plan's engine arguments, translated for this machine; every one dropped or changed is told."""
+"""Translates the plan's engine arguments for this machine; every dropped or changed argument is reported."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from local.machine import GIB, Machine
 STAND_IN_KV_CACHE_GIB = 1
 LARGEST_CPU_KV_CACHE_GIB = 8
 SHUTDOWN_TIMEOUT_SECONDS = 30
-CPU_HAS_NONE = "the CPU build has none"
+CPU_HAS_NONE = "the CPU build does not support it"
 NOT_ON_CPU = {
     "--gpu-memory-utilization": "there is no GPU",
     "--tensor-parallel-size": "there is no GPU",
     "--data-parallel-size": "there is no GPU",
-    "--compilation-config": "it is for CUDA graphs",
-    "--performance-mode": "it is for CUDA graphs",
+    "--compilation-config": "it configures CUDA graphs",
+    "--performance-mode": "it configures CUDA graphs",
     "--mm-encoder-tp-mode": "there is no GPU",
     "--quantization": CPU_HAS_NONE,
     "--kv-cache-dtype": CPU_HAS_NONE,
     "--speculative-config": CPU_HAS_NONE,
 }
 NOT_FOR_STAND_IN = {
-    "--revision": "the stand-in has none",
+    "--revision": "the stand-in has no revisions",
     "--quantization": "the stand-in is not quantized",
     "--mm-encoder-tp-mode": "the stand-in's encoder is too small to split",
-    "--mm-processor-kwargs": "the stand-in has pictures of its own sizes",
+    "--mm-processor-kwargs": "the stand-in has its own image sizes",
     "--hf-overrides": "the stand-in has its own configuration",
     "--trust-remote-code": "the stand-in has no code",
     "--speculative-config": "the stand-in has no draft model",
@@ -42,13 +42,13 @@ NOT_FOR_STAND_IN = {
     "--lora-modules": "the stand-in has no adapters",
 }
 VARIABLES_NOT_ON_CPU = ("VLLM_ENABLE_STARTUP_PLAN", "VLLM_WORKER_MULTIPROC_METHOD")
-# Would make the engine ask the gateway for a key, listen elsewhere, or go to the hub.
+# These would make the engine require a key, listen elsewhere, or use the Hub.
 NOT_FROM_THE_SHELL = ("VLLM_API_KEY", "VLLM_PORT", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "PYTHONPATH", "PYTHONHOME")
 
 
 @dataclass(frozen=True)
 class EngineCommand:
-    """How vLLM is started here; ``notes`` say what of the plan was dropped, changed or added, and why."""
+    """How to start vLLM on this machine; ``notes`` list what was dropped from the plan, changed or added, and why."""
 
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
@@ -57,7 +57,7 @@ class EngineCommand:
 
     @property
     def options(self) -> tuple[str, ...]:
-        """The arguments without host, port and the model's folder, which say nothing of how it serves."""
+        """The arguments without host, port and the model's folder, which do not affect how it serves."""
         return self.arguments[len(("--host", "HOST", "--port", "PORT", "--model", "FOLDER")) :]
 
 
@@ -67,14 +67,14 @@ def engine_command(
     """Translate the plan for this machine.
 
     Args:
-        plan: what would be deployed.
-        machine: what is here.
+        plan: the plan that would be deployed.
+        machine: this machine.
         model: folder of the model.
-        stand_in: whether that is the stand-in and not the plan's model.
-        port: of the engine, on 127.0.0.1.
-        compiler: C++ compiler, which torch.compile needs on the CPU; None: there is none.
+        stand_in: whether the model is the stand-in instead of the plan's model.
+        port: the engine's port on 127.0.0.1.
+        compiler: C++ compiler, which torch.compile needs on the CPU; None if not installed.
     """
-    dropped = (NOT_FOR_STAND_IN if stand_in else {"--revision": "the files are here"}) | (
+    dropped = (NOT_FOR_STAND_IN if stand_in else {"--revision": "the files are already downloaded"}) | (
         {} if machine.has_gpu else NOT_ON_CPU
     )
     notes: list[str] = []
@@ -106,12 +106,12 @@ def engine_command(
         variables["VLLM_CPU_KVCACHE_SPACE"] = str(cache_gib)
         room = int(cache_gib * GIB // plan.memory.kv_bytes_per_token // 1024 * 1024)
         if not stand_in and room < plan.memory.max_model_len:
-            change("--max-model-len", str(room), f"{cache_gib} GiB of KV cache hold no more")
+            change("--max-model-len", str(room), f"{cache_gib} GiB of KV cache have room for no more tokens")
         if stand_in:
-            change("--enforce-eager", None, "a model this small starts sooner and runs no slower without compiling")
+            change("--enforce-eager", None, "a model this small starts faster and runs no slower without compilation")
         elif compiler is None:
             change("--enforce-eager", None, "there is no C++ compiler to compile with; g++ would make it faster")
-    change("--shutdown-timeout", str(SHUTDOWN_TIMEOUT_SECONDS), "nobody here waits longer")
+    change("--shutdown-timeout", str(SHUTDOWN_TIMEOUT_SECONDS), "a local shutdown waits no longer")
     arguments = ["--host", "127.0.0.1", "--port", str(port), "--model", str(model)]
     arguments += [word for option in options for word in option]
     return EngineCommand(
@@ -123,7 +123,7 @@ def engine_command(
 
 
 def _options(args: Sequence[str]) -> Iterable[list[str]]:
-    """Each option with its values: ``--flag value`` and ``--flag=value`` alike."""
+    """Each option with its values, for both ``--flag value`` and ``--flag=value``."""
     current: list[str] = []
     for word in args:
         if word.startswith("--") and current:
@@ -153,7 +153,7 @@ def _environment(planned: Mapping[str, str], has_gpu: bool, variables: Mapping[s
         **shell,
         **{name: value for name, value in planned.items() if has_gpu or name not in VARIABLES_NOT_ON_CPU},
         **variables,
-        # The plan's folders are the container's.
+        # The plan's folders are paths in the container.
         "HF_HOME": str(cache / "huggingface"),
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",

@@ -1,4 +1,4 @@
-"""What is printed when it is ready: lines that work as printed, from any folder, with no key in them."""
+"""The text printed once the endpoint is ready: commands that work as printed, from any folder, without a key in them."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ MAX_TOKENS = 64
 
 @dataclass(frozen=True)
 class Shown:
-    """What the banner says of the endpoint."""
+    """The values that the banner shows."""
 
     base_url: str
     metrics_url: str
     model: str
-    """The name it is served under."""
+    """The name under which the model is served."""
     version: str
-    """vLLM's, here."""
+    """The local version of vLLM."""
     deployed_image: str
     """The image that the stack deploys."""
     model_note: str = ""
-    """A line about a model that is not the stack's own; empty: it is."""
+    """A line about a model that replaces the stack's; empty for the stack's own model."""
 
 
 def curl_line(base_url: str, model: str) -> str:
-    """A command for the shell. The key is in a file that curl reads, so that nobody sees it in the process list."""
+    """A curl command. The key is in a file that curl reads, so that it does not appear in the process list."""
     body = {"model": model, "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": MAX_TOKENS}
     headers = shlex.quote(f"@{folders.CURL_HEADERS}")
     return f"curl -sS {base_url}/chat/completions -H {headers} -d {shlex.quote(json.dumps(body))}"
 
 
 def sdk_lines(base_url: str, model: str) -> str:
-    """A program for Python with the OpenAI SDK."""
+    """A Python program with the OpenAI SDK."""
     return f"""\
 from pathlib import Path
 from openai import OpenAI
@@ -50,7 +50,7 @@ print(answer.choices[0].message.content)"""
 
 
 def chat_lines(base_url: str) -> list[str]:
-    """The ways to chat. The key comes from its file into the link's fragment, which browsers never send."""
+    """The ways to chat. The link's fragment contains the key, which is read from its file; browsers never send fragments."""
     link = f"{base_url.removesuffix('/v1')}/#key=$(cat {shlex.quote(str(folders.API_KEY))})"
     return [
         "Chat      make chat, in another terminal; or in the browser, at the link that this prints:",
@@ -59,12 +59,12 @@ def chat_lines(base_url: str) -> list[str]:
 
 
 def stand_in_line(model: str, because: str) -> str:
-    """Says plainly that the model is not the real one."""
-    return f"STAND-IN: {model} is not here ({because}). A tiny random model answers under its name: the text is noise."
+    """A line that the stand-in answers instead of the real model."""
+    return f"STAND-IN: {model} is not available ({because}). A tiny random model answers under its name: the text is noise."
 
 
 def smaller_line(model: str, instead_of: str, because: str) -> str:
-    """Says plainly that another model than the stack's answers."""
+    """A line that a smaller model answers instead of the stack's."""
     return (
         f"SMALLER MODEL: {model} answers here, under its own name, and not {instead_of} ({because}). "
         "Its text is real, but not what the stack's model would say."
@@ -72,10 +72,10 @@ def smaller_line(model: str, instead_of: str, because: str) -> str:
 
 
 def versions_line(here: str, image: str) -> str:
-    """vLLM's version here and the one that the stack deploys, and whether they differ."""
+    """The local and the deployed version of vLLM, and whether they differ."""
     deployed = image_version(image)
     if deployed is None:
-        return f"vLLM {here} here; the stack deploys {image}, whose version its name does not say."
+        return f"vLLM {here} here; the stack deploys {image}, whose name contains no version."
     if deployed == here.removeprefix("v").partition("+")[0]:
         return f"vLLM {here} here, the same version as the stack deploys ({image})."
     return (
@@ -85,14 +85,14 @@ def versions_line(here: str, image: str) -> str:
 
 
 def image_version(image: str) -> str | None:
-    """The version that an image's tag names, without its "v"; None: it names none, as `latest` or a digest."""
+    """The version in an image's tag, without its "v"; None for tags without a version, such as `latest`, and digests."""
     tag = image.partition("@")[0].rpartition("/")[2].partition(":")[2]
     found = re.match(r"v?(\d+\.\d+[.\w]*)", tag)
     return found[1] if found else None
 
 
 def banner(shown: Shown, machine: Machine, seconds: float) -> str:
-    """Everything a person needs to use the endpoint."""
+    """The whole banner."""
     minutes, rest = divmod(round(seconds), 60)
     model, base_url = shown.model, shown.base_url
     lines = [

@@ -1,4 +1,4 @@
-"""The first stage of `make local`, on the system's Python and its standard library alone."""
+"""The first stage of `make local`, which uses only the system's Python and its standard library."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from local.stopping import Stopped, exit_code_of, stop_on_signals
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Check the machine, make the environments, and go on in `.venv-local`.
+    """Check the machine, create the environments, and continue in `.venv-local`.
 
-    Returns an exit code where something is wrong; else this process becomes the second stage.
+    Returns an exit code on failure; otherwise this process becomes the second stage.
     """
     options = parse(arguments)
     progress = Progress()
@@ -57,7 +57,7 @@ def _prepare(options: Options, progress: Progress) -> Path:
     if found:
         raise LocalError("\nerror: ".join(found))
     temporary = folders.temporary_folder()
-    shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed
+    shutil.rmtree(temporary, ignore_errors=True)  # left by a run that was killed
     temporary.mkdir(mode=0o700)
     os.environ["TMPDIR"] = str(temporary)
     install(wanted, progress)
@@ -69,7 +69,7 @@ _lock: TextIO | None = None
 
 
 def _hold_lock(port: int) -> None:
-    """One `make local` a clone: both would use the same folders. The lock outlives exec and ends with the process."""
+    """Allow one `make local` per clone, because two would share folders. The lock survives exec and ends with the process."""
     global _lock
     _lock = (folders.STATE / "lock").open("a+")
     try:
@@ -78,7 +78,7 @@ def _hold_lock(port: int) -> None:
         _lock.seek(0)
         process, _, address = _lock.read().strip().partition(" ")
         raise LocalError(
-            f"make local already runs in this folder, at {address or 'an address it has not said yet'} "
+            f"make local is already running in this folder, at {address or 'an address not known yet'} "
             f"(process {process or '?'}). Its API key is in {folders.API_KEY}; Ctrl-C in its terminal stops it"
         ) from None
     _lock.truncate(0)

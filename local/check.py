@@ -1,4 +1,4 @@
-"""`make local-check`: brings it up, does with it what a person would, stops it, and says what held."""
+"""`make local-check`: starts the endpoint, tests it as a user would, stops it, and reports the results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BENCHMARK = ("--requests", "16", "--concurrency", "4", "--max-tokens", "32")
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that was tried, and how it went."""
+    """One check and its result."""
 
     name: str
     passed: bool
@@ -34,7 +34,7 @@ class Step:
 
 
 class Steps:
-    """Runs steps one after another and keeps how each went."""
+    """Runs checks in order and stores their results."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -47,9 +47,9 @@ class Steps:
         judge: Callable[[str], str] = lambda output: "",
         environment: Mapping[str, str] | None = None,
     ) -> str:
-        """Run a command; it passes with exit code 0, if ``judge`` raises no ValueError at what it wrote.
+        """Run a command. It passes if it exits with 0 and ``judge`` raises no ValueError for its output.
 
-        ``judge`` returns what is worth telling of a success. Returns the output.
+        ``judge`` returns the detail to report on success. Returns the output.
         """
         self._progress.phase("check", name)
         started = time.monotonic()
@@ -65,13 +65,13 @@ class Steps:
         return output
 
     def add(self, name: str, passed: bool, seconds: float, detail: str) -> None:
-        """Keep how something went."""
+        """Store a result."""
         self.done.append(Step(name, passed, seconds, detail))
         self._progress.say(_line(self.done[-1]))
 
 
 def run(options: Options, progress: Progress, serve: Callable[[], AbstractContextManager[Running]]) -> int:
-    """Check everything; 0 when all of it held, else 1."""
+    """Run all checks; returns 0 if all of them passed, else 1."""
     steps = Steps(progress)
     with serve() as running:
         shown = (running.base_url, running.model)
@@ -103,7 +103,7 @@ def run(options: Options, progress: Progress, serve: Callable[[], AbstractContex
 
 
 def _as_a_person(steps: Steps, base_url: str, model: str) -> None:
-    """The lines that are printed, executed as printed."""
+    """Execute the commands of the banner exactly as printed."""
 
     def answer_of(output: str) -> str:
         answer = json.loads(output)
@@ -119,7 +119,7 @@ def _as_a_person(steps: Steps, base_url: str, model: str) -> None:
     if shutil.which("curl"):
         steps.run("printed curl", ["sh", "-c", banner.curl_line(base_url, model)], answer_of)
     else:
-        steps.add("printed curl", True, 0.0, "not tried: there is no curl here")
+        steps.add("printed curl", True, 0.0, "skipped: curl is not installed")
     program = banner.sdk_lines(base_url, model)
     steps.run("printed Python", [folders.LOCAL_ENVIRONMENT / "bin" / "python", "-c", program], words)
 
@@ -148,7 +148,7 @@ def _summary(steps: Sequence[Step], progress: Progress, running: Running) -> Non
     phases = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in progress.seconds.items())
     progress.say(f"phases: {phases}")
     progress.say(
-        f"first token after {running.first_token_seconds:.0f} s: {installing:.0f} s installing, {rest:.0f} s not"
+        f"first token after {running.first_token_seconds:.0f} s: {installing:.0f} s for installation, {rest:.0f} s for the start"
     )
     failed = [step.name for step in steps if not step.passed]
     progress.say(f"FAILED: {', '.join(failed)}" if failed else f"all {len(steps)} checks passed")

@@ -1,4 +1,4 @@
-"""The direct client on real vLLM; run in `.venv-engine` by `make local-check`.
+"""Tests the direct client on real vLLM; `make local-check` runs it in `.venv-engine`.
 
 Usage: python -m local.check_client MODEL_FOLDER
 """
@@ -12,10 +12,10 @@ from clients.vllm_client import VLLMClient
 
 
 def main(model: Path) -> str:
-    """Use every method once; returns what to tell.
+    """Call every method once; returns a summary.
 
     Raises:
-        ValueError: an answer is not what the same question gave before, or not there.
+        ValueError: an answer is empty, or differs from an earlier answer to the same question.
     """
     question = [{"role": "system", "content": "You are brief."}, {"role": "user", "content": "What is CUDA?"}]
     prompts = ["Once upon a time", "The future of AI"]
@@ -27,13 +27,15 @@ def main(model: Path) -> str:
     if not (chat and text and all(chats) and all(texts)):
         raise ValueError(f"an answer is empty: {[chat, text, *chats, *texts]}")
     if [chat, text] != [chats[0], texts[0]] or len(chats) != 2 or len(texts) != 2:
-        raise ValueError(f"a batch answers otherwise than one by one: {chat!r}, {chats[0]!r}; {text!r}, {texts[0]!r}")
+        raise ValueError(
+            f"a batch returns other answers than single requests: {chat!r}, {chats[0]!r}; {text!r}, {texts[0]!r}"
+        )
     return "chat, completion and batches answered by vllm.LLM"
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
-        prog="python -m local.check_client", description="Try the direct client with a model, on real vLLM."
+        prog="python -m local.check_client", description="Test the direct client with a model, on real vLLM."
     )
     parser.add_argument("model", type=Path, metavar="MODEL_FOLDER", help="folder of the model")
     print(main(parser.parse_args().model))

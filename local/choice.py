@@ -1,4 +1,4 @@
-"""Which model answers here: the stack's own, a small real one in its place, or the stand-in; and what is said about it."""
+"""Chooses the model to serve: the stack's own, a small real one, or the stand-in."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from local.options import Options
 from local.progress import Progress
 from local.stand_in import make_stand_in
 
-# What a stack says of its own model, and no other could be served with.
+# Settings that apply only to the stack's own model.
 OF_THE_STACKS_MODEL: Mapping[str, Any] = {
     "modelRevision": "", "servedModelName": "", "maxModelLen": 0, "quantization": "", "speculative": "",
     "loraAdapters": [], "toolCallParser": "", "engineArgs": [],
@@ -29,19 +29,19 @@ OF_THE_STACKS_MODEL: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class Choice:
-    """A model in a folder, and the plan to serve it by."""
+    """A model in a folder, and the plan to serve it with."""
 
     plan: ServingPlan
     folder: Path
     deployed_image: str
     stand_in_because: str = ""
-    """Why the stand-in answers; empty: a real model does."""
+    """Why the stand-in is served; empty for a real model."""
     note: str = ""
-    """A line for people where the model is not the stack's own."""
+    """A line for the user if the model is not the stack's own."""
 
 
 def planned(options: Options, progress: Progress) -> ServingPlan:
-    """The stack's plan, with what was set for this run. Raises LocalError."""
+    """The stack's plan with the settings of this run. Raises LocalError."""
     progress.phase("model", f"planning {options.stack}")
     try:
         plan = _make(options, {"model": options.model} if options.model else {}, progress)
@@ -68,10 +68,10 @@ def _make(options: Options, overrides: Mapping[str, Any], progress: Progress) ->
 
 
 def choose(plan: ServingPlan, machine: Machine, options: Options, python: Path, progress: Progress) -> Choice:
-    """The stack's model where this machine can have and run it, else a small real one, else the stand-in.
+    """The stack's model if this machine can download and run it, else a small real one, else the stand-in.
 
     Raises:
-        LocalError: WEIGHTS=real, and the weights cannot be had.
+        LocalError: WEIGHTS=real, and the weights are not available.
     """
     progress.phase("model", plan.model)
     image = plan.engine.image
@@ -82,7 +82,9 @@ def choose(plan: ServingPlan, machine: Machine, options: Options, python: Path, 
     if because is None:
         return Choice(plan, weights.folder_of(plan.model, plan.model_revision), image)
     if options.weights == "real":
-        raise LocalError(f"the weights of {plan.model} cannot be had: {because}. Leave out WEIGHTS=real for a stand-in")
+        raise LocalError(
+            f"the weights of {plan.model} are not available: {because}. Leave out WEIGHTS=real to use a stand-in"
+        )
     if too_large and (small := _smaller(plan, machine, options, progress)):
         note = smaller_line(small.model, plan.model, too_large)
         progress.say(note)
@@ -94,16 +96,16 @@ def choose(plan: ServingPlan, machine: Machine, options: Options, python: Path, 
 
 
 def _fetched(plan: ServingPlan, python: Path, progress: Progress) -> str | None:
-    """Have the weights here; why that is not possible, or None."""
+    """Download the weights; returns the reason if that failed, or None."""
     if weights.is_here(plan.model, plan.model_revision):
         return None
     return weights.hub_problem(plan.model, plan.model_revision) or weights.fetch(plan, python, progress)
 
 
 def _smaller(plan: ServingPlan, machine: Machine, options: Options, progress: Progress) -> ServingPlan | None:
-    """The plan for the small model; None: it cannot take this one's place, here or at all."""
+    """The plan for the small model; None if it cannot replace the stack's model or run on this machine."""
     if plan.architecture.sees or plan.model == weights.SMALL_MODEL:
-        return None  # it reads text alone; the stand-in sees
+        return None  # it is a text-only model; the stand-in supports vision
     try:
         small = _make(options, {**OF_THE_STACKS_MODEL, "model": weights.SMALL_MODEL}, progress)
     except UserError:

@@ -1,7 +1,7 @@
 """Downloads a model's files from the Hub, as the engine's container does: interrupted downloads resume, and hashes are verified.
 
 Usage: python -m local.download MODEL REVISION FOLDER, with HF_HOME, and the token in HF_TOKEN. FOLDER becomes a link to
-the files. On failure the last line of output says why.
+the files. On failure, the last line of output is the reason.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from image.engine.weights import Repository, ensure
 
 
 def main(model: str, revision: str, folder: str) -> None:
-    """Fetch every file that vLLM needs."""
+    """Download every file that vLLM needs."""
     home, link = Path(os.environ["HF_HOME"]), Path(folder)
     weights = ensure(Repository(model, revision), home, Hub(os.environ), lambda line: print(line, flush=True), ask=True)
     if link.is_symlink():
@@ -31,9 +31,9 @@ def main(model: str, revision: str, folder: str) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         prog="python -m local.download",
-        description="Download a model's files from the hub, resumed and verified.",
+        description="Download a model's files from the Hub. Interrupted downloads resume, and hashes are verified.",
     )
-    parser.add_argument("model", help="hub id, such as Qwen/Qwen3-0.6B")
+    parser.add_argument("model", help="Hub id, such as Qwen/Qwen3-0.6B")
     parser.add_argument("revision", help="branch, tag or commit")
     parser.add_argument("folder", help="becomes a link to the files; they are stored in HF_HOME")
     given = parser.parse_args()

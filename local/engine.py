@@ -1,4 +1,4 @@
-"""vLLM as a process on this machine: started, watched through its log, stopped."""
+"""Runs vLLM as a process on this machine: starts it, follows its log, stops it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from local.progress import Progress
 
 STOP_SECONDS = 45.0
 START_POLL_SECONDS = 0.2
-# What vLLM logs on its way up, and the phase and detail that follow from it.
+# Lines that vLLM logs at startup, with the phase and detail that they indicate.
 MILESTONES: Sequence[tuple[re.Pattern[str], str, str]] = tuple(
     (re.compile(pattern), phase, detail)
     for pattern, phase, detail in (
@@ -31,7 +31,7 @@ MILESTONES: Sequence[tuple[re.Pattern[str], str, str]] = tuple(
         (r"init engine .* took", "warm-up", "vLLM opens its port"),
     )
 )
-# The line at whose sight a phase of the cold start ledger has ended.
+# The log line that ends each phase of the cold start ledger.
 PHASE_ENDS = {
     "weights": re.compile(r"Loading weights took"),
     "compile": re.compile(r"init engine .* took"),
@@ -39,7 +39,7 @@ PHASE_ENDS = {
 
 
 def latest_milestone(output: str) -> tuple[str, str] | None:
-    """Phase and detail by the last milestone in vLLM's log; None: none was passed yet."""
+    """Phase and detail of the last milestone in vLLM's log; None if there is no milestone yet."""
     passed = [
         (last.start(), phase, detail) for pattern, phase, detail in MILESTONES for last in pattern.finditer(output)
     ]
@@ -47,14 +47,14 @@ def latest_milestone(output: str) -> tuple[str, str] | None:
 
 
 class Engine:
-    """One vLLM server on 127.0.0.1. It can be started again after it was stopped or died.
+    """One vLLM server on 127.0.0.1. It can be restarted after it was stopped or died.
 
     Args:
         command: the program and the arguments before vLLM's own.
-        arguments: vLLM's.
-        port: where it listens.
-        environment: its whole environment.
-        log: where its output goes.
+        arguments: vLLM's arguments.
+        port: the port to listen on.
+        environment: its complete environment.
+        log: the file for its output.
     """
 
     def __init__(
@@ -72,22 +72,22 @@ class Engine:
         self._child: Child | None = None
         self._serves = False
         self.phase_ends: dict[str, float] = {}
-        """When each phase of the newest start ended, in seconds since the epoch; those that its log has told of."""
+        """The end of each phase of the latest start found in the log so far, in seconds since the epoch."""
 
     @property
     def url(self) -> str:
-        """Its address, without /v1."""
+        """Its URL, without /v1."""
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Start the process; `wait_ready` says when it answers."""
+        """Start the process; `wait_ready` waits until it is ready."""
         self._serves = False
-        # The machine is here and so is the program: those phases take no time.
+        # The machine and the program exist already, so these phases take no time.
         self.phase_ends = dict.fromkeys(("instance", "image"), time.time())
         self._child = Child("vLLM", self._command, self.log, self._environment, self.log.parent)
 
     def wait_ready(self, progress: Progress, timeout_seconds: float) -> None:
-        """Show the phases until it answers.
+        """Show the phases until vLLM is ready.
 
         Raises:
             LocalError: it died, or took longer than ``timeout_seconds``.
@@ -99,7 +99,7 @@ class Engine:
             code = child.wait(START_POLL_SECONDS, progress.tick)
             output = child.output()
             if code is not None:
-                raise LocalError(f"vLLM ended: {reason(output, code)}", self.log)
+                raise LocalError(f"vLLM exited: {reason(output, code)}", self.log)
             if reached := latest_milestone(output):
                 progress.phase(*reached)
             for phase, end in PHASE_ENDS.items():
@@ -110,10 +110,10 @@ class Engine:
                 return
             if progress.elapsed() - waited_from > timeout_seconds:
                 child.stop(2)
-                raise LocalError(f"vLLM did not answer within {timeout_seconds / 60:.0f} minutes", self.log)
+                raise LocalError(f"vLLM was not ready within {timeout_seconds / 60:.0f} minutes", self.log)
 
     def is_healthy(self) -> bool:
-        """Whether its /health answers 200 now."""
+        """Whether its /health returns 200 now."""
         try:
             with open_loopback(f"{self.url}/health", 5) as answer:
                 return bool(answer.status == 200)
@@ -121,19 +121,19 @@ class Engine:
             return False
 
     def version(self) -> str:
-        """vLLM's version, as the server answers it."""
+        """vLLM's version, as the server reports it."""
         with open_loopback(f"{self.url}/version", 10) as answer:
             told: dict[str, Any] = json.load(answer)
             return str(told["version"])
 
     def death(self) -> str | None:
-        """Why it is not running; None: it runs."""
+        """Why it is not running; None if it is running."""
         child = self._running_child()
         code = child.poll()
         return None if code is None else reason(child.output(), code)
 
     def stop(self, progress: Progress) -> None:
-        """Let it end by itself where it serves, then end whatever is left of it."""
+        """Let it shut down by itself if it is serving, then kill what is left."""
         if self._child and self._child.poll() is None:
             self._child.stop(STOP_SECONDS if self._serves else 0.0, progress.tick)
 

@@ -1,7 +1,7 @@
 """The virtual environments: `.venv-local` (plan, gateway, smoke tests), `.venv-engine` (vLLM), and those of the Makefile.
 
-Each is keyed by what it was made from, so that a second start finds it in no time and an interrupted install, which
-left no key, is made anew.
+Each has a key of everything that it was made from, so that a second start reuses it at once. An interrupted installation
+leaves no key and starts over.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from local.progress import Progress
 KEY_FILE = "made-from"
 PIP_TIMEOUT_SECONDS = 3600.0
 CUDA_LIBRARIES_GIB = 7.0  # measured: 3.8 GB unpacked, the downloads beside them
-# Byte-compiling 2 GB ahead takes longer than the modules that are really imported need at their first import.
+# Byte-compiling 2 GB in advance takes longer than compiling only the imported modules at their first import.
 PIP_INSTALL = (
     "-m",
     "pip",
@@ -40,18 +40,18 @@ PIP_INSTALL = (
 
 @dataclass(frozen=True)
 class Environment:
-    """A virtual environment and how it is made."""
+    """A virtual environment and how to create it."""
 
     name: str
     folder: Path
     requirements: Path
     pip_options: tuple[str, ...] = ()
     runs_on_cpu: bool = False
-    """Whether torch is wanted without a GPU, whichever build of it pip finds."""
+    """Whether it needs torch without a GPU. Any build that pip finds is used."""
     key_file: str = KEY_FILE
-    """The file in its folder that says what it was made from."""
+    """The file in its folder that stores the key."""
     is_updated: bool = False
-    """Whether a stale one is brought up to date in place, with what a person installed beside; else it is made anew."""
+    """Whether an outdated environment is updated in place, keeping packages that a user installed; else it is recreated."""
 
     @property
     def python(self) -> Path:
@@ -60,23 +60,23 @@ class Environment:
 
     @property
     def key(self) -> str:
-        """Names what it is made from: Python, pip's options, the requirements with all files they include."""
+        """The key: Python, pip's options, and the requirements with all files that they include."""
         parts = [sys.version, sys.platform, *self.pip_options, *_with_includes(self.requirements)]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     @property
     def packages(self) -> int | None:
-        """How many packages it will have, as far as the list says it."""
+        """The number of packages, if the requirements declare it."""
         return pip_output.packages(self.requirements, "--no-deps" not in self.pip_options)
 
     @property
     def site_packages(self) -> Path | None:
-        """Where its packages are; None: it is not there yet."""
+        """The folder of its packages; None if it does not exist yet."""
         return next(self.folder.glob("lib/python3*/site-packages"), None)
 
     @property
     def has_pip(self) -> bool:
-        """Whether an environment of this Python is there, with pip in it."""
+        """Whether an environment with this Python and pip exists."""
         configuration = self.folder / "pyvenv.cfg"
         if not (self.python.exists() and configuration.is_file() and self.site_packages):
             return False
@@ -85,7 +85,7 @@ class Environment:
 
     @property
     def is_ready(self) -> bool:
-        """Whether it is there, whole, and made from what would be installed now."""
+        """Whether it is complete and made from the current requirements."""
         made_from = self.folder / self.key_file
         return self.python.exists() and made_from.is_file() and made_from.read_text() == self.key
 
@@ -101,10 +101,10 @@ def environments(has_gpu: bool) -> tuple[Environment, Environment]:
 
 
 def install(wanted: Iterable[Environment], progress: Progress, log_folder: Path = folders.LOGS) -> None:
-    """Make the environments that are not ready, all at once.
+    """Create the environments that are not ready, in parallel.
 
     Raises:
-        LocalError: pip could not; the reason is pip's.
+        LocalError: pip failed; the message contains pip's reason.
     """
     missing = [environment for environment in wanted if not environment.is_ready]
     if not missing:
@@ -119,7 +119,7 @@ def install(wanted: Iterable[Environment], progress: Progress, log_folder: Path 
     finally:
         for installation in installations:
             installation.stop()
-    shutil.rmtree(_pip_cache(), ignore_errors=True)  # it served to go on after an interruption
+    shutil.rmtree(_pip_cache(), ignore_errors=True)  # it only served to resume after an interruption
 
 
 class _Installation:
@@ -136,7 +136,7 @@ class _Installation:
         self.detail = ""
 
     def advance(self) -> bool:
-        """Go on where it stands; True: the environment is ready."""
+        """Continue the installation; returns True once the environment is ready."""
         if self._done:
             return True
         if self._child:
@@ -182,7 +182,7 @@ class _Installation:
 
 
 def cuda_torch(folder: Path) -> str | None:
-    """The version of the torch in an environment, where it is a CUDA build; None: it is one for the CPU."""
+    """The version of the environment's torch if it is a CUDA build; None for a CPU build."""
     for file in folder.glob("lib/python3*/site-packages/torch/version.py"):
         text = file.read_text()
         if re.search(r"^cuda\b[^=]*= *['\"]", text, re.MULTILINE):

@@ -1,4 +1,4 @@
-"""Why something died: one line for people, taken from the log that holds the rest."""
+"""Extracts the reason of a failure as one line from a log."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LONGEST_REASON = 300
 _PREFIX = re.compile(r"^(\([^)]*pid=\d+\)\s*)?((ERROR|WARNING|INFO)\s+\S+\s+\S+\s+\[[^\]]*\]\s*)?")
 _EXCEPTION = re.compile(r"^(?:[\w.]*\.)?(\w*(?:Error|Exception|Interrupt|Exit)): (.+)$")
 _USAGE = re.compile(r"^(?:\S+: error|gateway): (.+)$")
-# What vLLM says of a death elsewhere, and what follows from one.
+# Errors of vLLM that only follow from another error.
 _CONSEQUENCE = re.compile(
     r"engine core initialization failed|enginecore failed|engine process|worker ?proc|cancelled|enginedead|"
     r"resource_tracker|see root cause|failed core proc|died unexpectedly",
@@ -25,14 +25,14 @@ _KNOWN = (
     (r"Temporary failure in name resolution|NewConnectionError|Max retries exceeded|Network is unreachable",
      "the package index cannot be reached"),
     (r"address already in use", "its port is in use"),
-    (r"CUDA out of memory|OutOfMemoryError", "the GPU's memory is full: something else uses it, or set MODEL smaller"),
+    (r"CUDA out of memory|OutOfMemoryError", "the GPU's memory is full. Stop other processes that use it, or set MODEL to a smaller model"),
     (r"Cannot allocate memory|MemoryError|std::bad_alloc", "this machine's memory is full"),
     (r"InvalidCxxCompiler|No working C\+\+ compiler|C\+\+ compiler.*not found", "there is no C++ compiler. Install g++"),
 )  # fmt: skip
 
 
 class LocalError(Exception):
-    """`make local` cannot go on; the message is one line, ``log`` the file that holds more."""
+    """`make local` cannot continue. The message is one line; ``log`` is the file with details."""
 
     def __init__(self, reason: str, log: Path | None = None) -> None:
         self.log = log
@@ -40,20 +40,20 @@ class LocalError(Exception):
 
 
 def one_line(error: OSError) -> str:
-    """What an operating system's refusal means here, and what to do about it."""
+    """Explain an operating system's error, and what to do about it."""
     what = os.strerror(error.errno) if error.errno else str(error)
     place = f"{error.filename}: " if error.filename else ""
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
-        return f"{place}{what}. This folder cannot be written; clone it where you may write"
+        return f"{place}{what}. This folder is not writable; clone the repository to a writable folder"
     return f"{place}{what}"
 
 
 def reason(output: str, exit_code: int | None) -> str:
-    """The line of a dead command's output that says why it died.
+    """The line in a failed command's output that contains the reason.
 
     Args:
-        output: what it wrote.
-        exit_code: its exit code, above 128 where a signal ended it; None: it was ended for taking too long.
+        output: the command's output.
+        exit_code: its exit code, above 128 if a signal terminated it; None after a timeout.
     """
     for pattern, words in _KNOWN:
         if match := re.search(pattern, output, re.IGNORECASE):
@@ -73,12 +73,12 @@ def reason(output: str, exit_code: int | None) -> str:
     if causes:
         return _short(causes[-1])
     if exit_code is None:
-        return "it took too long"
+        return "it timed out"
     if exit_code == 128 + signal.SIGKILL:
-        return "it was killed (SIGKILL): by hand, or by the kernel for want of memory"
+        return "it was killed (SIGKILL), manually or by the kernel because memory ran out"
     if exit_code > 128 and exit_code - 128 in signal.valid_signals():
-        return f"it was ended by {signal.Signals(exit_code - 128).name}"
-    return _short(errors[-1]) if errors else f"it ended with exit code {exit_code} and said nothing"
+        return f"it was terminated by {signal.Signals(exit_code - 128).name}"
+    return _short(errors[-1]) if errors else f"it exited with code {exit_code} and no output"
 
 
 def _short(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Where things are. Nothing is written outside the repository's folder."""
+"""Paths of files and folders. Nothing is written outside the repository."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MODELS = STATE / "models"
 CACHE = STATE / "cache"
 API_KEY = STATE / "api-key"
 ENDPOINT = STATE / "endpoint"
-"""Address of the gateway while it runs; clients read it."""
+"""The gateway's address while it runs, for clients."""
 API_KEYS = STATE / "api-keys.json"
 REPLICAS = STATE / "replicas"
 CURL_HEADERS = STATE / "curl-headers"
@@ -24,7 +24,7 @@ LONGEST_SOCKET_FOLDER = 107 - 37  # sun_path, less the "/" and the UUID that vLL
 
 
 def temporary_folder() -> Path:
-    """A folder for TMPDIR; short, as vLLM makes Unix sockets in it. The caller makes and removes it."""
+    """A folder for TMPDIR. It is short, because vLLM creates Unix sockets in it. The caller creates and removes it."""
     inside = STATE / "tmp"
     if len(str(inside)) <= LONGEST_SOCKET_FOLDER:
         return inside

@@ -1,4 +1,4 @@
-"""The gateway as a process on this machine, with the plan's settings where they fit."""
+"""Runs the gateway as a process on this machine, with the plan's settings where they apply."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ FIRST_TOKEN_SECONDS = 300.0
 
 
 def make_key() -> str:
-    """The first API key of this clone that is good, from the keys document that the gateway reads; the key alone and
-    curl's headers are beside it. All of them are made once, readable by their owner only.
+    """The first valid API key of this clone, from the gateway's keys document. The key and curl's headers are also written
+    to separate files. All files are created once and readable only by their owner.
 
     Raises:
-        LocalError: the document cannot be used, or every key in it has expired.
+        LocalError: the document is invalid, or every key in it has expired.
     """
     if not folders.API_KEYS.exists():
-        # A clone that is older than the document has its key already.
+        # Older clones have a key, but no document.
         key = folders.API_KEY.read_text().strip() if folders.API_KEY.exists() else f"sk-{secrets.token_urlsafe(24)}"
         _write_private(folders.API_KEYS, json.dumps({"default": key}) + "\n")
     try:
@@ -56,7 +56,7 @@ def _write_private(path: Path, text: str) -> None:
 
 
 def information(plan: ServingPlan, machine: Machine, engine_version: str, stand_in_because: str) -> dict[str, Any]:
-    """What /info tells: the plan's, corrected by what really runs here."""
+    """The information for /info: the plan's, corrected for this machine."""
     planned: dict[str, Any] = json.loads(plan.gateway.environment["GATEWAY_INFO"])
     for name in ("engine_image", "instance_types"):
         planned.pop(name, None)
@@ -74,9 +74,9 @@ def information(plan: ServingPlan, machine: Machine, engine_version: str, stand_
 def environment(
     plan: ServingPlan, port: int, metrics_port: int, supervisor_url: str, info: Mapping[str, Any]
 ) -> dict[str, str]:
-    """The gateway's environment: the plan's, on this machine's addresses."""
+    """The gateway's environment: the plan's, with this machine's addresses."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
-    missing = ("GATEWAY_ADAPTERS",) if info.get("stand_in") else ()  # a stand-in has none
+    missing = ("GATEWAY_ADAPTERS",) if info.get("stand_in") else ()  # a stand-in has no adapters
     told = {
         **inherited,
         **{name: value for name, value in plan.gateway.environment.items() if name not in missing},
@@ -85,12 +85,12 @@ def environment(
         "GATEWAY_PORT": str(port),
         "GATEWAY_METRICS_PORT": str(metrics_port),
         "GATEWAY_DISCOVERY": f"file:{folders.REPLICAS}",
-        "GATEWAY_DISCOVERY_SECONDS": "0.2",  # a file here, not a name server
+        "GATEWAY_DISCOVERY_SECONDS": "0.2",  # a file, which is cheaper to read than DNS
         "GATEWAY_CAPACITY": f"local:{supervisor_url}",
         "GATEWAY_KEYS": f"file:{folders.API_KEYS}",
         "GATEWAY_MEDIA_HOSTS": _media_hosts(plan),
-        "GATEWAY_COUNT": "1",  # however many share the engine on a cluster
-        "GATEWAY_DRAIN_DELAY_SECONDS": "0",  # there is no load balancer that would have to notice
+        "GATEWAY_COUNT": "1",  # this machine runs one gateway, regardless of the stack
+        "GATEWAY_DRAIN_DELAY_SECONDS": "0",  # there is no load balancer that has to notice
         "GATEWAY_DRAIN_TIMEOUT_SECONDS": str(DRAIN_SECONDS),
         "GATEWAY_INFO": json.dumps(info),
     }
@@ -98,16 +98,16 @@ def environment(
 
 
 def _media_hosts(plan: ServingPlan) -> str:
-    """The stack's, and this machine: what it may fetch from itself is its owner's own."""
+    """The stack's hosts and this machine, from which its owner may fetch."""
     planned = plan.gateway.environment.get("GATEWAY_MEDIA_HOSTS")
     return f"{planned},127.0.0.1" if planned else "127.0.0.1"
 
 
 def start(python: Path, variables: Mapping[str, str], port: int, progress: Progress) -> Child:
-    """Start the gateway and wait until it is ready to take requests.
+    """Start the gateway and wait until it is ready.
 
     Raises:
-        LocalError: it ended, or is not ready in time.
+        LocalError: it exited, or timed out.
     """
     log = folders.LOGS / "gateway.log"
     log.unlink(missing_ok=True)
@@ -115,21 +115,21 @@ def start(python: Path, variables: Mapping[str, str], port: int, progress: Progr
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
         if (code := child.wait(0.1, progress.tick)) is not None:
-            raise LocalError(f"the gateway ended: {reason(child.output(), code)}", log)
+            raise LocalError(f"the gateway exited: {reason(child.output(), code)}", log)
         try:
             with open_loopback(f"http://127.0.0.1:{port}/health/ready", 5):
                 return child
         except OSError:
             continue
     child.stop(2)
-    raise LocalError("the gateway is not ready", log)
+    raise LocalError("the gateway did not become ready", log)
 
 
 def first_token(base_url: str, model: str, key: str) -> str:
-    """Ask for a short streamed answer through the gateway; returns its first piece of text as soon as it comes.
+    """Request a short stream through the gateway; returns its first text as soon as it arrives.
 
     Raises:
-        LocalError: no text came.
+        LocalError: no text arrived.
     """
     body = {"model": model, "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 16, "stream": True}
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
@@ -140,7 +140,7 @@ def first_token(base_url: str, model: str, key: str) -> str:
                 return text
     except (OSError, ValueError) as error:
         raise LocalError(f"the first request failed: {error}", folders.LOGS / "gateway.log") from None
-    raise LocalError("the first request was answered without a word", folders.LOGS / "engine.log")
+    raise LocalError("the answer to the first request contains no text", folders.LOGS / "engine.log")
 
 
 def _texts(lines: Iterator[bytes]) -> Iterator[str]:

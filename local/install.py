@@ -1,7 +1,7 @@
-"""Makes one virtual environment and shows how far it is; what the Makefile installs with.
+"""Creates one virtual environment and shows the progress; used by the Makefile.
 
-Usage: python3 -m local.install FOLDER REQUIREMENTS NAME [pip option ...]. Needs the standard library alone. pip is
-configured as usual: pip.conf and the PIP_ variables apply.
+Usage: python3 -m local.install FOLDER REQUIREMENTS NAME [pip option ...]. Needs only the standard library. pip is configured
+as usual: pip.conf and the PIP_ variables apply.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from local.progress import Progress
 from local.stopping import Stopped, exit_code_of, stop_on_signals
 
 READY = "ready"
-"""The file that the Makefile's rules make, in the folder."""
+"""The target file of the Makefile's rules, in the folder."""
 
 
 def developer_environment(folder: Path, requirements: Path, name: str, pip_options: Sequence[str] = ()) -> Environment:
-    """An environment of the Makefile's rules, which are up to date when its `ready` is newer than the requirements."""
+    """An environment of the Makefile, which is up to date if its `ready` file is newer than the requirements."""
     return Environment(name, folder, requirements, tuple(pip_options), key_file=READY, is_updated=True)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Make the environment, or bring it up to date; returns an exit code."""
+    """Create or update the environment; returns an exit code."""
     if len(arguments) < 3:
         print("usage: python3 -m local.install FOLDER REQUIREMENTS NAME [pip option ...]", file=sys.stderr)
         return 2
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
         progress.fail(one_line(error))
         return 1
     except Stopped as stopped:
-        progress.say(f"stopped; {folder} is not complete, run it again")
+        progress.say(f"stopped; {folder} is incomplete, run the command again")
         return exit_code_of(stopped)
     return 0
 

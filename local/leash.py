@@ -1,13 +1,13 @@
-"""Runs one command and makes sure that nothing of it outlives the process that asked for it.
+"""Runs one command and ensures that none of its processes outlives the runner that started it.
 
 Usage: leash.py PIPE_FD COMMAND [ARGUMENT ...]
 
-The other end of the pipe is held by the runner. `T` on the pipe passes SIGTERM to the command; `K`, or the pipe's end
-(the runner is gone, even by SIGKILL), ends every process that came from the command, wherever it moved itself: the
-leash is the reaper of all its descendants (Linux), so those whose parents died come to it. A command that ends by
-itself has its leftovers ended, too. The exit code is the command's, or 128 plus the signal that ended it.
+The runner holds the other end of the pipe. `T` on the pipe sends SIGTERM to the command. `K`, or closing the pipe (because
+the runner exited, even by SIGKILL), kills every process that descends from the command: the leash is the subreaper of all
+its descendants (Linux), so orphans are reparented to it. When the command exits by itself, its leftover processes are
+killed, too. The exit code is the command's, or 128 plus the signal that terminated it.
 
-A file of its own, standard library only, because it runs before anything is installed.
+It uses only the standard library, because it runs before anything is installed.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ SECONDS_TO_KILL = 16.0
 
 
 def main(pipe: int, command: list[str]) -> int:
-    """Run the command until it, or the runner, ends."""
+    """Run the command until it or the runner exits."""
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGCHLD):
         signal.signal(number, lambda *_: None)  # a handler, not SIG_IGN, which the command would inherit
     wake_reader, wake_writer = os.pipe()
@@ -43,7 +43,7 @@ def main(pipe: int, command: list[str]) -> int:
     except OSError as error:
         print(f"error: {command[0]} could not be started: {error.strerror}", file=sys.stderr)
         return 127
-    deadline: float | None = None  # set once nobody is left to say K
+    deadline: float | None = None  # set once the runner is gone
     while child.poll() is None:
         timeout = None if deadline is None else deadline - time.monotonic()
         if timeout is not None and timeout <= 0:
@@ -65,16 +65,16 @@ def main(pipe: int, command: list[str]) -> int:
 
 
 def become_reaper() -> None:
-    """Have processes below this one whose parent dies become children of this one (Linux)."""
+    """Become the subreaper: orphaned descendants become children of this process (Linux)."""
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
 def end_descendants(but: Container[int] = ()) -> None:
-    """Kill and reap every process that descends from this one, except the children ``but`` and what is below them."""
+    """Kill and reap every descendant of this process, except the children ``but`` and their descendants."""
     started = time.monotonic()
     while (seconds := time.monotonic() - started) < SECONDS_TO_KILL and (found := descendants(os.getpid(), but)):
         for pid in found:
-            # Python's resource tracker ends once its users have, and removes the shared memory they left behind.
+            # Python's resource tracker exits after its users, and removes the shared memory that they left.
             if seconds > SECONDS_TO_END_BY_ITSELF or b"resource_tracker" not in _command_line(pid):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
@@ -84,7 +84,7 @@ def end_descendants(but: Container[int] = ()) -> None:
 
 
 def descendants(ancestor: int, but: Container[int] = ()) -> list[int]:
-    """Process ids below ``ancestor``, from /proc, without ``but`` and what is below them; zombies are not counted."""
+    """Ids of the descendants of ``ancestor``, from /proc, without ``but``, their descendants, and zombies."""
     parents: dict[int, int] = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, IndexError, ValueError):
@@ -116,7 +116,7 @@ def _prctl(option: int, value: int) -> None:
 if __name__ == "__main__":
     if sys.argv[1:2] in ([], ["-h"], ["--help"]):
         print(
-            "usage: leash.py PIPE_FD COMMAND [ARGUMENT ...]\n\nRun a command, and end all its processes once the pipe's other end closes."
+            "usage: leash.py PIPE_FD COMMAND [ARGUMENT ...]\n\nRun a command, and kill all its processes once the other end of the pipe closes."
         )
         sys.exit(0 if sys.argv[1:] else 2)
     sys.exit(main(int(sys.argv[1]), sys.argv[2:]))

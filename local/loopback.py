@@ -1,4 +1,4 @@
-"""Requests to this machine. A proxy that the shell names is for the way out, and would be asked for its own loopback."""
+"""Requests to this machine. They bypass proxies, which would connect to their own loopback."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def base_url(port: int) -> str:
-    """Where an OpenAI client finds the endpoint of `make local`."""
+    """The base URL of the local endpoint for an OpenAI client."""
     return f"http://127.0.0.1:{port}/v1"
 
 
 def open_loopback(url: str | urllib.request.Request, timeout: float) -> HTTPResponse:
-    """Ask, past any proxy; raises OSError as `urllib.request.urlopen` does."""
+    """Send a request without a proxy; raises OSError like `urllib.request.urlopen`."""
     return cast(HTTPResponse, _opener.open(url, timeout=timeout))

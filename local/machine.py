@@ -1,4 +1,4 @@
-"""What this machine is: GPUs, cores, memory, disk."""
+"""This machine's GPUs, cores, memory and disk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GIB = 1024**3
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine as far as serving a model goes; sizes in GiB. Without GPUs vLLM runs on the CPU."""
+    """The properties of a machine that matter for serving; sizes in GiB. Without a GPU, vLLM runs on the CPU."""
 
     system: str
     architecture: str
@@ -39,7 +39,7 @@ class Machine:
 
 
 def look() -> Machine:
-    """Look at this machine; takes as long as nvidia-smi, where there is one."""
+    """Inspect this machine; takes as long as nvidia-smi, if installed."""
     names, memory = _gpus()
     return Machine(
         system=platform.system(),
@@ -54,7 +54,7 @@ def look() -> Machine:
 
 
 def free_gib(path: Path) -> float:
-    """Free space where ``path`` is or would be."""
+    """Free space on the file system of ``path``, which need not exist."""
     while not path.exists():
         path = path.parent
     return shutil.disk_usage(path).free / GIB
@@ -67,11 +67,11 @@ def _gpus() -> tuple[tuple[str, ...], float]:
         rows = [line.rsplit(",", 1) for line in answer.splitlines() if "," in line]
         return tuple(name.strip() for name, _ in rows), min(float(mib) for _, mib in rows) / 1024
     except (OSError, subprocess.SubprocessError, ValueError):
-        return (), 0.0  # no driver, no GPU, or one that does not answer: vLLM could not use it either
+        return (), 0.0  # no driver, no GPU, or one that does not respond, which vLLM could not use either
 
 
 def _memory_gib() -> float:
-    """Memory that could be had now: the kernel's MemAvailable, or what is left of the container's limit."""
+    """Available memory: the kernel's MemAvailable, or the rest of the container's limit."""
     found = []
     with suppress(OSError, ValueError, IndexError):
         lines = Path("/proc/meminfo").read_text().splitlines()
@@ -81,9 +81,9 @@ def _memory_gib() -> float:
         ("memory.max", "memory.current", "memory.stat", "inactive_file"),
         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
     ):
-        with suppress(OSError, ValueError):  # "max" is no number: no limit
+        with suppress(OSError, ValueError):  # "max" means no limit
             fields = dict(line.split() for line in (group / statistics).read_text().splitlines())
-            in_use = int((group / used).read_text()) - int(fields.get(cache, 0))  # file cache gives way
+            in_use = int((group / used).read_text()) - int(fields.get(cache, 0))  # file cache is reclaimable
             found.append(max(0, int((group / limit).read_text()) - in_use))
     return min(found, default=0) / GIB
 

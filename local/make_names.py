@@ -1,7 +1,7 @@
-"""Errors in make's words: who typed `make key CONCURRENCY=x` has never seen `--concurrency`.
+"""Translates options in error messages to make's variables: the user of `make key CONCURRENCY=x` did not type `--concurrency`.
 
-Usage: python -m local.make_names MODULE [argument ...] runs a module so. `make local` asks `by_make` instead, as it
-is two programs.
+Usage: python -m local.make_names MODULE [argument ...] runs a module with translated errors. `make local` calls `by_make`
+instead, because it consists of two programs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, NoReturn, TextIO, cast
 
 STARTED_BY_MAKE = "STARTED_BY_MAKE"
 """The environment variable that the Makefile sets."""
-# What the Makefile hands on: option and variable. `--local` is LOCAL=1, and so on.
+# The Makefile's options and variables. `--local` is LOCAL=1, and so on.
 VARIABLES = {
     f"--{variable.lower().replace('_', '-')}": variable
     for variable in (
@@ -33,7 +33,7 @@ _NO_STACK = re.compile(r"(there is no Pulumi\.\S+\.yaml\.) Set one of")
 
 
 def translate(text: str) -> str:
-    """An error with make's variables in place of options; commands of other programs keep theirs."""
+    """An error message with make's variables instead of options. Commands of other programs do not change."""
 
     def replace(match: re.Match[str]) -> str:
         variable = VARIABLES.get(match[1])
@@ -47,12 +47,12 @@ def translate(text: str) -> str:
 
 
 def by_make(text: str) -> str:
-    """`translate`, where make started this."""
+    """`translate`, if make started this process."""
     return translate(text) if os.environ.get(STARTED_BY_MAKE) else text
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors, where make started this, are a line without usage."""
+    """A parser whose errors are one line without usage if make started this process."""
 
     def error(self, message: str) -> NoReturn:
         """Exit with code 2."""
@@ -66,7 +66,7 @@ def _exit_with(parser: argparse.ArgumentParser, message: str) -> NoReturn:
 
 
 class _Errors:
-    """A stream that translates what begins with "error:"; all else goes through as it is."""
+    """A stream that translates lines that start with "error:" and passes others through."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

@@ -14,7 +14,7 @@ DEFAULT_PORT = 8000
 
 @dataclass(frozen=True)
 class Options:
-    """What the person asked for."""
+    """The options of this run."""
 
     stack: str
     model: str | None
@@ -28,7 +28,7 @@ class Options:
 
 
 def split_pairs(text: str) -> tuple[str, ...]:
-    """The pairs of `key=value key=[a, b]`: a new one begins where, outside of brackets and quotes, ` key=` comes."""
+    """Split `key=value key=[a, b]` into pairs: a new pair begins at each ` key=` outside of brackets and quotes."""
     starts, depth, quote = [0], 0, ""
     for place, letter in enumerate(text):
         if quote:
@@ -46,26 +46,32 @@ def split_pairs(text: str) -> tuple[str, ...]:
 
 
 def parse(arguments: Sequence[str]) -> Options:
-    """Read the command line; exits with usage where it cannot be read."""
+    """Parse the command line; exits with usage on an error."""
     parser = Parser(
-        prog="python3 -m local", description="The stack's plan as processes on this machine.", allow_abbrev=False
+        prog="python3 -m local", description="Run the stack's plan as processes on this machine.", allow_abbrev=False
     )
     parser.add_argument("--stack", default="dev", help="stack file to take the plan from (dev)")
-    parser.add_argument("--model", help="Hugging Face hub id or a folder; wins over the stack's")
-    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help=f"of the endpoint on 127.0.0.1 ({DEFAULT_PORT})")
+    parser.add_argument("--model", help="Hugging Face Hub id or a folder; overrides the stack's")
+    parser.add_argument(
+        "--port", type=int, default=DEFAULT_PORT, help=f"port of the endpoint on 127.0.0.1 ({DEFAULT_PORT})"
+    )
     parser.add_argument(
         "--weights",
         choices=("auto", "real", "stand-in"),
         default="auto",
-        help="real: the model's own or nothing; stand-in: a tiny random model; auto: real where this machine can (auto)",
+        help="real: only the model's own; stand-in: a tiny random model; auto: real if this machine can run it (default: auto)",
     )
-    parser.add_argument("--scale-down-minutes", type=int, help="stop vLLM when nothing was asked for so long")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any other key of a stack file")
+    parser.add_argument("--scale-down-minutes", type=int, help="stop vLLM after this many minutes without a request")
     parser.add_argument(
-        "--pairs", default="", metavar="PAIRS", help="the same, several in one argument, as make's SET has them"
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="any other setting of a stack file"
     )
-    parser.add_argument("--check", action="store_true", help="test it, then stop; exit code 1 if anything failed")
-    parser.add_argument("--started", type=float, help=argparse.SUPPRESS)  # from the first stage to the second
+    parser.add_argument(
+        "--pairs", default="", metavar="PAIRS", help="several settings in one argument, as in make's SET"
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="test the endpoint, then stop; exit with 1 if a check fails"
+    )
+    parser.add_argument("--started", type=float, help=argparse.SUPPRESS)  # passed from the first stage to the second
     parser.add_argument("--installing", type=float, default=0.0, help=argparse.SUPPRESS)
     found = parser.parse_args(arguments)
     if found.scale_down_minutes is not None and found.scale_down_minutes < 1:

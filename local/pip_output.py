@@ -1,4 +1,4 @@
-"""How far pip is, read from what it prints."""
+"""Derives pip's progress from its output."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ _TOTAL = re.compile(r"^# (\d+) packages\b", re.MULTILINE)
 
 
 def packages(requirements: Path, with_dependencies: bool) -> int | None:
-    """How many packages a list installs; None: it does not say.
+    """The number of packages that a requirements file installs; None if unknown.
 
-    A list that is installed with its dependencies says it in a comment, `# 92 packages`, as only pip could count them.
+    A file that is installed with dependencies declares the number in a comment, `# 92 packages`, because only pip could
+    count them.
     """
     text = requirements.read_text(encoding="utf-8")
     if not with_dependencies:
@@ -24,12 +25,12 @@ def packages(requirements: Path, with_dependencies: bool) -> int | None:
 
 
 def step(output: str, site_packages: Path | None, total: int | None) -> str:
-    """What pip does now, such as "fetching boto3, 23 of 92 packages".
+    """Pip's current step, such as "fetching boto3, 23 of 92 packages".
 
     Args:
-        output: what pip has printed.
-        site_packages: where it installs; packages are counted there while it unpacks, as it prints nothing then.
-        total: how many packages there will be, as far as that is known.
+        output: pip's output so far.
+        site_packages: the target folder, in which packages are counted while pip unpacks, because pip prints nothing then.
+        total: the number of packages, if known.
     """
     if named := re.findall(r"^Installing collected packages: (.+)$", output, re.MULTILINE):
         whole = len(named[-1].split(","))
@@ -37,8 +38,8 @@ def step(output: str, site_packages: Path | None, total: int | None) -> str:
         return f"unpacking, {min(there, whole)} of {whole} packages"
     found = _FOUND.findall(output)
     if not found:
-        return "making the environment"
-    # Once pip has resolved everything from metadata alone, it downloads without indentation.
+        return "creating the environment"
+    # If pip resolved everything from metadata alone, its download lines are not indented.
     fetched = _FETCHED.findall(output)
     names = [name for name, _ in fetched] or found
     last = re.split(r"[=<>~!;\[@]|-\d", names[-1].rpartition("/")[2])[0]

@@ -1,4 +1,4 @@
-"""What would stop `make local` later, found at once; each problem is one line with what to do about it."""
+"""Finds problems at once that would stop `make local` later. Each problem is one line with what to do about it."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from pathlib import Path
 
 from local.machine import Machine
 
-METRICS_PORT = 9090  # the gateway's own default
+METRICS_PORT = 9090  # the gateway's default
 NEWEST_PYTHON = (3, 14)  # the newest that vLLM's pinned list has wheels for
-# Measured: .venv-engine 2.2 GB (CPU), .venv-local 0.2 GB, downloads beside them while pip works. The GPU build brings
+# Measured: .venv-engine 2.2 GB (CPU), .venv-local 0.2 GB, plus downloads during installation. The GPU build includes
 # CUDA's libraries.
 INSTALL_GIB = {"cpu": 4.0, "gpu": 18.0}
 INSTALLED_GIB = 0.5
-# Measured: vLLM's three processes hold 2.7 GiB with the stand-in model, gateway and runner 0.2.
+# Measured: vLLM's three processes use 2.7 GiB with the stand-in model; gateway and runner use 0.2.
 MEMORY_GIB = 3.5
-SHARED_MEMORY_GIB = 0.5  # vLLM allots 0.4 GiB there, for its processes to talk through
+SHARED_MEMORY_GIB = 0.5  # vLLM's processes exchange data through 0.4 GiB there
 
 
 def problems(machine: Machine, port: int, free_gib: float, installed: bool) -> list[str]:
-    """Everything that would stop this machine; empty: go ahead.
+    """All problems of this machine; empty if there are none.
 
     Args:
-        machine: what was found.
-        port: where the endpoint shall be, on 127.0.0.1.
+        machine: this machine.
+        port: the endpoint's port on 127.0.0.1.
         free_gib: free disk space in the repository's folder.
-        installed: whether both environments are there already.
+        installed: whether both environments exist already.
     """
     if machine.system != "Linux":
         return [f"vLLM has no wheel for {machine.system}. Run this on Linux (x86_64 or aarch64; WSL or a VM will do)"]
@@ -41,16 +41,16 @@ def problems(machine: Machine, port: int, free_gib: float, installed: bool) -> l
                      f"Set PYTHON=python{newest} or older, down to 3.11")  # fmt: skip
     if not installed and not (importlib.util.find_spec("venv") and importlib.util.find_spec("ensurepip")):
         version = f"{sys.version_info[0]}.{sys.version_info[1]}"
-        found.append(f"this Python cannot make environments (no venv or ensurepip). Install python{version}-venv")
+        found.append(f"this Python cannot create environments (no venv or ensurepip). Install python{version}-venv")
     if machine.architecture == "x86_64" and not machine.has_gpu and "avx2" not in machine.cpu_flags:
         found.append(
             "this CPU has no AVX2, which vLLM's CPU build needs. Use another machine, or deploy with `make up`"
         )
     if machine.memory_gib < MEMORY_GIB:
         found.append(f"{machine.memory_gib:.1f} GiB of memory are free and {MEMORY_GIB} are needed. "
-                     "Close something, or raise the container's limit")  # fmt: skip
+                     "Close other programs, or raise the container's limit")  # fmt: skip
     if machine.shared_memory_gib < SHARED_MEMORY_GIB:
-        found.append(f"shared memory (/dev/shm) has {machine.shared_memory_gib * 1024:.0f} MiB free and vLLM's processes talk through "
+        found.append(f"shared memory (/dev/shm) has {machine.shared_memory_gib * 1024:.0f} MiB free, and vLLM's processes exchange data through "
                      "it. Start the container with --shm-size=1g")  # fmt: skip
     needed = INSTALLED_GIB if installed else INSTALL_GIB["gpu" if machine.has_gpu else "cpu"]
     if free_gib < needed:
@@ -63,7 +63,7 @@ def problems(machine: Machine, port: int, free_gib: float, installed: bool) -> l
 
 
 def port_problem(port: int) -> str | None:
-    """Why the endpoint could not listen on 127.0.0.1 at this port; None: it can."""
+    """Why the endpoint cannot listen on this port of 127.0.0.1; None if it can."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -73,24 +73,24 @@ def port_problem(port: int) -> str | None:
                 return f"port {port} needs root. Set another, for example make local PORT=8000"
             return f"port {port} is busy ({error.strerror}). Set another, for example make local PORT={port + 1}"
         except OverflowError:
-            return f"port {port} does not exist. Set PORT to one of 1 to 65535"
+            return f"port {port} is out of range. Set PORT between 1 and 65535"
     return None
 
 
 def free_port() -> int:
-    """A port on 127.0.0.1 that nobody listens on now."""
+    """A free port on 127.0.0.1."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def metrics_port(endpoint_port: int) -> int:
-    """The port of the gateway's metrics: always the same one, so that a Prometheus finds it, unless that is taken."""
+    """The port of the gateway's metrics: a fixed one, so that Prometheus can be configured, unless it is taken."""
     taken = endpoint_port == METRICS_PORT or port_problem(METRICS_PORT) is not None
     return free_port() if taken else METRICS_PORT
 
 
 def compiler() -> Path | None:
-    """The C++ compiler that torch.compile needs on the CPU; None: there is none."""
+    """The C++ compiler that torch.compile needs on the CPU; None if there is none."""
     found = shutil.which("g++") or shutil.which("clang++")
     return Path(found) if found else None

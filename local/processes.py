@@ -1,4 +1,4 @@
-"""Starting processes that never outlive this one."""
+"""Starts processes that never outlive this one."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ MARK = "STARTED_BY_MAKE_LOCAL"
 
 
 class Child:
-    """A command on a leash (see ``leash``), in a process group of its own, so that Ctrl-C reaches only the runner.
+    """A command on a leash (see ``leash``), in a separate process group, so that Ctrl-C reaches only the runner.
 
-    Not in a session of its own: Linux shares the CPU evenly between sessions (sched_autogroup), and then vLLM's busy
-    loops starve gateway and client on a small machine; a stream of 2.5 s arrived in one burst at its end.
+    It is not a separate session: Linux shares the CPU evenly between sessions (sched_autogroup), so vLLM's busy loops would
+    starve the gateway and the client on a small machine; a stream of 2.5 s arrived in one burst at its end.
 
     Args:
-        name: what people call it, for messages.
-        command: program and arguments; no secret, as everybody on the machine can read them.
-        log: file that its output is appended to.
-        environment: its whole environment; None: this process's.
-        directory: where it runs.
+        name: its name in messages.
+        command: program and arguments; they must not contain secrets, because every user of the machine can read them.
+        log: the file that its output is appended to.
+        environment: its complete environment; None for this process's.
+        directory: its working directory.
     """
 
     def __init__(
@@ -70,25 +70,25 @@ class Child:
         return self._process.pid
 
     def poll(self) -> int | None:
-        """The exit code, 128 plus the signal where one ended it, or None while it runs."""
+        """The exit code, 128 plus the signal that terminated it, or None while it is running."""
         code = self._process.poll()
         if code is not None and self in _RUNNING:
             _RUNNING.remove(self)
             os.close(self._writer)
-            if code < 0:  # somebody killed the leash itself, and what it held came to this process
+            if code < 0:  # the leash itself was killed, and its children were reparented to this process
                 end_descendants(but=[child.pid for child in _RUNNING])
         return 128 - code if code is not None and code < 0 else code
 
     def terminate(self) -> None:
-        """Ask the command to end (SIGTERM)."""
+        """Send SIGTERM to the command."""
         self._order(b"T")
 
     def kill(self) -> None:
-        """End the command and all that came from it, at once."""
+        """Kill the command and all its descendants."""
         self._order(b"K")
 
     def stop(self, grace_seconds: float, tick: Callable[[], None] = lambda: None) -> int:
-        """Ask it to end, wait, and kill what is left; returns the exit code. Nothing of it runs afterwards."""
+        """Send SIGTERM, wait, and kill what is left; returns the exit code. No process is left afterwards."""
         self.terminate()
         if (code := self.wait(grace_seconds, tick)) is None:
             self.kill()
@@ -98,7 +98,7 @@ class Child:
         return code
 
     def wait(self, seconds: float, tick: Callable[[], None] = lambda: None) -> int | None:
-        """The exit code, or None where it still runs after so many seconds; ``tick`` is called meanwhile."""
+        """The exit code, or None if it is still running after `seconds`; ``tick`` is called meanwhile."""
         deadline = time.monotonic() + seconds
         while (code := self.poll()) is None and time.monotonic() < deadline:
             tick()
@@ -107,19 +107,19 @@ class Child:
         return code
 
     def output(self) -> str:
-        """What it has written to its log since it started."""
+        """Its output since it started."""
         with self.log.open("rb") as log:
             log.seek(self.log_start)
             return log.read().decode(errors="replace")
 
     def _order(self, order: bytes) -> None:
         if self.poll() is None:
-            with suppress(BrokenPipeError):  # it ended just now
+            with suppress(BrokenPipeError):  # it has just exited
                 os.write(self._writer, order)
 
 
 def kill_all() -> None:
-    """End everything that was started here, at once, and wait until it is gone."""
+    """Kill everything that was started here, and wait for it."""
     children = list(_RUNNING)
     for child in children:
         child.kill()
@@ -128,7 +128,7 @@ def kill_all() -> None:
 
 
 def left_running() -> list[str]:
-    """Processes of commands that were started here and have ended: what they are called. There should be none."""
+    """The names of leftover processes of commands that have exited. There should be none."""
     found = []
     ended = {f"{MARK}={mark}".encode() for mark in _MARKS - {child.mark for child in _RUNNING}}
     for folder in Path("/proc").glob("[0-9]*"):
@@ -147,7 +147,7 @@ def run(
     environment: Mapping[str, str] | None = None,
     directory: Path | None = None,
 ) -> tuple[int | None, str]:
-    """Run a command to its end: its exit code (None: it was stopped for taking too long) and its output."""
+    """Run a command; returns its exit code (None after a timeout) and its output."""
     child = Child(name, command, log, environment, directory)
     try:
         code = child.wait(timeout_seconds, tick)

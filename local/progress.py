@@ -1,4 +1,4 @@
-"""Says which phase a start is in, and for how long: one line that updates on a terminal, plain lines elsewhere."""
+"""Shows the current phase of a start and its duration: one updating line on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ REFRESH_SECONDS = 0.2
 
 
 class Progress:
-    """Phases one after another, each timed.
+    """Successive phases, each timed.
 
     Args:
-        stream: where lines go.
-        started: when it all began, on ``clock``; a second stage passes the first one's.
-        clock: seconds.
+        stream: the output.
+        started: the start time on ``clock``; the second stage passes the first one's.
+        clock: returns seconds.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Progress:
         self._phase_started = self._last_shown = 0.0
 
     def phase(self, name: str, detail: str = "") -> None:
-        """Begin a phase; the one before ends. A phase that is current already goes on."""
+        """Begin a phase and end the previous one. The current phase continues."""
         if name == self._phase:
             self.detail(detail)
             return
@@ -46,12 +46,12 @@ class Progress:
         self._show()
 
     def detail(self, text: str) -> None:
-        """What the phase is doing now; shown when it is next due."""
+        """Set what the phase is doing now; it is shown at the next update."""
         self._detail = text or self._detail
         self.tick()
 
     def tick(self) -> None:
-        """Show the phase again if that is due; called often by whoever waits."""
+        """Show the phase again if an update is due; call it often while waiting."""
         due = REFRESH_SECONDS if self._terminal else HEARTBEAT_SECONDS
         if self._phase and self._clock() - self._last_shown >= due:
             self._show()
@@ -65,17 +65,17 @@ class Progress:
             self._phase = ""
 
     def fail(self, reason: str) -> None:
-        """End the phase with the reason why it died."""
+        """End the phase with the reason of its failure."""
         where = f"{self._phase}: " if self._phase and not reason.startswith(f"{self._phase}:") else ""
         self._phase = ""
         self._write(f"error: {where}{by_make(reason)}")
 
     def say(self, text: str) -> None:
-        """A line that stays, whatever the phase."""
+        """Print a permanent line."""
         self._write(text)
 
     def elapsed(self) -> float:
-        """Seconds since it all began."""
+        """Seconds since the start."""
         return self._clock() - self.started
 
     def _stamp(self) -> str:

@@ -1,4 +1,4 @@
-"""An endpoint that serves on this machine."""
+"""A running local endpoint."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from local.supervision import Supervisor
 
 @dataclass
 class Running:
-    """What serves, and how it came up."""
+    """The endpoint's parts, and figures of its start."""
 
     plan: ServingPlan
     machine: Machine
@@ -33,5 +33,5 @@ class Running:
 
     @property
     def model(self) -> str:
-        """The name it is served under."""
+        """The name under which the model is served."""
         return self.plan.served_model_name

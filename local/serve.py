@@ -31,7 +31,7 @@ WATCH_SECONDS = 0.25
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Serve until stopped, or check and stop; the exit code says whether that went well."""
+    """Serve until stopped, or check and stop; returns the exit code."""
     options = parse(arguments)
     progress = Progress(started=options.started)
     progress.seconds["install"] = options.installing
@@ -61,10 +61,10 @@ def main(arguments: Sequence[str]) -> int:
 
 @contextlib.contextmanager
 def served(plan: ServingPlan, options: Options, progress: Progress) -> Iterator[Running]:
-    """Engine and gateway while the block runs; afterwards the gateway drains, then both are gone.
+    """Run engine and gateway during the block. Afterwards the gateway drains, then both are stopped.
 
     Raises:
-        LocalError: something did not come up.
+        LocalError: a part did not start.
     """
     machine = look()
     local, engine_environment = environments(machine.has_gpu)
@@ -108,17 +108,19 @@ def served(plan: ServingPlan, options: Options, progress: Progress) -> Iterator[
 
 
 def _idle_seconds(plan: ServingPlan, options: Options, progress: Progress) -> float | None:
-    """After how long without a request vLLM is stopped; None: never, as nothing is billed here and nobody asked."""
+    """Idle time after which vLLM is stopped; None, the default, is never, because a local engine costs nothing."""
     if options.scale_down_minutes is None:
         return None
     if plan.replicas.min_replicas > 0:
-        progress.say(f'  plan: minReplicas is {plan.replicas.min_replicas}: vLLM stays. Set SET="minReplicas=0"')
+        progress.say(
+            f'  plan: minReplicas is {plan.replicas.min_replicas}: vLLM is not stopped when idle. Set SET="minReplicas=0"'
+        )
         return None
     return 60.0 * options.scale_down_minutes
 
 
 def _watch(running: Running) -> None:
-    """Wait until asked to stop, and have the engine run while it is wanted, the gateway living on.
+    """Wait for a stop signal; meanwhile, start and stop the engine as needed while the gateway keeps running.
 
     Raises:
         LocalError: the gateway died.
@@ -127,12 +129,12 @@ def _watch(running: Running) -> None:
     while True:
         time.sleep(WATCH_SECONDS)
         if (code := running.gateway.poll()) is not None:
-            raise LocalError(f"the gateway ended: {reason(running.gateway.output(), code)}", running.gateway.log)
+            raise LocalError(f"the gateway exited: {reason(running.gateway.output(), code)}", running.gateway.log)
         running.supervisor.step(gateway_url)
 
 
 def _drain(front: Child, progress: Progress) -> None:
-    progress.phase("stop", "the gateway finishes what runs, then vLLM ends; Ctrl-C again ends both at once")
+    progress.phase("stop", "the gateway drains, then vLLM stops; press Ctrl-C again to stop both at once")
     front.stop(gateway.DRAIN_SECONDS + 5, progress.tick)
 
 

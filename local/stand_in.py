@@ -1,7 +1,7 @@
-"""The stand-in models: tiny random ones that vLLM serves like any other, made in a second from nothing.
+"""The stand-in models: tiny random models, generated in a second, that vLLM serves like any other.
 
-One reads text (a Qwen3), the other sees images and videos, too (a Qwen2-VL): it stands in for models that see. Nothing
-is downloaded or imported. They say random English words, but different ones to every question, picture or seed.
+One is text-only (a Qwen3). The other (a Qwen2-VL) also accepts images and videos and replaces vision models. They need no
+downloads and no imports. They generate random English words, which depend on the prompt, the images and the seed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CHAT_TEMPLATE = (
 
 
 def make_stand_in(folder: Path, sees: bool = False) -> Path:
-    """Write the model to a folder below ``folder``, unless it is there; returns where it is."""
+    """Write the model to a folder below ``folder`` unless it exists; returns the folder."""
     sources = [__file__, parts.__file__, stand_in_vision.__file__]
     key = hashlib.sha256(b"".join(Path(source).read_bytes() for source in sources)).hexdigest()[:12]
     model = folder / f"stand-in-{'vision-' if sees else ''}{key}"
@@ -47,7 +47,7 @@ def make_stand_in(folder: Path, sees: bool = False) -> Path:
 
 
 def files() -> Iterator[tuple[str, bytes]]:
-    """The files of the model that reads text: name and content."""
+    """The files of the text-only model: name and content."""
     vocabulary, merges, words = parts.byte_pair_vocabulary()
     special = {name: len(vocabulary) + number for number, name in enumerate((END, START_OF_TURN, END_OF_TURN))}
     vocabulary_size = math.ceil((len(vocabulary) + len(special)) / 64) * 64

@@ -1,10 +1,10 @@
-"""What the stand-in models are made of: words, tokenizer, random weights, and the files they are written to.
+"""The parts of the stand-in models: words, tokenizer, random weights and file formats.
 
-Only the standard library is used, and the same bytes come out each time. Two things are made to be so:
-- One component of the hidden state is the same large number at every position of a text, since no layer writes to it.
-  The output head reads it as a bias, which keeps bytes that are no text out of the answers; grammars and logit biases
-  can still ask for them.
-- The end of the answer is one word among those, so an unbounded answer ends after about a hundred words.
+They need only the standard library, and the output is reproducible byte for byte. Two properties are by design:
+- One component of the hidden state is the same large number at every position, because no layer writes to it. The output
+  head uses it as a bias that keeps bytes that are not text out of the answers; grammars and logit biases can still
+  select them.
+- The end-of-sequence token is one of the words, so an unlimited answer ends after about a hundred words.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ HIDDEN_SIZE = 64
 INTERMEDIATE_SIZE = 128
 LAYERS = 2
 KEY_VALUE_HEADS = 1
-HEAD_DIMENSION = 64  # one that every attention backend of vLLM knows
+HEAD_DIMENSION = 64  # supported by every attention backend of vLLM
 MAX_POSITIONS = 1 << 20  # longer than any stack's maxModelLen
 CONSTANT = 4.0  # the component of the hidden state that never changes
 UNWANTED_BIAS = -20.0
-# A grammar lets white space go on for ever, and so would a model that does not mind.
+# A grammar allows unlimited white space, which a random model would generate.
 WHITE_SPACE = frozenset(b"\t\n\r ")
 END, START_OF_TURN, END_OF_TURN = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 WORDS = (
@@ -41,9 +41,9 @@ WORDS = (
 
 
 def byte_pair_vocabulary() -> tuple[dict[str, int], list[tuple[str, str]], list[int]]:
-    """A byte-level BPE: tokens, merges in order, and the ids of the whole words.
+    """A byte-level BPE: tokens, merges in order, and the ids of complete words.
 
-    Every byte has a token, spelt as GPT-2's byte-to-character table spells it; each word, with the space before it, is
+    Every byte has a token, written with GPT-2's byte-to-character table; each word, including the space before it, is
     merged letter by letter.
     """
     printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
@@ -64,7 +64,7 @@ def byte_pair_vocabulary() -> tuple[dict[str, int], list[tuple[str, str]], list[
 
 
 def decoder_config(vocabulary_size: int) -> dict[str, Any]:
-    """What config.json says of the decoder, whichever family it is of."""
+    """The decoder's part of config.json, for all model families."""
     return {
         "hidden_size": HIDDEN_SIZE, "intermediate_size": INTERMEDIATE_SIZE, "num_hidden_layers": LAYERS,
         "num_key_value_heads": KEY_VALUE_HEADS, "vocab_size": vocabulary_size, "hidden_act": "silu",
@@ -98,7 +98,7 @@ def tokenizer(vocabulary: dict[str, int], merges: list[tuple[str, str]], special
 
 
 class Weights:
-    """The tensors of a model, drawn one after another from one source; all bfloat16."""
+    """The tensors of a model, generated in order from one random source; all bfloat16."""
 
     def __init__(self) -> None:
         self._source = random.Random(SEED)  # noqa: S311 - the same model each time is the point
@@ -115,16 +115,16 @@ class Weights:
         keeps_constant: bool = False,
         shape: Sequence[int] | None = None,
     ) -> None:
-        """Draw a matrix. A gain of 2 instead of 1 lets the context sway the answer more than the last word does.
+        """Generate a matrix. With a gain of 2 instead of 1, the context influences the answer more than the last word.
 
         Args:
-            name: of the tensor.
-            rows: outputs.
-            columns: inputs.
-            gain: how much larger the output is than the input.
-            first: each row's first value, by the row's number, where it is not drawn.
+            name: the tensor's name.
+            rows: number of outputs.
+            columns: number of inputs.
+            gain: ratio of the output's magnitude to the input's.
+            first: function of the row number for each row's first value; None for a random value.
             keeps_constant: whether the first row is zero, so that nothing is added to the constant component.
-            shape: of the tensor where it is no matrix; of as many values.
+            shape: the tensor's shape if it is not a matrix; with the same number of values.
         """
         spread = gain / math.sqrt(columns)
         values: list[float] = []
@@ -137,11 +137,11 @@ class Weights:
         self._tensors[name] = (shape or (rows, columns), values)
 
     def vector(self, name: str, length: int, value: float) -> None:
-        """Add a vector of one value, such as a norm's weight or a bias."""
+        """Add a vector of equal values, such as a norm's weight or a bias."""
         self._tensors[name] = ((length,), [value] * length)
 
     def safetensors(self) -> bytes:
-        """The file: length of the header, header as JSON, raw little-endian tensors."""
+        """The safetensors file: length of the header, header as JSON, raw little-endian tensors."""
         header: dict[str, Any] = {}
         body = bytearray()
         for name, (shape, values) in self._tensors.items():
@@ -161,10 +161,10 @@ def add_decoder(
     """Add a decoder of LAYERS layers with its embeddings and its head.
 
     Args:
-        weights: where to.
+        weights: the tensors to add to.
         vocabulary_size: rows of embeddings and head.
-        wanted: tokens that an answer may be made of.
-        heads: attention heads of HEAD_DIMENSION; one head of keys and values.
+        wanted: tokens that answers may contain.
+        heads: number of attention heads of HEAD_DIMENSION; there is one head for keys and values.
         attention: further vectors of each attention block by name: length and value.
     """
     hidden, queries, keys = HIDDEN_SIZE, heads * HEAD_DIMENSION, KEY_VALUE_HEADS * HEAD_DIMENSION

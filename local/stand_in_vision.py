@@ -1,6 +1,6 @@
-"""The stand-in that sees: a tiny random Qwen2-VL, which vLLM gives images and videos.
+"""The vision stand-in: a tiny random Qwen2-VL that accepts images and videos.
 
-A picture's patches become tokens like those of a real one: one for each 28 x 28 pixels, at most LARGEST_IMAGE_TOKENS.
+An image becomes as many tokens as in a real model: one per 28 x 28 pixels, at most LARGEST_IMAGE_TOKENS.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from local import stand_in_parts as parts
 from local.stand_in_parts import END, END_OF_TURN, HEAD_DIMENSION, HIDDEN_SIZE, START_OF_TURN
 
 VISION_START, VISION_END, IMAGE, VIDEO = "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"
-ATTENTION_HEADS = 1  # a Qwen2's heads share the hidden size: more would be too small for the attention backends
+ATTENTION_HEADS = 1  # Qwen2's heads divide the hidden size: more heads would be too small for the attention backends
 VISION_SIZE = 32
 VISION_LAYERS = 2
 PATCH_PIXELS = 14
 FRAMES_OF_A_PATCH = 2
-PATCHES_MERGED = 2  # across and down: four patches make a token
+PATCHES_MERGED = 2  # horizontally and vertically: four patches form a token
 SMALLEST_IMAGE_TOKENS, LARGEST_IMAGE_TOKENS = 4, 64
-PICTURE_GAIN = 8.0  # a picture speaks as loud as words, whose embeddings have this gain, too
+PICTURE_GAIN = 8.0  # so that images influence the answer as much as words, whose embeddings have the same gain
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n"
     "{% if message.content is string %}{{ message.content }}{% elif message.content %}"
@@ -33,7 +33,7 @@ CHAT_TEMPLATE = (
 
 
 def files() -> Iterator[tuple[str, bytes]]:
-    """The files of the model that sees: name and content."""
+    """The files of the vision model: name and content."""
     vocabulary, merges, words = parts.byte_pair_vocabulary()
     names = (END, START_OF_TURN, END_OF_TURN, VISION_START, VISION_END, IMAGE, VIDEO)
     special = {name: len(vocabulary) + number for number, name in enumerate(names)}
@@ -42,7 +42,7 @@ def files() -> Iterator[tuple[str, bytes]]:
     yield "config.json", parts.as_json({
         "architectures": ["Qwen2VLForConditionalGeneration"], "model_type": "qwen2_vl", "torch_dtype": "bfloat16",
         "num_attention_heads": ATTENTION_HEADS, **parts.decoder_config(vocabulary_size),
-        # Positions in time, down and across turn these many pairs of a head's values.
+        # Number of value pairs per head that are rotated by the temporal, vertical and horizontal position.
         "rope_scaling": {"type": "mrope", "mrope_section": [8, 12, 12]},
         "vision_start_token_id": special[VISION_START], "vision_end_token_id": special[VISION_END],
         "vision_token_id": special[IMAGE], "image_token_id": special[IMAGE], "video_token_id": special[VIDEO],

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a closed terminal: the first asks to stop, the second ends everything at once."""
+"""Handles Ctrl-C, SIGTERM and a closed terminal: the first signal stops, the second kills everything at once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopped(BaseException):
-    """Somebody asked to stop. Not an Exception, so that nothing takes it for a failure."""
+    """A stop signal arrived. It is not an Exception, so that no handler treats it as a failure."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -22,13 +22,13 @@ class Stopped(BaseException):
 
 
 def exit_code_of(stopped: Stopped) -> int:
-    """The exit code that shells know for "ended by a signal"."""
+    """The exit code that shells use for "terminated by a signal"."""
     return 128 + stopped.number
 
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[None]:
-    """Raise `Stopped` in the block at the first signal; at a second, kill every process and exit."""
+    """Raise `Stopped` in the block at the first signal; at the second, kill every process and exit."""
     asked = False
 
     def handle(number: int, _: FrameType | None) -> None:
@@ -41,7 +41,7 @@ def stop_on_signals() -> Iterator[None]:
 
     before = {number: signal.getsignal(number) for number in SIGNALS}
     for number in SIGNALS:
-        if before[number] is not signal.SIG_IGN:  # nohup stays nohup
+        if before[number] is not signal.SIG_IGN:  # respect nohup
             signal.signal(number, handle)
     try:
         yield

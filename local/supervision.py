@@ -1,4 +1,4 @@
-"""Keeps the engine as it should be: up while it is asked for, up again after a death, down when nobody asks for long."""
+"""Supervises the local engine: starts it on demand, restarts it after a crash, stops it when idle."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ ASK_EVERY_SECONDS = 1.0
 
 
 class Supervisor:
-    """Starts and stops one engine for the gateway in front of it; the protocol between them is in docs/gateway.md.
+    """Starts and stops one engine for the gateway; docs/gateway.md describes the protocol between them.
 
-    The gateway asks over HTTP on loopback and learns the engine's address from a file, which is empty while the engine
-    must not be sent anything: an engine leaves the file, then the gateway's rotation, and only then is it stopped. All
-    starting and stopping is done by `step`, in the caller's thread; the HTTP server only notes what was asked.
+    The gateway sends requests over HTTP on loopback and reads the engine's address from a file, which is empty while the
+    engine must not receive requests: an engine is removed from the file, then from the gateway's rotation, and only then
+    stopped. `step` starts and stops the engine, in the caller's thread; the HTTP server only records requests.
 
     Args:
-        engine: it runs already.
+        engine: the engine, which is already running.
         replicas: the file that the gateway's discovery reads.
-        progress: where starts are shown and stops are told.
-        startup_seconds: how long a start may take.
-        idle_seconds: stop the engine when nothing was asked for so long; None: never.
+        progress: shows starts and stops.
+        startup_seconds: timeout of a start.
+        idle_seconds: idle time after which the engine is stopped; None for never.
     """
 
     def __init__(
@@ -57,33 +57,33 @@ class Supervisor:
 
     @property
     def url(self) -> str:
-        """Where the gateway asks."""
+        """The URL for the gateway."""
         return f"http://127.0.0.1:{self._server.server_port}"
 
     def close(self) -> None:
-        """Stop answering."""
+        """Stop the HTTP server."""
         self._server.shutdown()
         self._server.server_close()
 
     def publish(self, there: bool) -> None:
-        """Tell the gateway where the engine is, or that there is none."""
+        """Publish the engine's address to the gateway, or remove it."""
         new = self._replicas.with_suffix(".new")
         new.write_text(f"{self._engine.url}\n" if there else "")
         new.replace(self._replicas)
 
     def step(self, gateway_url: str) -> None:
-        """Do what is due now; a start is waited for.
+        """Do what is due now; blocks during a start.
 
         Args:
-            gateway_url: where /info tells how long nothing was asked.
+            gateway_url: the gateway, whose /info reports the idle time.
         """
         now = time.monotonic()
         if self._stopped:
             if self._asked.is_set() and now >= self._not_before:
                 self._start()
         elif why := self._engine.death():
-            self._progress.say(f"vLLM ended: {why}. The gateway holds requests; starting vLLM again")
-            self._error = "the engine ended and is starting again"
+            self._progress.say(f"vLLM exited: {why}. The gateway holds requests; restarting vLLM")
+            self._error = "the engine exited and is restarting"
             self._stopped = True
             self._asked.set()
             self._not_before = now + RESTART_AFTER_SECONDS
@@ -98,19 +98,19 @@ class Supervisor:
         try:
             self._engine.wait_ready(self._progress, self._startup_seconds)
         except LocalError as error:
-            # Not the end: who waits is told why, and the next try may go better (memory that was full, a disk).
-            self._error = "the engine does not start"
+            # Not fatal: held requests get the reason, and a retry may succeed (after memory or a disk was full).
+            self._error = "the engine fails to start"
             self._not_before = time.monotonic() + self._pause_seconds
-            self._progress.fail(f"{error}. Trying again in {self._pause_seconds:.0f} s")
+            self._progress.fail(f"{error}. Retrying in {self._pause_seconds:.0f} s")
             self._pause_seconds = min(2 * self._pause_seconds, LONGEST_PAUSE_SECONDS)
             return
         self._asked.clear()
         self._stopped, self._error, self._pause_seconds = False, None, RESTART_AFTER_SECONDS
         self.publish(True)
-        self._progress.end(f"vLLM answers again after {self._progress.elapsed() - started:.0f} s")
+        self._progress.end(f"vLLM is ready again after {self._progress.elapsed() - started:.0f} s")
 
     def _scale_down(self, gateway_url: str) -> None:
-        """Stop the engine, unless a request comes before the gateway has let go of it."""
+        """Stop the engine, unless a request arrives before the gateway has removed it from rotation."""
         self._asked.clear()
         self.publish(False)
         deadline = time.monotonic() + ROTATION_SECONDS
@@ -122,7 +122,7 @@ class Supervisor:
         if self._asked.is_set() or info["idle_seconds"] < (self._idle_seconds or 0.0):
             self.publish(True)
             return
-        self._progress.phase("stop", "nothing was asked for long enough; vLLM stops")
+        self._progress.phase("stop", "idle; vLLM stops")
         self._engine.stop(self._progress)
         self._stopped = True
         self._progress.end("scaled to zero; the next request starts vLLM again")
@@ -133,7 +133,7 @@ class Supervisor:
             return 202, {}
         if (method, path) == ("GET", "/state"):
             return 200, {"error": self._error, "phases": dict(self._engine.phase_ends)}
-        return 404, {"error": "there is POST /wake and GET /state"}
+        return 404, {"error": "unknown path; use POST /wake or GET /state"}
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         answer = self._answer
@@ -151,13 +151,13 @@ class Supervisor:
             do_POST = do_GET  # noqa: N815 - as the base class names them; neither has a body that is read
 
             def log_message(self, format: str, *args: object) -> None:
-                """Nothing: the gateway's log tells of its wakes."""
+                """Log nothing: the gateway logs its wakes."""
 
         return Handler
 
 
 def _info(gateway_url: str) -> Mapping[str, Any]:
-    """What the gateway tells of itself; empty where it does not answer."""
+    """The gateway's /info; empty if it does not respond."""
     try:
         with open_loopback(f"{gateway_url}/info", 5) as answer:
             told: dict[str, Any] = json.load(answer)

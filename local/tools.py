@@ -1,8 +1,8 @@
-"""Runs one of the repository's programs for make, in whichever environment is there.
+"""Runs one of the repository's programs for make, in an installed environment.
 
-Usage: python3 -m local.tools MODULE [argument ...]. `.venv-local`, which `make local` makes, has all that the plan,
-verify, history and key programs import. It is used where it is up to date, else `.venv`; where neither is, `.venv-local` is
-made, as it is by far the smaller. `--pairs 'a=1 b=[2, 3]'` among the arguments becomes `--set a=1 --set 'b=[2, 3]'`.
+Usage: python3 -m local.tools MODULE [argument ...]. `.venv-local`, which `make local` creates, contains everything that the
+plan, verify, history and key programs import. It is used if it is up to date, otherwise `.venv`; if neither is,
+`.venv-local` is created, because it is much smaller. `--pairs 'a=1 b=[2, 3]'` becomes `--set a=1 --set 'b=[2, 3]'`.
 """
 
 import os
@@ -14,10 +14,10 @@ from local.__main__ import OLDEST, newer_python
 
 
 def python() -> Path:
-    """The interpreter to run with; installs it where there is none.
+    """The interpreter to run with; creates an environment if necessary.
 
     Raises:
-        LocalError: it could not be installed.
+        LocalError: the environment could not be created.
     """
     from local import folders
     from local.environments import environments, install
@@ -30,7 +30,7 @@ def python() -> Path:
     for environment in (local, developers):
         if environment.is_ready:
             return environment.python
-    progress = Progress(sys.stderr)  # stdout is the program's: a key, JSON
+    progress = Progress(sys.stderr)  # stdout is for the program's output, such as a key or JSON
     with stop_on_signals():
         install([local], progress)
     progress.end()
@@ -38,7 +38,7 @@ def python() -> Path:
 
 
 def expanded(arguments: Sequence[str]) -> Iterator[str]:
-    """The arguments with make's SET as single settings."""
+    """The arguments with make's SET split into single settings."""
     from local.options import split_pairs
 
     rest = iter(arguments)
@@ -51,7 +51,7 @@ def expanded(arguments: Sequence[str]) -> Iterator[str]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Become the program; returns an exit code where that is not possible."""
+    """Exec the program; returns an exit code if that fails."""
     from local.failures import LocalError, one_line
     from local.stopping import Stopped, exit_code_of
 

@@ -1,8 +1,8 @@
-"""torchvision beside vLLM's CPU build: only for models that see, and only then installed.
+"""Installs torchvision into vLLM's CPU environment, which only vision models need.
 
-Where pip sees PyTorch's CPU index it takes the build that fits. Elsewhere there is the CUDA build alone, which fails at
-its import beside a CPU torch, as it registers properties of operators that it could not load. Its transforms are Python
-and work: the module that registers is stood aside by a line that Python runs when it starts.
+If pip has PyTorch's CPU index, it installs the matching build. Otherwise only the CUDA build is available, whose import
+fails with a CPU torch, because it registers properties of operators that it could not load. Its transforms are written in
+Python and work, so a .pth line replaces the registering module with an empty one at Python's start.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ STAND_ASIDE = f"import sys, types; sys.modules[{REGISTERS!r}] = types.ModuleType
 
 
 def add_torchvision(environment: Environment, progress: Progress, requirements: Path = REQUIREMENTS) -> None:
-    """Install what models that see need into vLLM's environment, unless it is there.
+    """Install torchvision into vLLM's environment, unless it is installed.
 
     Raises:
-        LocalError: pip could not; the reason is pip's.
+        LocalError: pip failed; the message contains pip's reason.
     """
     key = hashlib.sha256((environment.key + requirements.read_text()).encode()).hexdigest()
     made_from = environment.folder / KEY_FILE
     if made_from.is_file() and made_from.read_text() == key:
         return
-    progress.phase("install", "torchvision, for a model that sees")
+    progress.phase("install", "torchvision, for a vision model")
     log = folders.LOGS / "install-torchvision.log"
     log.unlink(missing_ok=True)
     command: list[str | Path] = [environment.python, *PIP_INSTALL, *environment.pip_options, "-r", requirements]
@@ -50,5 +50,5 @@ def add_torchvision(environment: Environment, progress: Progress, requirements: 
 
 
 def is_for_cuda(version: str) -> bool:
-    """Whether a torchvision/version.py is of a CUDA build."""
+    """Whether a torchvision/version.py belongs to a CUDA build."""
     return re.search(r"^__version__ *= *['\"][^'\"]*\+cu", version, re.MULTILINE) is not None

@@ -1,4 +1,4 @@
-"""The model's own weights where this machine can have and use them; the reason where it cannot."""
+"""Decides whether this machine can download and run the model's own weights, and downloads them."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ COMPLETE = ".complete"
 DOWNLOAD = "local.download"
 SPARE_DISK_GIB = 2.0
 SMALL_MODEL = "Qwen/Qwen3-0.6B"
-"""What answers where the stack's model is too large for the machine: 1.4 GiB, no licence to accept, real text."""
-# An answer needs every weight once a token. A core reads about 5 GB/s, so more than this would be slower than
-# reading speed.
+"""The model used if the stack's is too large for the machine: 1.4 GiB, no licence to accept, real text."""
+# Each token requires reading all weights. A core reads about 5 GB/s, so larger models would be slower than reading
+# speed.
 GIB_PER_CPU_CORE = 1.0
-SHARE_OF_GPU_MEMORY = 0.85  # the rest is for activations and a KV cache worth having
+SHARE_OF_GPU_MEMORY = 0.85  # the rest is for activations and a useful KV cache
 
 
 def folder_of(model: str, revision: str) -> Path:
-    """Where a model's files are, or would be."""
+    """The folder of a model's files, which may not exist yet."""
     if Path(model).is_dir():
         return Path(model).resolve()
     name = "--".join([*model.split("/"), revision or "main"])
@@ -41,12 +41,12 @@ def folder_of(model: str, revision: str) -> Path:
 
 
 def is_here(model: str, revision: str) -> bool:
-    """Whether a model's files are all on this machine."""
+    """Whether all files of a model are on this machine."""
     return Path(model).is_dir() or (folder_of(model, revision) / COMPLETE).exists()
 
 
 def problem(plan: ServingPlan, machine: Machine) -> str | None:
-    """Why this machine cannot hold or run the model, in words that follow "because"; None: it can."""
+    """Why this machine cannot store or run the model, as a clause that follows "because"; None if it can."""
     weights = plan.engine.checkpoint_gib
     if machine.has_gpu:
         share = weights / len(machine.gpu_names)
@@ -65,7 +65,7 @@ def problem(plan: ServingPlan, machine: Machine) -> str | None:
 
 
 def hub_is_reachable(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether the Hugging Face hub answers at all."""
+    """Whether the Hugging Face Hub responds."""
     endpoint = environment.get("HF_ENDPOINT", HUB)
     try:
         urllib.request.urlopen(f"{endpoint}/", timeout=HUB_TIMEOUT_SECONDS).close()  # noqa: S310 - the person's own
@@ -77,10 +77,10 @@ def hub_is_reachable(environment: Mapping[str, str] = os.environ) -> bool:
 
 
 def hub_problem(model: str, revision: str, environment: Mapping[str, str] = os.environ) -> str | None:
-    """Why the hub does not give the model; None: it does, as far as can be seen in a moment."""
+    """Why the model cannot be downloaded from the Hub, from a quick check; None if it can."""
     endpoint = environment.get("HF_ENDPOINT", HUB).rstrip("/")
     if not endpoint.startswith(("http://", "https://")):
-        return f"HF_ENDPOINT is {endpoint}, which is no http address"
+        return f"HF_ENDPOINT is {endpoint}, which is not an http or https URL"
     request = urllib.request.Request(f"{endpoint}/{model}/resolve/{revision or 'main'}/config.json")  # noqa: S310
     if token := environment.get("HF_TOKEN"):
         request.add_header("Authorization", f"Bearer {token}")
@@ -89,18 +89,18 @@ def hub_problem(model: str, revision: str, environment: Mapping[str, str] = os.e
             json.load(answer)
     except urllib.error.HTTPError as error:
         told: dict[int, str] = {
-            401: "the hub does not have it, or it is gated and HF_TOKEN is not set",
+            401: "it is not on the Hub, or it is gated and HF_TOKEN is not set",
             403: "it is gated and HF_TOKEN has no access to it",
-            404: "the hub does not have it",
+            404: "it is not on the Hub",
         }
-        return told.get(error.code, f"the hub answered {error.code}")
+        return told.get(error.code, f"the Hub returned {error.code}")
     except (OSError, ValueError):
-        return "there is no network to the Hugging Face hub"
+        return "the Hugging Face Hub cannot be reached"
     return None
 
 
 def fetch(plan: ServingPlan, python: Path, progress: Progress) -> str | None:
-    """Fetch the model's files into its folder; returns why that failed, or None."""
+    """Download the model's files; returns the reason if that failed, or None."""
     folder = folder_of(plan.model, plan.model_revision)
     home = folders.CACHE / "huggingface"
     coming = Repository(plan.model).folder(home) / "blobs"
@@ -108,15 +108,17 @@ def fetch(plan: ServingPlan, python: Path, progress: Progress) -> str | None:
     wanted = plan.engine.checkpoint_gib
 
     def tick() -> None:
-        progress.detail(f"fetching {plan.model}: {_size_gib(coming):.1f} of about {wanted:.1f} GiB")
+        progress.detail(f"downloading {plan.model}: {_size_gib(coming):.1f} of about {wanted:.1f} GiB")
 
-    progress.say(f"Fetching {wanted - before:.1f} GiB of weights of {plan.model}; Ctrl-C and WEIGHTS=stand-in skip it")
+    progress.say(
+        f"Downloading {wanted - before:.1f} GiB of weights of {plan.model}; to skip, press Ctrl-C and set WEIGHTS=stand-in"
+    )
     command: list[str | Path] = [python, "-m", DOWNLOAD, plan.model, plan.model_revision or "main", folder]
     variables = {**os.environ, "HF_HOME": str(home)}
     log = folders.LOGS / "download.log"
     code, output = run("download", command, log, tick, DOWNLOAD_TIMEOUT_SECONDS, variables, folders.ROOT)
     if code != 0:
-        return f"fetching it failed: {reason(output, code)}"
+        return f"the download failed: {reason(output, code)}"
     (folder / COMPLETE).touch()
     return None
 

@@ -1,1 +1,1 @@
-"""The gates of the AWS target: a matrix of configurations, policy checks with waivers, single faults for the tests."""
+"""Quality gates of the AWS target: a configuration matrix, policy checks with waivers, and mutation testing."""

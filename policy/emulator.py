@@ -1,4 +1,4 @@
-"""moto's server, with what it lacks of the operations that a sweep, and Terraform before it, need."""
+"""moto's server, extended with operations that Terraform and the teardown sweep require."""
 
 import functools
 import json
@@ -22,12 +22,12 @@ CACHE_RULES: list[dict[str, str]] = []
 
 
 def _describe_all(original: Any) -> Any:
-    # moto wants names; AWS lists them all without.
+    # moto requires names; AWS lists all without them.
     return lambda self, names: original(self, names or list(self.capacity_providers))
 
 
 def _three_regions(original: Any) -> Any:
-    # Every region that is asked costs moto a tenth of a second.
+    # Each region takes moto a tenth of a second.
     return lambda self, names=None: original(self, [REGION, "eu-west-1", "eu-central-1"])
 
 
@@ -56,11 +56,11 @@ def _delete_cache_rule(self: Any) -> str:
 
 @contextmanager
 def emulator() -> Iterator[str]:
-    """The address of an emulated AWS."""
+    """The address of the AWS emulator."""
     patch = pytest.MonkeyPatch()
     backend = EC2ContainerServiceBackend
     patch.setattr(backend, "describe_capacity_providers", _describe_all(backend.describe_capacity_providers))
-    patch.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")  # 1,300 snapshots that would be listed at each sweep
+    patch.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")  # moto's 1,300 default snapshots would be listed at each sweep
     regions = RegionsAndZonesBackend
     patch.setattr(regions, "describe_regions", _three_regions(regions.describe_regions))
     patch.setattr(BudgetsResponse, "list_tags_for_resource", _budget_tags, raising=False)
@@ -80,6 +80,6 @@ def emulator() -> Iterator[str]:
 
 
 class KeptClients(boto3.Session):
-    """A session that makes each client once, for making them is what takes the time of these tests."""
+    """A session that caches its clients, because creating them dominates the duration of these tests."""
 
     client = functools.cache(boto3.Session.client)

@@ -20,11 +20,11 @@ class Entry:
     """One configuration.
 
     Attributes:
-        name: what it is called.
-        stack: the stack file that it starts from.
-        settings: what it changes, keyed as in a stack file.
-        stack_name: the Pulumi stack's name; the stack file's unless the matrix says another.
-        apply: whether an AWS emulator can hold it; else it is planned only.
+        name: its name.
+        stack: the stack file that it is based on.
+        settings: its overrides, keyed as in a stack file.
+        stack_name: the Pulumi stack's name; the stack file's unless the matrix overrides it.
+        apply: whether an AWS emulator supports it; otherwise it is only planned.
     """
 
     name: str
@@ -34,15 +34,15 @@ class Entry:
     apply: bool
 
     def values(self) -> dict[str, Any]:
-        """Every value of the configuration with its namespace, the stack file's own included."""
+        """All values of the configuration with their namespaces, including those of the stack file."""
         own = {f"{PROJECT}:{key}": value for key, value in self.settings.items()}
         return {**stack_values(self.stack), **own}
 
     def parsed(self) -> Settings:
-        """The same, typed and validated.
+        """The configuration's settings, typed and validated.
 
         Raises:
-            SettingsError: it is not valid.
+            SettingsError: the configuration is invalid.
         """
         prefix = f"{PROJECT}:"
         ours = {k.removeprefix(prefix): v for k, v in self.values().items() if k.startswith(prefix)}
@@ -55,7 +55,7 @@ def stack_values(stack: str) -> dict[str, Any]:
 
 
 def load_matrix() -> dict[str, Entry]:
-    """The configurations by name, in the file's order."""
+    """The configurations by name, in the order of the file."""
     found = yaml.safe_load(MATRIX.read_text())
     return {
         name: Entry(

@@ -1,10 +1,10 @@
-"""Single faults put into a copy of the repository, one at a time: do the tests or the gates notice?
+"""Mutation testing: inserts faults into a copy of the repository, one at a time, and checks that a test or gate fails.
 
-    python -m policy.mutants [WORD...]     only the faults that hold one of the words in file or description
+    python -m policy.mutants [WORD...]     only the faults with one of the words in file or description
 
-Faults are in mutants/*.txt: ``file: what it breaks``, lines to take out (``- ``), lines to put there (``+ ``). A
-paragraph ``tests: PATH...`` names the tests that must notice the faults below it in its file; without one, these are the
-tests of the AWS program. Exit status 1 when less than 95% are killed, or a fault no longer fits the code.
+Faults are in mutants/*.txt: ``file: what it breaks``, lines to remove (``- ``), lines to insert (``+ ``). A paragraph
+``tests: PATH...`` lists the tests that must detect the faults below it in its file; the default is the tests of the AWS
+program. The exit status is 1 if less than 95% are killed, or a fault no longer matches the code.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ LEAST_KILLED = 0.95
 
 @dataclass(frozen=True)
 class Mutant:
-    """One fault: in ``file`` the text ``old``, which occurs once, becomes ``new``, and that ``breaks`` something.
+    """One fault: it replaces the text ``old``, which occurs once in ``file``, with ``new``. ``breaks`` describes its effect.
 
-    ``tests`` must notice it.
+    ``tests`` must detect it.
     """
 
     file: str
@@ -46,7 +46,7 @@ class Mutant:
     tests: Sequence[str] = TESTS
 
     def applied(self, root: Path = ROOT) -> str:
-        """The file's text with the fault in it.
+        """The file's text with the fault.
 
         Raises:
             ValueError: the old text does not occur exactly once, or the result is not Python.
@@ -59,15 +59,15 @@ class Mutant:
             try:
                 ast.parse(changed)
             except SyntaxError as error:
-                raise ValueError(f"{self.file}: {self.breaks}: not Python any more: {error}") from None
+                raise ValueError(f"{self.file}: {self.breaks}: no longer valid Python: {error}") from None
         return changed
 
 
 def load_mutants() -> list[Mutant]:
-    """Every fault, in the files' order.
+    """All faults, in the order of the files.
 
     Raises:
-        ValueError: a paragraph has not the right form.
+        ValueError: a paragraph is not in the expected format.
     """
     return [m for path in sorted(FAULTS.glob("*.txt")) for m in parse(path.read_text())]
 
@@ -85,13 +85,13 @@ def parse(text: str) -> list[Mutant]:
         old = "\n".join(line[2:] for line in lines if line.startswith("- "))
         new = "\n".join(line[2:] for line in lines if line.startswith("+"))
         if not (separator and old and any(line.startswith("+") for line in lines)):
-            raise ValueError(f"not `file: what it breaks`, `- old`, `+ new`: {heading}")
+            raise ValueError(f"must have the form `file: what it breaks`, `- old`, `+ new`: {heading}")
         found.append(Mutant(file, breaks, old, new, tests))
     return found
 
 
 def copy_repository(folder: Path) -> Path:
-    """The working tree's files, without what git ignores."""
+    """The files of the working tree, without those that git ignores."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -103,14 +103,14 @@ def copy_repository(folder: Path) -> Path:
 
 
 def gate(mutant: Mutant) -> list[str]:
-    """The command that must fail with the fault: tests, or the policy gate for a Dockerfile."""
+    """The command that must fail with the fault: tests, or for a Dockerfile the policy gate."""
     if mutant.file.endswith("Dockerfile"):
         return [str(ROOT / ".venv-policy/bin/python"), "-m", "policy.check"]
     return [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *mutant.tests]
 
 
 def killed_by(root: Path, command: Sequence[str]) -> str:
-    """The first test or gate that fails in a copy of the repository; empty when all pass."""
+    """The first test or gate that fails in a copy of the repository; empty if all pass."""
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     try:
         done = subprocess.run(
@@ -126,7 +126,7 @@ def killed_by(root: Path, command: Sequence[str]) -> str:
 
 
 def main(words: list[str]) -> int:
-    """Run the faults that hold one of ``words``, all of them without; prints one line each.
+    """Run the faults that contain one of ``words``, or all faults without ``words``; print one line per fault.
 
     Returns:
         The exit status.
@@ -139,7 +139,7 @@ def main(words: list[str]) -> int:
         except ValueError as error:
             stale.append(str(error))
     if stale or not mutants:
-        print("\n".join(stale) or f"no fault holds {' or '.join(words)}")
+        print("\n".join(stale) or f"no fault contains {' or '.join(words)}")
         return 1
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as temporary:
@@ -149,7 +149,7 @@ def main(words: list[str]) -> int:
         first = copies.get()
         for command in {tuple(gate(mutant)): None for mutant in mutants}:
             if failing := killed_by(first, command):
-                print(f"without any fault already: {failing}")
+                print(f"the tests fail without any fault: {failing}")
                 return 1
         copies.put(first)
 
@@ -177,6 +177,8 @@ def main(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m policy.mutants", description="Do the tests notice single faults?")
+    parser = argparse.ArgumentParser(
+        prog="python -m policy.mutants", description="Check that the tests detect single faults."
+    )
     parser.add_argument("words", nargs="*", metavar="WORD", help="only faults with one of these in file or description")
     sys.exit(main(parser.parse_args().words))

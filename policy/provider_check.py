@@ -1,11 +1,11 @@
-"""Gives every configuration of matrix.yaml to a checker that holds the real AWS provider against the program.
+"""Runs a checker, which tests the program against the real AWS provider, for each configuration of matrix.yaml.
 
     PROVIDER_CHECK=/path/to/checker .venv/bin/python -m policy.provider_check [NAME...]
     .venv/bin/python -m policy.provider_check --checker /path/to/checker --plans FOLDER [NAME...]
 
-The checker is called once for each configuration, as ``CHECKER STACK --project FOLDER --python PYTHON --config KEY=VALUE``
-with ``--apply`` (plan, apply, a second plan that must be empty, destroy) and ``--emit FOLDER`` (keeps plan.json); it must
-exit with 0 and run the program as a preview with unknown ids as well.
+The checker is called once per configuration, as ``CHECKER STACK --project FOLDER --python PYTHON --config KEY=VALUE``
+with ``--apply`` (plan, apply, a second plan that must be empty, destroy) and ``--emit FOLDER`` (saves plan.json); it must
+exit with 0, and must also run the program as a preview with unknown ids.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LIMIT_SECONDS = 900
 
 
 def project(entry: Entry, folder: Path) -> Path:
-    """The repository as the configuration's stack sees it: itself, or a copy of links with a stack file of its own."""
+    """The project folder for the configuration's stack: the repository, or a folder of links with a separate stack file."""
     secrets = {f"{PROJECT}:{key}": encrypted(text) for key, text in entry.settings.items() if key in secret_keys()}
     if entry.stack_name == entry.stack and not secrets:
         return ROOT
@@ -44,13 +44,13 @@ def project(entry: Entry, folder: Path) -> Path:
 
 
 def encrypted(text: str) -> dict[str, Any]:
-    """A secret as a stack file holds it; the checker puts a text of its own in the place of each that it cannot read."""
+    """An encrypted secret as in a stack file; the checker replaces each secret that it cannot decrypt with its own text."""
     names = [name for name, sign, _ in (item.partition("=") for item in text.split(",")) if sign]
     return {name: {"secure": "v1:"} for name in names} or {"secure": "v1:"}
 
 
 def command(checker: str, entry: Entry, folder: Path, emitted: Path, *, apply: bool) -> list[str]:
-    """The checker's arguments for one configuration."""
+    """The arguments of the checker for one configuration."""
     given = [checker, entry.stack_name, "--project", str(folder), "--python", sys.executable, "--emit", str(emitted)]
     if apply:
         given.append("--apply")
@@ -64,7 +64,7 @@ def check(checker: str, entry: Entry, plans: Path | None, *, apply: bool) -> tup
     """Run the checker for one configuration.
 
     Returns:
-        Whether it is sound, the line for the table, and the checker's output.
+        Whether it passed, the line for the table, and the checker's output.
     """
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as temporary:
@@ -89,18 +89,18 @@ def check(checker: str, entry: Entry, plans: Path | None, *, apply: bool) -> tup
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Check the configurations that are named, all without names; prints a line each, and what failed in full."""
+    """Check the named configurations, or all; print one line each, and the full output of failures."""
     parser = argparse.ArgumentParser(prog="python -m policy.provider_check", description=__doc__.split("\n", 1)[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help="configurations of matrix.yaml; none: all")
     parser.add_argument("--checker", default=os.environ.get("PROVIDER_CHECK"), help="the program that checks a stack")
-    parser.add_argument("--plans", type=Path, help="keep each configuration's plan.json as NAME.json in this folder")
+    parser.add_argument("--plans", type=Path, help="save each configuration's plan.json as NAME.json in this folder")
     parser.add_argument("--plan-only", action="store_true", help="plan, and do not apply")
     options = parser.parse_args(arguments)
     matrix = load_matrix()
     if not options.checker:
-        parser.error("no checker. Set PROVIDER_CHECK or --checker to the program that checks a stack")
+        parser.error("checker not set. Set PROVIDER_CHECK or --checker to the program that checks a stack")
     if unknown := sorted(set(options.names) - set(matrix)):
-        parser.error(f"no such configuration: {', '.join(unknown)}. Set some of: {', '.join(matrix)}")
+        parser.error(f"unknown configuration: {', '.join(unknown)}. Set one or more of: {', '.join(matrix)}")
     failed = 0
     for name in options.names or matrix:
         sound, line, output = check(

@@ -1,11 +1,11 @@
-"""Applies a stack's Terraform rendering to an AWS emulator and lets prowler audit what then stands there. Not in CI.
+"""Applies a stack's Terraform rendering to an AWS emulator and audits the result with prowler. Not run in CI.
 
     python3 -m venv .venv-prowler && .venv-prowler/bin/pip install -r requirements/prowler.txt
     .venv/bin/python -m policy.prowler_run FOLDER [--endpoint URL]
 
-FOLDER holds the stack as Terraform JSON (``*.tf.json``) whose provider names its endpoints; each is pointed at the
-emulator: URL, or a moto server started here. terraform must find the AWS provider (TF_CLI_CONFIG_FILE). What the emulator
-cannot make is left out and said. Prints a table of what prowler found on the stack's own resources.
+FOLDER contains the stack as Terraform JSON (``*.tf.json``) whose provider sets its endpoints; each is replaced with the
+emulator: URL, or a moto server started here. terraform must find the AWS provider (TF_CLI_CONFIG_FILE). Resources that the
+emulator cannot create are skipped and reported. Prints a table of prowler's findings on the stack's own resources.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ENDPOINT = re.compile(r"http://127\.0\.0\.1:\d+")
 
 @contextlib.contextmanager
 def emulator(endpoint: str | None) -> Iterator[str]:
-    """The address of an AWS emulator: the one given, or a moto server for as long as the block lasts.
+    """The address of an AWS emulator: the given one, or a moto server that runs until the block exits.
 
     Raises:
         RuntimeError: moto does not start.
@@ -65,7 +65,7 @@ def apply(folder: Path, endpoint: str) -> tuple[set[str], list[str]]:
     """Applies the Terraform of ``folder`` at ``endpoint``.
 
     Returns:
-        Ids and ARNs of what was made, and what could not be made.
+        Ids and ARNs of created resources, and the resources that could not be created.
     """
     for path in folder.glob("*.tf.json"):
         path.write_text(ENDPOINT.sub(endpoint, path.read_text()))
@@ -77,7 +77,7 @@ def apply(folder: Path, endpoint: str) -> tuple[set[str], list[str]]:
 
 
 def _names(key: str, value: Any) -> bool:
-    # default_network_acl_id and its like are the stack's too, though AWS made them.
+    # Defaults such as default_network_acl_id belong to the stack too, although AWS creates them.
     return isinstance(value, str) and len(value) > 8 and (key in ("id", "arn") or key.startswith("default_"))
 
 
@@ -89,10 +89,10 @@ def terraform(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
 
 
 def audit(prowler: str, endpoint: str, folder: Path) -> list[dict[str, Any]]:
-    """What prowler says fails at ``endpoint``.
+    """The failed checks of prowler at ``endpoint``.
 
     Raises:
-        RuntimeError: it wrote no report.
+        RuntimeError: prowler did not write a report.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     environment |= {
@@ -113,7 +113,7 @@ def audit(prowler: str, endpoint: str, folder: Path) -> list[dict[str, Any]]:
 
 
 def table(findings: Sequence[dict[str, Any]], ours: set[str]) -> tuple[str, int]:
-    """The findings on resources among ``ours`` as a Markdown table, and how many were on others."""
+    """The findings on resources in ``ours`` as a Markdown table, and the number of findings on others."""
     counted: collections.Counter[tuple[str, str, str]] = collections.Counter()
     others = 0
     for finding in findings:
@@ -134,10 +134,10 @@ def _parts(uid: str) -> set[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Apply, audit and print."""
+    """Apply, audit and print the table."""
     parser = argparse.ArgumentParser(prog="python -m policy.prowler_run", description=__doc__.split("\n", 1)[0])
     parser.add_argument("folder", type=Path, help="the stack as Terraform JSON")
-    parser.add_argument("--endpoint", help="an AWS emulator that runs; none: moto is started")
+    parser.add_argument("--endpoint", help="a running AWS emulator; default: start moto")
     parser.add_argument("--prowler", default=str(ROOT / ".venv-prowler/bin/prowler"), help="the program")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as temporary, emulator(options.endpoint) as endpoint:
@@ -145,12 +145,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         shutil.copytree(options.folder, stack, ignore=shutil.ignore_patterns("plan*", "terraform.tfstate*"))
         ours, missing = apply(stack, endpoint)
         if not ours:
-            print("terraform made nothing: " + "; ".join(missing))
+            print("terraform created no resources: " + "; ".join(missing))
             return 1
         text, others = table(audit(options.prowler, endpoint, Path(temporary)), ours)
     print(text)
-    print(f"\n{others} findings on what is not the stack's: the account, and what the emulator holds from the start.")
-    print("\n".join(f"not made by the emulator, so not looked at: {line}" for line in missing))
+    print(f"\n{others} findings on other resources: the account, and the emulator's initial resources.")
+    print("\n".join(f"not created by the emulator, so not audited: {line}" for line in missing))
     return 0
 
 

@@ -1,11 +1,11 @@
-"""Applies a stack's Terraform rendering to an AWS emulator, and holds the teardown proof against it. Not in CI.
+"""Applies a stack's Terraform rendering to an AWS emulator, and checks the teardown sweep against it. Not run in CI.
 
     .venv/bin/python -m policy.teardown_run FOLDER [--endpoint URL] [--stack dev]
 
-FOLDER holds the stack as Terraform JSON (``*.tf.json``) whose provider names its endpoints; each is pointed at the
-emulator: URL, or moto started here. terraform must find the AWS provider (TF_CLI_CONFIG_FILE). Whatever Terraform made and
-the sweep does not list is printed, unless it goes with what it is a part of; then ``--fix`` must empty the account; what
-moto's own books still hold is printed beside it. Exit code 0 where everything was listed and nothing is left.
+FOLDER contains the stack as Terraform JSON (``*.tf.json``) whose provider sets its endpoints; each is replaced with the
+emulator: URL, or moto started here. terraform must find the AWS provider (TF_CLI_CONFIG_FILE). Resources that Terraform
+created but the sweep does not list are printed, unless they are deleted with their parent. Then ``--fix`` must empty the
+account; resources that moto still has are printed too. The exit code is 0 if everything was listed and nothing is left.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from policy.emulator import emulator
 from policy.prowler_run import ENDPOINT, terraform
 from smoke_tests.teardown import __main__ as teardown
 
-# Terraform's types of what has no price and goes with what it is a part of; everything else must be listed.
+# Terraform types that are free and deleted with their parent; everything else must be listed.
 PARTS = {
     "aws_acm_certificate_validation", "aws_appautoscaling_policy", "aws_autoscaling_lifecycle_hook",
     "aws_autoscaling_policy", "aws_default_security_group", "aws_ecr_lifecycle_policy",
@@ -49,10 +49,10 @@ def applied(folder: Path, endpoint: str) -> tuple[list[dict[str, Any]], list[str
     """Apply the Terraform of ``folder`` at ``endpoint``.
 
     Returns:
-        The resources that were made, as Terraform shows them, and what could not be made.
+        The created resources, as Terraform shows them, and the resources that could not be created.
     """
     for path in folder.glob("*.tf.json"):
-        # What the stack uploads lies beside its Terraform, wherever that was written.
+        # Files that the stack uploads are in the folder of its Terraform JSON, whatever absolute path it contains.
         text = re.sub(r'"[^"]*/assets/', f'"{folder}/assets/', path.read_text())
         path.write_text(ENDPOINT.sub(endpoint, text))
     done = terraform(folder, "apply", "-auto-approve", "-input=false", "-lock=false", "-no-color")
@@ -63,7 +63,7 @@ def applied(folder: Path, endpoint: str) -> tuple[list[dict[str, Any]], list[str
 
 
 def unlisted(made: Sequence[dict[str, Any]], items: Sequence[dict[str, Any]]) -> list[str]:
-    """What Terraform made, that is no mere part of something, and that no item of the sweep stands for."""
+    """The resources that Terraform created, without those deleted with their parent, that the sweep does not list."""
     known = {
         part
         for item in items
@@ -81,7 +81,7 @@ def unlisted(made: Sequence[dict[str, Any]], items: Sequence[dict[str, Any]]) ->
 
 
 def inventory(endpoint: str) -> dict[str, int]:
-    """How many things of each class moto itself says that it holds, whatever the sweep believes; empty for another one."""
+    """The number of resources per class in moto's own state, independent of the sweep; empty for another emulator."""
     try:
         with urllib.request.urlopen(f"{endpoint}/moto-api/data.json", timeout=60) as answer:  # noqa: S310 - moto's address
             found = json.load(answer)
@@ -91,18 +91,18 @@ def inventory(endpoint: str) -> dict[str, int]:
 
 
 def sweep(stack: str, *arguments: str) -> tuple[int, dict[str, Any]]:
-    """Exit code and JSON of the teardown proof."""
+    """Exit code and JSON of the teardown sweep."""
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         code = teardown.main(["--stack", stack, "--json", "--quiet", "--region", "us-east-1", *arguments])
     return code, json.loads(printed.getvalue())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Apply, sweep, fix, sweep again; prints a line each and every difference."""
+    """Apply, sweep, fix, sweep again; print one line for each step and every difference."""
     parser = argparse.ArgumentParser(prog="python -m policy.teardown_run", description=__doc__.split("\n", 1)[0])
     parser.add_argument("folder", type=Path, help="the stack as Terraform JSON")
     parser.add_argument("--stack", default="dev", help="its name (default dev)")
-    parser.add_argument("--endpoint", help="an AWS emulator that runs; none: moto is started")
+    parser.add_argument("--endpoint", help="a running AWS emulator; default: start moto")
     options = parser.parse_args(arguments)
     started = contextlib.nullcontext(options.endpoint) if options.endpoint else emulator()
     with tempfile.TemporaryDirectory() as temporary, started as endpoint:
@@ -112,22 +112,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         before = inventory(endpoint)
         made, failed = applied(folder, endpoint)
         print(
-            f"terraform made {len(made)} resources, {len(made) - sum(m['type'] in PARTS for m in made)} of them whole"
+            f"terraform created {len(made)} resources, {len(made) - sum(m['type'] in PARTS for m in made)} of them whole"
         )
-        print("".join(f"not made by the emulator: {line}\n" for line in failed), end="")
+        print("".join(f"not created by the emulator: {line}\n" for line in failed), end="")
         code, found = sweep(options.stack)
         missing = unlisted(made, found["left"] + found["kept"])
         print(
-            f"the sweep lists {len(found['left'])} left and {len(found['kept'])} kept, ${found['usd_per_hour_left']:.4f} an hour, exit code {code}"
+            f"the sweep lists {len(found['left'])} left and {len(found['kept'])} retained, ${found['usd_per_hour_left']:.4f} per hour, exit code {code}"
         )
-        print("".join(f"made, but not listed: {line}\n" for line in missing), end="")
-        code, after = sweep(options.stack, "--fix", "--include-kept", "--yes", "--timeout-minutes", "2")
+        print("".join(f"created, but not listed: {line}\n" for line in missing), end="")
+        code, after = sweep(options.stack, "--fix", "--include-retained", "--yes", "--timeout-minutes", "2")
         print(f"after --fix: {len(after['left'])} left, exit code {code}")
         rest = [f"{one['kind']} {one['identifier']}: {one['reason']}" for one in after["not_deleted"]]
         rest += [f"not checked: {one['what']}: {one['reason']}" for one in after["not_checked"]]
         print("".join(f"  {line}\n" for line in rest), end="")
         residue = {kind: count - before.get(kind, 0) for kind, count in inventory(endpoint).items()}
-        print("the emulator still holds:", {kind: count for kind, count in residue.items() if count > 0} or "nothing")
+        print("the emulator still has:", {kind: count for kind, count in residue.items() if count > 0} or "nothing")
     return 0 if made and not missing and code == 0 else 1
 
 

@@ -1,4 +1,4 @@
-"""Images and videos, where the model sees: by base64 and by address, really looked at, properly refused."""
+"""Images and videos with a vision model: by base64 and by URL, actually processed, and rejected correctly."""
 
 from collections.abc import Iterator
 from typing import Any

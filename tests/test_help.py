@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.test_repository import tracked
+
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ("infra", "image", "smoke_tests", "clients", "policy")
+FOLDERS = ("infra", "image", "smoke_tests", "clients", "policy", "benchmarks")
 BENCHMARK = ("run", "compare", "report")
 
 
@@ -55,12 +57,25 @@ def undescribed(text: str) -> list[str]:
     return found
 
 
-@pytest.mark.timeout(240)  # thirty programs, each of which imports its libraries anew
+@pytest.mark.timeout(240)  # fifty programs, each of which imports its libraries anew
 def test_help_of_every_program_is_plain_text_that_describes_each_option() -> None:
     every = programs()
-    assert len(every) > 25
+    assert len(every) > 45
     with ThreadPoolExecutor(2) as pool:
         assert [problem for found in pool.map(problems, every) for problem in found] == []
+
+
+def test_benchmarks_are_listed_and_commands_in_the_docs_exist() -> None:
+    known = {program[0] for program in programs()}
+    for program in sorted(name for name in known if name.startswith("benchmarks.")):
+        _, part, name = program.split(".")
+        assert f"`{name}`" in (ROOT / "docs/benchmarks" / part / "README.md").read_text(), program
+    files = [*tracked("*.md"), *tracked("benchmarks/*.py", "tests/*.py")]
+    named = {
+        name for path in files for name in re.findall(r"python -m ((?:benchmarks|tests)\.[\w.]*\w)", path.read_text())
+    }
+    assert len(named) > 15
+    assert {name for name in named - known if not name.endswith(".NAME")} == set()
 
 
 def test_an_option_without_a_description_is_found() -> None:

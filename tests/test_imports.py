@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-PARTS = ("infra", "image", "smoke_tests", "clients", "policy", "local")
+PARTS = ("infra", "image", "smoke_tests", "clients", "policy", "local", "benchmarks", "fakes")
+TESTING = ("benchmarks", "fakes", "tests")
+"""What measures and tests the product; the product imports nothing of it."""
 Imports = dict[str, set[str]]
 
 
@@ -85,11 +87,13 @@ def test_no_import_goes_in_a_circle() -> None:
 
 def test_each_part_imports_only_what_it_may() -> None:
     graph = imports(REPOSITORY, (*PARTS, "tests"))
-    others = ("infra", "local", "smoke_tests", "clients", "policy", "tests")
-    assert crossing(graph, "image", others) == []
+    product = ("infra", "image", "local", "smoke_tests", "clients", "policy")
+    assert crossing(graph, "image", tuple({*product, *TESTING} - {"image"})) == []
     assert crossing(graph, "infra.aws", ("infra.kubernetes",)) == []
     assert crossing(graph, "infra.kubernetes", ("infra.aws",)) == []
     assert [line for part in PARTS for line in crossing(graph, part, ("tests",))] == []
+    assert [line for part in product for line in crossing(graph, part, TESTING)] == []
+    assert crossing(graph, "fakes", (*product, "benchmarks")) == []
 
 
 def test_planning_imports_no_pulumi() -> None:

@@ -1,9 +1,12 @@
-"""The benchmark's figures beside what the engine wrote down: `python -m benchmarks.client.accuracy`.
+"""The accuracy of the benchmark's figures, compared with the log of an engine with exact timing.
 
-Writes accuracy.json beside this file and prints the table of README.md. Expectation, written before the first run: every
-mean and median within 2%, the median of three rounds.
+    python -m benchmarks.client.accuracy
+
+Writes docs/benchmarks/client/accuracy.json and prints a table for the README there. Requires a C compiler. Expected before
+the first run: every mean and median within 2%, as the median of three rounds.
 """
 
+import argparse
 import json
 import os
 import statistics
@@ -13,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.client.exact import HERE, ROOT, Answer, engine
+from benchmarks.client.exact import RESULTS, ROOT, Answer, engine
 
 ROUNDS = 3
 TOKENS = 64
@@ -28,7 +31,7 @@ CASES = [
 
 
 def of_engine(answers: list[Answer]) -> dict[str, float]:
-    """Return the engine's own figures, in milliseconds and a second."""
+    """Return the engine's own figures: milliseconds, and tokens per second."""
     gaps = [b - a for answer in answers for a, b in zip(answer.tokens, answer.tokens[1:], strict=False)]
     times = {
         "ttft": [answer.tokens[0] for answer in answers],
@@ -47,7 +50,7 @@ def of_engine(answers: list[Answer]) -> dict[str, float]:
 
 
 def measure(load: list[str], requests: int, ttft_ms: float, gap_ms: float) -> dict[str, Any]:
-    """Return the figures of both, and the client's own."""
+    """Run one load. Returns the figures of the engine and the client, and the client's CPU and lag."""
     with TemporaryDirectory() as folder, engine(ttft_ms, gap_ms) as running:
         record = Path(folder) / "record.json"
         command = [
@@ -57,7 +60,7 @@ def measure(load: list[str], requests: int, ttft_ms: float, gap_ms: float) -> di
         subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
         (point,) = json.loads(record.read_text())["measurements"]
         theirs = of_engine(running.answers(requests))
-    if point["load"]["mode"] == "open":  # the clock starts before the first request is due, at the engine with it
+    if point["load"]["mode"] == "open":  # the client's clock starts before the first request, the engine's with it
         theirs["output_throughput"] = (
             requests
             * TOKENS
@@ -67,19 +70,22 @@ def measure(load: list[str], requests: int, ttft_ms: float, gap_ms: float) -> di
 
 
 def main() -> None:
-    """Measure, write and print."""
-    told = []
+    """Run all loads, write the results and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=RESULTS / "accuracy.json", help="file for the results")
+    out = parser.parse_args().out
+    cases: list[dict[str, Any]] = []
     for name, load, requests, ttft_ms, gap_ms in CASES:
         rounds = []
         for _ in range(ROUNDS):
             rounds.append(measure(load, requests, ttft_ms, gap_ms) | {"load_average": os.getloadavg()[0]})
-        told.append({"case": name, "requests": requests, "ttft_ms": ttft_ms, "gap_ms": gap_ms, "rounds": rounds})
+        cases.append({"case": name, "requests": requests, "ttft_ms": ttft_ms, "gap_ms": gap_ms, "rounds": rounds})
         print(name, "done", file=sys.stderr)
-    (HERE.parents[1] / "docs/benchmarks/client" / "accuracy.json").write_text(json.dumps(told, indent=1) + "\n")
-    names = list(told[0]["rounds"][0]["engine"])
+    out.write_text(json.dumps(cases, indent=1) + "\n")
+    names = list(cases[0]["rounds"][0]["engine"])
     print("| load | " + " | ".join(name.removesuffix("_ms") for name in names) + " | client's CPU | load average |")
     print("|---" * (len(names) + 3) + "|")
-    for case in told:
+    for case in cases:
         cells = []
         for name in names:
             errors = [r["client"][name] / r["engine"][name] - 1 for r in case["rounds"]]

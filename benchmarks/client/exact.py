@@ -1,21 +1,24 @@
-"""Compiles and runs exact_engine.c, and reads what it wrote down."""
+"""Compiles and runs exact_engine.c, an engine with exact timing, and reads its log."""
 
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from local.preflight import free_port
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
+RESULTS = ROOT / "docs/benchmarks/client"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer as the engine sent it: seconds from the request's last byte to each token."""
+    """The timing of one response, from the engine: seconds from the last byte of the request to each token."""
 
     read_at: float
     tokens: tuple[float, ...]
@@ -29,19 +32,18 @@ class Engine:
     log: Path
 
     def answers(self, last: int) -> list[Answer]:
-        """Return the last so many answers that were finished."""
+        """Return the last so many completed responses."""
         lines = [[int(word) / 1e6 for word in line.split()] for line in self.log.read_text().splitlines()[-last:]]
         return [Answer(first, tuple(time - first for time in rest)) for first, *rest in lines]
 
 
 @contextmanager
 def engine(ttft_ms: float, gap_ms: float) -> Iterator[Engine]:
-    """Serve on a free port until the block ends."""
+    """Run the engine on a free port until the block ends."""
     with TemporaryDirectory() as folder:
         program, log = Path(folder) / "exact_engine", Path(folder) / "log"
         subprocess.run(["cc", "-O2", "-o", program, HERE / "exact_engine.c"], check=True)
-        with closing(socket.create_server(("127.0.0.1", 0))) as free:
-            port = free.getsockname()[1]
+        port = free_port()
         times = [str(round(ms * 1000)) for ms in (ttft_ms, gap_ms)]
         running = subprocess.Popen([program, str(port), *times, log])
         try:

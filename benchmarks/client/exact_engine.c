@@ -1,8 +1,8 @@
-// An engine with exact times, to measure what measures: one thread, epoll, a timer in nanoseconds.
+// An engine with exact timing, to check the accuracy of benchmarks: one thread, epoll, a nanosecond timer.
 //   exact_engine PORT TTFT_US GAP_US LOG      (cc -O2 -o exact_engine exact_engine.c)
-// A streamed request gets its first token TTFT_US after its last byte was read, each further one GAP_US later, as many as
-// its "max_tokens" (or "max_completion_tokens"). Every token has a due time of its own, so that lateness does not add up.
-// LOG gets a line for each answer: the CLOCK_MONOTONIC microseconds at which the request was read and each token was sent.
+// The first token of a stream is sent TTFT_US after the last byte of the request was read, and each further token GAP_US
+// later, up to "max_tokens" (or "max_completion_tokens"). Each token has its own deadline, so that delays do not accumulate.
+// LOG has a line per response: the CLOCK_MONOTONIC microseconds at which the request was read and each token was sent.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -60,7 +60,7 @@ static long number_after(const char *text, const char *name) {
     while (*found == ' ' || *found == ':') found++;
     return atol(found);
 }
-static int words(const char *body) { // a token is a word: the spaces in the last "content" or "prompt"
+static int words(const char *body) { // one token per word: count the spaces in the last "content" or "prompt"
     const char *text = strstr(body, "\"content\"");
     if (!text) text = strstr(body, "\"prompt\"");
     int n = 1;
@@ -97,7 +97,7 @@ static void token(int fd) {
     connection *c = all[fd];
     int last = c->sent == c->tokens - 1;
     char b[300];
-    // As vLLM does it: the role comes with the first token, as a chunk of its own.
+    // Like vLLM, send the role with the first token, as a separate chunk.
     if (is_chat[fd] && !c->sent) chunk(fd, "{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"logprobs\":null,\"finish_reason\":null}]}");
     const char *finish = last ? "\"length\"" : "null";
     if (is_chat[fd]) sprintf(b, "{\"index\":0,\"delta\":{\"content\":\" word\"},\"logprobs\":null,\"finish_reason\":%s,\"token_ids\":null}]}", finish);
@@ -116,7 +116,7 @@ static void token(int fd) {
     fputc('\n', told);
     fflush(told);
 }
-static void requests(int fd) { // one after another, while whole ones are there
+static void requests(int fd) { // one after another, while the buffer has a complete one
     connection *c = all[fd];
     while (!c->busy && c->length) {
         c->in[c->length] = 0;
@@ -139,7 +139,7 @@ static void requests(int fd) { // one after another, while whole ones are there
 int main(int argc, char **argv) {
     if (argc != 5) { fprintf(stderr, "exact_engine PORT TTFT_US GAP_US LOG\n"); return 2; }
     signal(SIGPIPE, SIG_IGN);
-    prctl(PR_SET_TIMERSLACK, 1000UL); // the kernel may else be 50 us late
+    prctl(PR_SET_TIMERSLACK, 1000UL); // otherwise the kernel may be 50 us late
     ttft = atoll(argv[2]) * 1000;
     gap = atoll(argv[3]) * 1000;
     told = fopen(argv[4], "w");

@@ -1,11 +1,11 @@
-"""This benchmark, `vllm bench serve` and GuideLLM on one endpoint, in turn: `python -m benchmarks.client.side_by_side`.
+"""This benchmark, vLLM's and GuideLLM on one endpoint, one after another.
 
-    side_by_side.py --engine-python .venv-engine/bin/python --guidellm GUIDELLM/bin/guidellm --tokenizer FOLDER \
-        [--endpoint URL --model NAME --api-key-file FILE] --out FILE.json
+    python -m benchmarks.client.side_by_side --engine-python .venv-engine/bin/python --guidellm GUIDELLM/bin/guidellm \
+        --tokenizer FOLDER --out results.json
 
-Without an endpoint it is exact_engine.c's. CPU seconds a request are what a run of MANY requests takes more than one of
-FEW, the whole process tree counted, so that no tool pays for its imports. Expectation, written before the first run: all
-three within 5% of each other, and this benchmark with the fewest CPU seconds a request.
+Without --endpoint, it starts exact_engine.c, an engine with exact timing. The CPU time per request is the difference between
+the longer and the shorter run, over the whole process tree, so that imports are not counted. Expected before the first run:
+all three within 5% of each other, and the fewest CPU seconds per request for this benchmark.
 """
 
 import argparse
@@ -27,7 +27,7 @@ Tool = Callable[[argparse.Namespace, str, int, Path], tuple[list[str], Callable[
 
 
 def key_of(options: argparse.Namespace) -> str:
-    """Return the key, or a word where none is asked for."""
+    """Return the API key; a placeholder if the endpoint requires none."""
     return options.api_key_file.read_text().strip() if options.api_key_file else "none"
 
 
@@ -63,7 +63,7 @@ def vllm_bench(
 def guidellm(
     options: argparse.Namespace, endpoint: str, requests: int, folder: Path
 ) -> tuple[list[str], Callable[[], dict[str, float]]]:
-    """GuideLLM. Its inter-token latency is of a request, (latency - TTFT) / (tokens - 1), which is vLLM's TPOT."""
+    """GuideLLM. Its inter-token latency is per request, (latency - TTFT) / (tokens - 1), which vLLM calls TPOT."""
     path = folder / "guidellm.json"
     key = f",api_key={key_of(options)}" if options.api_key_file else ""
     command = [
@@ -97,7 +97,7 @@ TOOLS: dict[str, Tool] = {"this benchmark": ours, "vllm bench serve": vllm_bench
 
 
 def cpu_seconds(command: list[str]) -> float:
-    """Run a command and return the CPU seconds of it and all its children."""
+    """Run a command. Returns the CPU seconds of the command and its children."""
     quiet = os.open(os.devnull, os.O_WRONLY)
     environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
     actions = [(os.POSIX_SPAWN_DUP2, quiet, 1), (os.POSIX_SPAWN_DUP2, quiet, 2)]
@@ -109,21 +109,22 @@ def cpu_seconds(command: list[str]) -> float:
 
 
 def main() -> None:
-    """Measure, write and print."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--engine-python", type=Path, required=True)
-    parser.add_argument("--guidellm", type=Path, required=True)
-    parser.add_argument("--tokenizer", type=Path, required=True)
-    parser.add_argument("--endpoint")
-    parser.add_argument("--model", default="exact")
-    parser.add_argument("--api-key-file", type=Path)
-    parser.add_argument("--concurrency", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--few", type=int, default=40)
-    parser.add_argument("--many", type=int, default=240)
-    parser.add_argument("--out", type=Path, required=True)
+    """Run all rounds, write the results and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--engine-python", type=Path, required=True, help="Python of an environment with vLLM: .venv-engine/bin/python")
+    add("--guidellm", type=Path, required=True, help="path of the guidellm command")
+    add("--tokenizer", type=Path, required=True, help="folder with the tokenizer of the model")
+    add("--endpoint", help="base URL of the endpoint; by default an engine with exact timing is started")
+    add("--model", default="exact", help="name of the served model; exact by default")
+    add("--api-key-file", type=Path, help="file with the API key")
+    add("--concurrency", type=int, default=8, help="number of concurrent requests; 8 by default")
+    add("--rounds", type=int, default=3, help="number of rounds; 3 by default")
+    add("--few", type=int, default=40, help="number of requests of the shorter run; 40 by default")
+    add("--many", type=int, default=240, help="number of requests of the longer run; 240 by default")
+    add("--out", type=Path, required=True, help="file for the results")
     options = parser.parse_args()
-    told: list[dict[str, Any]] = []
+    runs: list[dict[str, Any]] = []
     with contextlib.ExitStack() as cleanup:
         endpoint = options.endpoint or cleanup.enter_context(engine(60, 8)).endpoint
         folder = Path(cleanup.enter_context(TemporaryDirectory()))
@@ -135,24 +136,24 @@ def main() -> None:
                 command, figures = tool(options, endpoint, options.many, folder)
                 many = cpu_seconds(command)
                 per_request = (many - few) / (options.many - options.few)
-                told.append({
+                runs.append({
                     "round": number, "tool": name, "figures": figures(), "cpu_seconds_per_request": per_request,
                     "cpu_seconds_few": few, "cpu_seconds_many": many, "load_average": os.getloadavg()[0],
                 })  # fmt: skip
                 print(f"round {number}: {name}", file=sys.stderr)
     where = "a real engine" if options.endpoint else "exact_engine, 60 ms and 8 ms"
     context = {"endpoint": where, "concurrency": options.concurrency, "few": options.few, "many": options.many}
-    options.out.write_text(json.dumps(context | {"runs": told}, indent=1) + "\n")
-    table(told)
+    options.out.write_text(json.dumps(context | {"runs": runs}, indent=1) + "\n")
+    table(runs)
 
 
-def table(told: list[dict[str, Any]]) -> None:
-    """Print the medians of the rounds, and each tool beside this benchmark."""
+def table(measured: list[dict[str, Any]]) -> None:
+    """Print the medians of the rounds, with the ratio of each tool to this benchmark."""
     print("| tool | " + " | ".join(name.removesuffix("_ms") for name in NAMES) + " | CPU ms a request |")
     print("|---" * (len(NAMES) + 2) + "|")
     base: dict[str, float] = {}
     for tool in TOOLS:
-        runs = [run for run in told if run["tool"] == tool]
+        runs = [run for run in measured if run["tool"] == tool]
         values = {name: statistics.median(run["figures"][name] for run in runs) for name in NAMES}
         base = base or values
         cpu = statistics.median(run["cpu_seconds_per_request"] for run in runs) * 1000

@@ -1,1 +1,1 @@
-"""Measures vLLM: starts, memory and throughput on a GPU, and what may be kept between starts."""
+"""Measures vLLM: starts, memory and throughput on a GPU, and the safety of its caches between starts."""

@@ -1,23 +1,25 @@
-"""Torn, stale and concurrent caches and weights under real vLLM on the CPU: is anything wrong ever served?
+"""Damaged, stale and concurrently used caches and weights with real vLLM on the CPU: is the response ever wrong?
 
-    PYTHONPATH=. .venv/bin/python benchmarks/engine/cache_safety.py RESULT.jsonl
+    sudo .venv/bin/python -m benchmarks.engine.cache_safety result.jsonl
 
-Needs `.venv-engine` (`make local` makes it), a C++ compiler, and root for `unshare`: each replica is a process with a mount
-namespace of its own, whose local folder has the same path and other content, as containers have. The hub is the fake one
-of the tests; the model is the stand-in. Expected, written before the run: every start answers the same text (greedy, one
-prompt); a start from kept files needs less than half of the CPU time of a first one; what is torn is said to be thrown
-away and costs a first start again; of the weights only the torn file is fetched again; two at once and one that is killed
-while it keeps its files leave nothing that a later start reads wrongly.
+Requires .venv-engine (make local creates it), a C++ compiler, and root for unshare: each replica runs in its own mount
+namespace, so that its local folder has the same path but different content, as in a container. The Hub is a fake one on
+loopback; the model is the stand-in model.
+
+Expected before the run: every start returns the same text (greedy, one prompt); a start from the cache takes less than half
+the CPU time of a first start; damaged archives are reported and discarded, and the start is as slow as a first one; only
+damaged weight files are downloaded again; two concurrent starts, and one that is killed while it writes an archive, leave
+nothing that a later start misreads.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -27,31 +29,32 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fakes.fake_hub import FakeHub, FakeModel, fake_hub
+from image.engine.prepare import prewarm_marker
+from local.preflight import free_port
 from local.stand_in import files
-from tests.image.engine.fake_hub import FakeHub, FakeModel, fake_hub
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = ROOT / ".venv-engine/bin/python"
 MODEL = "acme/stand-in"
+PLAN_KEY = "plan"
 START_LIMIT_SECONDS = 900
 
 
 class Replica:
-    """One engine, started through the entrypoint in a namespace of its own."""
+    """An engine, started by the entrypoint in its own mount namespace."""
 
     def __init__(self, base: Path, name: str, hub: FakeHub, **arguments: str) -> None:
         self.name, self.began = name, time.monotonic()
         self.log = base / f"{name}.log"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         private, seen = base / f"{name}.tmp", base / "tmp"
         for folder in (private, seen):
             folder.mkdir(exist_ok=True)
         environment = {
             "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": str(private), "TMPDIR": str(seen),
             "ENGINE_DEVICE": "cpu", "HF_HOME": str(base / "weights"), "HF_ENDPOINT": hub.address,
-            "ENGINE_CACHE": str(base / "cache"), "ENGINE_PLAN_KEY": "plan", "VLLM_CPU_KVCACHE_SPACE": "1",
+            "ENGINE_CACHE": str(base / "cache"), "ENGINE_PLAN_KEY": PLAN_KEY, "VLLM_CPU_KVCACHE_SPACE": "1",
             "VLLM_NO_USAGE_STATS": "1", "PYTHONWARNINGS": "ignore", "PORT": str(self.port),
         }  # fmt: skip
         options = {"--max-model-len": "512", "--max-num-seqs": "8", "--shutdown-timeout": "5"} | arguments
@@ -61,20 +64,20 @@ class Replica:
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
 
-    def said(self) -> str:
-        """Its log."""
+    def logged(self) -> str:
+        """The engine's log."""
         return self.log.read_text(errors="replace")
 
-    def wait(self, what: Callable[[], bool]) -> None:
-        """Wait until something is so; raises RuntimeError with the log where it ends first."""
+    def wait(self, condition: Callable[[], bool]) -> None:
+        """Wait for a condition. Raises RuntimeError with the log if the engine exits first."""
         deadline = time.monotonic() + START_LIMIT_SECONDS
-        while not what():
+        while not condition():
             if self.process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{self.name} did not come up:\n{self.said()[-3000:]}")
+                raise RuntimeError(f"{self.name} did not start:\n{self.logged()[-3000:]}")
             time.sleep(0.05)
 
     def answer(self) -> str:
-        """What it makes of the one prompt."""
+        """The response to the one prompt."""
         body = {
             "model": MODEL,
             "prompt": "the people of the old town",
@@ -91,11 +94,11 @@ class Replica:
             return str(json.load(answer)["choices"][0]["text"])
 
     def ready(self) -> bool:
-        """Whether its watcher saw it answer."""
-        return "engine: ready after" in self.said()
+        """Whether its watcher reported that it is ready."""
+        return "engine: ready after" in self.logged()
 
     def cpu_seconds(self) -> float:
-        """Of the engine's session: all its processes that are alive, and those they waited for."""
+        """CPU seconds of the engine's session: its running processes, and the exited children they waited for."""
         total = 0
         for stat in Path("/proc").glob("[0-9]*/stat"):
             try:
@@ -107,7 +110,7 @@ class Replica:
         return total / os.sysconf("SC_CLK_TCK")
 
     def stop(self) -> None:
-        """End it and whatever came from it."""
+        """Stop the engine and its processes."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -122,46 +125,46 @@ class Replica:
         self.process.wait()
 
 
-def kept_lines(said: str) -> list[str]:
-    """What the entrypoint and its watcher said."""
+def cache_lines(log: str) -> list[str]:
+    """The lines of the entrypoint and its watcher about caches and weights."""
     wanted = (
-        "engine: kept",
+        "engine: compile cache:",
         "engine: compiled:",
         "engine: bytecode:",
         "engine: weights:",
         "engine: ready",
         "engine: ledger",
     )
-    return [line.removeprefix("engine: ") for line in said.splitlines() if line.startswith(wanted)]
+    return [line.removeprefix("engine: ") for line in log.splitlines() if line.startswith(wanted)]
 
 
 class Study:
-    """The starts, and a line of the result for each."""
+    """Runs starts, and writes a line of results for each."""
 
     def __init__(self, result: Path, base: Path, hub: FakeHub) -> None:
         self.result, self.base, self.hub = result, base, hub
         self.reference = ""
 
     def record(self, replica: Replica, **more: Any) -> None:
-        """Ask it, and write its line."""
+        """Send the prompt, and write the line of this start."""
         text, cpu = replica.answer(), replica.cpu_seconds()
         self.reference = self.reference or text
         line = {
             "start": replica.name, "cpu_seconds": round(cpu, 1), "same_answer": text == self.reference,
-            "fetched_files": sorted({one.name for one in self.hub.served}), **more, "log": kept_lines(replica.said()),
+            "fetched_files": sorted({one.name for one in self.hub.served}), **more, "log": cache_lines(replica.logged()),
         }  # fmt: skip
         self.hub.served.clear()
         print(json.dumps({name: value for name, value in line.items() if name != "log"}), flush=True)
         with self.result.open("a") as file:
             file.write(json.dumps(line) + "\n")
 
-    def run(self, name: str, until: str = "engine: compiled: kept", **arguments: str) -> None:
-        """One start, until it kept its files or has nothing to keep."""
+    def run(self, name: str, until: str = "engine: compile cache: compiled: cached", **arguments: str) -> None:
+        """One start, until it has written its archives or has nothing to write."""
         replica = Replica(self.base, name, self.hub, **arguments)
         try:
             replica.wait(replica.ready)
             seconds = round(time.monotonic() - replica.began, 1)
-            replica.wait(lambda: until in replica.said() or (self.base / "cache/warm/plan").exists())
+            replica.wait(lambda: until in replica.logged() or prewarm_marker(self.base / "cache", PLAN_KEY).exists())
             self.record(replica, ready_seconds=seconds)
         finally:
             replica.stop()
@@ -172,9 +175,13 @@ class Study:
 
 
 def main() -> None:
-    """All scenarios, one after the other."""
-    result = Path(sys.argv[1])
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started ends with it
+    """Run all scenarios."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("result", type=Path, help="file for the results, a JSON line per start")
+    result = parser.parse_args().result
+    if not PYTHON.exists():
+        parser.error(f"{PYTHON.relative_to(ROOT)}: not found. Run make local once")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the finally blocks stop what was started
     result.unlink(missing_ok=True)
     base = Path(tempfile.mkdtemp(prefix="cache-safety-"))
     try:
@@ -186,15 +193,15 @@ def main() -> None:
 
 
 def scenarios(study: Study) -> None:
-    """Each fault, and the start after it."""
+    """Cause each fault, and start an engine after it."""
     base, hub = study.base, study.hub
-    marker = base / "cache/warm/plan"
+    marker = prewarm_marker(base / "cache", PLAN_KEY)
 
-    # Killed while it keeps its files: the compiled ones are in the writing.
+    # Killed while it writes the archive of compiled files.
     killed = Replica(base, "killed-while-keeping", hub)
     try:
         killed.wait(lambda: bool([*(base / "cache").glob("*/*/*.part")]))
-        os.killpg(killed.process.pid, signal.SIGSTOP)  # vLLM; its watcher has a session of its own
+        os.killpg(killed.process.pid, signal.SIGSTOP)  # vLLM; its watcher is in another session
         parts = len([*(base / "cache").glob("*/*/*.part")])
         watcher = [pid for pid in _watchers(killed) if pid != killed.process.pid]
         for pid in watcher:
@@ -219,7 +226,7 @@ def scenarios(study: Study) -> None:
     content = bytearray(study.archive("bytecode").read_bytes())
     content[len(content) // 3] ^= 1
     study.archive("bytecode").write_bytes(content)
-    study.run("one-bit-of-bytecode", until="engine: bytecode: kept")
+    study.run("one-bit-of-bytecode", until="engine: compile cache: bytecode: cached")
     marker.unlink(missing_ok=True)
 
     study.run("stale-other-argument", **{"--max-num-seqs": "4"})
@@ -232,7 +239,7 @@ def scenarios(study: Study) -> None:
         for replica in both:
             replica.wait(replica.ready)
         for replica in both:
-            replica.wait(lambda r=replica: "engine: compiled: kept" in r.said())  # type: ignore[misc]
+            replica.wait(lambda r=replica: "engine: compile cache: compiled: cached" in r.logged())  # type: ignore[misc]
             study.record(replica)
     finally:
         for replica in both:
@@ -241,7 +248,7 @@ def scenarios(study: Study) -> None:
 
 
 def _watchers(replica: Replica) -> list[int]:
-    """Processes of the replica that left its session: the watcher, which has the same log open and was forked from it."""
+    """The watcher of a replica: a process outside the replica's session that has the same log open."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:

@@ -1,7 +1,7 @@
-"""Boot vLLM in many configurations on one GPU: stamp its log with milliseconds, read what it says of memory, load it.
+"""Starts vLLM in many configurations on a GPU, timestamps its log, reads the memory it reports, and puts load on it.
 
-Three processes: this one (no vLLM in it), the server under test, and a *zygote* that imported vLLM once and forks a child
-for each benchmark and each memory probe, so that the client's own import does not cost device time.
+There are three processes: this one, which does not import vLLM; the server; and a zygote (see zygote.py), which runs the
+benchmark client and the memory probes.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import multiprocessing
 import os
 import re
 import shutil
@@ -18,23 +17,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+
+from benchmarks.engine.zygote import BASE_ENVIRONMENT, Zygote
 
 HOME = Path.home()
-LANE = os.environ.get("LAB_LANE", "")  # two lanes, a GPU each, write apart
+LANE = os.environ.get("LAB_LANE", "")  # lanes that run at the same time write to separate folders
 RESULTS = HOME / f"results{LANE}"
 MODELS = HOME / "models"
 PORT = 8100 + 1000 * len(LANE) + int(LANE or 0) * 100 % 1000
 BOOT_LIMIT_SECONDS, BENCH_LIMIT_SECONDS, PROBE_LIMIT_SECONDS = 300, 150, 150
-# flashinfer's sampler is compiled at first use; the load below samples without top-k and top-p, where it is not used.
-BASE_ENVIRONMENT = {
-    "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_USE_FLASHINFER_SAMPLER": "0",
-    "PYTHONUNBUFFERED": "1",
-}  # fmt: skip
 FIGURES = {
     "weights_gib": r"Model loading took ([\d.]+) GiB",
     "load_seconds": r"Model loading took [\d.]+ GiB(?: memory)? and ([\d.]+) seconds",
@@ -52,7 +46,7 @@ FIGURES = {
 
 
 def figures(log: str) -> dict[str, float]:
-    """What vLLM's log says of memory and time, as numbers."""
+    """The memory and times that vLLM's log reports."""
     found = {}
     for name, pattern in FIGURES.items():
         if match := re.search(pattern, log):
@@ -70,7 +64,7 @@ def record(kind: str, **values: object) -> None:
 
 @dataclass
 class Server:
-    """One vLLM server: ``python -m vllm.entrypoints.cli.main serve MODEL FLAGS``, as ``vllm serve`` would be."""
+    """One vLLM server: `python -m vllm.entrypoints.cli.main serve MODEL FLAGS`, which is `vllm serve`."""
 
     name: str
     model: str
@@ -83,15 +77,19 @@ class Server:
     served_name: str = "m"
 
     def start(self) -> None:
-        """Start it; a thread stamps each line of its output with the seconds since now."""
-        self.log = RESULTS / "logs" / f"{self.name}.log"
-        self.log.parent.mkdir(parents=True, exist_ok=True)
+        """Start the server. A thread prefixes each line of its output with the seconds since the start."""
         command = [
             *self.prefix, *self.python, "serve", str(MODELS / self.model), "--served-model-name", self.served_name, "--load-format",
             self.load_format, "--port", str(self.port),
         ]  # fmt: skip
         if "--max-model-len" not in self.flags:
             command += ["--max-model-len", "8192"]
+        self.launch(command)
+
+    def launch(self, command: Sequence[str]) -> None:
+        """Run a command with the server's flags and environment."""
+        self.log = RESULTS / "logs" / f"{self.name}.log"
+        self.log.parent.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, **BASE_ENVIRONMENT, **self.environment}
         self.started = time.monotonic()
         self.process = subprocess.Popen(
@@ -109,7 +107,7 @@ class Server:
                 out.flush()
 
     def ready(self) -> bool:
-        """Wait until /health answers 200; false when it died or took too long."""
+        """Wait until /health returns 200. Returns False if the server exits or times out."""
         while time.monotonic() - self.started < BOOT_LIMIT_SECONDS:
             if self.process.poll() is not None:
                 return False
@@ -123,18 +121,18 @@ class Server:
         return False
 
     def first_token(self) -> float:
-        """Ask for one token; seconds from the start of the process to the answer."""
+        """Request one token. Returns the seconds from the start of the process to the response."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         body = json.dumps({"model": self.served_name, "prompt": "t5 t6 t7", "max_tokens": 1})
         connection.request("POST", "/v1/completions", body, {"content-type": "application/json"})
         answer = connection.getresponse()
         answer.read()
         if answer.status != 200:
-            raise RuntimeError(f"{self.name}: the first request got {answer.status}")
+            raise RuntimeError(f"{self.name}: the first request returned {answer.status}")
         return time.monotonic() - self.started
 
     def boot(self, **labels: object) -> bool:
-        """Start, wait, ask for one token and record the figures; false when it did not come up."""
+        """Start the server, request one token and record the figures. Returns False if the server did not start."""
         self.start()
         try:
             first = self.first_token() if self.ready() else None
@@ -153,7 +151,7 @@ class Server:
         return True
 
     def stop(self) -> None:
-        """End the server and its processes, and wait until the GPU's memory is free again."""
+        """Kill the server and its processes."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -161,7 +159,7 @@ class Server:
 
 
 def wait_for_free_gpu(limit_seconds: float = 15) -> None:
-    """Until less than 1 GiB of the GPU is in use, so that one boot does not disturb the next one's profile."""
+    """Wait until less than 1 GiB of the GPU is in use; otherwise the next server would profile less free memory."""
     import pynvml
 
     pynvml.nvmlInit()
@@ -176,7 +174,7 @@ def wait_for_free_gpu(limit_seconds: float = 15) -> None:
 
 @contextlib.contextmanager
 def served(server: Server, **labels: object) -> Iterator[bool]:
-    """A booted server for the block; yields whether it came up."""
+    """Run a server until the block ends. Yields whether it started."""
     came_up = server.boot(**labels)
     try:
         yield came_up
@@ -184,123 +182,6 @@ def served(server: Server, **labels: object) -> Iterator[bool]:
         if came_up:
             server.stop()
         wait_for_free_gpu()
-
-
-class Zygote:
-    """A process with vLLM imported and no CUDA context, that forks a child for each job."""
-
-    def __init__(self) -> None:
-        context = multiprocessing.get_context("fork")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_zygote, args=(theirs,), daemon=True)
-        self._process.start()
-        self.import_seconds: float | None = None
-
-    def run(self, job: str, output: Path, arguments: dict[str, Any], limit_seconds: int) -> int:
-        """Run a job of ``JOBS`` in a forked child, its output in a file. Returns its exit status, 14 for a timeout."""
-        if self.import_seconds is None:
-            self.import_seconds = self._pipe.recv()
-        self._pipe.send((job, str(output), arguments, limit_seconds))
-        return int(self._pipe.recv())
-
-
-def _zygote(pipe: Connection) -> None:
-    os.environ.update(BASE_ENVIRONMENT | {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"})
-    began = time.monotonic()
-    import vllm.benchmarks.serve
-    import vllm.v1.engine.llm_engine
-    import vllm.v1.worker.gpu_worker  # noqa: F401
-
-    pipe.send(time.monotonic() - began)
-    while True:
-        try:
-            job, output, arguments, limit = pipe.recv()
-        except EOFError:
-            return
-        child = os.fork()
-        if child == 0:
-            _child(job, output, arguments, limit)
-        pipe.send(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-
-
-def _child(job: str, output: str, arguments: dict[str, Any], limit: int) -> None:
-    status = 1
-    try:
-        descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-        os.dup2(descriptor, 1)
-        os.dup2(descriptor, 2)
-        signal.alarm(limit)
-        JOBS[job](arguments)
-        status = 0
-    except BaseException:  # a child of a fork must never return into its parent's loop
-        import traceback
-
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        os._exit(status)
-
-
-def _bench_job(arguments: dict[str, Any]) -> None:
-    from vllm.benchmarks.serve import add_cli_args, main
-    from vllm.utils.argparse_utils import FlexibleArgumentParser
-
-    parser = FlexibleArgumentParser()
-    add_cli_args(parser)
-    main(parser.parse_args(arguments["argv"]))
-
-
-def _many_bench_jobs(arguments: dict[str, Any]) -> None:
-    children = []
-    for argv in arguments["argvs"]:
-        child = os.fork()
-        if child == 0:
-            _bench_job({"argv": argv})
-            os._exit(0)
-        children.append(child)
-    for child in children:
-        os.waitpid(child, 0)
-
-
-def _memory_job(arguments: dict[str, Any]) -> None:
-    os.environ.update(arguments["environment"])
-    from vllm import LLM
-
-    LLM(**arguments["engine"])
-    print("PROBE DONE", flush=True)
-
-
-def _profile_job(arguments: dict[str, Any]) -> None:
-    """GPU time of one decode step at several batch sizes, by kernel, beside the wall time of the same step."""
-    os.environ.update(arguments["environment"])
-    import torch
-    from vllm import LLM, SamplingParams
-
-    llm = LLM(**arguments["engine"])
-    for batch in arguments["batches"]:
-        prompts: list[Any] = [{"prompt_token_ids": [(7 * i + j) % 5000 + 10 for j in range(128)]} for i in range(batch)]
-        sampling = SamplingParams(max_tokens=256, ignore_eos=True, temperature=1.0)
-        llm.generate(prompts, sampling, use_tqdm=False)
-        began = time.perf_counter()
-        llm.generate(prompts, sampling, use_tqdm=False)
-        wall = time.perf_counter() - began
-        short = SamplingParams(max_tokens=33, ignore_eos=True, temperature=1.0)
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as trace:
-            llm.generate(prompts, short, use_tqdm=False)
-            torch.cuda.synchronize()
-        kernels = sorted(
-            ((e.key, e.self_device_time_total, e.count) for e in trace.key_averages()), key=lambda row: -row[1]
-        )
-        total = sum(row[1] for row in kernels)
-        print(f"PROFILE batch={batch} wall_ms_per_token={1000 * wall / 256:.3f} gpu_ms_per_step={total / 33000:.3f}")
-        for key, microseconds, count in kernels[:18]:
-            print(f"  {microseconds / 33:9.1f} us/step {count / 33:7.1f} calls/step  {key[:150]}")
-        sys.stdout.flush()
-
-
-JOBS: dict[str, Callable[[dict[str, Any]], None]] = {
-    "bench": _bench_job, "benches": _many_bench_jobs, "memory": _memory_job, "profile": _profile_job,
-}  # fmt: skip
 
 
 def _bench_argv(server: Server, concurrency: int, prompts: int, seed: int, name: str) -> list[str]:
@@ -323,7 +204,7 @@ BENCH_FIGURES = (
 def bench(
     zygote: Zygote, server: Server, concurrency: int, *, prompts: int | None = None, seed: int = 0, tag: str = ""
 ) -> None:
-    """``vllm bench serve``: 128 tokens in, 256 out, so many at once; records its JSON's main figures."""
+    """Run `vllm bench serve` with 128 tokens in and 256 out, and record its main figures."""
     prompts = prompts or max(10, concurrency * 5)
     name = f"{server.name}.c{concurrency}{tag}"
     (RESULTS / "bench").mkdir(parents=True, exist_ok=True)
@@ -338,7 +219,7 @@ def bench(
 def bench_by_many(
     zygote: Zygote, server: Server, concurrency: int, clients: int, *, prompts: int, seed: int = 0, tag: str = ""
 ) -> None:
-    """The same load from several client processes, in case one of them is the limit; records the sum of their rates."""
+    """Put the same load on a server from several client processes, and record the sum of their rates."""
     names = [f"{server.name}.c{concurrency}of{clients}-{number}{tag}" for number in range(clients)]
     (RESULTS / "bench").mkdir(parents=True, exist_ok=True)
     argvs = [
@@ -358,7 +239,7 @@ def bench_by_many(
 
 
 def make_variant(name: str, base: str, **changes: object) -> None:
-    """Another model beside ``base``: its tokenizer and its config.json with changes."""
+    """Create another model from `base`: the same tokenizer, and config.json with changes."""
     target = MODELS / name
     shutil.copytree(MODELS / base, target, dirs_exist_ok=True)
     config = json.loads((target / "config.json").read_text())
@@ -368,7 +249,7 @@ def make_variant(name: str, base: str, **changes: object) -> None:
 def memory_probe(
     zygote: Zygote, name: str, model: str, environment: dict[str, str] | None = None, **engine: object
 ) -> None:
-    """Start the engine alone, in a fork, until its cache is made; records what it reported of memory."""
+    """Start the engine without a server, in a fork, and record the memory it reports."""
     defaults: dict[str, object] = {
         "model": str(MODELS / model), "load_format": "dummy", "max_model_len": 8192, "max_num_batched_tokens": 8192,
         "max_num_seqs": 1024, "enforce_eager": True, "disable_log_stats": True,

@@ -1,16 +1,18 @@
-"""Where the seconds of each start went, from the stamped logs.
+"""The seconds of each phase of each start, from the timestamped logs of the engine's benchmarks.
 
-Usage: ledger.py LOGS_FOLDER/*.log    a table of the boots, each named after its log; `boots.md` is that of all five sessions
+    python -m benchmarks.engine.ledger ~/results/logs/*.log
+
+Prints a Markdown table with a row per log. docs/benchmarks/engine/boots.md is the table of all five sessions.
 """
 
 from __future__ import annotations
 
+import argparse
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-# Phase -> the line that ends it. A phase whose line is missing (no graphs in eager mode) is left out.
+# Phase -> the log line that ends it. The cell of a phase without this line is empty; eager mode captures no graphs.
 PHASES = {
     "import": r"non-default args",
     "configure, engine process": r"Initializing a V1 LLM engine",
@@ -26,7 +28,7 @@ PHASES = {
 
 
 def table(paths: Sequence[Path]) -> None:
-    """Print the seconds of each phase, a boot a row; each log's lines begin with the seconds since the start."""
+    """Print the table. Each line of a log begins with the seconds since the start."""
     print("| start | " + " | ".join(PHASES) + " | first token |")
     print("|---" * (len(PHASES) + 2) + "|")
     for path in sorted(paths):
@@ -40,4 +42,6 @@ def table(paths: Sequence[Path]) -> None:
 
 
 if __name__ == "__main__":
-    table([Path(name) for name in sys.argv[1:]])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("logs", type=Path, nargs="+", help="logs of starts; each row is named after its file")
+    table(parser.parse_args().logs)

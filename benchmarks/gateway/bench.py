@@ -1,13 +1,12 @@
-"""What the gateway costs, beside a bare asyncio protocol and beside other proxies, in the same run.
+"""The gateway's CPU cost and added latency, compared with a bare asyncio protocol and with other proxies.
 
-    .venv/bin/python -m benchmarks.gateway.bench --out raw.jsonl [--rounds 3] [--only gateway,raw-protocol]
-        [--vllm-router PATH/bin/vllm-router] [--litellm PATH/bin/litellm]
+    .venv/bin/python -m benchmarks.gateway.bench --out raw.jsonl
     .venv/bin/python -m benchmarks.gateway.bench --report raw.jsonl
 
-The proxy's whole process tree runs on core 1; two fake engines and the clients, all in C, on core 0. Within a round every
-proxy has its turn, and one goes directly to an engine. CPU seconds of the process tree are the figure to trust; added
-latencies are less those of the direct row. The gateway runs with keys that have limits, affinity over two replicas,
-trusted proxies, log and metrics; the others check no more than they do by default, the raw protocol one key.
+The proxy's process tree runs on core 1; two fake engines and the clients, all in C, run on core 0. Each round measures every
+proxy once, and an engine without a proxy. Rely on the CPU seconds of the process tree. Added latencies are relative to the
+engine without a proxy. The gateway runs with keys that have limits, affinity over two replicas, trusted proxies, log and
+metrics. The other proxies run with their defaults; the raw protocol checks one key.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gateway.soak import FOLDER, build
+from benchmarks.gateway.running import ROOT, resident_mib
+from benchmarks.gateway.soak import build
 from image.gateway import __version__
 
-ROOT = FOLDER.parents[1]
 ENGINES = (19100, 19101)
 PORT = 19200
 KEY = "sk-bench"
@@ -49,7 +48,7 @@ general_settings: {{master_key: {key}}}
 
 
 def command(name: str, options: argparse.Namespace, folder: Path) -> tuple[list[str], dict[str, str]]:
-    """How a proxy is started."""
+    """Command line and environment of a proxy."""
     environment = dict(os.environ)
     if name == "gateway":
         limits = {"concurrency": 10_000, "requests_per_minute": 10**9, "tokens_per_minute": 10**12}
@@ -68,7 +67,7 @@ def command(name: str, options: argparse.Namespace, folder: Path) -> tuple[list[
         return [sys.executable, "-m", "image.gateway"], environment
     if name == "raw-protocol":
         environment |= {"GW_UPSTREAMS": ",".join(f"127.0.0.1:{port}" for port in ENGINES), "GW_KEYS": KEY}
-        return [sys.executable, str(FOLDER / "raw_protocol.py"), str(PORT)], environment
+        return [sys.executable, "-m", "benchmarks.gateway.raw_protocol", str(PORT)], environment
     if name == "vllm-router":
         urls = [f"http://127.0.0.1:{port}" for port in ENGINES]
         arguments = ["--policy", "round_robin", "--host", "127.0.0.1", "--port", str(PORT), "--log-level", "warning"]
@@ -89,7 +88,7 @@ def command(name: str, options: argparse.Namespace, folder: Path) -> tuple[list[
 
 
 def tree(pid: int) -> list[int]:
-    """A process and all that it started."""
+    """A process and its descendants."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -104,36 +103,34 @@ def tree(pid: int) -> list[int]:
 
 
 def usage(pid: int) -> tuple[float, float]:
-    """CPU seconds so far, by the scheduler's nanosecond clock, and MiB of resident memory, of the process tree."""
+    """CPU seconds so far, from the scheduler's nanosecond clock, and MiB of resident memory, of a process tree."""
     seconds = memory = 0.0
     for process in tree(pid):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # it may have exited
             for thread in Path(f"/proc/{process}/task").iterdir():
                 seconds += int((thread / "schedstat").read_text().split()[0]) / 1e9
-            for line in Path(f"/proc/{process}/status").read_text().splitlines():
-                if line.startswith("VmRSS"):
-                    memory += int(line.split()[1]) / 1024
+            memory += resident_mib(process)
     return seconds, memory
 
 
 def until_ready(port: int, process: subprocess.Popen[bytes]) -> None:
-    """Wait until a chat is answered."""
+    """Wait until a chat request succeeds."""
     body = json.dumps({"model": "fake-model", "messages": [{"role": "user", "content": "Hi"}]}).encode()
     headers = {"content-type": "application/json", "authorization": f"Bearer {KEY}"}
     for _ in range(300):
         if process.poll() is not None:
-            raise SystemExit(f"{process.args!r} ended with {process.returncode}")
+            raise SystemExit(f"{process.args!r} exited with {process.returncode}")
         with contextlib.suppress(OSError):
             asked = urllib.request.Request(f"http://127.0.0.1:{port}/v1/chat/completions", body, headers)
             with urllib.request.urlopen(asked, timeout=5):  # noqa: S310 - the address is ours
                 return
         time.sleep(0.3)
-    raise SystemExit(f"{process.args!r} answers nothing")
+    raise SystemExit(f"{process.args!r} did not respond within 90 s")
 
 
 @contextlib.contextmanager
 def pinned(core: int, arguments: list[str], **more: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """A process on one core; ended, with its children, at the end."""
+    """Run a process on one core, and stop it and its children when the block ends."""
     process = subprocess.Popen(["taskset", "-c", str(core), *arguments], **more)
     try:
         yield process
@@ -145,7 +142,7 @@ def pinned(core: int, arguments: list[str], **more: Any) -> Iterator[subprocess.
 
 
 def bench(options: argparse.Namespace) -> None:
-    """All rounds; appends a line of JSON for each phase."""
+    """Run all rounds. Appends a JSON line per phase to the output."""
     names = ["direct", "raw-protocol", "gateway"]
     names += [name for name in ("vllm-router", "litellm") if getattr(options, name.replace("-", "_"))]
     if options.only:
@@ -199,7 +196,7 @@ def bench(options: argparse.Namespace) -> None:
 
 
 def report(lines: list[dict[str, Any]]) -> str:
-    """A table in Markdown: medians of the rounds."""
+    """The medians of the rounds as a Markdown table."""
 
     def rows(name: str, phase: str) -> list[dict[str, Any]]:
         return [line for line in lines if line["name"] == name and line["phase"] == phase]
@@ -234,25 +231,27 @@ def report(lines: list[dict[str, Any]]) -> str:
     loads = [line["load_average"] for line in lines]
     hashes = {line["phase"]: set() for line in lines}  # type: ignore[var-annotated]
     for line in lines:
-        if line["name"] != "litellm":  # which writes every answer anew
+        if line["name"] != "litellm":  # LiteLLM rewrites every response
             hashes[line["phase"]].add(line["hash"])
     exact = all(len(found) == 1 for found in hashes.values())
     table += [
         "",
-        f"Answers byte for byte alike (but LiteLLM's): {exact}. Load average: {min(loads):.1f} to {max(loads):.1f}.",
+        f"All responses except LiteLLM's are identical byte for byte: {exact}. Load average: {min(loads):.1f} to {max(loads):.1f}.",
     ]
     return "\n".join(table)
 
 
 def main() -> None:
-    """Measure, or report."""
+    """Measure, or print the table of an earlier run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--report", type=Path)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only")
-    parser.add_argument("--vllm-router")
-    parser.add_argument("--litellm")
+    parser.add_argument("--out", type=Path, help="measure, and append the results to this file as JSON lines")
+    parser.add_argument("--report", type=Path, help="print the table of this file")
+    parser.add_argument("--rounds", type=int, default=3, help="number of rounds; 3 by default")
+    parser.add_argument(
+        "--only", help="proxies to measure, separated by commas: gateway, raw-protocol, vllm-router, litellm, direct"
+    )
+    parser.add_argument("--vllm-router", help="path of the vllm-router command; not measured by default")
+    parser.add_argument("--litellm", help="path of the litellm command; not measured by default")
     options = parser.parse_args()
     if options.out:
         bench(options)

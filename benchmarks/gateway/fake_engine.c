@@ -1,7 +1,7 @@
-// A fake vLLM OpenAI server, cheap: one thread, epoll, no allocation per token.
+// A fake vLLM OpenAI server that uses little CPU: one thread, epoll, no allocation per token.
 //   fake_engine PORT
-// What a request gets is written in the text of its prompt (so it survives proxies which rewrite headers
-// and drop fields: LiteLLM drops "user"):  fake:N:GAP_US:DELAY_US:ALIGNED
+// The text of the prompt determines the response, because proxies rewrite headers and drop fields (LiteLLM
+// drops "user"):  fake:N:GAP_US:DELAY_US:ALIGNED
 // N tokens, GAP_US between tokens (0: all at once, still one write per event), DELAY_US before the
 // first byte, ALIGNED=1: tokens leave on a common grid of GAP_US (as the steps of one engine do).
 // Each token event carries its number and send time: " tok0007@0001234567890123" (CLOCK_MONOTONIC ns).
@@ -78,7 +78,7 @@ static void step(int fd, conn *c) { // the timer of this connection is due
 }
 static void drop(int fd) { C[fd].gen++; C[fd].busy = 0; C[fd].inlen = 0; close(fd); }
 static void small(int fd, const char *ct, const char *body) { char b[4096]; int k = sprintf(b, "%scontent-type: %s\r\ncontent-length: %zu\r\n\r\n%s", JHEAD, ct, strlen(body), body); put(fd, b, k); }
-static void handle(int fd) { // as many whole requests as the buffer holds, while idle
+static void handle(int fd) { // handle the complete requests in the buffer, while idle
     conn *c = &C[fd];
     while (!c->busy && c->inlen) {
         c->in[c->inlen] = 0;

@@ -1,7 +1,7 @@
 // A closed-loop load generator for OpenAI chat completions (plain HTTP/1.1, keep-alive, loopback).
 //   load PORT json|stream C MAXREQ MAXSEC N GAP_US DELAY_US ALIGNED RAMP_MS KEY
-// Every answer is parsed in full (status, chunked or content-length framing) and checked: JSON answers must
-// carry the whole text, streams must carry tokens 0..N-1 in order, the usage event and [DONE].
+// Every response is parsed completely (status, chunked or content-length framing) and checked: JSON responses
+// must contain the whole text, streams must contain tokens 0..N-1 in order, the usage event and [DONE].
 // Prints one JSON object. Times in microseconds.
 #define _GNU_SOURCE
 #include <arpa/inet.h>

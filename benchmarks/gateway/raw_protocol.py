@@ -1,17 +1,19 @@
-"""The yardstick: no ASGI, no limits, no log; asyncio protocols on both sides, bytes as they came.
+"""The baseline of the gateway's benchmark: a proxy of two asyncio protocols, without ASGI, limits or a log.
 
-raw_protocol.py PORT    with GW_UPSTREAMS=HOST:PORT and GW_KEYS=KEY in the environment
+    GW_UPSTREAMS=127.0.0.1:9100 GW_KEYS=sk-test python -m benchmarks.gateway.raw_protocol 9200
+
+The benchmark (python -m benchmarks.gateway.bench) starts it.
 """
 
 # ruff: noqa: D101, D102, D103, RET503
 # mypy: ignore-errors
 from __future__ import annotations
 
+import argparse
 import asyncio
 import hashlib
 import json
 import os
-import sys
 
 import httptools
 import uvloop
@@ -121,9 +123,12 @@ class Client(asyncio.Protocol):
             self.up.tr.close()
 
 
-async def main():
-    s = await asyncio.get_running_loop().create_server(Client, "127.0.0.1", int(sys.argv[1]))
+async def main(port):
+    s = await asyncio.get_running_loop().create_server(Client, "127.0.0.1", port)
     await s.serve_forever()
 
 
-uvloop.run(main())
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("port", type=int, help="port to listen on, at 127.0.0.1")
+    uvloop.run(main(parser.parse_args().port))

@@ -1,9 +1,9 @@
-"""The gateway before real vLLM on this machine: to zero and back, killed under a stream, replaced under load.
+"""The gateway with real vLLM on this machine: scaled to zero and back, killed during a stream, replaced under load.
 
-    .venv/bin/python -m benchmarks.gateway.real_engine [--out FILE]
+    .venv/bin/python -m benchmarks.gateway.real_engine
 
-Starts `make local SCALE_DOWN_MINUTES=1` by itself (vLLM's CPU build with the stand-in model where there is no GPU), asks
-it with the OpenAI SDK without retries, and stops it. Takes about five minutes. Exit status 1 where a goal is missed.
+Starts make local with SCALE_DOWN_MINUTES=1 (without a GPU: vLLM's CPU build), sends requests with the OpenAI SDK without
+retries, and stops it. Takes about five minutes. The exit status is 1 if a goal is missed.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any
 
 from openai import APIError, AsyncOpenAI
 
+from benchmarks.reports import publish
 from local import folders
 from local.leash import descendants
 from local.preflight import free_port
@@ -34,7 +35,7 @@ SERVER = "vllm.entrypoints.openai.api_server"
 
 
 class Local:
-    """A running `make local`, seen from outside."""
+    """A running `make local`, controlled from outside."""
 
     def __init__(self, process: asyncio.subprocess.Process, port: int, output: Path) -> None:
         self.process = process
@@ -42,12 +43,12 @@ class Local:
         self._output = output
 
     async def says(self, words: str, since: int = 0) -> int:
-        """Wait until it has said the words after so many characters; returns where they end."""
+        """Wait until the words are printed after the first `since` characters. Returns where they end."""
         await self.until(lambda: words in self._output.read_text()[since:], words)
         return since + self._output.read_text()[since:].index(words) + len(words)
 
     async def until(self, condition: Callable[[], Any], what: str) -> None:
-        """Wait for a condition; raises TimeoutError after ten minutes or once the runner has ended."""
+        """Wait for a condition. Raises TimeoutError after ten minutes, or when the runner has exited."""
         deadline = time.monotonic() + SECONDS
         while not condition():
             if time.monotonic() > deadline or self.process.returncode is not None:
@@ -55,18 +56,18 @@ class Local:
             await asyncio.sleep(0.1)
 
     def info(self) -> Any:
-        """What the gateway tells of itself."""
+        """The gateway's /info."""
         with urllib.request.urlopen(f"{self.url}/info", timeout=10) as answer:  # noqa: S310 - loopback
             return json.load(answer)
 
     def client(self) -> AsyncOpenAI:
-        """An SDK client that tries once, and waits."""
+        """An SDK client without retries and with a long timeout."""
         key = folders.API_KEY.read_text().strip()
         return AsyncOpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0, timeout=SECONDS)
 
 
 def engines() -> dict[int, list[str]]:
-    """vLLM servers that run from this folder: process id -> command line."""
+    """The vLLM servers that run from this folder: process id -> command line."""
     found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -78,18 +79,18 @@ def engines() -> dict[int, list[str]]:
 
 
 def environment_of(pid: int) -> dict[str, str]:
-    """What a process was started with."""
+    """The environment of a process."""
     words = Path(f"/proc/{pid}/environ").read_text().split("\0")
     return dict(word.split("=", 1) for word in words if "=" in word)
 
 
 def starts() -> int:
-    """How often vLLM was started."""
+    """The number of times vLLM was started."""
     return (folders.LOGS / "engine.log").read_text(errors="replace").count("non-default args")
 
 
 async def ask(client: AsyncOpenAI, model: str, number: int, stream: bool, tokens: int = TOKENS) -> str:
-    """Empty where the answer was whole, else what was wrong with it."""
+    """Send a request. Returns what is wrong with the response; empty if it is complete."""
     messages: Any = [{"role": "user", "content": f"Request {number}: hello!"}]
     extra = {"ignore_eos": True}
     try:
@@ -112,7 +113,7 @@ async def ask(client: AsyncOpenAI, model: str, number: int, stream: bool, tokens
 
 
 async def to_zero_and_back(local: Local, model: str) -> dict[str, Any]:
-    """Wait for zero, then twenty at once."""
+    """Wait until the stack is scaled to zero, then send twenty requests at once."""
     await local.says("scaled to zero")
     state, running = local.info()["state"], len(engines())
     before, began = starts(), time.monotonic()
@@ -136,7 +137,7 @@ async def to_zero_and_back(local: Local, model: str) -> dict[str, Any]:
 
 
 async def killed_under_a_stream(local: Local, model: str) -> dict[str, Any]:
-    """SIGKILL to all of vLLM while a stream runs, and a request afterwards."""
+    """Kill all of vLLM's processes during a stream, then send a request."""
     async with local.client() as client:
         messages: Any = [{"role": "user", "content": "Count."}]
         stream = await client.chat.completions.create(
@@ -165,7 +166,7 @@ async def killed_under_a_stream(local: Local, model: str) -> dict[str, Any]:
 
 @contextlib.asynccontextmanager
 async def load(local: Local, model: str, workers: int) -> AsyncIterator[list[tuple[float, str]]]:
-    """Requests without a pause while the block runs; (seconds, what was wrong) of each."""
+    """Send requests without a pause until the block ends. Yields (seconds, what is wrong) of each."""
     done: list[tuple[float, str]] = []
     leaving = asyncio.Event()
 
@@ -185,9 +186,9 @@ async def load(local: Local, model: str, workers: int) -> AsyncIterator[list[tup
 
 
 async def replaced_under_load(local: Local, model: str, second_log: Path) -> dict[str, Any]:
-    """A second vLLM comes, the first leaves the rotation and ends, comes back, and the second goes: none is lost.
+    """Add a second vLLM, remove and stop the first, add it again and remove the second; no request may fail.
 
-    Each leaves the file that the gateway reads before it is asked to end, as a task leaves Cloud Map on ECS.
+    Each is removed from the gateway's file of replicas before it is stopped, as ECS removes a task from Cloud Map.
     """
     (first, command) = next(iter(engines().items()))
     environment = environment_of(first)
@@ -218,7 +219,7 @@ async def replaced_under_load(local: Local, model: str, second_log: Path) -> dic
             await local.until(lambda: folders.REPLICAS.read_text() == address, "the first to be back")
             await local.until(lambda: replicas(1, 1), "the first to be ready")
             alone = len(done)
-            second.send_signal(signal.SIGTERM)  # it finishes what it still has
+            second.send_signal(signal.SIGTERM)  # it completes its running requests
             await second.wait()
             await local.until(lambda: len(done) > alone + 8, "some more answers")
         finally:
@@ -236,7 +237,7 @@ async def replaced_under_load(local: Local, model: str, second_log: Path) -> dic
 
 
 async def run(folder: Path) -> dict[str, Any]:
-    """All three, on one `make local`."""
+    """Run all three on one `make local`."""
     port, output = free_port(), folder / "make-local.log"
     command = [sys.executable, "-m", "local", "--port", str(port), "--scale-down-minutes", "1"]
     with output.open("wb") as log:
@@ -262,16 +263,14 @@ async def run(folder: Path) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Returns the exit status."""
+    """Run the scenarios. Returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, help="write the results to this file as JSON")
     arguments = parser.parse_args()
     folders.LOGS.mkdir(parents=True, exist_ok=True)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     report: dict[str, Any] = {"schema": 1, "commit": commit.stdout.strip(), **asyncio.run(run(folders.LOGS))}
-    print(json.dumps(report, indent=1))
-    if arguments.out:
-        arguments.out.write_text(json.dumps(report, indent=1) + "\n")
+    publish(report, arguments.out)
     goals = [goal for part in report.values() if isinstance(part, dict) for goal in part["goals"].values()]
     return 0 if all(goals) and report["left_running"] == 0 else 1
 

@@ -1,9 +1,9 @@
-"""A thousand streams at once for ten minutes: none dropped or altered, memory and descriptors where they were.
+"""A thousand concurrent streams for ten minutes: none is dropped or altered, and memory and descriptors do not leak.
 
-    .venv/bin/python -m benchmarks.gateway.soak [--streams 1000] [--seconds 600] [--out FILE]
+    .venv/bin/python -m benchmarks.gateway.soak
 
-The engine and the clients are the C programs beside this file (built here with gcc); every token of every stream is
-checked for its number and order. Exit status 1 where a goal is missed.
+The engine and the clients are the C programs fake_engine.c and load.c, compiled with gcc. The clients check the number
+and order of the tokens of each stream. The exit status is 1 if a goal is missed.
 """
 
 from __future__ import annotations
@@ -11,25 +11,24 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gateway.under_load import KEY, gateway
-from image.gateway import __version__
-from tests.image.gateway.fake_engine import FakeEngine
+from benchmarks.gateway.running import gateway
+from benchmarks.reports import context, publish
+from local.preflight import free_port
 
 FOLDER = Path(__file__).parent
-MODEL = "fake-model"  # what load.c asks for
+KEY = "sk-soak"
+MODEL = "fake-model"  # the model that load.c requests
 TOKENS_A_SECOND = 2
 
 
 def build(folder: Path) -> dict[str, str]:
-    """The C programs, built there; name -> path."""
+    """Compile the C programs into a folder. Returns the path of each by name."""
     programs = {}
     for name in ("fake_engine", "load"):
         programs[name] = str(folder / name)
@@ -38,14 +37,14 @@ def build(folder: Path) -> dict[str, str]:
 
 
 async def soak(streams: int, seconds: int) -> dict[str, Any]:
-    """The figures."""
+    """Run the streams. Returns the figures."""
     with tempfile.TemporaryDirectory() as folder:
         programs = build(Path(folder))
-        engine = await FakeEngine().start()  # for a free port, and in rotation until its place is taken
-        await engine.stop()
-        serving = await asyncio.create_subprocess_exec(programs["fake_engine"], str(engine.port))
+        port = free_port()
+        serving = await asyncio.create_subprocess_exec(programs["fake_engine"], str(port))
         try:
-            async with gateway(engine, model=MODEL, concurrency_per_replica=streams) as running:
+            settings = {"concurrency_per_replica": streams, "drain_timeout_seconds": 5}
+            async with gateway(MODEL, KEY, f"http://127.0.0.1:{port}", **settings) as running:
                 tokens = seconds * TOKENS_A_SECOND
 
                 async def load(count: int, tokens: int, gap_us: int) -> dict[str, Any]:
@@ -59,7 +58,7 @@ async def soak(streams: int, seconds: int) -> dict[str, Any]:
                     return found
 
                 fresh = running.memory_mib()
-                await load(streams, 24, 500_000)  # what is kept for good, kept
+                await load(streams, 24, 500_000)  # warm up caches and pools
                 await asyncio.sleep(5)
                 before = running.descriptors(), running.memory_mib()
                 memory: list[float] = []
@@ -103,25 +102,15 @@ async def soak(streams: int, seconds: int) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Returns the exit status."""
+    """Run the soak test. Returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--streams", type=int, default=1000)
-    parser.add_argument("--seconds", type=int, default=600)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--streams", type=int, default=1000, help="number of concurrent streams; 1000 by default")
+    parser.add_argument("--seconds", type=int, default=600, help="duration; 600 by default")
+    parser.add_argument("--out", type=Path, help="write the results to this file as JSON")
     arguments = parser.parse_args()
-    report = {
-        "schema": 1,
-        "gateway": __version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpus": os.cpu_count(),
-        "load_before": os.getloadavg()[0],
-        "soak": asyncio.run(soak(arguments.streams, arguments.seconds)),
-    }
-    print(json.dumps(report, indent=1))
-    if arguments.out:
-        arguments.out.write_text(json.dumps(report, indent=1) + "\n")
-    return 0 if all(report["soak"]["goals"].values()) else 1  # type: ignore[index]
+    result = asyncio.run(soak(arguments.streams, arguments.seconds))
+    publish(context() | {"soak": result}, arguments.out)
+    return 0 if all(result["goals"].values()) else 1
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""What several workers on one port (SO_REUSEPORT) would give: CPU per request, and who is refused while slots are free.
+"""The effect of two workers on one port (SO_REUSEPORT): CPU per request, and requests rejected while slots are free.
 
-    .venv/bin/python -m benchmarks.gateway.two_workers --out two_workers.json
+    .venv/bin/python -m benchmarks.gateway.two_workers
 
-The same gateway once as one process and once as two that share its port, each told that there are two (GATEWAY_COUNT), on
-the same core. 32 clients keep one request each in flight, for which there are exactly 32 slots and no queue.
+Runs the gateway as one process, and as two that share its port, on the same core. GATEWAY_COUNT is the number of processes.
+32 clients keep one request each in flight; there are exactly 32 slots and no queue.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import json
 import os
-import platform
 import signal
 import socket
 import subprocess
@@ -24,8 +23,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gateway.bench import ENGINES, KEY, PORT, ROOT, command, pinned, until_ready, usage
+from benchmarks.gateway.bench import ENGINES, KEY, PORT, command, pinned, until_ready, usage
+from benchmarks.gateway.running import ROOT
 from benchmarks.gateway.soak import build
+from benchmarks.reports import context, publish
 
 CLIENTS = 32
 SECONDS = 6
@@ -33,7 +34,7 @@ JSON_LOAD = ("json", "16", "100000000", "4", "64", "0", "0", "0", "0")
 
 
 def worker() -> None:
-    """Run the gateway with every socket of it shared with other processes."""
+    """Run the gateway with sockets that other processes can share."""
     create = socket.create_server
 
     def shared(*arguments: Any, **more: Any) -> socket.socket:
@@ -46,16 +47,21 @@ def worker() -> None:
 
 
 def workers(count: int) -> None:
-    """So many of them, until SIGTERM."""
+    """Run so many workers until SIGTERM."""
     arguments = [sys.executable, "-m", "benchmarks.gateway.two_workers", "--worker"]
     running = [subprocess.Popen(arguments, env=os.environ) for _ in range(count)]
-    signal.signal(signal.SIGTERM, lambda *_: [process.terminate() for process in running] and None)
+
+    def stop(*_: object) -> None:
+        for process in running:
+            process.terminate()
+
+    signal.signal(signal.SIGTERM, stop)
     for process in running:
         process.wait()
 
 
 def ask_for(seconds: float, statuses: Counter[str]) -> None:
-    """One client: one request after another on one connection, each 100 ms long at the engine."""
+    """One client: one request after another on one connection; each takes the engine 100 ms."""
     text = "Hi fake:5:20000:0:0"
     body = json.dumps({"model": "fake-model", "messages": [{"role": "user", "content": text}], "stream": True}).encode()
     head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
@@ -72,7 +78,7 @@ def ask_for(seconds: float, statuses: Counter[str]) -> None:
 
 
 def measure(count: int) -> dict[str, Any]:
-    """The figures of so many workers."""
+    """Measure so many workers."""
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         programs = build(Path(folder))
         for port in ENGINES:
@@ -88,7 +94,7 @@ def measure(count: int) -> dict[str, Any]:
             pinned(1, module, env=environment | slots, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         )
         until_ready(PORT, process)
-        time.sleep(2)  # the other one, too
+        time.sleep(2)  # until the other worker is ready, too
         statuses: Counter[str] = Counter()
         threads = [threading.Thread(target=ask_for, args=(SECONDS, statuses)) for _ in range(CLIENTS)]
         for thread in threads:
@@ -108,22 +114,20 @@ def measure(count: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure, in turn, three times."""
+    """Measure one and two workers in turn, three times."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--workers", type=int)
-    parser.add_argument("--worker", action="store_true")
+    parser.add_argument("--out", type=Path, help="write the results to this file as JSON")
+    parser.add_argument("--workers", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
         worker()
     if options.workers:
         workers(options.workers)
         return
-    report = {"schema": 1, "python": platform.python_version(), "load_before": os.getloadavg()[0]}
+    report = context()
     report["runs"] = [measure(count) for _ in range(3) for count in (1, 2)]
-    print(json.dumps(report, indent=1))
-    if options.out:
-        options.out.write_text(json.dumps(report, indent=1) + "\n")
+    publish(report, options.out)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""The engine's container: settle the arguments, check the machine, then become vLLM. Standard library only."""
+"""The engine's entrypoint: translate the arguments, check the machine, then exec vLLM. Standard library only."""

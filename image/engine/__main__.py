@@ -1,4 +1,4 @@
-"""``python3 -m image.engine [MODEL] [vllm serve arguments]``: check, have the weights, restore, then become vLLM."""
+"""``python3 -m image.engine [MODEL] [vllm serve arguments]``: check, download, restore the compile cache, then exec vLLM."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SECRET_FLAGS = ("--api-key", "--hf-token")
 
 
 def shown(arguments: Sequence[str]) -> list[str]:
-    """The arguments as they may stand in a log."""
+    """The arguments with secrets masked, for the log."""
     hidden, after = [], ""
     for argument in arguments:
         flag = argument.split("=")[0]
@@ -30,13 +30,13 @@ def shown(arguments: Sequence[str]) -> list[str]:
 
 
 def command(start: Start) -> list[str]:
-    """vLLM's server with its arguments."""
+    """The command line of vLLM's server."""
     say(f"vllm serve {' '.join(shown(start.arguments))}")
     return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", *start.arguments]
 
 
 def main() -> None:
-    """Replace this process by vLLM's server; exit code 2 with one line where that cannot work."""
+    """Replace this process with vLLM's server; on an error, print one line and return exit code 2."""
     began = time.monotonic()
     try:
         start = prepare(settle(sys.argv[1:], os.environ), say, began=began)

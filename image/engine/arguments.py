@@ -1,4 +1,4 @@
-"""Plain environment names, as other vLLM images take them, translated to the arguments of ``vllm serve``."""
+"""Translates environment variables, named as in other vLLM images, to the arguments of ``vllm serve``."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ DEFAULT_GPU_MEMORY_UTILIZATION = 0.92  # vLLM's
 
 
 class EngineError(ValueError):
-    """The container cannot serve; the message is one line: what is wrong, what was found, what to set."""
+    """The engine cannot start; the message is one line: what is wrong, what was found, what to set."""
 
 
 @dataclass(frozen=True)
 class Launch:
-    """What vLLM is started with.
+    """How to start vLLM.
 
-    ``arguments`` follow ``vllm serve``: the model first. ``environment`` is the process's own without the names that
-    were translated. ``gpus`` is how many vLLM uses. ``keeps_cache``: what a start compiles is kept for the next one.
-    ``notes`` are lines for the log.
+    ``arguments`` follow ``vllm serve``: the model first. ``environment`` is the process's own without the variables that
+    were translated. ``gpus`` is the number that vLLM uses. ``keeps_cache``: whether compiled files are cached for the next
+    start. ``notes`` are lines for the log.
     """
 
     arguments: tuple[str, ...]
@@ -34,7 +34,7 @@ class Launch:
     notes: tuple[str, ...]
 
 
-# Environment name -> (vLLM's argument, the form of its value).
+# Environment variable -> (vLLM's argument, the format of its value).
 _NUMBER, _SHARE, _TEXT = r"[1-9]\d*", r"0?\.\d+|1|1\.0+", r"\S+"
 PLAIN_NAMES: dict[str, tuple[str, str]] = {
     "VLLM_MODEL_REVISION": ("--revision", _TEXT),
@@ -51,17 +51,17 @@ PLAIN_NAMES: dict[str, tuple[str, str]] = {
 _LIMITS = {"IMAGE_LIMIT": "image", "VIDEO_LIMIT": "video"}
 _MODEL_NAMES = ("MODEL_NAME", "VLLM_MODEL_NAME")
 _ELSEWHERE = {
-    "VLLM_SCALEDOWN_MINUTES": "scaling to zero is the stack's: set scaleDownMinutes",
-    "VLLM_TIMEOUT_MINUTES": "the startup timeout is the stack's: set startupTimeoutMinutes",
+    "VLLM_SCALEDOWN_MINUTES": "the stack scales to zero: set scaleDownMinutes",
+    "VLLM_TIMEOUT_MINUTES": "the stack sets the startup timeout: set startupTimeoutMinutes",
 }
 _TRANSLATED = {*PLAIN_NAMES, *_LIMITS, *_MODEL_NAMES, *_ELSEWHERE, "VLLM_FAST_BOOT"}
 
 
 def settle(argv: Sequence[str], environment: Mapping[str, str]) -> Launch:
-    """The arguments vLLM is started with: those of the command line, and after them what only the environment names.
+    """vLLM's arguments: those of the command line, then those set only in the environment.
 
     Raises:
-        EngineError: no model is named, a value has not the form it must have, or two names contradict each other.
+        EngineError: no model is set, a value is not in the expected format, or two variables conflict.
     """
     given = {name: value.strip() for name, value in environment.items() if value.strip()}
     arguments = list(argv)
@@ -104,7 +104,7 @@ def _model(given: Mapping[str, str]) -> str:
     named = {given[name] for name in _MODEL_NAMES if name in given}
     if not named:
         raise EngineError(
-            "MODEL_NAME: not set, and no model on the command line; set it to a hub id such as Qwen/Qwen3-0.6B"
+            "MODEL_NAME: not set, and no model on the command line; set it to a Hub id such as Qwen/Qwen3-0.6B"
         )
     if len(named) > 1:
         raise EngineError(
@@ -129,11 +129,11 @@ def _fast_boot(value: str, flags: set[str], notes: list[str]) -> list[str]:
         raise EngineError(f"VLLM_FAST_BOOT: found {value!r}; set true, false or eager")
     if value in ("true", "1"):
         notes.append(
-            "VLLM_FAST_BOOT: compiled files are kept in ENGINE_CACHE; eager is the older meaning, and three times slower"
+            "VLLM_FAST_BOOT: compiled files are cached in ENGINE_CACHE; the older meaning, eager, is three times slower"
         )
     if value == "eager":
         notes.append(
-            "VLLM_FAST_BOOT: eager serves a third as fast as compiled (752 against 2,523 tokens/s at 10 concurrent on an H200), and with kept caches starts no sooner; set true"
+            "VLLM_FAST_BOOT: eager serves at a third of the compiled speed (752 instead of 2,523 tokens/s at 10 concurrent on an H200), and with a compile cache starts no faster; set true"
         )
     return ["--enforce-eager"] if value == "eager" and "--enforce-eager" not in flags else []
 
@@ -150,7 +150,7 @@ def _utilization(arguments: Sequence[str]) -> float:
         return float(text) if text else DEFAULT_GPU_MEMORY_UTILIZATION
     except ValueError:
         raise EngineError(
-            f"--gpu-memory-utilization: found {text!r}; set a share between 0 and 1, such as 0.92"
+            f"--gpu-memory-utilization: found {text!r}; set a fraction between 0 and 1, such as 0.92"
         ) from None
 
 
@@ -162,7 +162,7 @@ def _value(arguments: Sequence[str], flag: str) -> str | None:
 
 
 def last_value(arguments: Sequence[str], flag: str) -> str | None:
-    """The value of the last such flag, which is the one that wins."""
+    """The value of the last occurrence of a flag, which takes precedence."""
     found = None
     for i, argument in enumerate(arguments):
         if argument == flag and i + 1 < len(arguments):
@@ -173,7 +173,7 @@ def last_value(arguments: Sequence[str], flag: str) -> str | None:
 
 
 def values(arguments: Sequence[str], flag: str) -> list[str]:
-    """All values of the last such flag, of those that take several."""
+    """All values of the last occurrence of a flag that accepts several."""
     found: list[str] = []
     current = False
     for argument in arguments:
@@ -187,4 +187,4 @@ def values(arguments: Sequence[str], flag: str) -> list[str]:
 
 
 def _described(form: str) -> str:
-    return {_NUMBER: "a whole number above 0", _SHARE: "a share between 0 and 1, such as 0.92"}.get(form, "one word")
+    return {_NUMBER: "a whole number above 0", _SHARE: "a fraction between 0 and 1, such as 0.92"}.get(form, "one word")

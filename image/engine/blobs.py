@@ -1,4 +1,4 @@
-"""One file of the hub, by its hash: fetched from where an earlier try stopped, and hashed while it comes."""
+"""Downloads one file from the Hub by its hash: interrupted downloads resume, and files are hashed on the fly."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ TELL_EVERY_SECONDS = 10.0
 
 
 class Progress:
-    """Bytes fetched by all threads, told now and then while the block runs.
+    """Counts the bytes downloaded by all threads and logs the progress while the block runs.
 
     Args:
         name: of the model.
-        needed: bytes to fetch.
-        tell: takes lines for the log.
+        needed: bytes to download.
+        tell: logs a line.
     """
 
     def __init__(self, name: str, needed: int, tell: Callable[[str], None]) -> None:
@@ -47,25 +47,25 @@ class Progress:
         self._thread.join()
 
     def add(self, count: int) -> None:
-        """So many bytes came."""
+        """Add downloaded bytes."""
         with self._lock:
             self.fetched += count
 
     def stop(self) -> None:
-        """Have all threads give up."""
+        """Make all threads stop."""
         self._over.set()
 
     @property
     def stopped(self) -> bool:
-        """Whether they are to give up."""
+        """Whether the threads should stop."""
         return self._over.is_set()
 
     def pause(self, seconds: float) -> None:
-        """Wait, unless it is over."""
+        """Wait, unless the download was stopped."""
         self._over.wait(seconds)
 
     def summary(self) -> str:
-        """What came in how long."""
+        """The bytes downloaded, the time and the rate."""
         seconds = max(time.monotonic() - self._began, 0.001)
         return f"{self.fetched / GIB:.2f} GiB in {seconds:.0f} s, {self.fetched / 2**20 / seconds:.0f} MiB/s"
 
@@ -80,8 +80,8 @@ def fetch_blob(hub: Hub, listing: Listing, file: HubFile, blob: Path, progress: 
     """Download one file under its hash; an interrupted download resumes.
 
     Raises:
-        EngineError: the hub refuses it, keeps failing, or sends other bytes than its hash says.
-        OSError: it cannot be written.
+        EngineError: the Hub rejects the request, keeps failing, or sends bytes that do not match the hash.
+        OSError: the file cannot be written.
     """
     if blob.exists():
         return
@@ -98,7 +98,7 @@ def fetch_blob(hub: Hub, listing: Listing, file: HubFile, blob: Path, progress: 
                 if isinstance(error, HubUnreachableError):
                     raise
                 raise HubUnreachableError(
-                    f"weights: {file.name} of {listing.repository}: the connection keeps breaking ({error}); what came is kept, start again to go on"
+                    f"weights: {file.name} of {listing.repository}: the connection keeps failing ({error}); the partial download is retained, start again to resume"
                 ) from None
             progress.pause(min(2.0**failed / 4, LONGEST_PAUSE_SECONDS))
             continue
@@ -109,12 +109,12 @@ def fetch_blob(hub: Hub, listing: Listing, file: HubFile, blob: Path, progress: 
         wrong += 1
         if wrong > 1:
             raise EngineError(
-                f"weights: {file.name} of {listing.repository} came twice with another hash than the hub's; a proxy between or the disk damages files"
+                f"weights: {file.name} of {listing.repository} arrived twice with a hash that differs from the Hub's; a proxy or the disk corrupts files"
             )
 
 
 def is_right(path: Path, expected: str, size: int) -> bool:
-    """Whether a file has the size and hash it should have."""
+    """Whether a file has the expected size and hash."""
     try:
         if path.stat().st_size != size:
             return False
@@ -146,11 +146,11 @@ def _receive(hub: Hub, listing: Listing, file: HubFile, part: Path, digest: hash
             out.flush()
             os.fsync(out.fileno())
     if part.stat().st_size < file.size:
-        raise ConnectionError("it ended early")
+        raise ConnectionError("the connection closed early")
 
 
 def _digest(file: HubFile) -> hashlib._Hash:
-    """The hub names large files by SHA-256 and small ones as git does: SHA-1 of a header and the content."""
+    """The Hub identifies large files by SHA-256, and small ones as git does: SHA-1 of a header and the content."""
     if len(file.hash) == 64:
         return hashlib.sha256()
     return hashlib.sha1(f"blob {file.size}\0".encode(), usedforsecurity=False)

@@ -1,4 +1,4 @@
-"""What of the machine must hold before a model is loaded: minutes of loading should not end in a plain mistake."""
+"""Checks the machine before a model is loaded, so that simple mistakes fail at once and not after minutes of loading."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from image.engine.memory import GIB, available_gib
 
 SHARED_MEMORY_GIB_PER_GPU = 1
 LEAST_FREE_GIB = 2
-# vLLM's own processes: an API server, an engine and a worker for each GPU, with torch in each.
+# For vLLM's processes: an API server, an engine and a worker per GPU, each with torch.
 LEAST_MEMORY_GIB, MEMORY_GIB_PER_GPU = 4, 2
 SHM = Path("/dev/shm")  # noqa: S108 - the mount itself is what is looked at
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What was found; ``lines`` say it in the log."""
+    """The results of the checks; ``lines`` are for the log."""
 
     gpus: tuple[Gpu, ...]
     memory_gib: float
@@ -32,12 +32,12 @@ def check_machine(launch: Launch, *, shared_memory: Path = SHM, memory_gib: floa
     """Check GPUs, driver, memory, shared memory, caches and port.
 
     Raises:
-        EngineError: the first thing that is wrong.
+        EngineError: the first problem found.
     """
     found = []
     gpus: list[Gpu] = []
     if launch.environment.get("ENGINE_DEVICE", "gpu").lower() == "cpu":
-        found.append("device: cpu, because ENGINE_DEVICE says so")
+        found.append("device: cpu, set by ENGINE_DEVICE")
     else:
         gpus = visible_gpus(launch.environment)
         check_gpus(gpus, launch.gpus, launch.gpu_memory_utilization, launch.environment)
@@ -67,7 +67,7 @@ def _check_shared_memory(gpus: int, path: Path) -> float:
     least = SHARED_MEMORY_GIB_PER_GPU * gpus
     if size < least:
         raise EngineError(
-            f"shared memory: found {size:.2f} GiB at {path}, and {gpus} GPUs pass tensors through it; set --shm-size {least}g (docker), or sharedMemoryGib: {least}"
+            f"shared memory: found {size:.2f} GiB at {path}, which {gpus} GPUs exchange tensors through; set --shm-size {least}g (docker), or sharedMemoryGib: {least}"
         )
     return size
 
@@ -80,7 +80,7 @@ def _check_folder(name: str, path: Path) -> float:
         probe.unlink()
     except OSError as error:
         raise EngineError(
-            f"{name}: {path} cannot be written ({error.strerror}); mount a volume there that user {os.getuid()} may write"
+            f"{name}: {path} cannot be written ({error.strerror}); mount a volume that user {os.getuid()} can write"
         ) from None
     free = shutil.disk_usage(path).free / GIB
     if free < LEAST_FREE_GIB:
@@ -98,6 +98,4 @@ def _check_port(port: int) -> None:
         try:
             probe.bind(("0.0.0.0", port))  # noqa: S104 - where vLLM will listen
         except OSError as error:
-            raise EngineError(
-                f"PORT: {port} cannot be listened on ({error.strerror}); set PORT to a free one"
-            ) from None
+            raise EngineError(f"PORT: {port} cannot be bound ({error.strerror}); set PORT to a free one") from None

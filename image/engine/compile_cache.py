@@ -1,8 +1,8 @@
-"""Files that are kept from one start to the next: each published whole under its own hash, and never written in place.
+"""The compile cache: files that survive a replica, published as complete archives under their hash, never modified in place.
 
-An archive is ``STORE/KIND/KEY/SHA256.tar``. KEY is the hash of everything the files depend on, which also stands in the
-archive; SHA256 is the hash of the archive itself. No process reads or writes the files in the store: a start copies an
-archive to a local folder, and a writer's unfinished file has another name until it is whole.
+An archive is ``STORE/KIND/KEY/SHA256.tar``. KEY is the hash of everything that the files depend on, which is also in the
+archive; SHA256 is the hash of the archive itself. No process reads or writes files of the store in place: a start copies
+an archive to a local folder, and an archive has a temporary name until it is complete.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from typing import BinaryIO
 
 DESCRIPTION = ".kept.json"
 BLOCK = 1 << 20
-KEPT_ARCHIVES = 2  # of one key: the newest, and the one that another replica may be reading
+KEPT_ARCHIVES = 2  # per key: the newest, and one that another replica may be reading
 UNUSED_DAYS = 30
 UNFINISHED_HOURS = 6
-PASSING = (".lock", ".tmp", ".part")  # of a process that works right now; no use to another
+PASSING = (".lock", ".tmp", ".part")  # temporary files of a running process, useless to others
 
 
 @dataclass(frozen=True)
 class CompileCache:
-    """One kind of kept files.
+    """One kind of cached files.
 
     Attributes:
-        kind: names the folder in the store.
-        store: shared by all replicas.
-        local: where this container's processes find and write them.
-        depends_on: everything that must be equal for another start to use them; no secret.
+        kind: the name of the folder in the store.
+        store: the folder shared by all replicas.
+        local: the folder in which this container's processes read and write the files.
+        depends_on: everything that must be equal for another start to use the files; contains no secret.
     """
 
     kind: str
@@ -47,29 +47,29 @@ class CompileCache:
 
     @property
     def key(self) -> str:
-        """The hash of what they depend on."""
+        """The hash of `depends_on`."""
         return hashlib.sha256(json.dumps(dict(self.depends_on), sort_keys=True).encode()).hexdigest()
 
     @property
     def folder(self) -> Path:
-        """Where the archives of this key are."""
+        """The folder with the archives of this key."""
         return self.store / self.kind / self.key
 
 
 @dataclass(frozen=True)
 class Restored:
-    """What a start found: ``files`` from the archive (none: it starts empty), and lines for the log."""
+    """The result of a restore: ``files`` from the archive (empty if there was none), and lines for the log."""
 
     files: Mapping[str, int]
     notes: tuple[str, ...]
 
 
 class _UnusableError(Exception):
-    """An archive that is torn, or of other files than its name says."""
+    """An archive that is corrupt, or that does not match its name."""
 
 
 def contents(local: Path) -> dict[str, int]:
-    """Path below the folder -> size, of every file worth keeping."""
+    """Map the relative path of each file worth caching to its size."""
     found = {}
     for path in sorted(local.rglob("*")):
         if path.is_file() and not path.is_symlink() and not path.name.endswith(PASSING):
@@ -78,10 +78,10 @@ def contents(local: Path) -> dict[str, int]:
 
 
 def restore(kept: CompileCache) -> Restored:
-    """Fill the local folder from the newest whole archive; it is empty where there is none.
+    """Fill the local folder from the newest valid archive; without one, the folder is empty.
 
-    Whatever a former process left in the local folder goes: it may have died while writing. An archive that is torn or
-    foreign is deleted. Nothing here stops a start: without an archive it is slow, and right.
+    Files that an earlier process left in the local folder are deleted, because it may have died while writing. Corrupt or
+    mismatched archives are deleted. A failed restore never prevents a start, which is only slower without an archive.
     """
     began, notes = time.monotonic(), list[str]()
     shutil.rmtree(kept.local, ignore_errors=True)
@@ -95,7 +95,7 @@ def restore(kept: CompileCache) -> Restored:
         except _UnusableError as error:
             with contextlib.suppress(OSError):
                 archive.unlink()
-            notes.append(f"{kept.kind}: {archive.name[:12]} thrown away: {error}")
+            notes.append(f"{kept.kind}: {archive.name[:12]} deleted: {error}")
             continue
         except OSError as error:
             notes.append(f"{kept.kind}: {archive.name[:12]} cannot be read: {error.strerror or error}")
@@ -103,22 +103,22 @@ def restore(kept: CompileCache) -> Restored:
         finally:
             shutil.rmtree(unpacking, ignore_errors=True)
         with contextlib.suppress(OSError):
-            os.utime(archive)  # used: it stays
+            os.utime(archive)  # mark it as used, so that it is not deleted
         files = contents(kept.local)
         mib = sum(files.values()) / 2**20
         seconds = time.monotonic() - began
         return Restored(files, (*notes, f"{kept.kind}: {len(files)} files, {mib:.0f} MiB, in {seconds:.1f} s"))
-    return Restored({}, (*notes, f"{kept.kind}: none kept yet for this engine, model, GPU and arguments"))
+    return Restored({}, (*notes, f"{kept.kind}: nothing cached yet for this engine, model, GPU and arguments"))
 
 
 def publish(kept: CompileCache, known: Mapping[str, int]) -> str | None:
-    """Keep the local folder for later starts, unless it holds nothing beyond ``known``.
+    """Cache the local folder for later starts, unless it contains nothing beyond ``known``.
 
     Returns:
-        A line for the log; None: there is nothing new.
+        A line for the log; None if there is nothing new.
 
     Raises:
-        OSError: the store cannot be written, or a file changed meanwhile (BlockingIOError): try again.
+        OSError: the store cannot be written, or a file changed meanwhile (BlockingIOError: retry).
     """
     before = contents(kept.local)
     if not before or set(before.items()) <= set(known.items()):
@@ -137,11 +137,11 @@ def publish(kept: CompileCache, known: Mapping[str, int]) -> str | None:
     finally:
         unfinished.unlink(missing_ok=True)
     tidy(kept)
-    return f"{kept.kind}: kept {len(before)} files, {archive.stat().st_size / 2**20:.0f} MiB, for the next start"
+    return f"{kept.kind}: cached {len(before)} files, {archive.stat().st_size / 2**20:.0f} MiB, for the next start"
 
 
 def tidy(kept: CompileCache) -> None:
-    """Delete what no start will use: older archives of this key, keys unused for a month, files of writers that died."""
+    """Delete older archives of this key, keys unused for a month, and temporary files of writers that died."""
     old = [*_archives(kept)[KEPT_ARCHIVES:]]
     now = time.time()
     for path in (kept.store / kept.kind).glob("*/*"):
@@ -152,11 +152,11 @@ def tidy(kept: CompileCache) -> None:
     for path in old:
         with contextlib.suppress(OSError):
             path.unlink()
-            path.parent.rmdir()  # where it was the last one
+            path.parent.rmdir()  # if it is empty
 
 
 def _archives(kept: CompileCache) -> list[Path]:
-    """Archives of the key, the newest first."""
+    """The archives of the key, newest first."""
     found = []
     with contextlib.suppress(OSError):
         for path in kept.folder.glob("*.tar"):
@@ -166,9 +166,9 @@ def _archives(kept: CompileCache) -> list[Path]:
 
 
 def _unpack(kept: CompileCache, archive: Path, target: Path) -> None:
-    """Copy, check, unpack.
+    """Copy, verify and unpack an archive.
 
-    The local copy is what is checked and unpacked, so that nothing can change between the two.
+    The local copy is verified and unpacked, so that the archive cannot change in between.
     """
     copy = target.with_suffix(".tar")
     digest = hashlib.sha256()
@@ -178,12 +178,12 @@ def _unpack(kept: CompileCache, archive: Path, target: Path) -> None:
                 digest.update(block)
                 local.write(block)
         if digest.hexdigest() != archive.stem:
-            raise _UnusableError("it is torn: its hash is not its name")
+            raise _UnusableError("it is corrupt: its hash does not match its name")
         with tarfile.open(copy) as tar:
             member = tar.next()
             described = tar.extractfile(member) if member and member.name == DESCRIPTION else None
             if described is None or json.load(described) != dict(kept.depends_on):
-                raise _UnusableError("it was made by another engine, model, GPU or arguments")
+                raise _UnusableError("it belongs to another engine, model, GPU or arguments")
             target.mkdir(mode=0o700)
             tar.extractall(target, filter="data")
         (target / DESCRIPTION).unlink()
@@ -212,14 +212,14 @@ def _pack(kept: CompileCache, names: Mapping[str, int], file: BinaryIO) -> str:
             except (FileNotFoundError, tarfile.TarError, EOFError) as error:
                 raise BlockingIOError(f"{path} changed while it was read") from error
             except OSError as error:
-                if error.args == ("unexpected end of data",):  # tarfile's word for a file that became shorter
+                if error.args == ("unexpected end of data",):  # tarfile's message for a truncated file
                     raise BlockingIOError(f"{path} changed while it was read") from error
                 raise
     return hashing.digest.hexdigest()
 
 
 class _Hashing(io.RawIOBase):
-    """Writes through to a file and hashes what it writes."""
+    """A file wrapper that hashes everything written."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file

@@ -1,6 +1,6 @@
-"""``python3 -m image.engine.fetch [MODEL] [vllm serve arguments]``: have the weights, on a machine without a GPU.
+"""``python3 -m image.engine.fetch [MODEL] [vllm serve arguments]``: download the weights, on a machine without a GPU.
 
-The deploy's own step. It takes the engine's arguments and environment as they are, so that both mean the same models.
+The deployment runs it as a separate task, with the engine's arguments and environment, so that both use the same models.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from image.engine.usage import help_if_asked
 
 
 def main() -> int:
-    """Fetch, then start the engine once where ENGINE_PREWARM_TARGET says so and nothing is compiled yet; returns the exit code."""
+    """Download, then start the engine once if ENGINE_PREWARM_TARGET is set and nothing is compiled yet; returns the exit
+    code.
+    """
     try:
         launch = settle(sys.argv[1:], os.environ)
         for weights in fetch(launch, None, say, ask=True):
             size_gib = weights.size_bytes / GIB
-            say(f"weights: {weights.repository.name} at {weights.commit[:12]}, {size_gib:.2f} GiB, whole")
+            say(f"weights: {weights.repository.name} at {weights.commit[:12]}, {size_gib:.2f} GiB, complete")
     except EngineError as error:
         print(f"engine: error: {error}", file=sys.stderr)
         return 2
@@ -30,10 +32,10 @@ def main() -> int:
     )
     if capacity and store and key:
         if prewarm_marker(Path(store), key).exists():
-            say("kept compiled: there, made by an earlier start of this engine, model and arguments")
+            say("compile cache: found, from an earlier start of this engine, model and arguments")
         else:
-            say("kept compiled: none yet; the engine is started once, and stops again when idle")
-            from image.engine import prewarm  # boto3 is in the gateway's image only
+            say("compile cache: empty; starting the engine once, which stops again when idle")
+            from image.engine import prewarm  # imported here: only the gateway's image has boto3
 
             prewarm.start(capacity)
     return 0

@@ -1,4 +1,4 @@
-"""The GPUs that this container sees, as the driver tells them, and what of them must hold."""
+"""The GPUs of this container, as the driver reports them, and the checks on them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from image.engine.arguments import EngineError
 from image.engine.memory import GIB
 
-# NVIDIA's least driver for each major version of CUDA, and the oldest architecture that CUDA 13 compiles for.
+# NVIDIA's minimum driver for each major version of CUDA, and the oldest architecture that CUDA 13 supports.
 LEAST_DRIVER = {11: 450, 12: 525, 13: 580}
 LEAST_COMPUTE_CAPABILITY = {11: 3.5, 12: 5.0, 13: 7.5}
 COMPATIBILITY_LIBRARY = Path("/usr/local/cuda/compat/libcuda.so.1")
@@ -24,7 +24,7 @@ _QUERY = "name,memory.total,driver_version,compute_cap,memory.used"
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU; None where the driver does not tell."""
+    """One GPU; None for values that the driver does not report."""
 
     name: str
     memory_gib: float | None
@@ -34,7 +34,7 @@ class Gpu:
 
     @property
     def identity(self) -> str:
-        """What stays the same from one start to the next on the same kind of machine."""
+        """The properties that are equal for all starts on the same type of machine."""
         return f"{self.name}, {self.memory_gib}, {self.driver}, {self.compute_capability}"
 
     def __str__(self) -> str:
@@ -43,10 +43,10 @@ class Gpu:
 
 
 def visible_gpus(environment: Mapping[str, str]) -> list[Gpu]:
-    """The GPUs that the driver shows; none where there is no driver.
+    """The GPUs that the driver reports; none without a driver.
 
     Raises:
-        EngineError: the driver is there but does not work.
+        EngineError: the driver is installed but does not work.
     """
     command = shutil.which("nvidia-smi", path=environment.get("PATH", os.defpath))
     if command is None:
@@ -70,13 +70,13 @@ def check_gpus(gpus: Sequence[Gpu], wanted: int, utilization: float, environment
     """Check count, driver, architecture and free memory.
 
     Args:
-        gpus: those that are seen.
-        wanted: how many vLLM is told to use.
-        utilization: share of each GPU's memory that it is told to use.
-        environment: the container's.
+        gpus: the GPUs found.
+        wanted: how many vLLM should use.
+        utilization: the fraction of each GPU's memory that vLLM should use.
+        environment: the container's environment.
 
     Raises:
-        EngineError: the first thing that is wrong.
+        EngineError: the first problem found.
     """
     if not gpus:
         raise EngineError(
@@ -84,7 +84,7 @@ def check_gpus(gpus: Sequence[Gpu], wanted: int, utilization: float, environment
         )
     if len(gpus) < wanted:
         raise EngineError(
-            f"TENSOR_PARALLEL_SIZE: found {wanted}, but this container sees {len(gpus)} GPU{'s' if len(gpus) > 1 else ''}; set at most {len(gpus)}, or give it more"
+            f"TENSOR_PARALLEL_SIZE: found {wanted}, but this container has {len(gpus)} GPU{'s' if len(gpus) > 1 else ''}; set at most {len(gpus)}, or assign more GPUs"
         )
     cuda = torch_cuda()
     _check_driver(gpus[0], cuda, environment)
@@ -96,12 +96,12 @@ def check_gpus(gpus: Sequence[Gpu], wanted: int, utilization: float, environment
             )
         if gpu.memory_gib and gpu.used_gib and gpu.memory_gib - gpu.used_gib < utilization * gpu.memory_gib - 0.5:
             raise EngineError(
-                f"GPU memory: {gpu.used_gib:.1f} of {gpu.memory_gib:.1f} GiB of {gpu.name} are in use already; end what uses it, or set GPU_MEMORY_UTIL to at most {max(0.0, 1 - gpu.used_gib / gpu.memory_gib - 0.02):.2f}"
+                f"GPU memory: {gpu.used_gib:.1f} of {gpu.memory_gib:.1f} GiB of {gpu.name} are already in use; stop the processes that use it, or set GPU_MEMORY_UTIL to at most {max(0.0, 1 - gpu.used_gib / gpu.memory_gib - 0.02):.2f}"
             )
 
 
 def check_weights_fit(gpus: Sequence[Gpu], wanted: int, utilization: float, size_bytes: int) -> None:
-    """Check that the weights alone fit on the GPUs, before they are fetched.
+    """Check that the weights alone fit on the GPUs, before they are downloaded.
 
     Raises:
         EngineError: they do not.
@@ -126,7 +126,7 @@ def _check_driver(gpu: Gpu, cuda: int | None, environment: Mapping[str, str]) ->
 
 
 def torch_cuda(folder: Path | None = None) -> int | None:
-    """The major version of CUDA that torch was built for, without importing it; None: it has none, or is not here."""
+    """The major CUDA version of the installed torch, without importing it; None without CUDA or without torch."""
     if folder is None:
         spec = importlib.util.find_spec("torch")
         if spec is None or not spec.origin:

@@ -1,4 +1,4 @@
-"""The Hugging Face hub over plain HTTP: which files a model has, with their hashes, and their bytes from any place on."""
+"""The Hugging Face Hub over plain HTTP: lists a model's files with their hashes, and downloads them from any offset."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from image.engine.arguments import EngineError
 
 HUB = "https://huggingface.co"
 TIMEOUT_SECONDS = 30.0
-_SETTING = "hfToken (pulumi config set --secret hfToken hf_...; HF_TOKEN where the container runs alone)"
-# Weights in formats that vLLM does not load when safetensors are there, and copies for other programs.
+_SETTING = "hfToken (pulumi config set --secret hfToken hf_...; HF_TOKEN if you run the container by itself)"
+# Weights in formats that vLLM ignores if there are safetensors, and copies for other programs.
 _OTHER_COPIES = re.compile(r".*\.(h5|msgpack|onnx|gguf|ot)|(original|onnx)/.*")
 _OLDER_WEIGHTS = re.compile(r".*\.(bin|pt|pth)")
 
 
 class HubUnreachableError(EngineError):
-    """The hub does not answer, or answers that it is broken; trying again may help."""
+    """The Hub does not respond or reports a server error; a retry may succeed."""
 
 
 @dataclass(frozen=True)
 class HubFile:
-    """One file; ``hash`` is its SHA-256 where it is large, else git's SHA-1 of it."""
+    """One file; ``hash`` is the SHA-256 of a large file, otherwise git's SHA-1."""
 
     name: str
     size: int
@@ -39,7 +39,7 @@ class HubFile:
 
 @dataclass(frozen=True)
 class Listing:
-    """The files of a repository at a commit that vLLM needs."""
+    """The files of a repository, at one commit, that vLLM needs."""
 
     repository: str
     commit: str
@@ -47,7 +47,7 @@ class Listing:
 
 
 class _Redirect(urllib.request.HTTPRedirectHandler):
-    """A token goes to the host it is meant for and to no other."""
+    """Sends the token only to the Hub's own host, never to redirect targets."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
@@ -60,21 +60,21 @@ class _Redirect(urllib.request.HTTPRedirectHandler):
 
 
 class Hub:
-    """A hub and who asks it."""
+    """A client of the Hub."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.endpoint = environment.get("HF_ENDPOINT", "").rstrip("/") or HUB
         self._token = environment.get("HF_TOKEN", "").strip()
         if not self.endpoint.startswith(("http://", "https://")):
-            raise EngineError(f"HF_ENDPOINT: found {self.endpoint!r}; set an http address, or leave it out")
+            raise EngineError(f"HF_ENDPOINT: found {self.endpoint!r}; set an http or https URL, or unset it")
         self._opener = urllib.request.build_opener(_Redirect, urllib.request.HTTPSHandler(context=_certificates()))
 
     def listing(self, repository: str, revision: str) -> Listing:
-        """The wanted files of a model.
+        """The files of a model that vLLM needs.
 
         Raises:
-            HubUnreachableError: try again later.
-            EngineError: there is no such model or revision, or it is not for this token.
+            HubUnreachableError: a retry may succeed.
+            EngineError: the model or revision does not exist, or the token has no access.
         """
         path = f"/api/models/{repository}/revision/{urllib.parse.quote(revision, safe='')}?blobs=true"
         with self._open(path, repository, revision) as answer:
@@ -84,16 +84,16 @@ class Hub:
                 commit = str(told["sha"])
             except (ValueError, KeyError, TypeError, OSError, http.client.HTTPException):
                 raise HubUnreachableError(
-                    f"weights: {self.endpoint} did not answer as a hub does; check HF_ENDPOINT"
+                    f"weights: {self.endpoint} returned an unexpected response; check HF_ENDPOINT"
                 ) from None
         return Listing(repository, commit, tuple(file for file in files if file.name in _wanted(files)))
 
     def open(self, listing: Listing, file: HubFile, start: int) -> http.client.HTTPResponse:
-        """A file's bytes; from ``start`` on where the answer's status is 206, else from the beginning.
+        """A file's bytes; from offset ``start`` if the status is 206, otherwise from the beginning.
 
         Raises:
-            HubUnreachableError: try again later.
-            EngineError: it is not for this token, or is gone.
+            HubUnreachableError: a retry may succeed.
+            EngineError: the token has no access, or the file does not exist any more.
         """
         path = f"/{listing.repository}/resolve/{listing.commit}/{urllib.parse.quote(file.name)}"
         return self._open(path, listing.repository, listing.commit, {"Range": f"bytes={start}-"} if start else {})
@@ -101,7 +101,7 @@ class Hub:
     def _open(
         self, path: str, repository: str, revision: str, headers: Mapping[str, str] | None = None
     ) -> http.client.HTTPResponse:
-        # Compressed in transit, a file would have neither its size nor a place to go on from.
+        # With compression, the size would differ and downloads could not resume.
         request = urllib.request.Request(  # noqa: S310 - http(s), see __init__
             self.endpoint + path,
             headers={"User-Agent": "vllm-endpoint", "Accept-Encoding": "identity", **(headers or {})},
@@ -126,14 +126,20 @@ class Hub:
             terms = f"accept its terms at {self.endpoint}/{repository}"
             if self._token:
                 return EngineError(f"weights: {repository} is gated, and the token in hfToken has no access; {terms}")
-            return EngineError(f"weights: {repository} is gated, and there is no token; {terms}, then set {_SETTING}")
+            return EngineError(f"weights: {repository} is gated, and no token is set; {terms}, then set {_SETTING}")
         if code == 401 or told == "RepoNotFound":
-            found = "the token in hfToken may not see it" if self._token else "it is private and there is no token"
-            return EngineError(f"weights: the hub has no {repository}, or {found}; check model, or set {_SETTING}")
+            found = "the token in hfToken has no access" if self._token else "it is private and no token is set"
+            return EngineError(
+                f"weights: {repository} was not found on the Hub, or {found}; check model, or set {_SETTING}"
+            )
         if told == "RevisionNotFound":
-            return EngineError(f"weights: {repository} has no revision {revision}; set modelRevision to one it has")
+            return EngineError(
+                f"weights: {repository} has no revision {revision}; set modelRevision to an existing one"
+            )
         if code == 404:
-            return EngineError(f"weights: the hub has no {repository} at {revision}; check model and modelRevision")
+            return EngineError(
+                f"weights: {repository} at {revision} was not found on the Hub; check model and modelRevision"
+            )
         return HubUnreachableError(f"weights: {self.endpoint} answered {code} for {repository}; try again later")
 
 
@@ -142,7 +148,7 @@ def _file(sibling: Mapping[str, Any]) -> HubFile:
     found = large["sha256"] if large else sibling["blobId"]
     file = HubFile(str(sibling["rfilename"]), int(sibling["size"]), str(found))
     if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", file.hash) or file.name.startswith("/") or ".." in file.name:
-        raise ValueError(file.name)  # it becomes a path
+        raise ValueError(file.name)  # it would be used as a path
     return file
 
 
@@ -156,7 +162,7 @@ def _wanted(files: Sequence[HubFile]) -> set[str]:
 def _certificates() -> ssl.SSLContext:
     paths = ssl.get_default_verify_paths()
     if not (paths.cafile or paths.capath) and importlib.util.find_spec("certifi"):
-        import certifi  # a slim image without the system's certificates
+        import certifi  # for slim images without system certificates
 
         return ssl.create_default_context(cafile=certifi.where())
     return ssl.create_default_context()

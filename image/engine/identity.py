@@ -1,4 +1,4 @@
-"""What compiled files depend on, asked of the container itself and not of whoever started it."""
+"""Everything that compiled files depend on, read from the container itself rather than passed in."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-# Read by compilers and by the code they make. What the entrypoint sets itself is the same wherever the rest is.
+# Read by compilers and by compiled code. Variables that the entrypoint sets are equal if these are.
 _ENVIRONMENT = re.compile(r"(VLLM|TORCH|TORCHINDUCTOR|PYTORCH|TRITON|FLASHINFER|CUDA|OMP|CC|CXX|CFLAGS)(_\w+)?")
-# Differ from container to container, or are secret, and change nothing that is compiled.
+# Differ between containers, or are secret, and do not affect compiled files.
 _NOT_COMPILED = re.compile(r"VLLM_(API_KEY|HOST_IP|PORT|LOGGING\w*|NO_USAGE_STATS|CPU_KVCACHE_SPACE)")
 _LISTENING = ("--host", "--port")
 _CPU_LINES = ("model name", "flags", "Features", "CPU implementer", "CPU part")
 
 
 def software(environment: Mapping[str, str], folders: Iterable[str] | None = None) -> dict[str, str]:
-    """Python, and every installed package to the byte: pip's RECORD of a package holds the hash of each of its files.
+    """Python, and the exact contents of every installed package: pip's RECORD contains the hash of each file.
 
     Args:
-        environment: ENGINE_IMAGE in it is the image as the deploy names it.
-        folders: where packages are; this Python's own by default.
+        environment: its ENGINE_IMAGE is the image's name in the deployment.
+        folders: the folders of packages; this Python's own by default.
     """
     digest = hashlib.sha256()
     for folder in _package_folders() if folders is None else map(Path, folders):
@@ -38,7 +38,7 @@ def software(environment: Mapping[str, str], folders: Iterable[str] | None = Non
 
 
 def machine(gpus: Sequence[str], cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, str]:
-    """GPUs with memory, driver and architecture as the driver tells them; and the CPU, for which code is compiled, too."""
+    """The GPUs' memory, driver and architecture as the driver reports them, and the CPU, which code is also compiled for."""
     lines: dict[str, str] = {}
     try:
         for line in cpuinfo.read_text().splitlines():
@@ -47,7 +47,7 @@ def machine(gpus: Sequence[str], cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[
                 lines.setdefault(name.strip(), value.strip())
     except OSError:
         lines = {}
-    # Thread counts are compiled in where there is no GPU.
+    # Without a GPU, compiled code depends on the number of threads.
     cores = "" if gpus else str(len(os.sched_getaffinity(0)))
     return {"gpus": json.dumps(list(gpus)), "cpu": _hash(lines), "cores": cores, "architecture": platform.machine()}
 
@@ -59,14 +59,15 @@ def compiled_for(
     arguments: Sequence[str],
     environment: Mapping[str, str],
 ) -> dict[str, str]:
-    """All that compiled graphs and kernels depend on. Arguments and environment as hashes: they may hold secrets.
+    """Everything that compiled graphs and kernels depend on. Arguments and environment are hashed, because they may
+    contain secrets.
 
     Args:
-        software_: from `software`.
-        machine_: from `machine`.
-        model: which files exactly: names and commits, or the state of a folder.
-        arguments: vLLM's, without secrets' values mattering: they are hashed.
-        environment: the engine's.
+        software_: the result of `software`.
+        machine_: the result of `machine`.
+        model: the exact files: names and commits, or the state of a folder.
+        arguments: vLLM's arguments.
+        environment: the engine's environment.
     """
     names = [name for name in environment if _ENVIRONMENT.fullmatch(name) and not _NOT_COMPILED.fullmatch(name)]
     return {
@@ -79,7 +80,7 @@ def compiled_for(
 
 
 def _compiled_arguments(arguments: Sequence[str]) -> list[str]:
-    """All but where the server listens."""
+    """The arguments without the server's address."""
     told, before = [], ""
     for word in arguments:
         if before not in _LISTENING and word.partition("=")[0] not in _LISTENING:
@@ -89,7 +90,7 @@ def _compiled_arguments(arguments: Sequence[str]) -> list[str]:
 
 
 def folder_state(folder: Path) -> str:
-    """Which files a model's folder holds: the hash of config.json's bytes, and of all names, sizes and times."""
+    """The state of a model's folder: the hash of config.json, and of all names, sizes and times."""
     files = sorted(path for path in folder.iterdir() if path.is_file())
     config = folder / "config.json"
     content = hashlib.sha256(config.read_bytes()).hexdigest() if config.is_file() else ""
@@ -97,7 +98,7 @@ def folder_state(folder: Path) -> str:
 
 
 def has_bytecode(folders: Iterable[str] | None = None) -> bool:
-    """Whether the image was built with the packages' bytecode in it, as pip does and uv does not."""
+    """Whether the image contains the packages' bytecode, which pip writes and uv does not."""
     tag = sys.implementation.cache_tag
     places = _package_folders() if folders is None else [Path(folder) for folder in folders]
     packages = [place / package for place in places for package in ("vllm", "torch", "transformers")]

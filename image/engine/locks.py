@@ -1,4 +1,4 @@
-"""One fetcher at a time, on any number of machines: a lock of the kernel's, which goes with the process that holds it."""
+"""A file lock that allows one download at a time across machines. The kernel releases it when its process exits."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ TELL_EVERY_SECONDS = 15.0
 
 @contextlib.contextmanager
 def locked(path: Path, what: str, size: Callable[[], int], tell: Callable[[str], None]) -> Iterator[None]:
-    """Hold the lock while the block runs; wait for it, saying who has it and how far that one is.
+    """Hold the lock while the block runs. While waiting for it, log its owner and the owner's progress.
 
-    flock on NFS 4.1, which EFS speaks, is a lease of the server's: that of a machine that died runs out. A file system
-    without locks is told of and used all the same: every file is checked by its hash before it gets its name.
+    On NFS 4.1, which EFS uses, flock is a lease of the server, which expires after a machine dies. On a file system without
+    locks, a line is logged and the download continues: every file is checked by its hash before it is renamed.
 
     Args:
-        path: of the lock's file.
-        what: is locked, for the log.
-        size: bytes that are there by now.
-        tell: takes lines for the log.
+        path: the lock file.
+        what: the locked resource, for the log.
+        size: returns the bytes downloaded so far.
+        tell: logs a line.
     """
     with path.open("a+") as file:
         told = 0.0
@@ -37,7 +37,7 @@ def locked(path: Path, what: str, size: Callable[[], int], tell: Callable[[str],
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 if error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
-                    tell(f"{what}: {path.parent} knows no locks ({error.strerror}); going on without")
+                    tell(f"{what}: {path.parent} does not support locks ({error.strerror}); continuing without one")
                     break
                 if error.errno not in (errno.EWOULDBLOCK, errno.EACCES, errno.EINTR):
                     raise
@@ -45,7 +45,7 @@ def locked(path: Path, what: str, size: Callable[[], int], tell: Callable[[str],
                     told = time.monotonic()
                     file.seek(0)
                     owner = file.read().strip() or "another process"
-                    tell(f"{what}: {owner} is fetching it; waiting, {size() / GIB:.2f} GiB are here")
+                    tell(f"{what}: {owner} is downloading it; waiting, {size() / GIB:.2f} GiB downloaded")
                 time.sleep(POLL_SECONDS)
                 continue
             break

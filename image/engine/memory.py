@@ -1,4 +1,4 @@
-"""How much memory this container may use, as the kernel limits it."""
+"""The container's memory limit, from the kernel."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ GIB = 1 << 30
 
 
 def available_gib(cgroup: Path = CGROUP, meminfo: Path = MEMINFO) -> float:
-    """The container's limit, or the machine's memory where there is none, in GiB."""
+    """The container's limit in GiB, or the machine's memory if there is no limit."""
     machine = 0.0
     for line in meminfo.read_text().splitlines():
         if line.startswith("MemTotal:"):

@@ -1,4 +1,4 @@
-"""Which models of the hub vLLM's arguments name, and the same arguments with the folders of their files instead."""
+"""Finds the Hub models in vLLM's arguments, and replaces their names with the folders of their files."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _REVISIONS = ("--revision", "--tokenizer-revision", "--code-revision")
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether it names a model of the hub, and not a folder or an object store's address."""
+    """Whether it is the name of a Hub model rather than a folder or an object store's URL."""
     return bool(_HUB_ID.fullmatch(name)) and not Path(name).exists()
 
 
 def repositories(arguments: Sequence[str]) -> list[Repository]:
-    """The models that these arguments of ``vllm serve`` need, the main one first: tokenizer, draft model, LoRA adapters."""
+    """The models that these arguments of ``vllm serve`` need: the main one, then tokenizer, draft model and LoRA adapters."""
     revision = last_value(arguments, "--revision") or "main"
     named = [(arguments[0], revision)]
     if tokenizer := last_value(arguments, "--tokenizer"):
@@ -33,7 +33,7 @@ def repositories(arguments: Sequence[str]) -> list[Repository]:
 
 
 def localized(arguments: Sequence[str], folders: Mapping[Repository, Path]) -> list[str]:
-    """The arguments with each model's folder in the place of its name; the name it is served under stays."""
+    """The arguments with each model's name replaced by its folder; the served name does not change."""
     by_name = {repository.name: str(folder) for repository, folder in folders.items()}
     if not by_name:
         return list(arguments)
@@ -43,7 +43,7 @@ def localized(arguments: Sequence[str], folders: Mapping[Repository, Path]) -> l
     for word in arguments[1:]:
         if word.startswith("--"):
             flag, separator, value = word.partition("=")
-            skip = flag in _REVISIONS and told[0] != arguments[0]  # the folder is of one commit
+            skip = flag in _REVISIONS and told[0] != arguments[0]  # the folder contains one commit
             if not skip:
                 told.append(f"{flag}={_replaced(flag, value, by_name)}" if separator else word)
         elif not skip:

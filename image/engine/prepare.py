@@ -1,4 +1,4 @@
-"""From arguments and environment to everything vLLM is started with: checks, weights, kept files. Nothing is started here."""
+"""Prepares vLLM's start from arguments and environment: checks, weights, compile cache. Starts no process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from image.engine.staging import stage
 from image.engine.watcher import Watch
 from image.engine.weights import Weights, ensure, known
 
-# Where each of vLLM's compilers keeps what it made, below the folder of compiled files.
+# The subfolder of each of vLLM's compilers, below the folder of compiled files.
 COMPILED = {
     "VLLM_CACHE_ROOT": "vllm",
     "TORCHINDUCTOR_CACHE_DIR": "inductor",
@@ -30,7 +30,7 @@ COMPILED = {
     "CUDA_CACHE_PATH": "cuda",
 }
 LOCAL = "vllm-endpoint"
-# Shrink the weights while they load, or keep a part of them out of the GPU: then their size says little.
+# These shrink the weights during loading or keep part of them off the GPU, so the size on disk is not a valid check.
 _SHRINKING = ("--quantization", "-q", "--cpu-offload-gb", "--hf-overrides")
 _YES = ("1", "true", "yes", "on")
 Tell = Callable[[str], None]
@@ -38,7 +38,7 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Start:
-    """What vLLM is started with, and what is kept once it answers."""
+    """How to start vLLM, and what to cache once it is ready."""
 
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
@@ -46,15 +46,15 @@ class Start:
 
 
 def prepare(launch: Launch, tell: Tell, *, began: float | None = None) -> Start:
-    """Check the machine, have the weights, restore what earlier starts kept.
+    """Check the machine, download the weights, restore the compile cache.
 
     Args:
-        launch: what was asked for.
-        tell: takes lines for the log.
+        launch: the requested start.
+        tell: logs a line.
         began: time.monotonic() of the container's start.
 
     Raises:
-        EngineError: this cannot serve; one line.
+        EngineError: the engine cannot start.
     """
     began = time.monotonic() if began is None else began
     seconds: dict[str, float] = {}
@@ -76,33 +76,33 @@ def prepare(launch: Launch, tell: Tell, *, began: float | None = None) -> Start:
         done("staging")
     arguments = localized(launch.arguments, folders)
     environment = dict(launch.environment)
-    if weights and "--trust-remote-code" not in arguments:  # which may fetch code of another repository
+    if weights and "--trust-remote-code" not in arguments:  # remote code may come from another repository
         environment.setdefault("HF_HUB_OFFLINE", "1")
     watch = _kept(launch, found, weights, arguments, environment, tell, began)
-    done("kept files")
+    done("compile cache")
     tell(f"ledger: {json.dumps(seconds)}")
     return Start(tuple(arguments), environment, watch)
 
 
 def fetch(launch: Launch, found: Machine | None, tell: Tell, *, ask: bool = False) -> list[Weights]:
-    """Have the weights of every model that the arguments name, where this is whom to ask for them.
+    """Download the weights of every model in the arguments, unless vLLM itself downloads them.
 
     Args:
-        launch: what was asked for.
-        found: the machine that will load them; None: another one than this.
-        tell: takes lines for the log.
-        ask: ask the hub for a newer commit.
+        launch: the requested start.
+        found: the machine that will load them; None if it is another machine.
+        tell: logs a line.
+        ask: ask the Hub for a newer commit.
 
     Raises:
-        EngineError: they cannot be had.
+        EngineError: the download failed.
     """
     environment, arguments = launch.environment, launch.arguments
     if last_value(arguments, "--load-format") == "dummy" or last_value(arguments, "--download-dir"):
-        return []  # vLLM's own business
+        return []  # vLLM downloads it
     if environment.get("VLLM_USE_MODELSCOPE", "").lower() in _YES:
         return []  # another hub
     home = Path(environment.get("HF_HOME") or Path.home() / ".cache/huggingface")
-    if environment.get("HF_HUB_OFFLINE", "").lower() in _YES:  # what is here must do, whoever put it there
+    if environment.get("HF_HUB_OFFLINE", "").lower() in _YES:  # use the files that are there
         return [weights for one in repositories(arguments) if (weights := known(one, home))]
     hub = Hub(environment)
     shrinks = any(argument.partition("=")[0] in _SHRINKING for argument in arguments)
@@ -125,7 +125,7 @@ def _kept(
     tell: Tell,
     began: float,
 ) -> Watch | None:
-    """Restore kept files and set the environment so that vLLM uses them."""
+    """Restore the compile cache and set the environment so that vLLM uses it."""
     store = environment.get("ENGINE_CACHE")
     if not store or not launch.keeps_cache:
         return None
@@ -137,19 +137,19 @@ def _kept(
         environment["PYTHONPYCACHEPREFIX"] = str(local / "bytecode")
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
     if "VLLM_CACHE_ROOT" in environment:
-        tell("VLLM_CACHE_ROOT is set: vLLM compiles there, in place, and nothing is kept in ENGINE_CACHE")
+        tell("VLLM_CACHE_ROOT is set: vLLM compiles there, in place, and nothing is cached in ENGINE_CACHE")
     else:
         model = json.dumps(_model_state(launch.arguments[0], weights))
         depends_on = compiled_for(
             installed, machine([gpu.identity for gpu in found.gpus]), model, arguments, environment
-        ) | {"folder": str(local)}  # compiled code names its own files
+        ) | {"folder": str(local)}  # compiled code contains its own paths
         kinds.append(CompileCache("compiled", Path(store), local / "compiled", depends_on))
         environment |= {name: str(local / "compiled" / folder) for name, folder in COMPILED.items()}
     kept = []
     for one in kinds:
         restored = restore(one)
         for note in restored.notes:
-            tell(f"kept {note}")
+            tell(f"compile cache: {note}")
         kept.append((one, restored.files))
     marker = environment.get("ENGINE_PLAN_KEY")
     health = f"http://127.0.0.1:{launch.port}/health"
@@ -157,7 +157,7 @@ def _kept(
 
 
 def prewarm_marker(store: Path, plan_key: str) -> Path:
-    """A file that says that a start with this plan kept what it compiled."""
+    """A marker file: a start with this plan has cached its compiled files."""
     return store / "warm" / plan_key
 
 

@@ -11,10 +11,10 @@ from image.gateway.capacity.ecs import EcsScaler
 
 
 def start(capacity: str) -> None:
-    """Have the capacity started; where that fails the first request will do it, so it is only told.
+    """Start the engine. A failure is only logged, because the first request starts it then.
 
     Args:
-        capacity: what GATEWAY_CAPACITY says: ``ecs:CLUSTER/SERVICE/AUTO_SCALING_GROUP``.
+        capacity: the value of GATEWAY_CAPACITY: ``ecs:CLUSTER/SERVICE/AUTO_SCALING_GROUP``.
     """
     setting = backends.capacity(capacity)
     if not isinstance(setting, EcsCapacity):
@@ -22,4 +22,4 @@ def start(capacity: str) -> None:
     try:
         asyncio.run(EcsScaler(setting).wake())
     except ScalingError as error:
-        print(f"engine: it could not be started ({error}); the first request starts it", flush=True)
+        print(f"engine: the prewarm start failed ({error}); the first request starts the engine", flush=True)

@@ -1,4 +1,4 @@
-"""Weights on the instance's own NVMe disk, where they are too large to stay in memory while they are read."""
+"""Copies weights to the instance's NVMe disk if they are too large for the page cache."""
 
 from __future__ import annotations
 
@@ -11,43 +11,43 @@ from pathlib import Path
 from image.engine.memory import GIB
 from image.engine.weights import Weights
 
-# vLLM reads a checkpoint on a network file system ahead into memory only up to this share of it. Beyond, it reads page by
-# page, which takes many times as long; below, the copy would only be one more read and write.
+# vLLM prefetches a checkpoint from a network file system only up to this fraction of memory. Above it, vLLM reads page by
+# page, which is many times slower; below it, a copy would only add a read and a write.
 SHARE_OF_MEMORY = 0.9
 PARALLEL_COPIES = 16
 
 
 def stage(weights: Weights, disk: Path, memory_gib: float, tell: Callable[[str], None]) -> Path:
-    """The folder to load from: a copy on the disk where that pays, else where the weights are.
+    """The folder to load from: a copy on the local disk if that is faster, otherwise the weights' own folder.
 
     Args:
-        weights: a whole model.
-        disk: a folder on a local disk, made by whoever mounted one there; where it is missing nothing is copied.
-        memory_gib: what the container may use.
-        tell: takes lines for the log.
+        weights: a complete model.
+        disk: a folder on a local disk; nothing is copied if it does not exist.
+        memory_gib: the container's memory limit.
+        tell: logs a line.
     """
     size_gib = weights.size_bytes / GIB
     if not disk.is_dir() or size_gib <= SHARE_OF_MEMORY * memory_gib:
         return weights.folder
     target = disk / f"{weights.repository.name.replace('/', '--')}--{weights.commit}"
-    if target.is_dir():  # renamed when it was whole
-        tell(f"staging: {weights.repository.name} is on the local disk already")
+    if target.is_dir():  # it is renamed only once it is complete
+        tell(f"staging: {weights.repository.name} is already on the local disk")
         return target
     part = target.with_name(f"{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     if shutil.disk_usage(disk).free < weights.size_bytes:
-        tell(f"staging: the local disk has no room for {size_gib:.1f} GiB; weights are read from where they are")
+        tell(f"staging: the local disk has no room for {size_gib:.1f} GiB; reading the weights from the volume")
         return weights.folder
     began = time.monotonic()
     files = [path for path in weights.folder.rglob("*") if path.is_file()]
-    tell(f"staging: copying {size_gib:.1f} GiB to the local disk, because memory is {memory_gib:.1f} GiB")
+    tell(f"staging: copying {size_gib:.1f} GiB to the local disk, because the memory limit is {memory_gib:.1f} GiB")
     try:
         with ThreadPoolExecutor(PARALLEL_COPIES) as pool:
             list(pool.map(lambda path: _copy(path, part / path.relative_to(weights.folder)), files))
         part.rename(target)
     except OSError as error:
         shutil.rmtree(part, ignore_errors=True)
-        tell(f"staging: the copy failed ({error.strerror or error}); weights are read from where they are")
+        tell(f"staging: the copy failed ({error.strerror or error}); reading the weights from the volume")
         return weights.folder
     seconds = time.monotonic() - began
     tell(f"staging: {size_gib:.1f} GiB in {seconds:.0f} s, {size_gib * 1024 / seconds:.0f} MiB/s")
@@ -58,4 +58,4 @@ def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
     if target.stat().st_size != source.stat().st_size:
-        raise OSError(f"{target.name} came short")
+        raise OSError(f"{target.name} is incomplete")

@@ -1,8 +1,8 @@
 """``python3 -m image.engine.standalone``: gateway and engine in one container, for ``docker run``, RunPod and the like.
 
-The gateway listens where clients look (PORT, 8000) from the first second on and holds requests while vLLM loads; vLLM
-listens on 127.0.0.1 alone. Whichever of the two ends, the other is ended and so is the container, for whoever runs it to
-start anew. SIGTERM ends the gateway first, which finishes what it has begun, then vLLM; a second one ends both at once.
+The gateway listens on PORT (8000) from the start and holds requests while vLLM loads; vLLM listens only on 127.0.0.1. If
+one of the two exits, the other is stopped and the container exits, so that its restart policy applies. SIGTERM stops the
+gateway first, which drains, then vLLM; a second SIGTERM stops both at once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from image.engine.usage import help_if_asked
 
 ENGINE_PORT, METRICS_PORT = 8001, 9090
 DEFAULT_SHUTDOWN_SECONDS = 600
-# vLLM exits some seconds after its last request.
+# vLLM exits a few seconds after its last request.
 SPARE_SECONDS = 15.0
 POLL_SECONDS = 0.2
 _KEYS = ("VLLM_API_KEY", "API_KEY")
@@ -33,16 +33,16 @@ _KEYS = ("VLLM_API_KEY", "API_KEY")
 def gateway_environment(
     environment: Mapping[str, str], model: str, port: int, aliases: Sequence[str] = ()
 ) -> dict[str, str]:
-    """What the gateway is told; whatever GATEWAY_* is set already stays.
+    """The gateway's environment; GATEWAY_* variables that are already set take precedence.
 
     Raises:
-        EngineError: no key is set, and nothing says that none is wanted.
+        EngineError: neither a key nor GATEWAY_KEYS is set.
     """
     told = {name: value for name, value in environment.items() if value.strip() and name != "HF_TOKEN"}
     key = next((name for name in _KEYS if name in told), None)
     if "GATEWAY_KEYS" not in told and key is None:
         raise EngineError(
-            "VLLM_API_KEY: not set; set it to the key that clients must send, or GATEWAY_KEYS=none to serve whoever can connect"
+            "VLLM_API_KEY: not set; set it to the key that clients must send, or GATEWAY_KEYS=none to accept every request"
         )
     packages = [told[name] for name in ("ENGINE_GATEWAY_PACKAGES", "PYTHONPATH") if name in told]
     defaults = {
@@ -57,11 +57,11 @@ def gateway_environment(
 
 
 class StoppedError(Exception):
-    """Asked to stop before vLLM was started."""
+    """A stop signal arrived before vLLM was started."""
 
 
 class Pair:
-    """Gateway and engine, and how they end."""
+    """The gateway's and the engine's processes."""
 
     def __init__(self) -> None:
         self.gateway: subprocess.Popen[bytes] | None = None
@@ -69,21 +69,21 @@ class Pair:
         self.asked = 0
 
     def on_signal(self, *_: object) -> None:
-        """Asked to stop; the second time at once."""
+        """Handle a stop signal; the second one stops at once."""
         self.asked += 1
         if self.engine is None and self.asked == 1:
             raise StoppedError
 
     def ended(self) -> str | None:
-        """Which of the two ended, in words; None: neither."""
+        """Which of the two exited, as text; None if both run."""
         for name, process in (("the gateway", self.gateway), ("vLLM", self.engine)):
             if process and (code := process.poll()) is not None:
-                return f"{name} ended with {f'signal {-code}' if code < 0 else f'exit code {code}'}"
+                return f"{name} exited with {f'signal {-code}' if code < 0 else f'exit code {code}'}"
         return None
 
     def stop(self, engine_seconds: float) -> None:
-        """End both, the gateway first. Nothing of them runs afterwards."""
-        # The gateway ends by itself after its GATEWAY_DRAIN_TIMEOUT_SECONDS.
+        """Stop both, the gateway first. No process of theirs is left."""
+        # The gateway exits by itself after GATEWAY_DRAIN_TIMEOUT_SECONDS.
         for process, seconds in ((self.gateway, math.inf), (self.engine, engine_seconds)):
             if process and process.poll() is None:
                 process.send_signal(signal.SIGTERM)
@@ -97,7 +97,7 @@ class Pair:
 
 
 def main() -> int:
-    """Run both until one ends or the container is stopped; returns the exit code."""
+    """Run both until one exits or the container is stopped; returns the exit code."""
     began = time.monotonic()
     pair = Pair()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -112,7 +112,7 @@ def main() -> int:
         model, *aliases = values(arguments, "--served-model-name") or arguments[:1]
         told = gateway_environment(os.environ, model, outer.port, aliases)
         quiet = {name: value for name, value in outer.environment.items() if name not in _KEYS}
-        say(f"the gateway answers at port {outer.port}, and holds requests until vLLM is ready")
+        say(f"the gateway listens on port {outer.port}, and holds requests until vLLM is ready")
         pair.gateway = subprocess.Popen([sys.executable, "-m", "image.gateway"], env=told)
         inner = dataclasses.replace(outer, arguments=tuple(arguments), port=ENGINE_PORT, environment=quiet)
         start = prepare(inner, say, began=began)
@@ -132,12 +132,12 @@ def main() -> int:
     if pair.asked:
         say("stopped")
         return 0
-    print(f"engine: error: {reason}; the container ends, for its restart policy to start it anew", file=sys.stderr)
+    print(f"engine: error: {reason}; the container exits, and its restart policy applies", file=sys.stderr)
     return 1
 
 
 def _listening_inside(arguments: Sequence[str]) -> list[str]:
-    """The arguments with vLLM listening to the gateway alone, and finishing what runs when it is told to stop."""
+    """The arguments that make vLLM listen only for the gateway, and finish running requests on a stop signal."""
     told, skip = [], False
     for word in arguments:
         flag = word.partition("=")[0]

@@ -10,6 +10,6 @@ def help_if_asked(module: str, text: str) -> None:
     if sys.argv[1:2] in (["-h"], ["--help"]):
         print(f"usage: python3 -m {module} [MODEL] [vllm serve arguments]\n\n{text}\n")
         print(
-            "MODEL is a hub id or a folder; without it, MODEL_NAME names the model. docs/engine-image.md lists the variables."
+            "MODEL is a Hub id or a folder; without it, MODEL_NAME names the model. docs/engine-image.md lists the variables."
         )
         sys.exit(0)

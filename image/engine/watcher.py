@@ -1,4 +1,4 @@
-"""Keeps what a start compiled, once vLLM answers: a small process beside it, so that vLLM stays the container's own."""
+"""Caches compiled files once vLLM is ready, in a small separate process, so that vLLM remains the container's main one."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from pathlib import Path
 from image.engine.compile_cache import CompileCache, contents, publish
 
 POLL_SECONDS = 1.0
-SETTLED_SECONDS = 10.0  # without a new file: kernels are still compiled for the first requests
+SETTLED_SECONDS = 10.0  # without a new file, because the first requests still compile kernels
 LONGEST_SETTLING_SECONDS = 120.0
-LATER_SECONDS = 600.0  # by then requests of all kinds have had their kernels compiled, too
+LATER_SECONDS = 600.0  # by then, kernels for all kinds of requests are compiled
 RETRIES = 5
-# A proxy that the environment names is for the way to the hub; asked for 127.0.0.1, it would look on its own machine.
+# Ignore proxies: those in the environment are for the Hub, and would resolve 127.0.0.1 to their own machine.
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass(frozen=True)
 class Watch:
-    """What is watched and kept.
+    """What to watch and cache.
 
     Attributes:
-        health: address that answers 200 once the engine serves.
-        kept: what is kept, each with what it was restored with.
-        marker: file to touch once all of it is kept, or None.
-        began: time.monotonic() when the container started.
-        settled_seconds: for how long nothing may change before it is kept.
-        later_seconds: after which it is looked at once more.
+        health: URL that returns 200 once the engine is ready.
+        kept: the caches, each with the result of its restore.
+        marker: file to touch once everything is cached, or None.
+        began: time.monotonic() of the container's start.
+        settled_seconds: how long no file may change before caching.
+        later_seconds: when to check for new files again.
     """
 
     health: str
@@ -44,12 +44,12 @@ class Watch:
 
 
 def start(watch: Watch, tell: Callable[[str], None], *, engine: int | None = None) -> None:
-    """Fork a process that watches the engine; it is nobody's child to wait for.
+    """Fork a detached process that watches the engine.
 
     Args:
-        watch: what.
-        tell: takes lines for the log.
-        engine: its process; None: the one that calls this, which is about to become it by exec.
+        watch: what to watch and cache.
+        tell: logs a line.
+        engine: the engine's process id; None for the calling process, which becomes the engine by exec.
     """
     parent = os.pidfd_open(engine or os.getpid())
     child = os.fork()
@@ -59,22 +59,22 @@ def start(watch: Watch, tell: Callable[[str], None], *, engine: int | None = Non
         return
     try:
         if os.fork() == 0:
-            os.setsid()  # a Ctrl-C in a terminal is for vLLM
+            os.setsid()  # Ctrl-C in a terminal must only reach vLLM
             os.nice(10)
             run(watch, parent, tell)
-    except Exception as error:  # the boundary of a process whose end nobody looks at
-        tell(f"kept files: not kept ({type(error).__name__}: {error}); the next start compiles again")
+    except Exception as error:  # top level of a detached process
+        tell(f"compile cache: not saved ({type(error).__name__}: {error}); the next start compiles again")
     finally:
         os._exit(0)
 
 
 def run(watch: Watch, parent: int, tell: Callable[[str], None]) -> None:
-    """Wait until the engine serves and nothing new is compiled, then keep it.
+    """Wait until the engine is ready and compiles nothing new, then cache its compiled files.
 
     Args:
-        watch: what.
-        parent: pidfd of the engine; when it ends this ends, too.
-        tell: takes lines for the log.
+        watch: what to watch and cache.
+        parent: pidfd of the engine; when the engine exits, so does this process.
+        tell: logs a line.
     """
     while not _answers(watch.health):
         if _ended(parent, POLL_SECONDS):
@@ -116,12 +116,12 @@ def _keep(
                 break
         try:
             if line := publish(kept, known):
-                tell(line)
+                tell(f"compile cache: {line}")
         except BlockingIOError:
             continue
         except OSError as error:
             tell(
-                f"{kept.kind}: cannot be kept at {kept.store} ({error.strerror or error}); the next start compiles again"
+                f"compile cache: {kept.kind}: cannot be saved in {kept.store} ({error.strerror or error}); the next start compiles again"
             )
             return False
         return True
@@ -137,7 +137,7 @@ def _answers(address: str) -> bool:
 
 
 def _ended(parent: int, seconds: float) -> bool:
-    """Whether the process ended; waits for that so long."""
+    """Whether the process exited within `seconds`."""
     poll = select.poll()
     poll.register(parent, select.POLLIN)
     return bool(poll.poll(seconds * 1000))

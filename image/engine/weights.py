@@ -1,8 +1,8 @@
-"""A model's files in the hub's own cache layout: fetched once, checked against the hub's hashes, never fetched again.
+"""A model's files in the Hub's cache layout: downloaded once and checked against the Hub's hashes.
 
-``HF_HOME/hub/models--ORG--NAME`` holds ``blobs/HASH`` (a file under its hash), ``snapshots/COMMIT/NAME`` (links to them)
-and ``refs/REVISION`` (the commit): what huggingface_hub and vLLM read. ``whole/COMMIT.json`` is ours: it is written last,
-and says which files make the commit whole, with size and time of each.
+``HF_HOME/hub/models--ORG--NAME`` contains ``blobs/HASH`` (each file under its hash), ``snapshots/COMMIT/NAME`` (links to
+them) and ``refs/REVISION`` (the commit), as huggingface_hub and vLLM expect. ``whole/COMMIT.json`` is this repository's
+addition: it is written last, and lists the files of the complete commit with their sizes and times.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from image.engine.locks import locked
 from image.engine.memory import GIB
 
 PARALLEL_FILES = 8
-SPARE_BYTES = GIB  # for compile caches and the hub's small files
+SPARE_BYTES = GIB  # for compile caches and the Hub's small files
 Tell = Callable[[str], None]
 Admit = Callable[[int], None]
 
 
 @dataclass(frozen=True)
 class Repository:
-    """A model of the hub; ``revision`` is a branch, tag or commit."""
+    """A model on the Hub; ``revision`` is a branch, tag or commit."""
 
     name: str
     revision: str = "main"
 
     def folder(self, home: Path) -> Path:
-        """Where its files are in the cache."""
+        """The folder of its files in the cache."""
         return home / "hub" / ("models--" + self.name.replace("/", "--"))
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A model's files, all of them right."""
+    """A model's files, complete and verified."""
 
     repository: Repository
     commit: str
@@ -55,18 +55,18 @@ class Weights:
 def ensure(
     repository: Repository, home: Path, hub: Hub, tell: Tell, *, ask: bool = False, admit: Admit | None = None
 ) -> Weights:
-    """Have a model's files, whole: fetch what is missing, and wait for another process that is at it.
+    """Ensure that a model's files are complete: download missing ones, or wait for another process that does.
 
     Args:
         repository: the model.
         home: HF_HOME.
-        hub: where to fetch from.
-        tell: takes lines for the log.
-        ask: ask the hub for the revision's newest commit even where an older one is whole.
-        admit: called with the size in bytes before anything is fetched; may refuse.
+        hub: the Hub to download from.
+        tell: logs a line.
+        ask: ask the Hub for the revision's newest commit even if an older one is complete.
+        admit: called with the size in bytes before the download; may raise.
 
     Raises:
-        EngineError: they cannot be had; one line says why and what to set.
+        EngineError: the files could not be downloaded; one line with the reason and what to set.
     """
     root = repository.folder(home)
     admit = admit or (lambda _: None)
@@ -86,7 +86,7 @@ def ensure(
             except HubUnreachableError as error:
                 if known is None:
                     raise
-                tell(f"{error}; going on with the commit that is here, {known.commit[:12]}")
+                tell(f"{error}; continuing with the downloaded commit {known.commit[:12]}")
                 return known
             admit(model_bytes(listing))
             return _fetch(repository, root, listing, hub, tell)
@@ -94,24 +94,24 @@ def ensure(
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise EngineError(f"weights: {home} is full; free space or mount a larger volume") from None
         raise EngineError(
-            f"weights: {home} cannot be used ({error.strerror or error}); mount a volume there that user {os.getuid()} may write"
+            f"weights: {home} cannot be used ({error.strerror or error}); mount a volume that user {os.getuid()} can write"
         ) from None
 
 
 def known(repository: Repository, home: Path) -> Weights | None:
-    """A model that is here and whole, without asking anybody."""
+    """A complete model in the cache, without a request to the Hub."""
     return _whole(repository, repository.folder(home))
 
 
 def model_bytes(listing: Listing) -> int:
-    """Bytes that are loaded: some repositories hold the same weights twice, once as Mistral's consolidated file."""
+    """The bytes that vLLM loads: some repositories contain the weights twice, once as Mistral's consolidated file."""
     names = {file.name for file in listing.files}
     twice = "model.safetensors.index.json" in names
     return sum(file.size for file in listing.files if not (twice and file.name.startswith("consolidated")))
 
 
 def needed_bytes(root: Path, listing: Listing) -> int:
-    """Bytes that are still to come: what is not there, less what an interrupted fetch left."""
+    """The bytes still to download: missing files, minus partial downloads."""
     total = 0
     for file in listing.files:
         blob = root / "blobs" / file.hash
@@ -128,14 +128,14 @@ def _fetch(repository: Repository, root: Path, listing: Listing, hub: Hub, tell:
     for file in listing.files:
         blob = blobs / file.hash
         if blob.exists() and _state(blob) != trusted.get(file.hash) and not is_right(blob, file.hash, file.size):
-            tell(f"weights: {file.name} is torn or changed; it is fetched again")
+            tell(f"weights: {file.name} is corrupt or changed; downloading it again")
             blob.unlink()
     needed = needed_bytes(root, listing)
     _check_disk(repository, root, needed)
     progress = Progress(repository.name, needed, tell)
     if needed:
-        tell(f"weights: {repository.name}: {needed / GIB:.2f} GiB to fetch from {hub.endpoint}")
-    small_first = sorted(listing.files, key=lambda file: file.size)  # a refusal comes with the first
+        tell(f"weights: {repository.name}: {needed / GIB:.2f} GiB to download from {hub.endpoint}")
+    small_first = sorted(listing.files, key=lambda file: file.size)  # so that a rejection comes early
     with progress, ThreadPoolExecutor(PARALLEL_FILES) as pool:
         for file in small_first[:1]:
             fetch_blob(hub, listing, file, blobs / file.hash, progress)
@@ -156,7 +156,7 @@ def _fetch(repository: Repository, root: Path, listing: Listing, hub: Hub, tell:
     if repository.revision != listing.commit:
         _write(root / "refs" / repository.revision, listing.commit)
     if needed:
-        tell(f"weights: {repository.name}: whole and checked, {progress.summary()}")
+        tell(f"weights: {repository.name}: complete and verified, {progress.summary()}")
     size = sum(file.size for file in listing.files)
     return Weights(repository, listing.commit, snapshot, size)
 
@@ -180,7 +180,7 @@ def _commit(repository: Repository, root: Path) -> str | None:
 
 
 def _marker(root: Path, commit: str) -> dict[str, tuple[str, list[int]]]:
-    """File name -> its hash and the state in which it was right; empty where the commit was never whole."""
+    """Map each file name to its hash and the state in which it was verified; empty if the commit was never complete."""
     try:
         told = json.loads((root / "whole" / f"{commit}.json").read_text())
         return {str(name): (str(file["hash"]), list(file["state"])) for name, file in told.items()}
@@ -189,7 +189,7 @@ def _marker(root: Path, commit: str) -> dict[str, tuple[str, list[int]]]:
 
 
 def _whole(repository: Repository, root: Path) -> Weights | None:
-    """The model, where every file is as it was when its hash was right."""
+    """The model, if every file is unchanged since it was verified."""
     commit = _commit(repository, root)
     files = _marker(root, commit) if commit else {}
     if not commit or not files:
@@ -201,14 +201,14 @@ def _whole(repository: Repository, root: Path) -> Weights | None:
 
 
 def _mended(repository: Repository, root: Path, tell: Tell) -> Weights | None:
-    """The model, where files were copied or touched and are right all the same: nothing whole is fetched again."""
+    """The model, if files were copied or touched but their hashes still match; avoids downloading them again."""
     commit = _commit(repository, root)
     files = _marker(root, commit) if commit else {}
     if not commit or not files:
         return None
     now = {name: _state(root / "snapshots" / commit / name) for name in files}
     changed = [name for name, (_, state) in files.items() if now[name] != state]
-    tell(f"weights: {len(changed)} files of {repository.name} changed since they were checked; checking again")
+    tell(f"weights: {len(changed)} files of {repository.name} changed since they were verified; verifying again")
     if not all(is_right(root / "snapshots" / commit / name, files[name][0], files[name][1][0]) for name in changed):
         return None
     marker = {name: {"hash": digest, "state": now[name]} for name, (digest, _) in files.items()}
@@ -217,7 +217,7 @@ def _mended(repository: Repository, root: Path, tell: Tell) -> Weights | None:
 
 
 def _trusted(root: Path) -> dict[str, list[int]]:
-    """Hash -> state in which that blob was right, of all commits that were ever whole."""
+    """Map each hash to the state in which that blob was verified, for all commits that were ever complete."""
     commits = [path.stem for path in (root / "whole").glob("*.json")]
     return {digest: state for commit in commits for digest, state in _marker(root, commit).values()}
 
@@ -231,7 +231,7 @@ def _state(path: Path) -> list[int] | None:
 
 
 def _link(link: Path, blob: Path) -> None:
-    """A relative link, as the hub's own client makes it, so that the volume may be mounted anywhere."""
+    """A relative link, as the Hub's own client creates it, so that the volume can be mounted anywhere."""
     link.parent.mkdir(parents=True, exist_ok=True)
     target = os.path.relpath(blob, link.parent)
     if not (link.is_symlink() and str(link.readlink()) == target):

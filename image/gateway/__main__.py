@@ -1,6 +1,6 @@
-"""`python -m image.gateway`: settings from the environment, then serve until SIGTERM.
+"""`python -m image.gateway`: read the settings from the environment, then serve until SIGTERM.
 
-Exit status: 0 drained, 1 failed or told twice to stop, 2 the settings are wrong.
+Exit status: 0 after a drain, 1 after a failure or a second signal, 2 if the settings are invalid.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _OTLP_ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_END
 async def _serve(settings: Settings) -> None:
     tracer = None
     if any(os.environ.get(variable) for variable in _OTLP_ENDPOINTS):
-        from image.gateway import tracing  # here, so that only a gateway that traces pays the library's memory
+        from image.gateway import tracing  # imported here: only a gateway with tracing needs the memory
 
         tracer = tracing.otlp(os.environ)
     service = Service(settings, tracer=tracer)
     service.stop_on_signals()
-    # What has been loaded stays. To look through it again takes the garbage collector 20 to 40 ms, in which nobody is answered.
+    # Loaded modules are never freed. Scanning them blocks the event loop for 20 to 40 ms per garbage collection.
     gc.freeze()
     await service.run()
 

@@ -1,4 +1,4 @@
-"""Who may go to a replica now, who waits, and who is turned away."""
+"""Admission control: which requests run now, which wait, and which are rejected."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from image.gateway.settings import Settings
 
 _RETRY_COLD_SECONDS = 30
 _RETRY_BUSY_SECONDS = 2
-# Where keys share a gateway, one may wait at 8 times the places that it leaves free: a ninth stays for who comes later.
+# If keys share a gateway, one key may use at most 8 times as many places in the queue as it leaves free, so at least a
+# ninth of the queue stays available to the others.
 _MOST_OF_WHAT_IS_LEFT = 8
 
 
 class Ticket:
-    """A place in the queue. `slot` becomes the replica that has a slot for its holder."""
+    """A place in the queue. `slot` resolves to the replica that has a free slot."""
 
     __slots__ = ("affinity", "excluded", "key", "size_bytes", "slot")
 
@@ -34,13 +35,13 @@ class Ticket:
 
 
 class Admission:
-    """At most so many requests in flight per ready replica; the others in one queue.
+    """Limits the requests in flight per ready replica and queues the others.
 
-    Within a key: first come, first served. Between keys: a free slot goes to the key of the highest priority, and among
-    those to the one that has the fewest running.
+    Within a key: first come, first served. Between keys: a free slot goes to the key with the highest priority, and
+    among those to the one with the fewest running requests.
 
-    A request *runs* when it has a slot; it is *held* when it waits and no replica is ready, *queued* when it waits for
-    a slot on one that is.
+    A request is *running* while it has a slot, *held* while it waits and no replica is ready, and *queued* while it waits
+    for a slot on a ready replica.
     """
 
     def __init__(
@@ -51,8 +52,8 @@ class Admission:
         names: Callable[[], int] = lambda: 1,
         priority: Callable[[str], int] = lambda key: 0,
     ) -> None:
-        """`cold` is called when a request waits and no replica is ready; `names`: how many keys share the gateway;
-        `priority`: of a key.
+        """`cold` is called when a request waits and no replica is ready; `names` returns how many keys share the gateway;
+        `priority` returns the priority of a key.
         """
         self._priority = priority
         self._limit = settings.concurrency_share
@@ -75,51 +76,51 @@ class Admission:
 
     @property
     def held(self) -> int:
-        """How many wait while no replica is ready."""
+        """Number of requests waiting while no replica is ready."""
         return 0 if self._rotation() else self.waiting
 
     @property
     def queued(self) -> int:
-        """How many wait for a slot on a ready replica."""
+        """Number of requests waiting for a slot on a ready replica."""
         return self.waiting if self._rotation() else 0
 
     @property
     def waiting_bytes(self) -> int:
-        """Bytes of body in memory, of requests that wait or are still being received."""
+        """Bytes of the bodies in memory of requests that are waiting or still being received."""
         return self._bytes
 
     @property
     def demand(self) -> int:
-        """Running and waiting requests together."""
+        """Running and waiting requests."""
         return self.running + self.waiting
 
     @property
     def idle_seconds(self) -> float:
-        """For how long nothing has run or waited."""
+        """Seconds since a request last ran or waited."""
         return 0.0 if self.demand else monotonic() - self._idle_since
 
     def take_peak(self) -> int:
-        """The highest demand since the last call."""
+        """The highest demand since the previous call."""
         peak, self._peak = self._peak, self.demand
         return peak
 
     def take_refused(self) -> int:
-        """How many requests have been refused since the last call because a queue was full."""
+        """Requests rejected since the previous call because a queue was full."""
         refused, self._refused = self._refused, 0
         return refused
 
     def reserve(self, size_bytes: int) -> None:
-        """Account for bytes of body that are kept; raises the 429 when they are too many. `unreserve` ends it."""
+        """Account for bytes of a body in memory; raises the 429 above the limit. Release them with `unreserve`."""
         if self._bytes + size_bytes > self._max_bytes:
             raise self._full("queue_bytes")
         self._bytes += size_bytes
 
     def unreserve(self, size_bytes: int) -> None:
-        """The bytes are kept no longer."""
+        """Release bytes that were reserved."""
         self._bytes -= size_bytes
 
     def try_take(self, key: str = "", affinity: bytes = b"", excluded: Collection[Replica] = ()) -> Replica | None:
-        """A slot at once, if there is one and nobody waits for it; `release` it when done."""
+        """A free slot if no other request waits for it, else None; `release` it when done."""
         if self.waiting:
             return None
         replica = self._pick(key, affinity, excluded)
@@ -136,13 +137,13 @@ class Admission:
         *,
         again: bool = False,
     ) -> Ticket:
-        """A place in the queue; raises the 429 when it is full. `again`: it had a slot once, and keeps its turn."""
+        """A place in the queue; raises the 429 if the queue is full. `again`: a retry, which returns to the front."""
         queue = self._queues.get(key)
         if not again:
             left = self._max_waiting - self.waiting
             if left <= 0 or (queue and len(queue) >= _MOST_OF_WHAT_IS_LEFT * left and self._names() > 1):
                 raise self._full("queue_full")
-            # One of each key may always wait, or the key that keeps the queue full would keep all others out.
+            # One request of each key may always wait; otherwise a key that fills the queue would lock out all others.
             slots = len(self._rotation()) * self._limit
             if queue and self._max_per_slot and slots and self.waiting >= max(self._max_per_slot * slots, 1):
                 raise self._full("queue_full")
@@ -164,7 +165,7 @@ class Admission:
         return ticket
 
     def leave(self, ticket: Ticket) -> None:
-        """Give up the place, or the slot it has turned into."""
+        """Leave the queue, or release the slot if one was assigned."""
         if ticket in self._queues.get(ticket.key, ()):
             self._remove(ticket)
         elif ticket.slot.done() and not ticket.slot.cancelled():
@@ -185,7 +186,7 @@ class Admission:
             self._idle_since = monotonic()
 
     def dispatch(self) -> None:
-        """Hand out the slots that are free, in turn. Called too when the rotation has changed."""
+        """Assign free slots in turn. Also called when the rotation has changed."""
         if not self.waiting:
             return
         if not self._rotation():
@@ -195,7 +196,7 @@ class Admission:
         while keys := [key for key in self._queues if key not in passed_over]:
             key = min(keys, key=self._share) if len(keys) > 1 else keys[0]
             for ticket in list(self._queues[key]) if self._queues[key][0].excluded else [self._queues[key][0]]:
-                if ticket.slot.cancelled():  # its holder is about to leave
+                if ticket.slot.cancelled():  # the request is about to leave
                     self._remove(ticket)
                     break
                 replica = self._pick(key, ticket.affinity, ticket.excluded)
@@ -204,12 +205,12 @@ class Admission:
                     ticket.slot.set_result(replica)
                     break
                 if not ticket.excluded:
-                    return  # no slot for anybody
+                    return  # no free slot
             else:
                 passed_over.add(key)
 
     def _share(self, key: str) -> tuple[int, int, int]:
-        """Whose turn it is: the highest priority, then who has the fewest running, then who was served longest ago."""
+        """Sort key: highest priority, then fewest running requests, then least recently served."""
         return -self._priority(key), self._running_of.get(key, 0), self._served.get(key, 0)
 
     def _remove(self, ticket: Ticket) -> None:
@@ -223,7 +224,7 @@ class Admission:
             self._idle_since = monotonic()
 
     def _pick(self, key: str, affinity: bytes, excluded: Collection[Replica]) -> Replica | None:
-        """A ready replica, its slot taken."""
+        """Take a slot on a ready replica; None if no slot is free."""
         replica = choose(self._rotation(), self._limit, affinity, excluded)
         if replica is not None:
             replica.outstanding += 1

@@ -1,4 +1,4 @@
-"""The ASGI application: which path, whose key, which model; and the answers the gateway gives by itself."""
+"""The ASGI application: routes paths, checks keys and models, and serves the gateway's own paths."""
 
 from __future__ import annotations
 
@@ -30,14 +30,16 @@ if TYPE_CHECKING:
     from image.gateway.tracing import Tracer
 
 _OWN_PATHS = ("/health", "/health/ready", "/info", "/v1/models")
-_NOT_LOGGED = ("/health", "/health/ready")  # a load balancer asks every few seconds
+_NOT_LOGGED = ("/health", "/health/ready")  # a load balancer probes every few seconds
+# Requests of load balancers, browsers and tools rather than of clients of the model.
+_NOT_COUNTED = frozenset(("/", "/favicon.ico", "/health", "/health/ready", "/info"))
 _OWN_METHODS = ("GET", "HEAD")
 _MODEL_PREFIX = "/v1/models/"
 _SLASHES = re.compile("/{2,}")
 
 
 class App:
-    """Answers every request, and tells of each when it is over."""
+    """Answers every request, and logs and counts it afterwards."""
 
     def __init__(
         self,
@@ -75,28 +77,29 @@ class App:
         self.active: set[Exchange] = set()
         self.idle = asyncio.Event()
         self.draining = False
-        """Readiness fails, so that load balancers send no more; what comes is still answered."""
+        """Readiness fails, so that load balancers stop sending requests; requests are still answered."""
         self.refusing = False
-        """New requests for the engine are refused."""
+        """New requests for the engine are rejected."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request. What it is answered goes round `send`, see `writer`."""
+        """Answer one request. The answer bypasses `send`; see `writer`."""
         exchange = Exchange(scope, receive)
         connection = scope["gateway.connection"]
         connection.exchange = exchange
         exchange.closing = self.draining
         self.active.add(exchange)
         try:
-            if connection.gone:  # a pipelined request whose turn has come too late
+            if connection.gone:  # a pipelined request whose client disconnected before its turn
                 exchange.leave("client_left")
-                await asyncio.sleep(0)  # where that takes hold
+                await asyncio.sleep(0)  # where the cancellation is raised
             await self._answer(exchange)
         except asyncio.CancelledError:
             if not exchange.client_left:
                 raise
             _uncancel()
             exchange.status = CLIENT_LEFT_STATUS
-            self._telemetry.metrics.cancellations.labels(exchange.stage).inc()
+            if exchange.counted:
+                self._telemetry.metrics.cancellations.labels(exchange.stage).inc()
         finally:
             exchange.end()
             if connection.exchange is exchange:
@@ -109,7 +112,7 @@ class App:
             self._telemetry.request(exchange, log=exchange.label not in _NOT_LOGGED)
 
     async def _answer(self, exchange: Exchange) -> None:
-        """Answer, with an error if need be."""
+        """Answer, with an error if necessary."""
         try:
             try:
                 await self._route(exchange)
@@ -119,7 +122,8 @@ class App:
                 _uncancel()
                 raise exchange.aborted from None
         except ApiError as error:
-            self._telemetry.metrics.refusals.labels(error.reason).inc()
+            if exchange.counted or exchange.label == "preflight":  # a rejected origin is a setting to correct
+                self._telemetry.metrics.refusals.labels(error.reason).inc()
             await exchange.fail(error)
         except Exception as error:
             trace = traceback.format_exc(limit=-5)
@@ -131,16 +135,18 @@ class App:
     async def _route(self, exchange: Exchange) -> None:
         exchange.cors_headers = self._cors.headers(exchange)
         if Cors.is_preflight(exchange):  # before the key: browsers send none
-            exchange.label = "preflight"
+            exchange.label, exchange.counted = "preflight", False
             exchange.start(204, list(self._cors.preflight(exchange)))
             await exchange.last_part()
             return
         path = exchange.path
-        # Some clients join a base URL and a path with a slash too many, or end in one. A deployment without a name is none.
+        # Some clients join a base URL and a path with an extra slash, or append one. A deployment needs a name, so its
+        # double slash stays.
         if "//" in path and "/deployments//" not in path:
             path = exchange.path = _SLASHES.sub("/", path)
         if path.endswith("/") and len(path) > 1:
             path = exchange.path = path[:-1]
+        exchange.counted = path not in _NOT_COUNTED
         path, deployment = from_azure(path)
         if path.startswith(ANTHROPIC_PREFIX) or b"anthropic-version" in exchange.headers:
             exchange.shape = Shape.ANTHROPIC
@@ -160,12 +166,13 @@ class App:
             raise errors.method_not_allowed(exchange.method, "GET")
         if exchange.label == "/v1/models":
             self._authenticate(exchange)
+            exchange.counted = not exchange.key.health
         exchange.stage = "answering"
         await own(exchange)
 
     def _meant(self, path: str) -> str:
-        """The path that a client with a wrong base URL means: one without /v1, or with something before it, such as a whole
-        endpoint; empty when there is none.
+        """The path that a client with a wrong base URL probably means, for example one without /v1 or with a whole endpoint
+        before it; empty if unknown.
         """
         for other in ("/v1" + path, path.removeprefix("/v1")):
             if other != path and (other in UPSTREAM or other in self._own or other.startswith(_MODEL_PREFIX)):
@@ -202,6 +209,7 @@ class App:
         if facts.addition:
             exchange.body = exchange.body.rstrip()[:-1] + facts.addition
         if exchange.key.health and probing.is_probe(exchange, route):
+            exchange.counted = False
             await self._probes.answer(exchange, self._proxy)
         else:
             await self._proxy.forward(exchange)
@@ -212,14 +220,14 @@ class App:
     # Draining
 
     def start_refusing(self) -> None:
-        """New requests for the engine are refused from now on; what runs goes on."""
+        """Reject new requests for the engine; running requests continue."""
         self.refusing = True
         self.idle.clear()
         if not self.active:
             self.idle.set()
 
     def abort_all(self) -> None:
-        """End everything that still runs with an error."""
+        """End all running requests with an error."""
         for exchange in list(self.active):
             exchange.abort(self._draining_error())
 
@@ -232,7 +240,7 @@ class App:
         await exchange.answer(200, b'{"status":"ok"}')
 
     async def _ready(self, exchange: Exchange) -> None:
-        """Ready to take requests, not: an engine is up. A cold gateway must be sent requests, or it never wakes one."""
+        """Whether the gateway accepts requests, even if no engine is running: a cold gateway needs requests to wake one."""
         if self.draining:
             await exchange.answer(503, b'{"status":"draining"}')
         else:

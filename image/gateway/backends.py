@@ -1,4 +1,4 @@
-"""The three backends as settings: where replicas are found, what starts the first one, where keys come from."""
+"""Settings of the three backends: discovery of replicas, starting the first one, and the source of API keys."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ class DnsDiscovery:
 
 @dataclass(frozen=True, slots=True)
 class FileDiscovery:
-    """Replicas at the addresses in a file, which whoever starts and stops them keeps up to date."""
+    """Replicas at the addresses in a file, which the process that starts and stops them keeps up to date."""
 
     path: Path
 
 
 @dataclass(frozen=True, slots=True)
 class FixedCapacity:
-    """Somebody else decides how many replicas run."""
+    """Another process or an operator decides how many replicas run."""
 
 
 @dataclass(frozen=True, slots=True)
 class EcsCapacity:
-    """Replicas are tasks of an ECS service on instances of an auto scaling group."""
+    """Replicas are tasks of an ECS service on instances of an Auto Scaling group."""
 
     cluster: str
     service: str
@@ -52,33 +52,33 @@ class EcsCapacity:
 
 @dataclass(frozen=True, slots=True)
 class NoKeys:
-    """Every request is let in."""
+    """Every request is accepted."""
 
 
 @dataclass(frozen=True, slots=True)
 class InlineKeys:
-    """A keys document that was in an environment variable."""
+    """A keys document from an environment variable."""
 
     document: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class FileKeys:
-    """A keys document in a file, read again when it changes."""
+    """A keys document in a file, reloaded when it changes."""
 
     path: Path
 
 
 @dataclass(frozen=True, slots=True)
 class SecretsManagerKeys:
-    """A keys document in AWS Secrets Manager, read again every minute."""
+    """A keys document in AWS Secrets Manager, reloaded every minute."""
 
     secret_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class KubernetesCapacity:
-    """Replicas are the pods of a Deployment, scaled by the API server."""
+    """Replicas are the pods of a Deployment, scaled through the API server."""
 
     namespace: str
     deployment: str
@@ -86,7 +86,7 @@ class KubernetesCapacity:
 
 @dataclass(frozen=True, slots=True)
 class LocalCapacity:
-    """The replica is a process of this machine, which its runner starts; see docs/gateway.md."""
+    """The replica is a process on this machine, started by a local runner; see docs/gateway.md."""
 
     runner: Address
 
@@ -122,7 +122,7 @@ def capacity(value: str) -> CapacitySetting:
     kind, _, rest = value.partition(":")
     if value == "fixed":
         return FixedCapacity()
-    # An auto scaling group's name may hold slashes; a cluster's and a service's may not.
+    # The name of an Auto Scaling group may contain slashes; the names of clusters and services may not.
     names = rest.split("/", 2)
     if kind == "ecs" and len(names) == 3 and all(names):
         return EcsCapacity(*names)
@@ -143,11 +143,11 @@ def keys(value: str, environment: Mapping[str, str]) -> KeysSetting:
         return NoKeys()
     if kind == "env" and rest:
         if not environment.get(rest):
-            raise ValueError(f"names the variable {rest}, which is not set or empty")
+            raise ValueError(f"names the variable {rest}, which is unset or empty")
         return InlineKeys(environment[rest])
     if kind == "file" and rest:
         return FileKeys(Path(rest))
     if kind == "secretsmanager" and rest:
         return SecretsManagerKeys(rest)
-    # Never the value itself: a person may have put the key where its source belongs.
-    raise ValueError("is none of: none, env:VARIABLE, file:/PATH, secretsmanager:ARN")
+    # Never print the value: it may be a key that was set in place of its source.
+    raise ValueError("is not none, env:VARIABLE, file:/PATH or secretsmanager:ARN")

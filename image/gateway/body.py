@@ -1,7 +1,6 @@
-"""A request's body: received within its limits, and read as far as the gateway needs to know it.
+"""Receives a request's body within its limits and parses the fields that the gateway needs.
 
-The bytes go to the engine as they came; nothing here changes them, but for gzip, which is inflated, and a byte order mark,
-which is dropped.
+The bytes are forwarded to the engine unchanged, except that gzip is decompressed and a byte order mark is removed.
 """
 
 from __future__ import annotations
@@ -29,18 +28,18 @@ from image.gateway.settings import Settings
 
 @dataclass(slots=True)
 class BodyFacts:
-    """What the gateway needs to know of a body."""
+    """The fields of a body that the gateway needs."""
 
     model: str | None
     stream: bool
     modalities: list[str] = field(default_factory=list)
     affinity: bytes = b""
     addition: bytes = b""
-    """What takes the place of the body's last brace, where the gateway has to add a field."""
+    """Replaces the body's closing brace if the gateway has to add a field."""
 
 
 async def receive(exchange: Exchange, settings: Settings, admission: Admission) -> bytes:
-    """The whole body, inflated; raises the 413, 415 or 429. The 408 is the exchange's deadline."""
+    """The whole body, decompressed; raises the 413, 415 or 429. The exchange's deadline raises the 408."""
     limit = settings.max_body_bytes
     compressed = _is_compressed(exchange)
     announced = exchange.headers.get(b"content-length")
@@ -56,7 +55,7 @@ async def receive(exchange: Exchange, settings: Settings, admission: Admission) 
         raise errors.body_too_large(limit)
     if compressed:
         body = await _inflate(body, limit, admission)
-    # Windows PowerShell 5.1 and editors write one. RFC 8259, 8.1 lets a parser ignore it, and vLLM's does.
+    # Windows PowerShell 5.1 and editors add a byte order mark. RFC 8259, 8.1 lets parsers ignore it; vLLM's does.
     body = body.removeprefix(codecs.BOM_UTF8)
     exchange.bytes_in = len(body)
     exchange.receiving_seconds = monotonic() - exchange.started
@@ -64,7 +63,7 @@ async def receive(exchange: Exchange, settings: Settings, admission: Admission) 
 
 
 async def _receive_rest(exchange: Exchange, first: bytes, limit: int, admission: Admission) -> bytes:
-    body = bytearray()  # a list of parts would cost 40 bytes for each, and a part may be one byte
+    body = bytearray()  # a list would cost 40 bytes per part, and a part may be one byte
     part = first
     try:
         while True:
@@ -86,7 +85,7 @@ _GZIP = (b"gzip", b"x-gzip")  # RFC 9110, 8.4.1.3: the same
 
 
 def _is_compressed(exchange: Exchange) -> bool:
-    """Whether the body is gzip; raises the 415 when it is coded otherwise."""
+    """Whether the body is gzip; raises the 415 for any other coding."""
     if b"content-encoding" not in exchange.headers:
         return False
     values = (value for name, value in exchange.scope["headers"] if name == b"content-encoding")
@@ -99,15 +98,15 @@ def _is_compressed(exchange: Exchange) -> bool:
 
 _INFLATED_FROM_BYTES = 64 << 10
 _INFLATED_TO_BYTES = 64 << 10
-# Up to this size what is inflated is kept while it is being counted.
+# Decompressed bytes up to this size are stored while the size is measured.
 _COUNTED_AND_KEPT_BYTES = 64 << 10
-# A gzip file may be several in a row; an empty one of 20 bytes costs as much as a small body.
+# A gzip file may contain several members; an empty member of 20 bytes costs as much as a small body.
 _MOST_MEMBERS = 64
 
 
 async def _inflate(body: bytes, limit: int, admission: Admission) -> bytes:
-    """What a gzip body holds; raises the 400, 413 or 429. A large one is inflated twice: first to learn its size, so that
-    what is over a limit never takes the memory.
+    """Decompress a gzip body; raises the 400, 413 or 429. A large body is decompressed twice, first only to measure it, so
+    that a body over the limit is never held in memory.
     """
     kept = bytearray()
     size = 0
@@ -117,7 +116,7 @@ async def _inflate(body: bytes, limit: int, admission: Admission) -> bytes:
             raise errors.body_too_large(limit)
         if size <= _COUNTED_AND_KEPT_BYTES:
             kept += part
-        await asyncio.sleep(0)  # for the others
+        await asyncio.sleep(0)  # let other requests run
     if size <= _COUNTED_AND_KEPT_BYTES:
         return bytes(kept)
     kept.clear()
@@ -133,7 +132,7 @@ async def _inflate(body: bytes, limit: int, admission: Admission) -> bytes:
 
 
 def _inflated(body: bytes) -> Iterator[bytes]:
-    """What a gzip body holds, in parts of a bounded size; raises the 400."""
+    """The decompressed body in parts of a bounded size; raises the 400."""
     stream = zlib.decompressobj(wbits=31)
     members = 1
     try:
@@ -145,7 +144,7 @@ def _inflated(body: bytes) -> Iterator[bytes]:
                         break
                     members += 1
                     if members > _MOST_MEMBERS:
-                        raise errors.bad_body(f"The gzip body has over {_MOST_MEMBERS} members.")
+                        raise errors.bad_body(f"The gzip body has more than {_MOST_MEMBERS} members.")
                     stream = zlib.decompressobj(wbits=31)
                 part = stream.decompress(data, _INFLATED_TO_BYTES)
                 data = stream.unused_data if stream.eof else stream.unconsumed_tail
@@ -156,41 +155,45 @@ def _inflated(body: bytes) -> Iterator[bytes]:
     except zlib.error as error:
         raise errors.bad_body(f"The body is not valid gzip: {error}.") from None
     if not stream.eof:
-        raise errors.bad_body("The gzip body is cut off.")
+        raise errors.bad_body("The gzip body is truncated.")
 
 
 def read(body: bytes, route: Route, content_type: bytes, settings: Settings) -> BodyFacts:
-    """What is in a body; raises the 400 or 415 when it is not what its path takes."""
+    """Parse a body; raises the 400 or 415 if its path does not accept it."""
     media_type = content_type.partition(b";")[0].strip().lower()
     if media_type != route.body.value.encode():
         raise errors.bad_body(f"The Content-Type must be {route.body.value}.", status=415, reason="content_type")
     return _read_json(body, route, settings) if route.body is BodyKind.JSON else _read_form(body, content_type)
 
 
-# What a body may cost to parse: an image is one value, a million tokens are a million. Every value beyond the first has
-# one of these before it.
+# Limits the cost of parsing: an image is one value, a million tokens are a million. Every value but the first is preceded
+# by one of these bytes.
 _MOST_VALUES = 1_000_000
-# Objects, lists and fields cost 20 to 100 times what a number does, and each is looked at here: nobody else is served
-# meanwhile.
+# Objects, lists and fields cost 20 to 100 times as much as a number, and each is visited here, which blocks the event
+# loop.
 _MOST_FIELDS = 200_000
 _COUNTED_FROM_BYTES = 256 << 10
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 
 
 def _check_size(body: bytes) -> None:
-    """Raise the 413 for a body that takes too long to read."""
+    """Raise the 413 for a body that takes too long to parse."""
     if len(body) <= _COUNTED_FROM_BYTES:
         return
     opened = body.count(b"[") + body.count(b"{")
     if opened + body.count(b",") > _MOST_VALUES:
-        raise errors.bad_body(f"The body holds more than {_MOST_VALUES} values.", status=413, reason="body_too_large")
-    # Text may hold as many of them as it likes.
+        raise errors.bad_body(
+            f"The body contains more than {_MOST_VALUES} values.", status=413, reason="body_too_large"
+        )
+    # Inside strings, these bytes are not limited.
     if (
         opened + body.count(b":") > _MOST_FIELDS
         and sum(map(_STRING.sub(b"", body).count, (b"[", b"{", b":"))) > _MOST_FIELDS
     ):
         raise errors.bad_body(
-            f"The body holds more than {_MOST_FIELDS} objects, lists and fields.", status=413, reason="body_too_large"
+            f"The body contains more than {_MOST_FIELDS} objects, lists and fields.",
+            status=413,
+            reason="body_too_large",
         )
 
 
@@ -199,7 +202,7 @@ def _read_json(body: bytes, route: Route, settings: Settings) -> BodyFacts:
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        if error.msg.startswith("depth limit"):  # its own, above any that can be set
+        if error.msg.startswith("depth limit"):  # orjson's own limit, above any setting
             raise _too_deep(settings) from None
         raise not_json.explained(body, error) from None
     if not isinstance(document, dict):
@@ -209,7 +212,7 @@ def _read_json(body: bytes, route: Route, settings: Settings) -> BodyFacts:
     if media.may_hold_addresses(body):
         media.check(document, settings.media_hosts)
     if route.path == "/pooling" and "data" in document:
-        # A plugin of vLLM's would read it, and fetch whatever address is in it.
+        # A vLLM plugin would read it and fetch any URL in it.
         raise errors.bad_body(
             "'data' is for I/O processor plugins, which are not served here; send 'input'.", param="data"
         )
@@ -238,7 +241,7 @@ def _too_deep(settings: Settings) -> errors.ApiError:
 
 
 def _cap_tokens(document: dict[str, Any], route: Route, cap: int) -> bytes:
-    """What to add to the body so that its answer keeps the cap; raises the 400 when it asks for more."""
+    """What to add to the body so that its answer stays within the cap; raises the 400 if it asks for more."""
     asked = {name: document[name] for name in route.max_tokens if document.get(name) is not None}
     for name, value in asked.items():
         if _number(value) > cap:
@@ -249,7 +252,7 @@ def _cap_tokens(document: dict[str, Any], route: Route, cap: int) -> bytes:
 
 
 def _number(value: Any) -> float:
-    """A number as vLLM reads it, which takes "100" for 100; minus infinity for what is none, which it refuses."""
+    """A number as vLLM parses it, which accepts "100" as 100; minus infinity for values that vLLM rejects."""
     try:
         return float(value) if isinstance(value, int | float | str) else -math.inf
     except (ValueError, OverflowError):
@@ -257,8 +260,8 @@ def _number(value: Any) -> float:
 
 
 def with_model(body: bytes, route: Route, model: str) -> bytes:
-    """A body that names this model: where it names another one, the last field of a name is the one that counts.
-    Raises the 400 for a form, which would have to be written anew.
+    """The body with this model's name added. If the body already has a `model`, the last of two duplicate fields wins.
+    Raises the 400 for a form, which would have to be rewritten.
     """
     if route.body is not BodyKind.JSON:
         raise errors.bad_body(
@@ -284,7 +287,7 @@ _TEXT = ["text"]
 
 
 def _modalities(document: dict[str, Any]) -> list[str]:
-    """The kinds of content in a conversation, in a fixed order; everything that is not one is text."""
+    """The modalities in a conversation, in a fixed order; any other content is text."""
     found: set[str] = set()
     for turns in (document.get("messages"), document.get("input")):
         if not isinstance(turns, list):

@@ -1,4 +1,4 @@
-"""The chat page at `/` of a gateway on a person's own machine: one file, nothing fetched from elsewhere, no key in it."""
+"""The chat page at `/` of a local gateway: a single file without external resources and without a key."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FILE = Path(__file__).with_name("chat_page.html")
 
 
 class ChatPage:
-    """The page and its headers, read once."""
+    """The page and its headers, loaded once."""
 
     def __init__(self) -> None:
         text = _FILE.read_text(encoding="utf-8")
@@ -43,6 +43,6 @@ class ChatPage:
 
 
 def _hash(text: str, element: str) -> str:
-    """The policy's source for the one inline element of this name: what anybody adds to the page does not run."""
+    """The CSP source for the page's only inline element of this name, so that injected scripts and styles do not run."""
     (inside,) = re.findall(f"<{element}>(.*?)</{element}>", text, re.DOTALL)
     return f"'sha256-{base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode()}'"

@@ -1,4 +1,4 @@
-"""A chunked body (RFC 9112, 7.1), decoded strictly and with a bound on everything in it that is not body."""
+"""Decodes a chunked body (RFC 9112, 7.1) strictly, and limits everything in it that is not body."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 from image.gateway.request_head import BadRequestError
 
-# Chunk extensions and trailers together: nobody sends them, and nothing here reads them.
+# Chunk extensions and trailers together: clients do not send them, and nothing here reads them.
 _MOST_OVERHEAD_BYTES = 16 << 10
 
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*;([^\x00-\x08\x0a-\x1f\x7f]*))?\r\n")
@@ -22,14 +22,14 @@ class Chunks:
     __slots__ = ("_after_data", "_in_trailers", "_kept", "_left", "_overhead", "complete")
 
     def __init__(self) -> None:
-        self._left = 0  # of the chunk being read
+        self._left = 0  # bytes left in the current chunk
         self._after_data = self._in_trailers = False
-        self._kept = b""  # of a line whose end has not come
+        self._kept = b""  # an incomplete line
         self._overhead = 0
         self.complete = False
 
     def feed(self, data: bytes, body: bytearray) -> int:
-        """Append what is body to `body`; returns how many of the bytes belong to the message. Raises BadRequestError."""
+        """Append decoded bytes to `body`; returns how many input bytes belong to the message. Raises BadRequestError."""
         kept = len(self._kept)
         if kept:
             data, self._kept = self._kept + data, b""
@@ -78,5 +78,5 @@ class Chunks:
     def _count(self, size: int) -> None:
         self._overhead += size
         if self._overhead > _MOST_OVERHEAD_BYTES:
-            message = f"The body's chunk extensions and trailers are over {_MOST_OVERHEAD_BYTES} bytes."
+            message = f"The body's chunk extensions and trailers are larger than {_MOST_OVERHEAD_BYTES} bytes."
             raise BadRequestError(message, 431, "header_too_large")

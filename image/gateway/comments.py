@@ -1,4 +1,4 @@
-"""Comments in an event stream that is silent, so that no hop in between takes it for dead."""
+"""Comments in an idle event stream, so that proxies do not close it."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-# A block of its own, as vLLM's --sse-keep-alive-interval sends: a parser that splits the stream at empty lines would otherwise
-# find a comment in front of an event, and drop both. The space is for parsers that expect "key: value" in every line.
+# A separate block, as vLLM's --sse-keep-alive-interval sends: a parser that splits the stream at empty lines would otherwise
+# find a comment before an event and drop both. The space is for parsers that expect "key: value" in every line.
 COMMENT = b": waiting for the engine\n\n"
 
 
 class Answer(Protocol):
-    """What comments need of the exchange whose silences they fill."""
+    """What the comments need from their exchange."""
 
     loop: asyncio.AbstractEventLoop
 
     @property
     def bytes_out(self) -> int:
-        """How many bytes have been sent."""
+        """Number of bytes sent."""
 
     @property
     def over(self) -> bool:
@@ -37,20 +37,20 @@ class Answer(Protocol):
 
     @property
     def part(self) -> Callable[[bytes], bool]:
-        """Sends a part of the body."""
+        """Send a part of the body."""
 
 
 class Comments:
-    """Sends a comment line whenever so many seconds have passed without a byte, until `stop`.
+    """Sends a comment line after each interval without any bytes, until `stop`.
 
-    An event stream takes one between two events only; while `inside_event` is set, none is sent. Events themselves cost
-    nothing here: a timer looks twice in each interval whether bytes have gone out since.
+    A comment is valid only between two events: while `inside_event` is set, none is sent. Events cost nothing here: a
+    timer checks twice per interval whether bytes were sent.
     """
 
     __slots__ = ("_bytes_out", "_exchange", "_seconds", "_timer", "inside_event")
 
     def __init__(self, exchange: Answer, seconds: float) -> None:
-        """The first one is due after `seconds`; where nothing has been answered by then, it begins the answer."""
+        """The first comment is due after `seconds`. If the answer has not begun by then, the comment begins it."""
         self._exchange = exchange
         self._seconds = seconds
         self._bytes_out = exchange.bytes_out
@@ -58,7 +58,7 @@ class Comments:
         self.inside_event = False
 
     def stop(self) -> None:
-        """No comment is sent from now on."""
+        """Send no more comments."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -69,7 +69,7 @@ class Comments:
             self._timer = None
             return
         self._timer = exchange.loop.call_later(self._seconds / 2, self._look)
-        # A client that is behind has bytes enough on their way to it.
+        # A slow client still has bytes in flight.
         if exchange.bytes_out == self._bytes_out and not self.inside_event and not exchange.behind:
             if not exchange.answered:
                 exchange.start_held_events()

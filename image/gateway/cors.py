@@ -1,7 +1,7 @@
 """Cross-origin requests: which web pages may use the endpoint from a browser (https://fetch.spec.whatwg.org/#http-cors-protocol).
 
-A key is what lets a request in; this only tells browsers whose pages may send one and read the answer. Cookies play no part:
-no answer allows credentials.
+Access is controlled by API keys; CORS only tells browsers which pages may send a request and read the answer. Cookies are
+not used: no answer allows credentials.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 EVERY_ORIGIN = "*"
 _EXPOSED = (b"access-control-expose-headers", b"x-request-id, retry-after")
 _METHODS = (b"access-control-allow-methods", b"GET, HEAD, POST")
-_MAX_AGE = (b"access-control-max-age", b"7200")  # the longest that Chromium takes
+_MAX_AGE = (b"access-control-max-age", b"7200")  # Chromium's maximum
 _VARY = (b"vary", b"Origin")
 _PREFLIGHT_VARY = (b"vary", b"Access-Control-Request-Method, Access-Control-Request-Headers")
-# Header names separated by commas. They are sent back as they came: SDKs invent new ones with each release, and what no
-# page may set a browser refuses by itself.
+# Header names separated by commas. They are echoed: SDKs add new ones with each release, and browsers reject forbidden
+# names themselves.
 _HEADER_NAMES = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+( *, *[A-Za-z0-9!#$%&'*+.^_`|~-]+)*")
 _ORIGIN = re.compile(r"https?://(?:[a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 
@@ -34,9 +34,9 @@ def parse_origins(value: str) -> tuple[str, ...]:
     for origin in origins:
         if origin == EVERY_ORIGIN:
             if len(origins) > 1:
-                raise ValueError("names * beside other origins; set * alone, or the origins without it")
+                raise ValueError("contains * and other origins; set * alone, or the origins without it")
         elif origin == "null":
-            # Any page can be one, in a sandboxed frame.
+            # Any page can have the origin null, in a sandboxed frame.
             raise ValueError("names null, the origin of every sandboxed frame; set the page's own origin, or * for all")
         elif not _ORIGIN.fullmatch(origin):
             raise ValueError(
@@ -46,7 +46,7 @@ def parse_origins(value: str) -> tuple[str, ...]:
 
 
 class Cors:
-    """Answers browsers as the setting says. Without origins, no page of another origin can use the endpoint."""
+    """The CORS headers for the configured origins. Without origins, no page of another origin can use the endpoint."""
 
     def __init__(self, origins: tuple[str, ...]) -> None:
         self._every = EVERY_ORIGIN in origins
@@ -54,10 +54,10 @@ class Cors:
         self._other: Headers = (_VARY,) if origins and not self._every else ()
 
     def headers(self, exchange: Exchange) -> Headers:
-        """What every answer to this request says, errors and streams included."""
+        """The CORS headers of every answer to this request, including errors and streams."""
         origin = exchange.headers.get(b"origin")
         if origin is None:
-            return self._other  # a cache must not give it to a page that asks later
+            return self._other  # `Vary`, so that a cache does not reuse it for a page
         if self._every:
             return ((b"access-control-allow-origin", b"*"), _EXPOSED)
         if origin in self._origins:
@@ -66,7 +66,7 @@ class Cors:
 
     @staticmethod
     def is_preflight(exchange: Exchange) -> bool:
-        """Whether a browser asks if a page may send a request. It never sends the page's key along."""
+        """Whether this is a preflight request. Browsers send it without the page's API key."""
         headers = exchange.headers
         return exchange.method == "OPTIONS" and b"origin" in headers and b"access-control-request-method" in headers
 

@@ -1,4 +1,4 @@
-"""One request and its answer as uvicorn keeps them, and what becomes of a body that nobody has read."""
+"""uvicorn's state of one request and its answer, and the handling of an unread body."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 
 class Cycle(RequestResponseCycle):
-    """uvicorn's state of one request, which also decides whether its connection survives it."""
+    """uvicorn's state of one request; also decides whether its connection is reused."""
 
     rest_can_be_dropped = False
 
     def answer_begins(self) -> None:
-        """Decide whether the connection survives an answer that is given before the body is here: not where the client may
-        leave the body out (it was not told to continue), and not where the rest may be long.
+        """Decide whether the connection can be reused if the answer begins before the whole body has arrived. It cannot if
+        the client may omit the body (it never received 100 Continue) or if the rest may be long.
         """
         if self.more_body and (self.waiting_for_100_continue or not self.rest_can_be_dropped):
             self.keep_alive = False
 
     async def send(self, message: Any) -> None:
-        """ASGI's `send`, for the metrics; what clients are answered goes through `writer`."""
+        """ASGI's `send`, used for the metrics port; answers to clients go through `writer`."""
         if not self.response_started:
             self.answer_begins()
         await super().send(message)

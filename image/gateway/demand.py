@@ -1,4 +1,4 @@
-"""Demand as CloudWatch metrics, printed in the embedded metric format: what AWS's autoscaling and idle alarm act on.
+"""Demand as CloudWatch metrics in the embedded metric format, used by AWS's autoscaling and the idle alarm.
 
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 """
@@ -15,21 +15,21 @@ from image.gateway.settings import Settings
 from image.gateway.telemetry import Telemetry
 
 METRICS = ("Demand", "Running", "Held", "Queued", "ReplicasReady", "QueueFull")
-"""The metrics, in the order of a sample. Each means what its namesake in Prometheus and in /info does:
+"""The metrics, in the order of a sample. Each has the same meaning as its counterpart in Prometheus and /info:
 `gateway_demand`, `gateway_requests_running`, `..._held`, `..._queued`, `gateway_replicas_ready`, and for QueueFull
-`gateway_refusals_total` of the reasons `queue_full` and `queue_bytes`.
+`gateway_refusals_total` with the reasons `queue_full` and `queue_bytes`.
 """
 _SAMPLE_SECONDS = 1.0
-_SAMPLES_AT_LEAST = 10  # between two lines, when something changes
-# When nothing does. Not 60: a second and a little each, so that now and then a minute had no line; the idle alarm takes
-# a minute that says nothing for a busy one, and began to count anew.
+_SAMPLES_AT_LEAST = 10  # between two lines if something changes
+# Between two lines if nothing changes. Not 60: a sample takes slightly more than a second, so a minute would occasionally
+# have no line. The idle alarm treats a minute without data as busy and restarts its count.
 _SAMPLES_AT_MOST = 30
 
 
 class DemandReport:
-    """Samples demand every second; a line holds all samples since the last, so that no burst goes unseen.
+    """Samples demand every second; a line contains all samples since the previous line, so that no burst is missed.
 
-    A line comes twice a minute, and sooner, but never within 10 s, when demand or the replicas have changed.
+    A line is written twice a minute, or after 10 s if demand or the replicas have changed.
     """
 
     def __init__(self, settings: Settings, admission: Admission, fleet: Fleet, telemetry: Telemetry) -> None:
@@ -42,13 +42,13 @@ class DemandReport:
         self._told: tuple[int, ...] | None = None
 
     async def run(self) -> None:
-        """Report for ever, if a namespace is set."""
+        """Report until cancelled, if a namespace is set."""
         while self._namespace:
             self.sample()
             await asyncio.sleep(_SAMPLE_SECONDS)
 
     def sample(self) -> None:
-        """Take one sample, and print a line if it is time."""
+        """Take one sample, and print a line if one is due."""
         admission = self._admission
         self._samples.append(
             (
@@ -67,8 +67,8 @@ class DemandReport:
             self._samples.clear()
 
     def line(self) -> dict[str, Any]:
-        """The samples as one embedded-metric document. Demand is each second's highest, QueueFull each second's count; the
-        others are momentary.
+        """The samples as one embedded-metric document. Demand is each second's maximum, QueueFull each second's count; the
+        others are current values.
         """
         columns = (list(column) for column in zip(*self._samples, strict=True))
         return {

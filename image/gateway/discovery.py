@@ -1,4 +1,4 @@
-"""Where the replicas are: addresses that never change, a DNS name (Cloud Map on ECS, a headless Service), or a file."""
+"""Discovery of replicas: fixed addresses, a DNS name (Cloud Map on ECS, a headless Service), or a file."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from image.gateway.backends import Address, DiscoverySetting, DnsDiscovery, File
 
 
 class DiscoveryError(Exception):
-    """Nobody could say where the replicas are now: what was known stays."""
+    """Discovery failed; the addresses found before remain in use."""
 
 
 class Discovery(Protocol):
-    """Says where replicas are. Whether one is ready is asked of itself."""
+    """Finds the addresses of replicas. Readiness is probed separately."""
 
     async def addresses(self) -> frozenset[Address]:
-        """All addresses, perhaps none; raises DiscoveryError when that cannot be said."""
+        """All addresses, possibly none; raises DiscoveryError on failure."""
 
 
 class Fixed:
@@ -27,21 +27,21 @@ class Fixed:
         self._addresses = frozenset(setting.addresses)
 
     async def addresses(self) -> frozenset[Address]:
-        """The same each time."""
+        """The fixed addresses."""
         return self._addresses
 
 
 class Dns:
     """Every A record of a name."""
 
-    # An answer of no such name, or no such record, is an answer: nothing runs. Cloud Map gives it for an empty service.
+    # "No such name" and "no such record" mean that nothing is running. Cloud Map returns them for an empty service.
     _NOBODY = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
 
     def __init__(self, setting: DnsDiscovery) -> None:
         self._setting = setting
 
     async def addresses(self) -> frozenset[Address]:
-        """What the name resolves to now."""
+        """The addresses that the name resolves to now."""
         try:
             found = await asyncio.get_running_loop().getaddrinfo(
                 self._setting.host, self._setting.port, family=socket.AF_INET, type=socket.SOCK_STREAM
@@ -54,13 +54,13 @@ class Dns:
 
 
 class File:
-    """Every line of a file: `http://HOST:PORT`. Whoever writes it replaces it whole, so that nobody reads half of it."""
+    """One `http://HOST:PORT` per line of a file. The writer must replace the file atomically."""
 
     def __init__(self, setting: FileDiscovery) -> None:
         self._path = setting.path
 
     async def addresses(self) -> frozenset[Address]:
-        """What the file says now; one that is not there says that nothing runs."""
+        """The addresses in the file now; none if the file does not exist."""
         try:
             return frozenset(address(line) for line in self._path.read_text().splitlines() if line.strip())
         except FileNotFoundError:
@@ -70,7 +70,7 @@ class File:
 
 
 def discovery_of(setting: DiscoverySetting) -> Discovery:
-    """The discovery a setting names."""
+    """The discovery for a setting."""
     if isinstance(setting, FileDiscovery):
         return File(setting)
     return Fixed(setting) if isinstance(setting, FixedDiscovery) else Dns(setting)

@@ -1,6 +1,6 @@
-"""The client's end of a connection: one request at a time, with a bound in bytes and seconds on everything that is read.
+"""The client's side of a connection: one request at a time, with limits in bytes and seconds on everything it reads.
 
-Where a message ends is decided here, by its Content-Length or its chunks, and by nothing that is left of the message before.
+Message framing is decided here, from Content-Length or chunks only, with no state left from the previous message.
 """
 
 from __future__ import annotations
@@ -26,22 +26,25 @@ from image.gateway.request_head import BadRequestError, RequestHead
 from image.gateway.settings import Settings
 from image.gateway.writer import date_line
 
-# Of requests sent before the answers to those before them; then no more is read.
+# Limit for pipelined requests; beyond it, reading pauses.
 _MOST_PIPELINED_BYTES = 16 << 10
-# The rest of a body that was answered before it was read: up to this size it is read and dropped, and the connection kept.
+# If a request was answered before its body arrived, up to this much is read and discarded so that the connection can be
+# reused.
 _MOST_DROPPED_BYTES = 256 << 10
-# Read and dropped before a connection is closed, so that a client that still sends can read its answer.
+# Read and discarded before a connection is closed, so that a client that is still sending can read its answer.
 _MOST_LINGERING_BYTES = 64 << 20
 
-# What is read at once: less than uvloop's own 256 KB, so that no client has the loop for long. One buffer serves all
-# connections, for it is empty again before the next one is read.
+# Bytes per read: less than uvloop's 256 KB, so that no client blocks the loop for long. All connections share one buffer,
+# which is emptied before the next read.
 _READ_BUFFER = memoryview(bytearray(32 << 10))
 
 _LOGGER = logging.getLogger("uvicorn.error")
 
 
 class EdgeProtocol(asyncio.BufferedProtocol):
-    """One client's connection. Closes what drips, floods or stalls, and ends the exchange of a client that leaves."""
+    """One client's connection. Disconnects slow clients (slowloris), floods and stalled readers, and ends the exchange of
+    a client that disconnects.
+    """
 
     def __init__(
         self,
@@ -53,7 +56,7 @@ class EdgeProtocol(asyncio.BufferedProtocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        """`refused` is called with the reason of each refusal made here, below HTTP. The rest comes from uvicorn."""
+        """`refused` is called with the reason of each rejection at this level. uvicorn passes the other arguments."""
         self._settings = settings
         self._refused = refused
         self._app = config.loaded_app
@@ -63,27 +66,27 @@ class EdgeProtocol(asyncio.BufferedProtocol):
         self._trusted = trusted_by(settings.trusted_proxies)
         self._head = RequestHead(settings.max_header_bytes)
         self._chunks: Chunks | None = None
-        self._left = 0  # of a body with a length
+        self._left = 0  # bytes left of a body with Content-Length
         self._waiting = bytearray()  # pipelined
-        self._lingering: int | None = None  # bytes that are still dropped
+        self._lingering: int | None = None  # bytes still to discard
         self._head_timer: asyncio.TimerHandle | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
         self._cycle: Cycle | None = None
         self.exchange: Exchange | None = None
         self.gone = False
-        """No answer can be sent any more."""
+        """The client can no longer be sent an answer."""
 
     def client_of(self, headers: dict[bytes, bytes]) -> str:
-        """The client's address: the peer's, or what proxies that are trusted say of theirs."""
+        """The client's address: the peer's, or the one that trusted proxies report."""
         address = self._client[0] if self._client else ""
         return believed_client(address, headers.get(b"x-forwarded-for"), self._trusted)
 
     # asyncio.BufferedProtocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client connected: its first request's head is due."""
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
+        """A client connected; the timeout for its first headers starts."""
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is not a subclass
         self._flow = FlowControl(self._transport)
         self._server, self._client = get_local_addr(self._transport), get_remote_addr(self._transport)
         self._server_state.connections.add(self)  # type: ignore[arg-type]
@@ -91,11 +94,11 @@ class EdgeProtocol(asyncio.BufferedProtocol):
         self._start_head_timer()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Where the next bytes are to be read to."""
+        """The buffer for the next read."""
         return _READ_BUFFER
 
     def buffer_updated(self, nbytes: int) -> None:
-        """So many bytes have been read."""
+        """`nbytes` were read into the buffer."""
         self.data_received(bytes(_READ_BUFFER[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
@@ -111,14 +114,14 @@ class EdgeProtocol(asyncio.BufferedProtocol):
             self._wait(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client is gone."""
+        """The client disconnected."""
         self.gone = True
         self._server_state.connections.discard(self)
         ROOM.leave(self)
         if self._cycle is not None:
             self._cycle.disconnected = self._cycle.disconnected or not self._cycle.response_complete
             self._cycle.message_event.set()
-            self._cycle = None  # each would keep the other until the garbage collector comes by
+            self._cycle = None  # break the reference cycle
         self._flow.resume_writing()
         for timer in (self._head_timer, self._idle_timer, self._stall_timer):
             if timer is not None:
@@ -129,7 +132,7 @@ class EdgeProtocol(asyncio.BufferedProtocol):
             self.exchange.leave("client_left")
 
     def shutdown(self) -> None:
-        """Called by uvicorn: close, after the answer that is being sent."""
+        """Called by uvicorn: close after the current answer."""
         if self._cycle is None or self._cycle.response_complete or self._lingering is not None:
             self._transport.close()
         else:
@@ -146,7 +149,7 @@ class EdgeProtocol(asyncio.BufferedProtocol):
         return self._cycle is not None and self._cycle.more_body
 
     def _read(self, data: bytes) -> None:
-        """Read a head, or the body of the request whose head has been read, or both."""
+        """Parse headers, the body of the current request, or both."""
         try:
             if self._between_messages:
                 data = data[self._head.feed(data) :]
@@ -162,13 +165,13 @@ class EdgeProtocol(asyncio.BufferedProtocol):
             return
         if not data:
             return
-        if self._between_messages:  # the body of a request that had been answered before
+        if self._between_messages:  # that was the body of a request already answered
             self._read(data)
         else:
             self._wait(data)
 
     def _begin(self) -> None:
-        """A head is complete: its request is answered from now on."""
+        """The headers are complete: start the request."""
         self._stop_head_timer()
         self._stop_idle_timer()
         head = self._head
@@ -214,7 +217,7 @@ class EdgeProtocol(asyncio.BufferedProtocol):
         self._server_state.tasks.add(task)
 
     def _read_body(self, data: bytes) -> int:
-        """Take what belongs to the body; returns how many bytes that was. Raises BadRequestError."""
+        """Consume the bytes of the body; returns how many. Raises BadRequestError."""
         cycle = self._cycle
         assert cycle is not None
         if self._chunks is not None:
@@ -236,13 +239,13 @@ class EdgeProtocol(asyncio.BufferedProtocol):
         return size
 
     def _wait(self, data: bytes) -> None:
-        """Keep what comes behind a request until that is answered."""
+        """Store pipelined bytes until the current request is answered."""
         self._waiting += data
         if len(self._waiting) > _MOST_PIPELINED_BYTES:
             self._flow.pause_reading()
 
     def _answered(self) -> None:
-        """An answer is over: close, or go on with the next request."""
+        """An answer is complete: close the connection or continue with the next request."""
         self._server_state.total_requests += 1
         cycle = self._cycle
         assert cycle is not None
@@ -255,7 +258,7 @@ class EdgeProtocol(asyncio.BufferedProtocol):
                 self._close()
             return
         self._flow.resume_reading()
-        if cycle.more_body:  # no more than _MOST_DROPPED_BYTES of it, see Cycle.answer_begins
+        if cycle.more_body:  # at most _MOST_DROPPED_BYTES, see Cycle.answer_begins
             cycle.body.clear()
             self._start_head_timer()
         elif self._waiting:
@@ -265,7 +268,7 @@ class EdgeProtocol(asyncio.BufferedProtocol):
             self._idle()
 
     def _idle(self) -> None:
-        """A message and its answer are over, and no other has come."""
+        """The connection is idle between two requests."""
         self._stop_head_timer()
         self._idle_timer = self.loop.call_later(self._keep_alive_seconds, self._close)
         ROOM.idle(self)
@@ -287,7 +290,7 @@ class EdgeProtocol(asyncio.BufferedProtocol):
             self._head_timer = None
 
     def _head_too_slow(self) -> None:
-        """Half a head, empty lines, or the rest of a body whose request has been answered."""
+        """Incomplete headers, empty lines, or the rest of a body whose request is already answered timed out."""
         self._head_timer = None
         if self._head.started:
             self._refuse(BadRequestError("The request's headers did not arrive in time.", 408, "header_timeout"))
@@ -295,7 +298,7 @@ class EdgeProtocol(asyncio.BufferedProtocol):
             self._close()
 
     def _refuse(self, refusal: BadRequestError) -> None:
-        """Answer what is not HTTP, unless an answer is on its way; nothing is read any more."""
+        """Answer an invalid request, unless an answer has begun; stop reading."""
         if self._transport.is_closing():
             return
         self._refused(refusal.reason)
@@ -316,7 +319,7 @@ class EdgeProtocol(asyncio.BufferedProtocol):
         self._linger()
 
     def _linger(self) -> None:
-        """Close when the client has: a connection closed with bytes unread is reset, and its last answer lost."""
+        """Close after the client closes. Closing with unread bytes would reset the connection and lose the last answer."""
         self._lingering = _MOST_LINGERING_BYTES
         self._waiting.clear()
         self._stop_head_timer()
@@ -333,12 +336,12 @@ class EdgeProtocol(asyncio.BufferedProtocol):
             self._stall_timer = self.loop.call_later(self._settings.stalled_reader_seconds, self._transport.abort)
 
     def close_idle(self) -> None:
-        """Close, between two requests: others need the room."""
+        """Close this idle connection, because other clients need its file descriptor."""
         self._refused("idle_connection")
         self._stop_idle_timer()
         self._close()
 
-    # A client that takes nothing
+    # Stalled readers
 
     def pause_writing(self) -> None:
         """The client reads more slowly than the engine writes."""

@@ -1,4 +1,4 @@
-"""Errors in the shape that the client's SDK expects, so that it raises the right exception.
+"""Errors in the format that the client's SDK expects, so that it raises the right exception.
 
 OpenAI's: {"error": {"message", "type", "param", "code"}}; https://platform.openai.com/docs/guides/error-codes
 Anthropic's: {"type": "error", "error": {"type", "message"}, "request_id"}; https://docs.anthropic.com/en/api/errors
@@ -12,7 +12,7 @@ from typing import Any
 
 
 class Shape(Enum):
-    """Whose error documents a client reads."""
+    """The API whose error format the client expects."""
 
     OPENAI = "openai"
     ANTHROPIC = "anthropic"
@@ -31,7 +31,7 @@ _ANTHROPIC_TYPES = {
 
 
 class ApiError(Exception):
-    """An answer that is an error. `reason` is its name in the log and the metrics; the message is for the client."""
+    """An error response. `reason` is its name in the log and the metrics; the message is for the client."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class ApiError(Exception):
             self.headers += ((b"retry-after", b"%d" % retry_after_seconds),)
 
     def body(self, shape: Shape = Shape.OPENAI, request_id: str | None = None) -> bytes:
-        """The JSON document of the answer; Anthropic's shape names the request in it, too."""
+        """The JSON document of the answer; Anthropic's format includes the request id."""
         document: dict[str, Any]
         if shape is Shape.ANTHROPIC:
             kind = _ANTHROPIC_TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "api_error")
@@ -68,20 +68,20 @@ class ApiError(Exception):
         return json.dumps(document, separators=(",", ":")).encode()
 
     def event(self, shape: Shape = Shape.OPENAI, request_id: str | None = None) -> bytes:
-        """The same as a server-sent event, for a stream whose status is already on its way."""
+        """The same as a server-sent event, for a stream whose status is already sent."""
         return as_event(self.body(shape, request_id), shape)
 
 
 def as_event(document: bytes, shape: Shape) -> bytes:
-    """An error document as the server-sent event that the client's SDK takes for an error."""
-    # OpenAI's SDKs look for "error" in the data, Anthropic's at the event's name alone.
+    """An error document as a server-sent event that the client's SDK recognizes as an error."""
+    # OpenAI's SDKs look for "error" in the data, Anthropic's only at the event's name.
     name = b"event: error\n" if shape is Shape.ANTHROPIC else b""
     return name + b"data: " + document + b"\n\n"
 
 
 def reshape(document: bytes, shape: Shape, status: int, request_id: str) -> bytes:
-    """An engine's error in the client's shape. vLLM refuses some of Anthropic's requests in OpenAI's; what is neither of
-    the two stays as it came.
+    """An engine's error in the client's format. vLLM rejects some Anthropic requests in OpenAI's format; a document in
+    neither format is returned unchanged.
     """
     if shape is Shape.OPENAI:
         return document
@@ -96,14 +96,14 @@ def reshape(document: bytes, shape: Shape, status: int, request_id: str) -> byte
 
 
 def not_found(path: str, meant: str = "") -> ApiError:
-    """No such path, or one the gateway keeps from the engine's users. `meant`: the one that a wrong base URL hides."""
+    """The path does not exist or is not exposed. `meant`: the path that a wrong base URL was probably meant to reach."""
     hint = f"set the client's base URL so that it asks for {meant!r}" if meant else "see /info for those served"
     return ApiError(404, f"Unknown path {path!r}; {hint}.", reason="path", code="not_found")
 
 
 def not_of_this_model(path: str) -> ApiError:
-    """The path exists for models of another kind, such as those that embed."""
-    return ApiError(404, f"The model here does not serve {path}.", reason="path", code="not_found")
+    """The path exists for models of another kind, such as embedding models."""
+    return ApiError(404, f"This model does not support {path}.", reason="path", code="not_found")
 
 
 def method_not_allowed(method: str, allowed: str) -> ApiError:
@@ -116,7 +116,7 @@ _CHALLENGE = ((b"www-authenticate", b"Bearer"),)
 
 
 def bad_key() -> ApiError:
-    """No key or a wrong one. Says nothing of which."""
+    """The key is missing or wrong. The message does not reveal which."""
     message = (
         "Incorrect or missing API key; send it as 'Authorization: Bearer KEY', 'x-api-key: KEY' or 'api-key: KEY'."
     )
@@ -124,35 +124,35 @@ def bad_key() -> ApiError:
 
 
 def conflicting_keys() -> ApiError:
-    """Two headers hold valid keys of two names."""
-    message = "The request holds several different API keys in Authorization, x-api-key and api-key; send one."
+    """Two headers contain valid keys of different names."""
+    message = "The request contains different API keys in Authorization, x-api-key and api-key; send only one."
     return ApiError(401, message, reason="key_conflict", code="invalid_api_key", headers=_CHALLENGE)
 
 
 def expired_key(when: str) -> ApiError:
-    """A key that was good until `when`."""
+    """A key that was valid until `when`."""
     message = f"This API key expired on {when}; ask the operator of this endpoint for a new one."
     return ApiError(401, message, reason="key_expired", code="expired_api_key", headers=_CHALLENGE)
 
 
 def origin_not_allowed(origin: str) -> ApiError:
-    """A browser asks whether a page of an origin may send requests, and it may not."""
+    """A preflight request from an origin that is not allowed."""
     message = f"Pages from {origin[:256]!r} may not use this endpoint; add the origin to allowedOrigins."
     return ApiError(403, message, reason="origin", code="origin_not_allowed")
 
 
 def bad_body(message: str, *, status: int = 400, reason: str = "body", param: str | None = None) -> ApiError:
-    """The body cannot be read as what the path takes."""
+    """The path does not accept the body."""
     return ApiError(status, message, reason=reason, param=param)
 
 
 def body_too_large(limit_bytes: int) -> ApiError:
-    """The body is over GATEWAY_MAX_BODY_BYTES."""
-    return bad_body(f"The body is over {limit_bytes} bytes.", status=413, reason="body_too_large")
+    """The body is larger than GATEWAY_MAX_BODY_BYTES."""
+    return bad_body(f"The body is larger than {limit_bytes} bytes.", status=413, reason="body_too_large")
 
 
 def unknown_coding() -> ApiError:
-    """The body's Content-Encoding is one that is not read."""
+    """The body's Content-Encoding is not supported."""
     return ApiError(
         415,
         "Content-Encoding must be gzip or absent.",
@@ -167,13 +167,13 @@ def body_timeout(seconds: float) -> ApiError:
 
 
 def unknown_model(model: str) -> ApiError:
-    """The body names a model that is not served here."""
+    """The body names a model that this endpoint does not serve."""
     message = f"The model {model[:128]!r} does not exist; see /v1/models."
     return ApiError(404, message, reason="model", code="model_not_found", param="model")
 
 
 def queue_full(reason: str, retry_after_seconds: int) -> ApiError:
-    """As many requests or bytes wait as may; `reason` says which."""
+    """The queue's limit of requests or bytes is reached; `reason` says which."""
     message = "Too many requests are waiting; try again shortly."
     return ApiError(
         429, message, reason=reason, kind="rate_limit_error", code="queue_full", retry_after_seconds=retry_after_seconds
@@ -181,7 +181,7 @@ def queue_full(reason: str, retry_after_seconds: int) -> ApiError:
 
 
 def key_limit(reason: str, limit: str, retry_after_seconds: int) -> ApiError:
-    """The key has used what it may: requests at once, or requests or tokens in a minute."""
+    """The key reached a limit: concurrent requests, or requests or tokens per minute."""
     return ApiError(
         429,
         f"This key's limit of {limit} is reached; try again in {retry_after_seconds} s.",
@@ -193,7 +193,7 @@ def key_limit(reason: str, limit: str, retry_after_seconds: int) -> ApiError:
 
 
 def unavailable(message: str, reason: str, retry_after_seconds: int) -> ApiError:
-    """Nothing can answer now; a later try may succeed."""
+    """No replica can answer now; a retry may succeed."""
     return ApiError(
         503, message, reason=reason, kind="server_error", code=reason, retry_after_seconds=retry_after_seconds
     )
@@ -211,6 +211,6 @@ def upstream_timeout(seconds: float) -> ApiError:
 
 
 def internal() -> ApiError:
-    """A fault of the gateway's own; the log has it."""
-    message = "The gateway failed; its log has the reason under this request's x-request-id."
+    """An error in the gateway itself, which is logged."""
+    message = "The gateway failed. Search its log for this request's x-request-id."
     return ApiError(500, message, reason="internal", kind="server_error", code="internal_error")

@@ -1,4 +1,4 @@
-"""The replicas: which there are, and which are ready. Each is asked for its /health every second or so."""
+"""The replicas: discovery, readiness and ejection. Each replica's /health is probed about every second."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from image.gateway.settings import Settings
 from image.gateway.telemetry import Telemetry
 from image.gateway.upstream import Pool, UpstreamError
 
-# An engine under a heavy load may be slow to say that it is well; one that refuses or resets is not.
+# A healthy engine under heavy load may answer a probe late; a refused or reset connection means that it is down.
 _SLOW_PROBES_ALLOWED = 2
 _LONGEST_EJECTION_SECONDS = 300.0
 _SAME_BREAKDOWN_SECONDS = 1.0
@@ -29,19 +29,20 @@ class Replica:
         self.leaving = False
         self.outstanding = 0
         self.hash_key = self.name.encode()[-64:]
-        self.failures = 0  # of requests, one after another
+        self.failures = 0  # consecutive failed requests
         self.ejections = 0
         self.ejected = False
         self.on_trial = False
         self.version: str | None = None
         self.slow_probes = 0
+        self.probed = False  # since it was discovered, or since a request to it failed
         self.probe_soon = asyncio.Event()
         self._broke_at = -_SAME_BREAKDOWN_SECONDS
         self._ran_when_it_broke = 0
 
     def ran_alone(self) -> bool:
-        """Whether the one request that ran on it when it broke down is the one that asks this now. Every request that
-        a breakdown ends asks in turn, each when those before it have left.
+        """Whether the calling request was the only one in flight when the replica failed. After a failure, every request
+        in flight calls this in turn, each after the ones before it were released.
         """
         now = monotonic()
         if now - self._broke_at >= _SAME_BREAKDOWN_SECONDS:
@@ -51,12 +52,12 @@ class Replica:
 
 
 class Fleet:
-    """All replicas that discovery knows."""
+    """All discovered replicas."""
 
     def __init__(
         self, discovery: Discovery, settings: Settings, telemetry: Telemetry, changed: Callable[[], None]
     ) -> None:
-        """`changed` is called when the rotation has."""
+        """`changed` is called when the rotation or `settled` has changed."""
         self._discovery = discovery
         self._settings = settings
         self._telemetry = telemetry
@@ -64,21 +65,29 @@ class Fleet:
         self._known: dict[Address, Replica] = {}
         self._probes: dict[Address, asyncio.Task[None]] = {}
         self._discovery_failed = False
+        self._discovered = False
         self.rotation: list[Replica] = []
-        """The replicas that requests may go to now."""
+        """The replicas that can be sent requests now."""
 
     @property
     def known(self) -> int:
-        """How many replicas discovery knows, ready or not."""
+        """Number of discovered replicas, ready or not."""
         return len(self._known)
 
     @property
+    def settled(self) -> bool:
+        """Whether discovery was read and every replica has answered or failed its latest probe. Until then, an empty
+        rotation does not mean that no engine is running.
+        """
+        return self._discovered and all(replica.probed for replica in self._known.values())
+
+    @property
     def engine_version(self) -> str | None:
-        """What a ready replica last answered as its version."""
+        """The version that a ready replica last reported."""
         return next((r.version for r in self.rotation if r.version), None)
 
     async def run(self) -> None:
-        """Follow discovery, for ever."""
+        """Follow discovery until cancelled."""
         try:
             async with asyncio.TaskGroup() as group:
                 while True:
@@ -89,13 +98,14 @@ class Fleet:
                 replica.pool.close()
 
     def suspect(self, replica: Replica) -> None:
-        """A request found the replica gone: out of rotation until it answers a probe, which is sent now."""
+        """A request could not reach the replica: remove it from rotation and probe it now."""
+        replica.probed = False
         self._set_ready(replica, False, "a request failed")
         replica.probe_soon.set()
 
     async def dead(self, replica: Replica) -> bool:
-        """Whether its own /health says now that it is not well; then it is out of rotation. For an engine whose core has
-        died answers 500 to whatever comes until its process ends.
+        """Whether /health reports now that the replica is down; if so, it leaves the rotation. An engine whose core has
+        died answers every request with 500 until its process exits.
         """
         try:
             status, _ = await self._get(replica, b"/health")
@@ -109,7 +119,7 @@ class Fleet:
         return bool(reason)
 
     def succeeded(self, replica: Replica) -> None:
-        """A request to it was answered."""
+        """A request to the replica succeeded."""
         replica.failures = 0
         if replica.on_trial:
             replica.on_trial = False
@@ -118,11 +128,11 @@ class Fleet:
             self._changed()
 
     def failed(self, replica: Replica) -> None:
-        """A request to it came to nothing, or to a 5xx. Too many in a row, or one on trial, and it is ejected."""
+        """A request to the replica failed or returned a 5xx. Too many in a row, or one while on trial, eject it."""
         replica.failures += 1
         if replica.ejected or not (replica.on_trial or replica.failures >= self._settings.eject_after_failures):
             return
-        # A sick engine is better than none: never more than half of those that answer their probes.
+        # Eject at most half of the replicas that answer their probes: an unhealthy replica is better than none.
         ready = [r for r in self._known.values() if r.ready or r is replica]
         if 2 * (1 + sum(r.ejected for r in ready)) > len(ready):
             replica.on_trial = False
@@ -138,7 +148,7 @@ class Fleet:
         self._rebuild()
 
     def _try_again(self, replica: Replica) -> None:
-        """Half-open: one request at a time, until one is answered."""
+        """Half-open: one request at a time, until one succeeds."""
         replica.ejected, replica.on_trial = False, True
         self._rebuild()
 
@@ -149,6 +159,7 @@ class Fleet:
             if not self._discovery_failed:
                 self._telemetry.event("discovery_failed", level="error", error=str(error))
             self._discovery_failed = True
+            self._note_discovered()
             return
         self._discovery_failed = False
         for address in self._known.keys() - found:
@@ -158,13 +169,21 @@ class Fleet:
             self._known[address] = replica
             self._telemetry.event("replica_found", replica=replica.name)
             self._probes[address] = group.create_task(self._watch(replica))
+        self._note_discovered()
+
+    def _note_discovered(self) -> None:
+        if not self._discovered:
+            self._discovered = True
+            self._changed()
 
     def _forget(self, address: Address) -> None:
-        """What runs on a replica that discovery no longer knows goes on to its end."""
+        """Remove a replica that discovery no longer returns. Its running requests continue."""
         replica = self._known.pop(address)
         replica.leaving = True
         self._probes.pop(address).cancel()
         self._set_ready(replica, False, "no longer discovered")
+        if not replica.probed:
+            self._changed()
         replica.pool.close()
 
     async def _watch(self, replica: Replica) -> None:
@@ -173,17 +192,20 @@ class Fleet:
             reason = await self._probe(replica)
             if reason is None and not replica.ready:
                 replica.version = await self._ask_version(replica)
+            newly_probed, replica.probed = not replica.probed, True
             self._set_ready(replica, reason is None, reason or "healthy")
+            if newly_probed:
+                self._changed()
             try:
                 async with asyncio.timeout(self._settings.probe_seconds):
                     await replica.probe_soon.wait()
             except TimeoutError:
                 continue
-            # A replica that is well but keeps failing requests must not be asked without a pause.
+            # Pause, so that a replica that answers probes but fails requests is not probed in a tight loop.
             await asyncio.sleep(self._settings.probe_seconds / 4)
 
     async def _probe(self, replica: Replica) -> str | None:
-        """None when the replica is well, else why not."""
+        """None if the replica is healthy, otherwise the reason."""
         try:
             status, _ = await self._get(replica, b"/health")
         except UpstreamError as error:
@@ -201,11 +223,11 @@ class Fleet:
             status, body = await self._get(replica, b"/version")
             version = json.loads(body)["version"] if status == 200 else None
         except (UpstreamError, TimeoutError, ValueError, KeyError, TypeError):
-            return None  # it is well without: not every engine says its version
+            return None  # not every engine reports a version
         return version[:64] if isinstance(version, str) else None
 
     async def _get(self, replica: Replica, path: bytes) -> tuple[int, bytes]:
-        # Always a new connection: that the replica takes one is half of what is asked.
+        # Always a new connection, because the probe must also show that the replica accepts connections.
         head = b"GET %b HTTP/1.1\r\nhost: %b\r\nconnection: close\r\n\r\n" % (path, replica.pool.host_header)
         async with asyncio.timeout(self._settings.probe_timeout_seconds):
             connection = await replica.pool.connect()
@@ -229,7 +251,7 @@ class Fleet:
         self._rebuild()
 
     def _rebuild(self) -> None:
-        # A new list, so that whoever walks the old one is not disturbed.
+        # A new list, so that iterations over the old one are not affected.
         ready = [r for r in self._known.values() if r.ready]
         self.rotation = [r for r in ready if not r.ejected] or ready
         self._changed()

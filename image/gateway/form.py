@@ -1,4 +1,4 @@
-"""Fields of a multipart form, read as the engine reads them. A file in it is only stepped over."""
+"""Parses the fields of a multipart form as the engine does. Files are skipped."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from image.gateway import errors
 
 _BOUNDARY = re.compile(rb'; *boundary=(?:"([^"]{1,70})"|([^\s;"]{1,70})(?=[\s;]|$))', re.IGNORECASE)
 _LONGEST_PART_HEAD_BYTES = 8192
-_MOST_PARTS = 1000  # what vLLM's own parser takes
-# Browsers and curl quote every value, .NET only those that need it.
+_MOST_PARTS = 1000  # the limit of vLLM's own parser
+# Browsers and curl quote every value, .NET only if necessary.
 _PARAMETER = re.compile(rb';[ \t]*([!#$%&\'*+.^_`|~0-9A-Za-z-]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^;"\s]*))')
 _QUOTED_PAIR = re.compile(rb"\\(.)")
 
 
 def fields(body: bytes, content_type: bytes, wanted: Collection[bytes]) -> dict[bytes, str]:
-    """The fields with these names; raises the 400 for a form that is malformed or ambiguous."""
+    """The fields with these names; raises the 400 if the form is malformed or ambiguous."""
     boundaries = _BOUNDARY.findall(content_type)
     if len(boundaries) != 1:
         raise errors.bad_body("The Content-Type must have one boundary of at most 70 characters.")
     quoted, token = boundaries[0]
     delimiter = b"\r\n--" + (quoted or token)
-    body = b"\r\n" + body.lstrip(b"\r\n")  # some clients begin with an empty line; the engine skips it, too
+    body = b"\r\n" + body.lstrip(b"\r\n")  # some clients start with an empty line, which the engine skips, too
     found: dict[bytes, str] = {}
     at = body.find(delimiter)
     if at != 0:
@@ -34,18 +34,18 @@ def fields(body: bytes, content_type: bytes, wanted: Collection[bytes]) -> dict[
         end = body.find(delimiter, at)
         head_end = body.find(b"\r\n\r\n", at, at + _LONGEST_PART_HEAD_BYTES)
         if end < 0 or not 0 <= head_end < end:
-            raise errors.bad_body("The form is cut off or malformed.")
+            raise errors.bad_body("The form is truncated or malformed.")
         name = _name(body[at:head_end])
         if name in wanted:
             if name in found:
                 raise errors.bad_body(f"The form has the field {name.decode()!r} twice.")
             found[name] = body[head_end + 4 : end].decode("utf-8", "replace")
         at = end
-    raise errors.bad_body(f"The form has over {_MOST_PARTS} parts.", status=413, reason="body_too_large")
+    raise errors.bad_body(f"The form has more than {_MOST_PARTS} parts.", status=413, reason="body_too_large")
 
 
 def _name(head: bytes) -> bytes:
-    """The name of a part, from its header lines; b"" when it has none."""
+    """The name of a part, from its headers; b"" if it has none."""
     names = []
     for line in head.split(b"\r\n"):
         header, _, value = line.partition(b":")
@@ -57,7 +57,7 @@ def _name(head: bytes) -> bytes:
 
 
 def _parameters(value: bytes) -> list[tuple[bytes, bytes]]:
-    """The parameters of a header's value, one after the other: a quoted one may hold what looks like another."""
+    """The parameters of a header's value, parsed in order, because a quoted value may look like another parameter."""
     found = []
     at = value.find(b";")
     while at >= 0:

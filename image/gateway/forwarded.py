@@ -1,4 +1,4 @@
-"""Whose request it is, where proxies stand before the gateway."""
+"""The client's address behind proxies."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from image.gateway.settings import Network
 
 
 def believed_client(peer: str, forwarded_for: bytes | None, trusted: Callable[[str], bool]) -> str:
-    """The client's address: the peer's, or what proxies that are trusted say of theirs in X-Forwarded-For. `trusted`: see `trusted_by`."""
+    """The client's address: the peer's, or the one that trusted proxies report in X-Forwarded-For. `trusted`: see
+    `trusted_by`.
+    """
     if peer.startswith("::ffff:"):
         peer = _plain(ipaddress.ip_address(peer))
-    if forwarded_for is None or not peer:  # a peer that is gone already has no address
+    if forwarded_for is None or not peer:  # a disconnected peer has no address
         return peer
     address = peer
     for part in reversed(forwarded_for.decode("latin-1").split(",")):
         if not trusted(address):
             break
-        if "%" in part:  # a zone is any text, and means something on the proxy's own host alone
+        if "%" in part:  # a zone id can be any text, and is valid only on the proxy's host
             break
         try:
             address = _plain(ipaddress.ip_address(part.strip()))
@@ -29,7 +31,7 @@ def believed_client(peer: str, forwarded_for: bytes | None, trusted: Callable[[s
 
 
 def _plain(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
-    """As text; an IPv4 address that a socket for both families spells as IPv6 is IPv4 again."""
+    """The address as text; an IPv4-mapped IPv6 address becomes IPv4."""
     return str(getattr(address, "ipv4_mapped", None) or address)
 
 

@@ -1,10 +1,10 @@
-"""Which headers go through, and the head of a request to a replica."""
+"""Which headers are forwarded, and the headers of a request to a replica."""
 
 from __future__ import annotations
 
 from image.gateway.exchange import Exchange
 
-# Of one connection only (RFC 9110, 7.6.1), or said anew by this hop.
+# Hop-by-hop headers (RFC 9110, 7.6.1), and headers that the gateway sets itself.
 _HOP_BY_HOP = frozenset(
     (
         b"connection",
@@ -20,10 +20,10 @@ _HOP_BY_HOP = frozenset(
     )
 )
 KEY_HEADERS = frozenset((b"authorization", b"x-api-key", b"api-key"))
-"""Where clients send their key: OpenAI's, Anthropic's and Azure's."""
+"""The headers in which clients of OpenAI, Anthropic and Azure send their key."""
 
-# The client's key and the page's origin are the gateway's business; a compressed answer could not be counted, a
-# compressed body has been inflated; the rest is set below.
+# The gateway itself checks the client's key and the page's origin. Tokens of a compressed answer could not be counted. The
+# body is already decompressed. The others are set below.
 _NOT_UPSTREAM = (
     _HOP_BY_HOP
     | KEY_HEADERS
@@ -45,7 +45,7 @@ _NOT_UPSTREAM = (
     }
 )
 _TRACE_HEADERS = frozenset((b"traceparent", b"tracestate"))
-# vLLM lets the pages of every origin read its answers; which may is said by this gateway.
+# vLLM allows every origin to read its answers; the gateway sets its own CORS headers instead.
 _CORS_HEADERS = frozenset(
     b"access-control-" + name
     for name in (
@@ -61,10 +61,10 @@ NOT_DOWNSTREAM = _HOP_BY_HOP | _CORS_HEADERS | {b"date", b"server", b"vary", b"x
 
 
 def request_head(exchange: Exchange, host: bytes) -> bytes:
-    """The head of an exchange's request as a replica is sent it."""
+    """The request line and headers sent to a replica."""
     scope = exchange.scope
     query: bytes = scope["query_string"]
-    # The path as this gateway has it in its list, never as the client spelt it.
+    # The path from the gateway's own list, never as the client sent it.
     target = exchange.label.encode() + (b"?" + query if query else b"")
     lines = [
         b"POST %b HTTP/1.1\r\nhost: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\nx-forwarded-for: %b"
@@ -84,6 +84,6 @@ def request_head(exchange: Exchange, host: bytes) -> bytes:
 
 
 def _named_by_connection(headers: list[tuple[bytes, bytes]]) -> frozenset[bytes]:
-    """Headers that a client's Connection header declares to be for this hop only."""
+    """Headers that the client's Connection header declares as hop-by-hop."""
     values = (value for name, value in headers if name == b"connection")
     return frozenset(token.strip().lower() for value in values for token in value.split(b","))

@@ -1,6 +1,6 @@
-"""`python -m image.gateway.healthcheck`: exits 0 when the gateway in this container answers /health, else 1.
+"""`python -m image.gateway.healthcheck`: exits with 0 if the gateway in this container answers /health, else with 1.
 
-For the container's own health check: the slim image has no curl, and localhost may be ::1.
+For the container's health check: the slim image has no curl, and localhost may be ::1.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import sys
 
 
 def main() -> int:
-    """Ask once; returns the exit status."""
+    """Send one request; returns the exit status."""
     connection = http.client.HTTPConnection("127.0.0.1", int(os.environ.get("GATEWAY_PORT") or 8080), timeout=3)
     try:
         connection.request("GET", "/health")
         status = connection.getresponse().status
     except (OSError, http.client.HTTPException) as error:
-        print(f"gateway does not answer: {error}", file=sys.stderr)
+        print(f"the gateway does not respond: {error}", file=sys.stderr)
         return 1
     finally:
         connection.close()

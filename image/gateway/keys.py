@@ -1,4 +1,4 @@
-"""API keys: several, named, compared without telling how near a guess was, replaced without a restart."""
+"""API keys: several, named, compared without timing leaks, reloaded without a restart."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ __all__ = ["KeyRing", "KeySource", "KeysError", "keep_fresh", "load", "parse_doc
 _EVERYBODY = Key("")
 
 
-# One for each header that holds a key: no request tries many keys at once.
+# One per header that can contain a key, so that a request cannot try many keys at once.
 _MOST_PRESENTED = len(KEY_HEADERS)
 
 
 def presented(headers: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
-    """The different keys in a request's headers: `Authorization: Bearer`, `x-api-key` and `api-key`."""
+    """The distinct keys in a request's headers: `Authorization: Bearer`, `x-api-key` and `api-key`."""
     found: list[bytes] = []
     for name, value in headers:
         if name in KEY_HEADERS:
             if name == b"authorization":
                 if value[:7].lower() != b"bearer ":
-                    continue  # another scheme is for a proxy in between
+                    continue  # another scheme is meant for a proxy
                 value = value[7:]
             value = value.strip()
             if value and value not in found:
@@ -45,10 +45,10 @@ def presented(headers: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
 
 
 class KeyRing:
-    """The keys that are good now.
+    """The keys that are valid now.
 
-    Only digests are kept, under a secret of this process: an attacker cannot choose a digest, so the time a look-up
-    takes tells nothing about a key.
+    Only digests are stored, keyed with a secret of this process: an attacker cannot choose a digest, so the time of a
+    lookup reveals nothing about a key.
     """
 
     def __init__(self) -> None:
@@ -58,29 +58,29 @@ class KeyRing:
 
     @property
     def names(self) -> int:
-        """How many names share this gateway; 1 when no key is asked for."""
+        """Number of key names that share this gateway; 1 if no key is required."""
         return 1 if self._keys is None else len({key.name for key in self._keys.values()})
 
     def priority(self, name: str) -> int:
-        """Of a name: the highest of its keys'."""
+        """The priority of a name: the highest of its keys."""
         return self._priorities.get(name, 0)
 
     def allow_everybody(self) -> None:
-        """From now on no key is asked for."""
+        """Require no key from now on."""
         self._keys = None
 
     def replace(self, keys: dict[str, Key]) -> None:
-        """From now on these keys are good, and no others."""
+        """Replace all valid keys."""
         self._keys = {self._digest(text.encode()): key for text, key in keys.items()}
         self._priorities = {}
         for key in keys.values():
             self._priorities[key.name] = max(key.priority, self._priorities.get(key.name, key.priority))
 
     def authenticate(self, headers: Iterable[tuple[bytes, bytes]]) -> Key:
-        """Whose key a request has, nameless when no key is asked for; raises the 401.
+        """The key of a request, without a name if no key is required; raises the 401.
 
-        Claude Code sends the variables ANTHROPIC_AUTH_TOKEN and ANTHROPIC_API_KEY in two headers, and the second is often
-        for another service. So one valid key is enough; only valid keys of two names contradict each other.
+        Claude Code sends the variables ANTHROPIC_AUTH_TOKEN and ANTHROPIC_API_KEY in two headers, and the second often
+        belongs to another service. So one valid key is enough; only valid keys of different names are a conflict.
         """
         if self._keys is None:
             return _EVERYBODY
@@ -103,13 +103,13 @@ class KeyRing:
 
 
 class KeySource(Protocol):
-    """Where a keys document is."""
+    """The source of a keys document."""
 
     name: str
     reload_seconds: float
 
     async def read(self) -> str | None:
-        """The document, or None when it has not changed since the last call; raises KeysError."""
+        """The document, or None if it has not changed since the last call; raises KeysError."""
 
 
 class _Inline:
@@ -136,7 +136,7 @@ class _File:
 
     def _read(self) -> str | None:
         try:
-            # Kubernetes swaps a symbolic link, an editor renames: the inode tells what the time may not.
+            # Kubernetes swaps a symbolic link and editors rename: the inode changes even if the time does not.
             stat = self._path.stat()
             seen = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
             if seen == self._seen:
@@ -162,7 +162,7 @@ class _SecretsManager:
         return await asyncio.to_thread(self._read)
 
     def _read(self) -> str | None:
-        from image.gateway import aws  # here, so that only a gateway that needs boto3 pays its memory
+        from image.gateway import aws  # imported here: only a gateway with Secrets Manager needs boto3's memory
 
         try:
             if self._client is None:
@@ -171,7 +171,7 @@ class _SecretsManager:
         except aws.ERRORS as error:
             raise KeysError(f"the keys secret {self._secret_id}: {aws.describe(error)}") from None
         if "SecretString" not in answer:
-            raise KeysError(f"the keys secret {self._secret_id} holds no text")
+            raise KeysError(f"the keys secret {self._secret_id} has no text value")
         if answer["VersionId"] == self._seen:
             return None
         self._seen = answer["VersionId"]
@@ -179,7 +179,7 @@ class _SecretsManager:
 
 
 def source_of(setting: KeysSetting) -> KeySource | None:
-    """The source a setting names; None when no key is asked for."""
+    """The source for a setting; None if no key is required."""
     match setting:
         case NoKeys():
             return None
@@ -192,7 +192,7 @@ def source_of(setting: KeysSetting) -> KeySource | None:
 
 
 async def load(ring: KeyRing, source: KeySource | None) -> None:
-    """Fill the ring for the first time; raises KeysError."""
+    """Load the keys at startup; raises KeysError."""
     if source is None:
         ring.allow_everybody()
     else:
@@ -200,7 +200,9 @@ async def load(ring: KeyRing, source: KeySource | None) -> None:
 
 
 async def keep_fresh(ring: KeyRing, source: KeySource, seconds: float, telemetry: Telemetry) -> None:
-    """Read the source every so often. What cannot be read changes nothing: half a written file must lock nobody out."""
+    """Reload the keys periodically. If a reload fails, the old keys stay valid: a half-written file must not lock out
+    clients.
+    """
     failed = False
     while True:
         await asyncio.sleep(seconds)

@@ -1,5 +1,5 @@
-"""The keys document: whose key is whose, what each may use, until when. Needs the standard library alone, so that what
-deploys and manages keys reads a document exactly as a gateway does.
+"""The keys document: the owner, limits and expiry of each key. Uses only the standard library, so that the programs that
+deploy and manage keys parse a document exactly as the gateway does.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _FIELDS = ("key", "limits", "expires", "priority", "health")
 
 
 class KeysError(Exception):
-    """Keys cannot be had; the message names the source and never holds a key. `problems`: one line each."""
+    """The keys could not be loaded. The message names the source and never contains a key. `problems`: one line each."""
 
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
@@ -27,11 +27,11 @@ class KeysError(Exception):
 
 
 class Pairs(list[tuple[str, Any]]):
-    """A JSON object as its pairs: a name may occur twice, and a list is not an object."""
+    """A JSON object as a list of pairs, because a name may occur twice. A separate type, to distinguish it from an array."""
 
 
 def entries(document: str) -> list[tuple[str, Any]]:
-    """Name and entry, in their order; an entry is a key's text or `Pairs` with it. Raises KeysError."""
+    """Names and entries in document order; an entry is a key's text or `Pairs` that contain it. Raises KeysError."""
     if not document.lstrip().startswith("{"):
         lines = (line.strip() for line in document.splitlines())
         named = [(_NAMED.fullmatch(line), line) for line in lines if line and not line.startswith("#")]
@@ -39,8 +39,8 @@ def entries(document: str) -> list[tuple[str, Any]]:
     try:
         pairs: Pairs = json.loads(document, object_pairs_hook=Pairs)
     except (ValueError, RecursionError):
-        # Python's message would quote nothing, but its cause holds the document: `from None`.
-        raise KeysError("the keys document begins as JSON but is not; set {name: key} or lines") from None
+        # `from None`, because the exception's attributes contain the document.
+        raise KeysError("the keys document starts with { but is not valid JSON; set {name: key} or lines") from None
     found: list[tuple[str, Any]] = []
     for name, value in pairs:
         found += [(name, entry) for entry in value] if type(value) is list else [(name, value)]
@@ -48,12 +48,12 @@ def entries(document: str) -> list[tuple[str, Any]]:
 
 
 def parse(document: str) -> dict[str, Key]:
-    """Each key's text -> whose it is.
+    """Map each key's text to its `Key`.
 
-    A document is a JSON object {name: entry}, or lines of `name=key` or a bare key ("default"). An entry is the key's
-    text, an object {"key", "limits", "expires", "priority", "health"} of which only the first must be there, or a list
-    of entries: the keys of one name, so that the old one is good until clients have the new one. What is left of a bare
-    key's last "=" is never its name: base64 ends in "=". Raises KeysError with every problem found.
+    A document is a JSON object {name: entry}, or lines of `name=key` or a bare key (named "default"). An entry is the key's
+    text, an object {"key", "limits", "expires", "priority", "health"} of which only the first is required, or a list of
+    entries, so that during a rotation the old key is valid until clients have the new one. A trailing "=" of a bare key is
+    not a separator, because base64 ends in "=". Raises KeysError with all problems.
     """
     keys: dict[str, Key] = {}
     problems: list[str] = []
@@ -67,7 +67,7 @@ def parse(document: str) -> dict[str, Key]:
     if problems:
         raise KeysError(*problems)
     if not keys:
-        raise KeysError("the keys document holds no key; set `none` to let everybody in")
+        raise KeysError("the keys document contains no key; set `none` to accept every request")
     return keys
 
 
@@ -96,7 +96,7 @@ def _entry(name: str, value: Any) -> tuple[str, Key]:
         value = options.get("key")
         unknown = options.keys() - set(_FIELDS)
         if unknown or not isinstance(options.get("limits", Pairs()), Pairs):
-            # A name that is unlike a field's may be a key in the wrong place.
+            # A name that does not look like a field may be a misplaced key: do not print it.
             odd = min(unknown) if unknown and re.fullmatch("[a-z_]{1,24}", min(unknown)) else "another one"
             what = f"{odd!r} is not a field" if unknown else "limits is not an object"
             raise ValueError(

@@ -1,4 +1,4 @@
-"""The cold start ledger: the seconds that each phase of a cold start took, and who says so."""
+"""The cold start ledger: the duration of each phase of a cold start, and the source of each figure."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 PHASES = ("instance", "image", "weights", "compile", "ready")
-"""In their order: until a machine is there, its image is pulled and its container started, the weights are loaded, the
-graphs compiled, and its /health answers."""
+"""In order: an instance starts, its image is pulled and the container starts, the weights load, the graphs compile, and
+/health answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One phase, or several that nobody can tell apart: then `phase` names all, joined by "+"."""
+    """One phase, or several that cannot be separated: then `phase` contains all names, joined by "+"."""
 
     phase: str
     seconds: float
@@ -21,10 +21,10 @@ class Entry:
 
 
 def entries(began: float, ready: float, ends: Mapping[str, float], source: str) -> list[Entry]:
-    """A cold start's ledger, without gaps: the seconds of all entries are those from `began` to `ready`.
+    """A cold start's ledger, without gaps: the entries add up to the time from `began` to `ready`.
 
-    Times are time.time(). `ends`: when phases ended, of those that `source` can tell; `ready` is the gateway's own.
-    A phase whose end is not reported is counted together with the next one that is.
+    Times are time.time(). `ends`: the end of each phase that `source` reports; the gateway measures `ready` itself.
+    A phase whose end is not reported is merged with the next one that is.
     """
     found: list[Entry] = []
     unknown: list[str] = []

@@ -1,4 +1,4 @@
-"""What one key may use of a gateway: requests at once, and requests and tokens in any sixty seconds."""
+"""Rate limits of a key: concurrent requests, and requests and tokens per minute (a sliding window)."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ _LONGEST_SHOWN = 40
 
 
 def shown(value: object) -> str:
-    """A value of a keys document for a message, unless it may be a key in the wrong place."""
+    """A value from a keys document for an error message, masked if it may be a misplaced key."""
     text = repr(value)
     return text if len(text) <= _LONGEST_SHOWN and "sk-" not in text else "a value that may be a key"
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Of all gateways together; None: without limit."""
+    """The limits for all gateways together; None: unlimited."""
 
     concurrency: int | None = None
-    """Requests running and waiting at once."""
+    """Concurrent requests, running or waiting."""
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
-    """Tokens of prompts and answers, counted when an answer is over."""
+    """Tokens of prompts and answers, counted at the end of each answer."""
 
     @classmethod
     def parse(cls, document: Mapping[str, Any]) -> Limits:
-        """Limits from a keys document's object; raises ValueError."""
+        """Parse the limits in a keys document; raises ValueError."""
         known = [field.name for field in fields(cls)]
         for name, value in document.items():
             if name not in known:
@@ -45,27 +45,27 @@ class Limits:
         return cls(**document)
 
     def share(self, count: int) -> Limits:
-        """One gateway's part of what holds for `count` of them together; at least one of each."""
+        """One gateway's share of the limits for `count` gateways; each is at least 1."""
         parts = (getattr(self, field.name) for field in fields(self))
         return Limits(*(None if part is None else max(1, part // count) for part in parts))
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """Whom a request comes from."""
+    """The key that a request was sent with."""
 
     name: str
     limits: Limits | None = None
     expires: float | None = None
-    """When the key is good no longer, in seconds since the epoch."""
+    """When the key expires, in seconds since the epoch."""
     priority: int = 0
-    """A free slot goes to the waiting name of the highest priority."""
+    """A free slot goes to the waiting key with the highest priority."""
     health: bool = False
-    """For health checks: what it asks for does not count as demand; see `probing`."""
+    """For health checks: its small requests are neither demand nor counted; see `probing`."""
 
 
 class _Window:
-    """A sum over the last sixty seconds, exact: what was added leaves it sixty seconds later."""
+    """An exact sum over the last 60 seconds."""
 
     def __init__(self) -> None:
         self._entries: deque[tuple[float, int]] = deque()
@@ -76,7 +76,7 @@ class _Window:
         self.sum += amount
 
     def seconds_until_below(self, now: float, limit: int) -> float:
-        """0 when the sum is below the limit, else how long until it is if nothing is added."""
+        """Seconds until the sum is below the limit if nothing is added; 0 if it already is."""
         entries = self._entries
         while entries and entries[0][0] <= now - _WINDOW_SECONDS:
             self.sum -= entries.popleft()[1]
@@ -93,7 +93,7 @@ class _Window:
 
 
 class _Meter:
-    """What one key uses, and its limits here."""
+    """The usage of one key, and its limits on this gateway."""
 
     def __init__(self) -> None:
         self.whole: Limits | None = None
@@ -104,16 +104,16 @@ class _Meter:
 
 
 class Limiter:
-    """Meters of the keys that have limits. By name, so that a rotated key goes on where the old one was."""
+    """Meters of the keys that have limits, by name, so that a rotated key shares the usage of the old one."""
 
     def __init__(self, count: int, clock: Callable[[], float] = monotonic) -> None:
-        """`count`: how many gateways share the limits. `clock` in seconds."""
+        """`count`: number of gateways that share the limits. `clock` returns seconds."""
         self._count = count
         self._clock = clock
         self._meters: dict[str, _Meter] = {}
 
     def enter(self, key: Key) -> None:
-        """A request begins; raises the 429 when the key has used up a limit. What is refused counts for nothing."""
+        """Begin a request; raises the 429 if the key has reached a limit. Rejected requests do not count."""
         if key.limits is None:
             return
         meter = self._meters.get(key.name)
@@ -124,7 +124,7 @@ class Limiter:
         limits = meter.limits
         now = self._clock()
         if limits.concurrency is not None and meter.running >= limits.concurrency:
-            raise errors.key_limit("concurrency", f"{limits.concurrency} requests at once", 1)
+            raise errors.key_limit("concurrency", f"{limits.concurrency} concurrent requests", 1)
         for reason, window, limit in (
             ("requests_per_minute", meter.requests, limits.requests_per_minute),
             ("tokens_per_minute", meter.tokens, limits.tokens_per_minute),
@@ -136,7 +136,7 @@ class Limiter:
             meter.requests.add(now, 1)
 
     def leave(self, key: Key, tokens: int) -> None:
-        """A request that entered is over, and used so many tokens."""
+        """End a request that used this many tokens."""
         if key.limits is None:
             return
         meter = self._meters[key.name]

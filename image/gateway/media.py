@@ -1,8 +1,8 @@
-"""Addresses of pictures, videos, sounds and files in a request: the engine fetches them, from inside the network.
+"""Checks the URLs of images, videos, audio and files in a request, which the engine fetches from inside the network.
 
-A client with a key could otherwise have the engine request what only the engine reaches: its neighbours, the cloud's
-metadata. A host that is not public is refused. A public name may still lead to a private address; vLLM's
---allowed-media-domains closes that, too.
+Without the check, a client with a key could make the engine request private hosts or the cloud's metadata service (SSRF).
+Hosts that are not public are rejected. A public name may still resolve to a private address; vLLM's
+--allowed-media-domains prevents that, too.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import idna
 
 from image.gateway import errors
 
-# The top-level fields whose content parts vLLM reads, on any of the paths that go through: chat, responses, Anthropic's
-# messages, embeddings and pooling, score, rerank. Tools, schemas and metadata are nobody's to fetch from. In `input` the
-# parts may come without a message around them.
+# The top-level fields whose content parts vLLM reads, on all forwarded paths: chat, responses, Anthropic's messages,
+# embeddings and pooling, score, rerank. URLs in tools, schemas and metadata are not fetched. In `input`, parts may appear
+# without an enclosing message.
 _ROOTS = (
     "messages",
     "input",
@@ -36,10 +36,10 @@ _ROOTS = (
     "text_2",
 )
 _BARE_PARTS = "input"
-# Where a message, a tool's result or a document holds parts; nothing else in one is fetched.
+# The fields of a message, tool result or document that contain parts; URLs in other fields are not fetched.
 _CONTENTS = ("content", "output", "source")
-# The fields of a part that hold an address: itself, or an object with it as `url`. vLLM reads them whatever the part's
-# `type` says. `source` is Anthropic's.
+# The fields of a part that contain a URL, either directly or as `url` in an object. vLLM reads them regardless of the
+# part's `type`. `source` is Anthropic's.
 _FIELDS = (
     "image_url",
     "video_url",
@@ -52,20 +52,20 @@ _FIELDS = (
     "source",
 )
 _URL_FIELDS = ("url", "file_url")
-# Most of what is looked at has none of them.
+# For a quick check: most nodes have none of them.
 _ANY_FIELD, _ANY_CONTENT = frozenset(_FIELDS), frozenset(_CONTENTS)
 _SHOWN = 80
 
 _DATA = "data:"
-# Stricter than any parser behind it: no user, no escape, nothing in the host that two parsers read in two ways. Behind the
-# host, all but spaces and control characters.
+# Stricter than the parsers behind it: no user, no escapes, and nothing in the host that two parsers could read differently.
+# After the host, anything but spaces and control characters.
 _ADDRESS = re.compile(
     r"https?://(?P<host>\[[0-9a-f:.]{2,45}\]|[^\x00-\x20\x7f-\xa0/?#\[\]@\\:%]{1,253})(?::(?P<port>\d{1,5}))?"
     r"(?:[/?#][^\x00-\x20\x7f-\x9f\ud800-\udfff]*)?",
     re.IGNORECASE,
 )
 _LABELS = re.compile(r"(?=.{1,253}$)(?:[a-z0-9_-]{1,63}\.)+(?:[a-z]{2,63}|xn--[a-z0-9-]{0,58}[a-z0-9])")
-# Names that only a private network has, or that lead to a cloud's metadata.
+# Names that exist only in private networks, or that resolve to a cloud's metadata service.
 _PRIVATE_SUFFIXES = (
     ".internal",
     ".intranet",
@@ -84,12 +84,12 @@ _PRIVATE_SUFFIXES = (
 _METADATA_NAMES = ("metadata.goog",)
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-# To look at an address takes up to 50 us, and no model takes as many.
+# Checking one URL takes up to 50 us, and no model accepts this many.
 _MOST_ADDRESSES = 1000
 
 
 def check(document: dict[str, Any], hosts: Collection[str]) -> None:
-    """Refuse a body with an address that is not of a public host or one of `hosts`, or with too many; raises the 400."""
+    """Reject a body with a URL whose host is neither public nor in `hosts`, or with too many URLs; raises the 400."""
     left = _MOST_ADDRESSES
     waiting: list[tuple[Any, bool]] = [(document[root], root == _BARE_PARTS) for root in _ROOTS if root in document]
     while waiting:
@@ -101,14 +101,14 @@ def check(document: dict[str, Any], hosts: Collection[str]) -> None:
                 left -= _check_part(node, hosts)
                 if left < 0:
                     raise errors.bad_body(
-                        f"The body holds more than {_MOST_ADDRESSES} addresses.", reason="media_address"
+                        f"The body contains more than {_MOST_ADDRESSES} addresses.", reason="media_address"
                     )
             if not _ANY_CONTENT.isdisjoint(node):
                 waiting += [(node[name], True) for name in _CONTENTS if name in node]
 
 
 def _check_part(part: dict[str, Any], hosts: Collection[str]) -> int:
-    """How many addresses a part holds that are no data: URLs; raises the 400 for one that is not allowed."""
+    """The number of URLs in a part, data: URLs excluded; raises the 400 for a URL that is not allowed."""
     found = 0
     for name in _FIELDS:
         value = part.get(name)
@@ -130,7 +130,7 @@ def _check_part(part: dict[str, Any], hosts: Collection[str]) -> int:
 
 
 def may_hold_addresses(body: bytes) -> bool:
-    """Whether a body can hold one at all; most do not, and need not be searched."""
+    """Whether a body can contain a URL at all. Most cannot, and need not be searched."""
     return b"url" in body or b"\\u" in body
 
 
@@ -162,7 +162,7 @@ def _is_public_literal(literal: ipaddress.IPv4Address | ipaddress.IPv6Address) -
 def _is_public_name(host: str, hosts: Collection[str]) -> bool:
     name = host.removesuffix(".")
     if not name.isascii():
-        # A name that another normalisation turns into another name is not valid, and its readers would disagree on it.
+        # Reject a name that changes under another normalization: different parsers would read it differently.
         name = unicodedata.normalize("NFC", name)
         try:
             name = idna.encode(name, strict=True).decode()
@@ -170,7 +170,7 @@ def _is_public_name(host: str, hosts: Collection[str]) -> bool:
             return False
     if name in hosts:
         return True
-    # What ends in a number is an IPv4 address to some readers, in any of its spellings; no top-level domain does.
+    # Some parsers read any name that ends in a number as an IPv4 address; no top-level domain ends in one.
     if _LABELS.fullmatch(name) is None:
         return False
     return not name.endswith(_PRIVATE_SUFFIXES) and not f".{name}".endswith(tuple(f".{n}" for n in _METADATA_NAMES))

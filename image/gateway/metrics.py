@@ -1,4 +1,4 @@
-"""What Prometheus is told, on a port of its own (GATEWAY_METRICS_PORT)."""
+"""Prometheus metrics, served on a separate port (GATEWAY_METRICS_PORT)."""
 
 from __future__ import annotations
 
@@ -18,61 +18,69 @@ _SECONDS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900)
 
 
 class Metrics:
-    """All metrics, in a registry of their own. No label's values come from a client.
+    """All metrics, in a separate registry. Label values never come from clients.
 
-    What every request adds to is a `_Count` or a `_Durations`; what is rare is prometheus_client's own, which locks.
+    Metrics updated by every request are `_Count` or `_Durations`; rare ones use prometheus_client's types, which lock.
     """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
 
-        self._requests = self._add(_Count("requests", "Requests answered.", "path", "status"))
+        self._requests = self._add(
+            _Count("requests", "Requests answered. Probes and preflights are not counted.", "path", "status")
+        )
         self._ttft = self._add(
             _Durations(
-                "time_to_first_token_seconds", "From the request to the first byte of its answer's body.", "path"
+                "time_to_first_token_seconds", "Time from the request to the first byte of the response body.", "path"
             )
         )
         self._duration = self._add(
-            _Durations("request_duration_seconds", "From the request to the end of its answer.", "path")
+            _Durations("request_duration_seconds", "Time from the request to the end of its response.", "path")
         )
-        self._waiting = self._add(_Durations("waiting_seconds", "Waited for a slot on a replica, held or queued."))
-        self._tokens = self._add(_Count("tokens", "Tokens in usage blocks of answers.", "key", "direction"))
-        self.refusals = self._counter("refusals", "Answered with an error by the gateway itself.", "reason")
-        self.cancellations = self._counter("cancellations", "Left by the client before the end.", "stage")
-        self.retries = self._counter("retries", "Requests sent to another replica after a first one failed.")
-        self.upstream_errors = self._counter("upstream_errors", "Failures of replicas.", "kind")
-        self.ejections = self._counter("ejections", "Replicas left out because request after request to them failed.")
-        self.wakes = self._counter("wakes", "Calls that start capacity.", "outcome")
-        self.cold_start_seconds = self._histogram("cold_start_seconds", "From a wake to the first ready replica.")
+        self._waiting = self._add(
+            _Durations("waiting_seconds", "Time that a request waited for a slot on a replica, held or queued.")
+        )
+        self._tokens = self._add(_Count("tokens", "Tokens, from the usage blocks of responses.", "key", "direction"))
+        self.refusals = self._counter("refusals", "Requests that the gateway itself answered with an error.", "reason")
+        self.cancellations = self._counter(
+            "cancellations", "Requests whose client disconnected before the end.", "stage"
+        )
+        self.retries = self._counter("retries", "Requests sent again after a replica failed.")
+        self.upstream_errors = self._counter("upstream_errors", "Failed requests to replicas.", "kind")
+        self.ejections = self._counter("ejections", "Replicas ejected after repeated failed requests.")
+        self.wakes = self._counter("wakes", "Calls that start the engine.", "outcome")
+        self.cold_start_seconds = self._histogram("cold_start_seconds", "Time from a wake to the first ready replica.")
         self.cold_start_phase_seconds = self._histogram(
-            "cold_start_phase_seconds", "Of a cold start's phases; joined by + where nobody tells them apart.", "phase"
+            "cold_start_phase_seconds",
+            "Duration of each phase of a cold start; phases that cannot be separated are joined by +.",
+            "phase",
         )
-        self.key_reload_failures = self._counter("key_reload_failures", "Key sources that could not be read again.")
+        self.key_reload_failures = self._counter("key_reload_failures", "Failed reloads of the API keys.")
 
     def watch(self, name: str, text: str, value: Callable[[], float]) -> None:
-        """A gauge that asks for its value when it is scraped."""
+        """Add a gauge whose value is read at each scrape."""
         Gauge(f"gateway_{name}", text, registry=self.registry).set_function(value)
 
     def request(self, path: str, status: int, duration_seconds: float) -> None:
-        """One request is over."""
+        """Count one finished request."""
         self._requests.values[path, status] += 1
         self._duration.observe((path,), duration_seconds)
 
     def waited(self, seconds: float) -> None:
-        """One request waited so long for its slot."""
+        """Record how long a request waited for its slot."""
         self._waiting.observe((), seconds)
 
     def first_token(self, path: str, seconds: float) -> None:
-        """One answer's first byte of body went out."""
+        """Record the time to the first byte of a response body."""
         self._ttft.observe((path,), seconds)
 
     def tokens(self, key: str, direction: str, count: int) -> None:
-        """Tokens of one answer; direction `in` or `out`."""
+        """Count tokens of one response; direction `in` or `out`."""
         self._tokens.values[key, direction] += count
 
     def text(self) -> bytes:
-        """The exposition format, for one scrape."""
+        """The metrics in the exposition format."""
         return generate_latest(self.registry)
 
     def _add(self, collector: _Collected) -> _Collected:
@@ -87,7 +95,7 @@ class Metrics:
 
 
 class _Count(Collector):
-    """A counter by labels; `values` is added to by the event loop alone."""
+    """A counter by labels; only the event loop may change `values`."""
 
     def __init__(self, name: str, text: str, *labels: str) -> None:
         self._name, self._text, self._labels = f"gateway_{name}", text, labels
@@ -102,7 +110,7 @@ class _Count(Collector):
 
 
 class _Durations(Collector):
-    """A histogram of seconds by labels, observed by the event loop alone."""
+    """A histogram of seconds by labels; only the event loop may call `observe`."""
 
     def __init__(self, name: str, text: str, *labels: str) -> None:
         self._name, self._text, self._labels = f"gateway_{name}", text, labels
@@ -110,7 +118,7 @@ class _Durations(Collector):
         self._sums: defaultdict[tuple[str, ...], float] = defaultdict(float)
 
     def observe(self, labels: tuple[str, ...], seconds: float) -> None:
-        """Count one."""
+        """Record one duration."""
         self._counts[labels][bisect_left(_SECONDS, seconds)] += 1
         self._sums[labels] += seconds
 

@@ -1,4 +1,4 @@
-"""Which field of a body keeps it from being JSON, where Python's own parser takes what the strict one does not."""
+"""Names the field that makes a body invalid JSON, for values that Python's parser accepts and the strict one rejects."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from image.gateway import errors
 
-# A body with more values is not searched: it would take longer than a tenth of a second.
+# A body with more values is not searched, which would take longer than 0.1 s.
 _MOST_VALUES = 100_000
 _LONGEST_FIELD = 128
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -17,7 +17,7 @@ _LARGEST_BITS = 1024  # of a double
 
 
 def explained(body: bytes, error: json.JSONDecodeError) -> errors.ApiError:
-    """The 400 for a body that is not JSON, with the field where that can be said."""
+    """The 400 for a body that is not valid JSON, naming the field if it can be found."""
     try:
         body.decode()
     except UnicodeDecodeError as wrong:
@@ -27,7 +27,7 @@ def explained(body: bytes, error: json.JSONDecodeError) -> errors.ApiError:
     if sum(map(body.count, (b",", b"[", b"{"))) <= _MOST_VALUES:
         try:
             field, problem = _find(json.loads(body)) or ("", "")
-        except (ValueError, RecursionError):  # it is no JSON for Python either
+        except (ValueError, RecursionError):  # Python's parser rejects it, too
             pass
         else:
             if problem:
@@ -38,14 +38,17 @@ def explained(body: bytes, error: json.JSONDecodeError) -> errors.ApiError:
 
 
 def _find(document: Any) -> tuple[str, str] | None:
-    """The first value, in the document's order, that is not JSON: its field, and what is wrong with it."""
+    """The first value in document order that is not valid JSON: its field, and the problem."""
     left: list[tuple[str, Any]] = [("", document)]
     while left:
         field, value = left.pop()
         name = repr(field[:_LONGEST_FIELD]) if field else "the document"
         if isinstance(value, str):
             if found := _SURROGATE.search(value):
-                return field, f"{name} holds an unpaired surrogate, \\u{ord(found[0]):04x}, which is not Unicode text"
+                return (
+                    field,
+                    f"{name} contains an unpaired surrogate, \\u{ord(found[0]):04x}, which is not Unicode text",
+                )
         elif isinstance(value, float):
             if not math.isfinite(value):
                 return field, f"{name} is not a finite number"
@@ -56,6 +59,6 @@ def _find(document: Any) -> tuple[str, str] | None:
             left += [(f"{field}[{at}]", item) for at, item in reversed(list(enumerate(value)))]
         elif isinstance(value, dict):
             if any(_SURROGATE.search(key) for key in value):
-                return field, f"a name in {name} holds an unpaired surrogate"
+                return field, f"a name in {name} contains an unpaired surrogate"
             left += [(f"{field}.{key}" if field else key, item) for key, item in reversed(value.items())]
     return None

@@ -1,7 +1,7 @@
-"""Clients' connections within the files that the process may open: the one that has been idle for longest makes room.
+"""Keeps client connections within the process's limit of open files by closing the longest-idle one.
 
-Without it, clients that keep connections open and send nothing have every new one reset, the load balancer's health checks
-included, until an idle timeout that must be longer than the load balancer's.
+Otherwise, clients that open connections and send nothing would cause every new connection to be reset, including the load
+balancer's health checks, until the idle timeout, which must be longer than the load balancer's.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import resource
 from typing import Protocol
 
-# For connections to replicas, to the cloud, and for name look-ups.
+# One in this many files is reserved for connections to replicas and the cloud, and for DNS lookups.
 _KEPT_FOR_OTHERS = 4
 
 
@@ -17,15 +17,15 @@ class Closable(Protocol):
     """A client's connection."""
 
     def close_idle(self) -> None:
-        """Close it: no request of it is being answered or read."""
+        """Close the connection, which has no request in progress."""
 
 
 def raise_limit() -> None:
-    """Have the process open as many files as it is allowed to: a soft limit of 1,024 is a default for select()."""
+    """Raise the soft limit of open files to the hard limit: the default of 1,024 exists only for select()."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    except (ValueError, OSError):  # macOS says "unlimited" and refuses it
+    except (ValueError, OSError):  # macOS reports "unlimited" and rejects it
         return
 
 
@@ -38,12 +38,12 @@ class Room:
 
     @property
     def most(self) -> int:
-        """Connections above which idle ones are closed."""
+        """The number of connections above which idle ones are closed."""
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         return 1 << 30 if soft == resource.RLIM_INFINITY else soft - soft // _KEPT_FOR_OTHERS
 
     def enter(self) -> None:
-        """A connection has been accepted."""
+        """A connection was accepted."""
         self.open += 1
         if self._idle and self.open > self.most:
             oldest = next(iter(self._idle))
@@ -51,16 +51,16 @@ class Room:
             oldest.close_idle()
 
     def leave(self, connection: Closable) -> None:
-        """A connection is closed."""
+        """A connection was closed."""
         self.open -= 1
         self._idle.pop(connection, None)
 
     def idle(self, connection: Closable) -> None:
-        """A connection waits for its client's next request."""
+        """A connection is idle between two requests."""
         self._idle[connection] = None
 
     def busy(self, connection: Closable) -> None:
-        """The next request has come."""
+        """A connection's next request has arrived."""
         self._idle.pop(connection, None)
 
 

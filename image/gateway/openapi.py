@@ -1,6 +1,6 @@
-"""`python -m image.gateway.openapi`: the gateway's own contract as an OpenAPI document.
+"""`python -m image.gateway.openapi`: the gateway's API as an OpenAPI document.
 
-What a body may hold beyond the fields that the gateway reads is the engine's to say, and passes through.
+Only the fields that the gateway reads are described; the engine defines the others, which are passed through.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ _ANTHROPIC_ERROR = {
     },
 }
 _REFUSALS = {
-    400: "The body is not what the path takes, or not HTTP.",
-    401: "No key, several, an expired one, or none that is good.",
-    404: "No such path or model.",
-    405: "Not with this method.",
+    400: "The body is not valid for this path, or the request is not valid HTTP.",
+    401: "The API key is missing, invalid or expired, or there are several.",
+    404: "The path or the model does not exist.",
+    405: "The method is not allowed.",
     408: "The request did not arrive in time.",
     413: "The body is too large.",
-    415: "The body is of another media type.",
-    429: "Too many wait, or the key's limit is reached; see Retry-After.",
+    415: "The media type is not supported.",
+    429: "The queue is full, or the key's rate limit is reached; see Retry-After.",
     431: "The headers are too large.",
 }
 _FAILURES = {
-    502: "The engine failed under the request.",
-    503: "Nothing can answer now; see Retry-After.",
+    502: "The engine failed while it processed the request.",
+    503: "No replica can answer now; see Retry-After.",
     504: "The engine did not finish in time.",
 }
 
@@ -65,9 +65,15 @@ def document() -> dict[str, Any]:
     paths |= {
         "/health": {"get": _own("Alive.", "status")},
         "/health/ready": {"get": _own("Not draining.", "status", {503: "Draining."})},
-        "/info": {"get": _own("What runs here, and its state.", "model")},
+        "/info": {"get": _own("The deployment and its state.", "model")},
         "/v1/models": {
-            "get": _guarded(_own("The model's names and adapters, cold or not.", "data", {401: _REFUSALS[401]}))
+            "get": _guarded(
+                _own(
+                    "The model's names and adapters, whether or not the engine is running.",
+                    "data",
+                    {401: _REFUSALS[401]},
+                )
+            )
         },
     }
     return {
@@ -102,7 +108,7 @@ def _operation(route: Route) -> dict[str, Any]:
                 "content": {route.body.value: {"schema": {"type": "object", "properties": fields}}},
             },
             "responses": {
-                "200": {"description": "The engine's answer, as it came.", "content": content},
+                "200": {"description": "The engine's response, unchanged.", "content": content},
                 **_errors(
                     _REFUSALS | _FAILURES, "AnthropicError" if route.path.startswith(ANTHROPIC_PREFIX) else "Error"
                 ),

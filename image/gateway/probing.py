@@ -1,8 +1,8 @@
-"""Health checks that are requests for an answer, as LiteLLM and other routers send them all day.
+"""Health checks in the form of inference requests, which LiteLLM and other routers send all day.
 
-Sent by a key that the keys document marks `"health": true` and asking for a token or two, they are probes: they are no
-demand, so they neither wake a cold engine nor keep an idle one running. While nothing is ready and nothing failed, the
-gateway answers by itself, truthfully: the endpoint works, and the first real request wakes it.
+A request for a few tokens is a probe if its key is marked `"health": true` in the keys document. Probes are not demand:
+they neither wake a cold engine nor keep an idle one running, and no metric of requests counts them. While no replica is
+ready and no wake has failed, the gateway answers them itself: the endpoint works, and the first real request wakes it.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from image.gateway.settings import Settings
 from image.gateway.telemetry import Telemetry
 from image.gateway.waking import Waker
 
-# LiteLLM asked for one until it began to ask for 16, below which OpenAI's Responses API takes nothing.
+# LiteLLM used to ask for 1 token and now asks for 16, the minimum of OpenAI's Responses API.
 MOST_TOKENS = 16
-# What a body that says nothing asks for: OpenAI's default, and vLLM's. Elsewhere it is the rest of the context.
+# OpenAI's and vLLM's default if a body sets no limit. On other paths the default is the rest of the context length.
 _TOKENS_UNASKED = {"/v1/completions": 16}
 _COLD = (b"x-engine-state", b"cold")
 _RETRY_AFTER_SECONDS = 30
 
 
-# What a check asks is a sentence. Work that is split into inputs or choices is work.
+# A health check sends about a sentence. A request with several inputs or choices is real work.
 _MOST_BYTES = 4096
 
 
 def is_probe(exchange: Exchange, route: Route) -> bool:
-    """Whether a request of a health key asks for so little that it can be nothing else."""
+    """Whether a request with a health key asks for so little that it must be a health check."""
     if exchange.stream or route.path not in _ANSWERS or len(exchange.body) > _MOST_BYTES:
         return False
     document = orjson.loads(exchange.body)
@@ -54,7 +54,7 @@ def is_probe(exchange: Exchange, route: Route) -> bool:
 
 
 def _is_several(value: Any) -> bool:
-    """Whether a prompt or an input is a list of more than one; a list of numbers is one, as tokens."""
+    """Whether a prompt or input is a list of several; a list of numbers is one input, given as tokens."""
     return isinstance(value, list) and len(value) > 1 and not all(isinstance(item, int) for item in value)
 
 
@@ -70,13 +70,13 @@ class Probes:
         self._uncounted = Proxy(settings, fleet, _Uncounted(settings, fleet, admission), waker, telemetry)
 
     async def answer(self, exchange: Exchange, proxy: Proxy) -> None:
-        """From the engine where one is ready, else by the gateway itself; raises ApiError. `proxy`: for other requests."""
+        """Answer from the engine if a replica is ready, else from the gateway; raises ApiError. `proxy`: for all requests."""
         if self._fleet.rotation:
-            # Where nothing is idle, a probe is a request among others, and waits its turn.
+            # While other requests run, a probe waits in turn like them.
             await (proxy if self._admission.demand else self._uncounted).forward(exchange)
         elif self._waker.last_error:
             raise errors.unavailable(
-                f"The engine does not start: {self._waker.last_error}.", "not_ready", _RETRY_AFTER_SECONDS
+                f"The engine cannot start: {self._waker.last_error}.", "not_ready", _RETRY_AFTER_SECONDS
             )
         else:
             exchange.stage = "answering"
@@ -85,7 +85,7 @@ class Probes:
 
 
 class _Uncounted(Admission):
-    """Slots on the same replicas, which show in no figure of demand. Nobody waits here."""
+    """Slots on the same replicas that do not count as demand. Requests never wait here."""
 
     def __init__(self, settings: Settings, fleet: Fleet, counted: Admission) -> None:
         super().__init__(settings, lambda: fleet.rotation, lambda: None)
@@ -100,16 +100,16 @@ class _Uncounted(Admission):
         *,
         again: bool = False,
     ) -> Ticket:
-        """Raise the 503: the replicas that were ready are not."""
+        """Raise the 503: no replica is ready any more."""
         raise errors.unavailable("The engine does not answer.", "not_ready", _RETRY_AFTER_SECONDS)
 
     def release(self, replica: Replica, key: str = "") -> None:
-        """A slot is free again, for those who wait too."""
+        """Release a slot, also for waiting requests."""
         super().release(replica, key)
         self._counted.dispatch()
 
 
-# What the paths answer with no tokens: as the engine's answers that were cut off at their limit.
+# Answers without tokens, in the format of engine answers that were cut off at their limit.
 
 
 def _chat(exchange: Exchange) -> dict[str, Any]:

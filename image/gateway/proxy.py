@@ -1,4 +1,4 @@
-"""A request to a replica: the waiting, the asking, the retrying. Its answer back is in `relay`."""
+"""Forwards a request to a replica: waits for a slot, sends it, retries. `relay` returns the answer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from image.gateway.upstream import Connection, UpstreamError
 from image.gateway.waking import Waker
 
 _RETRY_AFTER_HOLD_SECONDS = 30
-# What vLLM answers whose core has died or that is shutting down, and one whose own queue is full: to any request.
+# vLLM's answers to any request if its core has died, if it is shutting down, or if its own queue is full.
 _NOT_THE_REQUESTS_FAULT = (500, 503)
 
 
@@ -62,7 +62,7 @@ class Proxy:
                 return
             except UpstreamError as error:
                 self._note_failure(replica, error)
-                # A process that died while it ran one request probably died of it.
+                # If the process died while it ran only this request, the request probably caused it.
                 killed = error.kind == "reset" and replica.ran_alone() and await self._fleet.dead(replica)
                 self._after_failure(exchange, error, used, killed=killed)
             except asyncio.CancelledError:
@@ -75,11 +75,11 @@ class Proxy:
     # Waiting
 
     async def _wait(self, exchange: Exchange, used: list[Replica]) -> Replica:
-        """A slot, when it is this request's turn."""
+        """Wait for a slot in turn."""
         settings = self._settings
         exchange.stage = "waiting"
         seconds = settings.hold_timeout_seconds if exchange.stream else settings.hold_timeout_nonstream_seconds
-        # From its arrival on, however often it comes back here.
+        # Measured from the request's arrival, across retries.
         passed = monotonic() - exchange.started
         exchange.deadline(max(seconds - passed, 0), self._held_too_long)
         ticket = self._admission.enqueue(
@@ -98,10 +98,10 @@ class Proxy:
         message = f"The engine is not running yet{reason}; try again later."
         return errors.unavailable(message, "not_ready", _RETRY_AFTER_HOLD_SECONDS)
 
-    # Asking
+    # Sending
 
     async def _ask(self, exchange: Exchange, replica: Replica, used: list[Replica]) -> Connection:
-        """A connection with the head of the answer on it; raises UpstreamError."""
+        """Send the request; returns the connection once the answer's headers have arrived. Raises UpstreamError."""
         exchange.stage = "connecting"
         exchange.deadline(*self._time_for(exchange))
         if not exchange.dispatched:
@@ -115,7 +115,7 @@ class Proxy:
                 if error.kind != "reset" or not connection.crossed():
                     used.append(replica)
                     raise
-                # The replica closed it while it lay idle, and the request crossed that on its way: sent once more.
+                # The replica closed the idle connection while the request was in flight: send it again.
                 exchange.retries += 1
                 self._telemetry.metrics.retries.inc()
             else:
@@ -125,7 +125,7 @@ class Proxy:
                 connection = await replica.pool.connect()
             except UpstreamError as error:
                 used.append(replica)
-                # It is gone altogether: nothing says that the request did not break it.
+                # The replica is gone, possibly because of this request.
                 raise UpstreamError("reset", str(error)) from error
         else:
             connection = await replica.pool.connect()
@@ -135,11 +135,11 @@ class Proxy:
         return connection
 
     def _time_for(self, exchange: Exchange) -> tuple[float, Callable[[], ApiError]]:
-        """Seconds that are left for an answer, and the error beyond them."""
+        """The remaining seconds for an answer, and the error after them."""
         settings = self._settings
         limit = left = settings.request_timeout_seconds
         if not exchange.stream:
-            # Nothing flows before its end, and every hop in between counts from its arrival.
+            # No byte is sent before the end, and every proxy's timeout counts from the request's arrival.
             whole = settings.request_timeout_nonstream_seconds
             rest = max(whole - (monotonic() - exchange.started), 0)
             if rest < left:
@@ -159,13 +159,13 @@ class Proxy:
         self._fleet.failed(replica)
 
     async def _goes_on(self, exchange: Exchange, replica: Replica, connection: Connection, used: list[Replica]) -> bool:
-        """Whether a request that a replica answered with a 500 or 503 is asked again: once, and of another replica. Of
-        the same one only when its /health says that it has died: then what comes back there is another process.
+        """Whether to retry a request that a replica answered with 500 or 503: once, on another replica. On the same replica
+        only if /health reports that it has died, because then a new process will answer.
         """
         if exchange.breakdowns:
             return False
-        # One whose core had died before answers at once. One that died while it ran this request alone
-        # probably died of it.
+        # A replica whose core was already dead answers at once. If it died while it ran only this request, the request
+        # probably caused it.
         if connection.was_working() and replica.ran_alone() and await self._fleet.dead(replica):
             return False
         if not any(other not in used for other in self._fleet.rotation):
@@ -187,18 +187,22 @@ class Proxy:
             self._fleet.suspect(replica)
 
     def _after_failure(self, exchange: Exchange, error: UpstreamError, used: list[Replica], *, killed: bool) -> None:
-        """Return when the request may go to another replica, else raise the error for the client.
+        """Return if the request may be retried on another replica, else raise the error for the client.
 
-        Only before the first byte, and never twice to a replica that may have worked on it. A request that a replica
-        broke down with goes to one other at most, and to none if it `killed` the replica: it must not kill the next.
+        Retries happen only before the first byte, and never on a replica that may have processed the request. After a
+        replica failed with a request, it is retried on at most one other, and not at all if it `killed` the replica.
         """
         if exchange.first_byte or (exchange.answered and not exchange.events):
-            raise errors.upstream_failed("The engine broke off its answer.", "engine_died") from error
+            raise errors.upstream_failed(
+                "The engine closed the connection before completing the response.", "engine_died"
+            ) from error
         if error.kind == "protocol":
-            raise errors.upstream_failed("The engine's answer was malformed.", "engine_protocol") from error
+            raise errors.upstream_failed("The engine's response is not valid HTTP.", "engine_protocol") from error
         if error.kind == "reset":
             if killed or exchange.breakdowns or not any(replica not in used for replica in self._fleet.rotation):
-                raise errors.upstream_failed("The engine broke off before it answered.", "engine_died") from error
+                raise errors.upstream_failed(
+                    "The engine closed the connection before responding.", "engine_died"
+                ) from error
             exchange.breakdowns += 1
         exchange.retries += 1
         self._telemetry.metrics.retries.inc()

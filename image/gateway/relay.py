@@ -1,4 +1,4 @@
-"""A replica's answer on its way back to the client, byte for byte: events as they come, all else when it is whole."""
+"""Relays a replica's answer to the client unchanged: events as they arrive, other answers once they are complete."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from image.gateway.exchange import Exchange
 from image.gateway.headers import NOT_DOWNSTREAM
 from image.gateway.upstream import Connection
 
-# An answer that is no stream is sent on when it is whole, up to this size: so a replica that dies in it is a clean 502.
+# An answer up to this size that is not a stream is sent once it is complete, so that a replica that dies midway is a clean
+# 502.
 _WHOLE_ANSWER_BYTES = 1 << 20
-# An event cut in two would swallow the error that follows; up to this size it is kept until it is whole.
+# Half an event would swallow an error event sent after it, so events up to this size are sent only when complete.
 _WHOLE_EVENT_BYTES = 256 << 10
-# Of what was read last, for the usage block; no more, for a client that stalls keeps its exchange's memory.
+# The most recent bytes, kept for the usage block. Small, because a stalled client keeps its exchange in memory.
 _TAIL_BYTES = 4096
-# An empty line; a line may end in LF, CRLF or CR, and one stream may mix them.
+# An empty line. Lines may end in LF, CRLF or CR, even within one stream.
 _EVENT_ENDS = (b"\n\n", b"\n\r\n", b"\r\r")
-# What vLLM says of a path that only models of another kind have: no OpenAI client reads it.
+# vLLM's answer for a path that the model does not support, which OpenAI clients cannot parse.
 _NO_SUCH_PATH = b'{"detail":"Not Found"}'
 
 
 async def relay(exchange: Exchange, connection: Connection, comment_seconds: float) -> None:
-    """Send on the answer whose head is on the connection, a comment every so many seconds of an event stream's silence;
-    raises UpstreamError.
+    """Relay the answer whose headers were read from the connection, with a comment after each idle interval of an event
+    stream; raises UpstreamError.
     """
     exchange.stage = "answering"
     content_type = b""
@@ -46,9 +47,9 @@ async def relay(exchange: Exchange, connection: Connection, comment_seconds: flo
 async def _relay_events(
     exchange: Exchange, connection: Connection, headers: list[tuple[bytes, bytes]], comments: Comments
 ) -> None:
-    """Each event as it comes, straight from the one connection to the other while the client keeps up."""
+    """Relay events as they arrive, directly from one connection to the other while the client keeps up."""
     if not exchange.answered:
-        headers = [header for header in headers if header[0] != b"content-length"]  # an error may have to follow
+        headers = [header for header in headers if header[0] != b"content-length"]  # an error event may follow
         exchange.start_events(connection.status, headers)
         if not connection.waiting:
             exchange.flush()
@@ -62,7 +63,7 @@ async def _relay_events(
 
 
 class _Events:
-    """What has come of a stream."""
+    """The state of a relayed event stream."""
 
     def __init__(self, exchange: Exchange, comments: Comments) -> None:
         self._exchange = exchange
@@ -73,11 +74,11 @@ class _Events:
 
     @property
     def tail(self) -> bytes:
-        """The end of the last three reads, for the usage block: cheaper than looking into each."""
+        """The end of the last three reads, for the usage block: cheaper than searching each read."""
         return self._older + self._before + self._last
 
     def take(self, data: bytes) -> bool:
-        """Send on the events in it that are whole; whether the client keeps up."""
+        """Relay the complete events in the data; returns whether the client keeps up."""
         data = self.whole(data)
         if data.endswith(_EVENT_ENDS):
             self._comments.inside_event = False
@@ -92,7 +93,7 @@ class _Events:
         return self._send(data)
 
     def whole(self, data: bytes) -> bytes:
-        """The same bytes behind what was kept of an event before, counted."""
+        """The data, preceded by the stored part of an incomplete event; counts events."""
         exchange = self._exchange
         if not exchange.first_byte:
             exchange.note_first_byte()
@@ -106,7 +107,7 @@ class _Events:
 
 
 async def _relay_whole(exchange: Exchange, connection: Connection, headers: list[tuple[bytes, bytes]]) -> None:
-    """All at once when it is whole; in parts when it is large."""
+    """Relay an answer at once if it is small, else in parts."""
     data = await connection.read()
     if not connection.drained():
         gathered = bytearray(data)
@@ -119,7 +120,7 @@ async def _relay_whole(exchange: Exchange, connection: Connection, headers: list
         data = errors.reshape(data, exchange.shape, connection.status, exchange.request_id)
     exchange.note_first_byte()
     if exchange.answered:
-        # Comments are out already, so the status cannot be sent any more: what it would have been goes as an event.
+        # Comments were sent already, so the status cannot be sent any more: send the error as an event.
         exchange.status = connection.status
         exchange.error = f"engine_{connection.status}"
         await exchange.last_part(_as_event(exchange, data))
@@ -146,12 +147,12 @@ async def _relay_whole(exchange: Exchange, connection: Connection, headers: list
 
 
 def _as_event(exchange: Exchange, answer: bytes) -> bytes:
-    """An answer that is one JSON document, as the event that the client takes for an error."""
+    """A JSON answer as an event that the client recognizes as an error."""
     try:
         document = json.loads(answer)
     except ValueError:
         document = None
     if not isinstance(document, dict) or "error" not in document:
-        refused = errors.upstream_failed("The engine refused the request.", "engine_refused")
+        refused = errors.upstream_failed("The engine rejected the request.", "engine_refused")
         return refused.event(exchange.shape, exchange.request_id)
     return errors.as_event(json.dumps(document, separators=(",", ":")).encode(), exchange.shape)

@@ -1,7 +1,7 @@
-"""A request's head: where it ends, what it says, and whether it is one that RFC 9112 allows.
+"""Parses and validates a request's headers (RFC 9112).
 
-llhttp checks the syntax. A new parser reads each head and is dropped with it: it never sees a byte of a body, so nothing that
-it concludes (an upgrade, a tunnel, the end of a message) can change where the next request begins.
+llhttp checks the syntax. Each request's headers get a new parser that never receives a byte of a body, so none of the parser's
+decisions (an upgrade, a tunnel, the end of a message) can change where the next request begins.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from urllib.parse import unquote
 import httptools
 
 _END = b"\r\n\r\n"
-# Headers that decide about the connection or the body's length.
+# Headers that determine the connection's state or the body's length.
 _FRAMING = frozenset((b"connection", b"content-length", b"content-type", b"expect", b"host", b"transfer-encoding"))
-# Each header costs 25 times its bytes once it is parsed.
+# Once parsed, a header takes 25 times its bytes in memory.
 _MOST_HEADERS = 256
 _VERSIONS = {b"HTTP/1.1": "1.1", b"HTTP/1.0": "1.0"}
 _TARGET = re.compile(rb'[!"$-~]+')  # printable ASCII, without a fragment
@@ -24,7 +24,7 @@ _LENGTH = re.compile(rb"[0-9]{1,18}")
 
 
 class BadRequestError(Exception):
-    """A request that cannot be served, nor anything behind it on its connection."""
+    """An invalid request. Nothing after it on its connection can be served either."""
 
     def __init__(self, message: str, status: int = 400, reason: str = "http") -> None:
         super().__init__(message)
@@ -34,7 +34,7 @@ class BadRequestError(Exception):
 
 
 class RequestHead:
-    """Reads the head of one request after the other: `feed` until `complete`, then the attributes, then `reset`."""
+    """Parses the headers of successive requests: `feed` until `complete`, read the attributes, then `reset`."""
 
     __slots__ = (
         "_framing", "_line", "_most_bytes", "_parsed", "_parser", "_tail", "chunked", "complete", "expects_continue", "headers",
@@ -46,17 +46,17 @@ class RequestHead:
         self.reset()
 
     def reset(self) -> None:
-        """Begin with the next head."""
+        """Prepare for the next request."""
         self._parser: httptools.HttpRequestParser | None = None
         self._parsed = self.complete = False
         self._line = self._tail = b""
         self._framing: list[tuple[bytes, bytes]] = []
         self.size = 0
-        """Bytes read so far, with the empty lines before the request line."""
+        """Bytes read so far, including empty lines before the request line."""
         self.headers: list[tuple[bytes, bytes]] = []
 
     def feed(self, data: bytes) -> int:
-        """Read on; returns how many of the bytes belong to the head. Raises BadRequestError."""
+        """Parse more bytes; returns how many belong to the headers. Raises BadRequestError."""
         skipped = 0
         if self._parser is None:
             skipped = len(data)
@@ -80,7 +80,7 @@ class RequestHead:
         end = at + len(_END) - len(self._tail)
         self._count(skipped + end)
         line = (self._line + data if self._line else data).partition(b"\r\n")[0]
-        # The parser must find the end where it was found here, at the very last byte.
+        # The parser must find the end of the headers at the same byte as this code.
         self._parse(data[: end - 1])
         if not self._parsed:
             self._parse(data[end - 1 : end])
@@ -94,23 +94,25 @@ class RequestHead:
     def _count(self, size: int) -> None:
         self.size += size
         if self.size > self._most_bytes:
-            raise BadRequestError(f"The request's headers are over {self._most_bytes} bytes.", 431, "header_too_large")
+            raise BadRequestError(
+                f"The request's headers are larger than {self._most_bytes} bytes.", 431, "header_too_large"
+            )
 
     def _parse(self, data: bytes) -> None:
         assert self._parser is not None
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            pass  # raised behind the head only, and nothing of what follows is the parser's
+            pass  # raised only after the headers; the parser gets none of the bytes that follow
         except httptools.HttpParserError:
             if len(self.headers) > _MOST_HEADERS:
-                message = f"The request has over {_MOST_HEADERS} headers."
+                message = f"The request has more than {_MOST_HEADERS} headers."
                 raise BadRequestError(message, 431, "header_too_large") from None
             raise BadRequestError("The request is not valid HTTP/1.1.") from None
 
     @property
     def started(self) -> bool:
-        """Whether a request line has begun."""
+        """Whether a request line has started."""
         return self._parser is not None
 
     # httptools
@@ -123,13 +125,13 @@ class RequestHead:
         if name in _FRAMING:
             self._framing.append(header)
         if len(self.headers) > _MOST_HEADERS:
-            raise ValueError("too many headers")  # which ends the parsing
+            raise ValueError("too many headers")  # stops the parser
 
     def on_headers_complete(self) -> None:
-        """The empty line behind the last header."""
+        """The empty line after the last header."""
         self._parsed = True
 
-    # What it says
+    # Semantics
 
     def _understand(self, line: bytes) -> None:
         parts = line.split(b" ")

@@ -1,5 +1,5 @@
-"""The paths that go through to the engine. All others do not exist: vLLM serves /invocations, /metrics, /load,
-LoRA loading and more without asking for a key, so what is let through is listed, never what is kept out.
+"""The paths that are forwarded to the engine. All other paths return 404: vLLM serves /invocations, /metrics, /load, LoRA
+loading and more without a key, so this is an allowlist.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ class BodyKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A path that goes through, by POST, as vLLM serves it (0.32 and 0.33)."""
+    """A path forwarded by POST, as vLLM serves it (0.32 and 0.33)."""
 
     path: str
     body: BodyKind = BodyKind.JSON
     streams: bool = True
     """Whether `"stream": true` in the body makes its answer an event stream."""
     max_tokens: tuple[str, ...] = ()
-    """The body's fields that bound the answer's tokens."""
+    """The body's fields that limit the answer's tokens."""
     infers: bool = True
-    """Whether the model works for it, so that its tokens count towards a key's limit."""
+    """Whether it runs the model, so that its tokens count towards a key's limit."""
 
 
-# What is left out, and why, is in docs/gateway.md.
+# docs/gateway.md lists the paths that are not forwarded, with reasons.
 UPSTREAM = {
     route.path: route
     for route in (
@@ -56,7 +56,7 @@ UPSTREAM = {
 ANTHROPIC_PREFIX = "/v1/messages"
 _AZURE_PREFIX = "/openai/"
 _AZURE_DEPLOYMENTS = "deployments/"
-# What Azure serves under a deployment's name.
+# Azure's paths under a deployment's name.
 _AZURE_PATHS = (
     "/chat/completions",
     "/completions",
@@ -67,10 +67,10 @@ _AZURE_PATHS = (
 
 
 def from_azure(path: str) -> tuple[str, str | None]:
-    """A path as Azure spells it -> the same as OpenAI spells it, and the deployment that it names; any other as it is.
+    """Translate an Azure path to OpenAI's, and return the deployment that it names. Other paths are returned unchanged.
 
-    `/openai/v1/...` is `/v1/...`; `/openai/deployments/NAME/chat/completions` is `/v1/chat/completions` with NAME as the
-    model, whatever the body says. A name may hold slashes, as hub ids do.
+    `/openai/v1/...` becomes `/v1/...`; `/openai/deployments/NAME/chat/completions` becomes `/v1/chat/completions` with
+    NAME as the model, regardless of the body. A name may contain slashes, as Hub ids do.
     """
     if not path.startswith(_AZURE_PREFIX):
         return path, None

@@ -1,8 +1,8 @@
-"""Which replica a request goes to: where its conversation's beginning may still be in the prefix cache, within bounds.
+"""Chooses the replica for a request: the one whose prefix cache may hold the conversation's beginning, unless overloaded.
 
 Consistent hashing with bounded loads (Mirrokni, Thorup, Zadimoghaddam, 2016): a conversation goes to the first replica
-of its own order that has at most 1.25 times the average load. The order comes from rendezvous hashing: every gateway
-finds the same one, and a replica that comes or goes moves only the conversations that are its own.
+in its own order that has at most 1.25 times the average load. Rendezvous hashing determines the order: every gateway
+computes the same one, and adding or removing a replica moves only the conversations of that replica.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 _MOST_OF_AVERAGE_LOAD = 1.25
 _PREFIX_CHARACTERS = 2048
-# A block of the system prompt that Anthropic's own tools make anew for each request; vLLM leaves it out of the prompt.
+# A block of the system prompt that Anthropic's tools regenerate for each request; vLLM removes it from the prompt.
 _NEW_EACH_TIME = "x-anthropic-billing-header"
 
 
 def affinity_of(document: dict[str, Any]) -> bytes:
-    """A digest of a conversation's beginning: all messages to the first that is the user's, or the prompt; b"" without."""
+    """A digest of the conversation's beginning: all messages up to the first user message, or the prompt; b"" if neither."""
     parts: list[str] = []
     for name in ("instructions", "system", "prompt"):
         _add_text(parts, document.get(name))
@@ -53,7 +53,7 @@ def _add_text(parts: list[str], content: Any) -> None:
 
 
 def choose(rotation: list[Replica], limit: int, affinity: bytes, excluded: Collection[Replica]) -> Replica | None:
-    """A replica with a free slot, or None. `limit`: requests in flight to one."""
+    """A replica with a free slot, or None. `limit`: requests in flight per replica."""
     free = []
     load = 0
     for replica in rotation:

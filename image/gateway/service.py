@@ -1,4 +1,4 @@
-"""The gateway as a running thing: made from its settings, started, drained, stopped."""
+"""The gateway's lifecycle: created from its settings, started, drained, stopped."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ if TYPE_CHECKING:
 
 _BACKLOG = 2048
 _SEND_BUFFER_BYTES = 128 << 10
-# After everything has been answered or ended: for the last bytes to leave.
+# After all requests ended: time to send the last bytes.
 _CLOSE_SECONDS = 5
 _EXIT_AT_ONCE = 1
 
 
 class ListenError(Exception):
-    """A port cannot be listened on; the message says which setting to change."""
+    """The gateway cannot listen on a port; the message names the setting to change."""
 
 
 class Service:
-    """One gateway. `run` returns when it has been told to stop and has drained."""
+    """One gateway. `run` returns after `stop` was called and the gateway has drained."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Service:
         telemetry: Telemetry | None = None,
         tracer: Tracer | None = None,
     ) -> None:
-        """The backends are made from the settings unless given. Listens at once; raises ListenError."""
+        """Create the backends from the settings, unless they are passed in. Listens at once; raises ListenError."""
         self.settings = settings
         self.telemetry = telemetry or Telemetry()
         self.sockets = _listen(settings)
@@ -69,6 +69,7 @@ class Service:
             self.telemetry,
             ready=lambda: bool(self.fleet.rotation),
             waiting=lambda: self.admission.waiting > 0,
+            settled=lambda: self.fleet.settled,
         )
         self.admission = Admission(
             settings, lambda: self.fleet.rotation, self.waker.need, lambda: self._ring.names, self._ring.priority
@@ -82,7 +83,7 @@ class Service:
         self._watch_gauges()
 
     async def run(self) -> None:
-        """Serve until `stop`, then drain; raises KeysError when the keys cannot be had to begin with."""
+        """Serve until `stop`, then drain; raises KeysError if the keys cannot be loaded at startup."""
         settings = self.settings
         try:
             await keys.load(self._ring, self._key_source)
@@ -120,7 +121,7 @@ class Service:
         self.telemetry.flush()
 
     def stop(self) -> None:
-        """Drain, then stop. A second time: exit at once, with whatever runs cut off."""
+        """Drain, then stop. A second call exits at once and cuts off running requests."""
         if self._stop.is_set():
             self.telemetry.event("stopped_at_once", running=len(self.app.active))
             self.telemetry.flush()
@@ -134,7 +135,7 @@ class Service:
             loop.add_signal_handler(number, self.stop)
 
     async def _drain(self) -> None:
-        """Fail readiness first, then take nothing new, wait for what runs, and end what takes too long."""
+        """Fail readiness, then reject new requests, wait for running ones, and abort those that exceed the timeout."""
         settings, app = self.settings, self.app
         began = time.monotonic()
         app.draining = True
@@ -157,22 +158,22 @@ class Service:
 
     def _watch_gauges(self) -> None:
         watch, admission, fleet = self.telemetry.metrics.watch, self.admission, self.fleet
-        watch("requests_running", "Requests that have a slot on a replica.", lambda: admission.running)
-        watch("requests_held", "Requests that wait while no replica is ready.", lambda: admission.held)
-        watch("requests_queued", "Requests that wait for a slot on a ready replica.", lambda: admission.queued)
-        watch("demand", "Running, held and queued requests together.", lambda: admission.demand)
+        watch("requests_running", "Requests with a slot on a replica.", lambda: admission.running)
+        watch("requests_held", "Requests waiting while no replica is ready.", lambda: admission.held)
+        watch("requests_queued", "Requests waiting for a slot on a ready replica.", lambda: admission.queued)
+        watch("demand", "Running, held and queued requests.", lambda: admission.demand)
         watch(
             "buffered_bytes",
-            "Bytes of body of requests that wait or are being received.",
+            "Bytes of the bodies of requests that are waiting or being received.",
             lambda: admission.waiting_bytes,
         )
-        watch("idle_seconds", "How long nothing has run or waited.", lambda: admission.idle_seconds)
-        watch("replicas_known", "Replicas that discovery knows.", lambda: fleet.known)
-        watch("replicas_ready", "Replicas that requests may go to.", lambda: len(fleet.rotation))
-        watch("draining", "1 while the gateway drains.", lambda: self.app.draining)
+        watch("idle_seconds", "Seconds since a request last ran or waited.", lambda: admission.idle_seconds)
+        watch("replicas_known", "Replicas that discovery found.", lambda: fleet.known)
+        watch("replicas_ready", "Replicas that can be sent requests.", lambda: len(fleet.rotation))
+        watch("draining", "1 while the gateway is draining.", lambda: self.app.draining)
 
     async def _metrics_app(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """/metrics, on a port that no client of the engine reaches."""
+        """/metrics, on a port that clients cannot reach."""
         found = scope["path"] == "/metrics"
         body = self.telemetry.metrics.text() if found else b"see /metrics\n"
         headers = [
@@ -184,7 +185,7 @@ class Service:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server without its signal handling: the service has its own, for two servers at once."""
+    """uvicorn's server without its signal handling: the service handles signals for both servers."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -214,10 +215,10 @@ def _listen(settings: Settings) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     for variable, port in (("GATEWAY_PORT", settings.port), ("GATEWAY_METRICS_PORT", settings.metrics_port)):
         try:
-            both = settings.host == "::"  # IPv4 too, as everywhere else
+            both = settings.host == "::"  # accept IPv4, too
             where = (settings.host, port)
             sockets.append(socket.create_server(where, family=family, backlog=_BACKLOG, dualstack_ipv6=both))
-            # Inherited by each connection: left to itself, the kernel keeps megabytes for a client that reads nothing.
+            # Inherited by each connection: by default, the kernel buffers megabytes for a client that does not read.
             sockets[-1].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         except OSError as error:
             for listening in sockets:

@@ -1,4 +1,4 @@
-"""The gateway's settings: environment variables GATEWAY_*, read once, every problem reported at once."""
+"""The gateway's settings: the environment variables GATEWAY_*, read once. All problems are reported together."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class SettingsError(ValueError):
-    """The environment does not make a gateway; `problems` says everything that is wrong with it."""
+    """The environment is invalid; `problems` has one line per problem."""
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
@@ -99,7 +99,7 @@ def _switch(value: str) -> bool:
 
 
 def _constant(value: Any) -> Any:
-    """Nobody should have to tune it: not read from the environment, shortened by tests alone."""
+    """A value that needs no tuning: it is not read from the environment, and only tests change it."""
     return field(default=value)
 
 
@@ -109,115 +109,116 @@ def _setting(parse: Callable[[str], Any], default: Any = MISSING) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the gateway was told. Field `x` is the environment variable GATEWAY_X, in the unit of its name; constants are
-    not variables.
+    """The gateway's settings. Field `x` is the environment variable GATEWAY_X, in the unit of its name. Constants have no
+    variable.
     """
 
     model: str = _setting(_text)
-    """Name the model is served under; always listed in /v1/models. A body may name this one, and those of `aliases` and
-    `adapters`."""
+    """The name under which the model is served; always listed in /v1/models. Requests may use this name and those in
+    `aliases` and `adapters`."""
     aliases: tuple[str, ...] = _setting(_names, ())
-    """Other names of the same model, separated by commas, each listed and accepted."""
+    """Other names of the same model, separated by commas. All of them are listed and accepted."""
     adapters: tuple[str, ...] = _setting(_names, ())
-    """Names of LoRA adapters that the engine serves beside the model, separated by commas."""
+    """Names of the LoRA adapters that the engine serves, separated by commas."""
     media_hosts: tuple[str, ...] = _setting(_names, ())
-    """Hosts beside the public ones that the engine may fetch pictures from, separated by commas."""
+    """Hosts from which the engine may fetch images in addition to public hosts, separated by commas."""
     discovery: DiscoverySetting = _setting(backends.discovery)  # noqa: RUF009 - a dataclass field
-    """Where replicas are found: `fixed:http://HOST:PORT,...` or `dns:NAME:PORT`."""
+    """How replicas are discovered: `fixed:http://HOST:PORT,...`, `dns:NAME:PORT` or `file:/PATH`."""
     capacity: CapacitySetting = _setting(backends.capacity, FixedCapacity())  # noqa: RUF009 - a dataclass field
     """What starts the first replica: `fixed` (nothing), `ecs:CLUSTER/SERVICE/AUTO_SCALING_GROUP`,
     `kubernetes:NAMESPACE/DEPLOYMENT` or `local:http://HOST:PORT`."""
     keys: KeysSetting = _setting(_text, NoKeys())  # noqa: RUF009 - a dataclass field
-    """Where API keys come from: `none`, `env:VARIABLE`, `file:/PATH`, `secretsmanager:ARN`; see `keys`."""
+    """The source of API keys: `none`, `env:VARIABLE`, `file:/PATH`, `secretsmanager:ARN`; see `keys`."""
     allowed_origins: tuple[str, ...] = _setting(cors.parse_origins, ())
-    """Origins whose web pages may use the endpoint from a browser, separated by commas: `https://app.example.com`; `*`: all."""
+    """Origins whose pages may use the endpoint from a browser, separated by commas, such as `https://app.example.com`; `*`
+    allows all."""
     info: dict[str, Any] = field(default_factory=dict, metadata={"parse": _json_object})
-    """JSON object shown at /info beside what the gateway knows itself. Anybody may read it."""
+    """JSON object that /info returns in addition to the gateway's own state. It is readable without a key."""
 
     chat_page: bool = _setting(_switch, False)
-    """1: serve a chat page at `/`. `make local` sets it; no deployed gateway does."""
+    """1: serve a chat page at `/`. `make local` sets it; deployments do not."""
 
     host: str = _setting(_host, "0.0.0.0")  # noqa: S104 - a container's port is published by its network
     port: int = _setting(_whole(1, 65535), 8080)
     metrics_port: int = _setting(_whole(1, 65535), 9090)
 
     count: int = _setting(_whole(1, 1000), 1)
-    """How many gateways share the engine. Each takes its share of what holds for all of them together."""
+    """Number of gateways that share the engine. Each applies its share of the common limits."""
     trusted_proxies: tuple[Network, ...] = _setting(_networks, ())
-    """Networks of the load balancers, e.g. `10.0.0.0/16`: whose X-Forwarded-For is believed."""
+    """Networks of the load balancers whose X-Forwarded-For is trusted, e.g. `10.0.0.0/16`."""
 
     concurrency_per_replica: int = _setting(_whole(1, 100_000), 16)
-    """Requests in flight to one replica from all gateways; the rest wait here."""
+    """Requests in flight to one replica from all gateways; further requests are queued."""
     max_queued_requests: int = _setting(_whole(0, 1_000_000), 256)
-    """Requests waiting, for a free slot or for a cold engine; beyond it, 429."""
+    """Requests waiting for a free slot or for a cold engine; above the limit, 429."""
     max_queued_per_slot: float = _setting(_number(0, 1000), 0.25)
-    """Requests waiting while a replica is ready, as a multiple of the ready replicas' slots; beyond it, 429. A queue of
-    0.25 lets nobody wait for longer than about a quarter of an answer. 0: only max_queued_requests, and so it is where
-    that is set and this is not.
+    """Requests waiting while a replica is ready, as a multiple of the ready replicas' slots; above the limit, 429. With
+    0.25, no request waits longer than about a quarter of an average response. 0: only max_queued_requests applies, which
+    is the default if max_queued_requests is set.
     """
     max_queued_bytes: int = _setting(_whole(0, 1 << 40), 64 << 20)
-    """Bytes of body held for those that wait and for those still being received; beyond it, 429."""
+    """Bytes of the bodies of requests that are waiting or being received; above the limit, 429."""
     max_body_bytes: int = _setting(_whole(1, 1 << 34), 20 << 20)
-    """Beyond it, 413."""
+    """Above the limit, 413."""
     max_json_depth: int = _constant(100)
-    """Arrays and objects within one another in a body; beyond it, 400."""
+    """Nested arrays and objects in a body; above the limit, 400."""
     max_tokens: int = _setting(_whole(0, 1 << 31), 0)
-    """Most tokens a request may ask for; beyond it, 400. Put into a request that names none. 0: no cap."""
+    """The most tokens that a request may ask for; above the limit, 400. Added to requests without a limit. 0: no cap."""
     max_header_bytes: int = _setting(_whole(1024, 1 << 20), 64 << 10)
-    """Request line and headers together; beyond it, 431."""
+    """Request line and headers together; above the limit, 431."""
 
     header_timeout_seconds: float = _setting(_seconds(0.01, 3600), 20.0)
-    """From the first byte of a request (or the opening of a connection) to the end of its headers."""
+    """From the first byte of a request (or from opening the connection) to the end of its headers; then, 408."""
     body_timeout_seconds: float = _setting(_seconds(0.01, 3600), 120.0)
-    """From the end of the headers to the end of the body; beyond it, 408."""
+    """From the end of the headers to the end of the body; then, 408."""
     stalled_reader_seconds: float = _setting(_seconds(0.01, 3600), 60.0)
-    """A client that takes nothing of its answer for so long is disconnected."""
+    """A client that reads nothing of its answer for this long is disconnected."""
     keep_alive_seconds: int = _setting(_whole(1, 100_000), 4000)
-    """Idle connections from clients; must outlast the load balancer's idle timeout."""
+    """Timeout of idle client connections; must be longer than the load balancer's idle timeout."""
     hold_timeout_seconds: float = _setting(_seconds(0.01, 86_400), 900.0)
-    """How long a streaming request waits for a replica; beyond it, 503."""
+    """How long a streaming request waits for a replica; then, 503."""
     hold_timeout_nonstream_seconds: float = _setting(_seconds(0.01, 86_400), 840.0)
-    """The same for all others; must be below the load balancer's idle timeout."""
+    """The same for non-streaming requests; must be shorter than the load balancer's idle timeout."""
     request_timeout_seconds: float = _setting(_seconds(0.01, 86_400), 3600.0)
-    """From a slot on a replica to the end of the answer; beyond it, 504."""
+    """From a slot on a replica to the end of the answer; then, 504."""
     request_timeout_nonstream_seconds: float = _setting(_seconds(0.01, 86_400), 3600.0)
-    """For all requests but streams, from their arrival to the end of the answer, waiting included; must be below the load
-    balancer's idle timeout, because no byte flows until then. Beyond it, 504.
+    """For non-streaming requests, from arrival to the end of the answer, including the wait; then, 504. Must be shorter than
+    the load balancer's idle timeout, because no byte is sent until then.
     """
     connect_timeout_seconds: float = _constant(3.0)
     sse_comment_seconds: float = _setting(_seconds(0.01, 3600), 15.0)
-    """A stream that has been silent for so long is sent a comment line."""
+    """An idle stream is sent a comment line at this interval."""
 
     discovery_seconds: float = _setting(_seconds(0.01, 600), 2.0)
-    """How often discovery is asked for addresses."""
+    """Interval between discoveries."""
     probe_seconds: float = _setting(_seconds(0.01, 60), 1.0)
-    """How often each replica's /health is asked."""
+    """Interval between probes of each replica's /health."""
     probe_timeout_seconds: float = _constant(5.0)
     eject_after_failures: int = _constant(5)
-    """Failed requests in a row after which a replica is left out, well as its /health may be."""
+    """Consecutive failed requests after which a replica is ejected, even if its /health succeeds."""
     eject_seconds: float = _constant(10.0)
-    """For how long, the first time; twice as long each time after, up to 300."""
+    """Duration of the first ejection; each further one is twice as long, up to 300."""
     keys_reload_seconds: float = _setting(_seconds(0.01, 3600), 0.0)
-    """How often keys are read again; 0, the default: 2 for a file, 60 for Secrets Manager."""
+    """Interval between reloads of the keys. 0, the default, means 2 for a file and 60 for Secrets Manager."""
 
     drain_delay_seconds: float = _setting(_seconds(0, 600), 0.0)
-    """After SIGTERM: time for a load balancer to see the failing readiness while requests are still taken."""
+    """After SIGTERM: how long requests are still accepted while readiness fails, so that load balancers notice."""
     drain_timeout_seconds: float = _setting(_seconds(0, 3600), 100.0)
-    """From SIGTERM to the end of what still runs; then it is ended with an error."""
+    """From SIGTERM until running requests are aborted with an error."""
 
     emf_namespace: str = _setting(_text, "")
-    """When set, demand is also printed as CloudWatch embedded metrics in this namespace."""
+    """If set, demand is also written as CloudWatch embedded metrics in this namespace."""
     stack: str = _setting(_text, "")
     """Value of the embedded metrics' dimension Stack."""
 
     @property
     def concurrency_share(self) -> int:
-        """Requests in flight to one replica from this gateway alone, so that all together keep the limit."""
+        """This gateway's share of the requests in flight to one replica."""
         return max(1, self.concurrency_per_replica // self.count)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
-        """Settings from the variables GATEWAY_*; raises SettingsError with every problem found."""
+        """Read the settings from the variables GATEWAY_*; raises SettingsError with all problems."""
         values: dict[str, Any] = {}
         problems = []
         known = {f"GATEWAY_{f.name.upper()}": f for f in fields(cls) if f.metadata}
@@ -254,7 +255,7 @@ class Settings:
         names = [values.get("model"), *values.get("aliases", ()), *values.get("adapters", ())]
         for name in sorted({name for name in names if name and names.count(name) > 1}):
             problems.append(
-                f"GATEWAY_MODEL, GATEWAY_ALIASES and GATEWAY_ADAPTERS hold {name!r} twice; set each name once"
+                f"GATEWAY_MODEL, GATEWAY_ALIASES and GATEWAY_ADAPTERS contain {name!r} twice; set each name once"
             )
         if "max_queued_requests" in values:
             values.setdefault("max_queued_per_slot", 0.0)

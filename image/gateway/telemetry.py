@@ -1,6 +1,6 @@
-"""What the gateway tells of itself: a JSON line a request and an event, and the metrics.
+"""The gateway's log (one JSON line per request and per event) and its metrics.
 
-Lines go to stdout in batches of a few milliseconds: a system call for each would cost more than making them.
+Lines are written to stdout in batches of a few milliseconds: a system call per line would cost more than formatting it.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _FLUSH_SECONDS = 0.02
 def _encode(document: dict[str, Any]) -> bytes:
     try:
         return orjson.dumps(document)
-    except TypeError:  # a lone surrogate in a path or a model's name, a count of 70 bits: none may end the log
+    except TypeError:  # such as an unpaired surrogate in a path or a count of 70 bits
         return json.dumps(document, separators=(",", ":")).encode()
 
 
 class Telemetry:
-    """The log and the metrics. Never given a key, a prompt or an answer."""
+    """The log and the metrics. Keys, prompts and answers are never passed to it."""
 
     def __init__(self, output_fd: int = 1) -> None:
         self.metrics = Metrics()
@@ -38,22 +38,25 @@ class Telemetry:
         self._timer: asyncio.TimerHandle | None = None
 
     def event(self, event: str, *, level: str = "info", **facts: Any) -> None:
-        """Something happened that is no request: a wake, a replica lost, a drain."""
+        """Log an event that is not a request: a wake, a lost replica, a drain."""
         self.line({"time": round(time.time(), 3), "level": level, "event": event, **facts})
 
     def request(self, exchange: Exchange, *, log: bool) -> None:
-        """One request is over: its share of the metrics and, if it is to be logged, its line."""
+        """A request is over: count it and, if `log`, write its line."""
         e = exchange
         metrics = self.metrics
         total = time.monotonic() - e.started
-        metrics.request(e.label, e.status, total)
         waited = ttft = tokens_per_second = None
         if e.dispatched:
             waited = e.dispatched - e.started - e.receiving_seconds
-            metrics.waited(waited)
         if e.first_byte:
             ttft = e.first_byte - e.started
-            metrics.first_token(e.label, ttft)
+        if e.counted:
+            metrics.request(e.label, e.status, total)
+            if waited is not None:
+                metrics.waited(waited)
+            if ttft is not None:
+                metrics.first_token(e.label, ttft)
         if e.tokens_in is not None:
             metrics.tokens(e.key.name, "in", e.tokens_in)
         if e.tokens_out is not None:
@@ -65,7 +68,7 @@ class Telemetry:
             {
                 "time": round(time.time(), 3),
                 "level": "info" if e.status < 500 else "error",
-                "event": "request",
+                "event": "request" if e.counted else "uncounted",
                 "request_id": e.request_id,
                 "client": e.client,
                 "key": e.key.name or None,
@@ -90,16 +93,16 @@ class Telemetry:
         )
 
     def line(self, document: dict[str, Any]) -> None:
-        """One line of JSON, written soon."""
+        """Queue one line of JSON for writing."""
         self._lines.append(_encode(document))
         if self._timer is None:
             try:
                 self._timer = asyncio.get_running_loop().call_later(_FLUSH_SECONDS, self.flush)
-            except RuntimeError:  # no loop yet, or no more
+            except RuntimeError:  # no running loop
                 self.flush()
 
     def flush(self) -> None:
-        """Write all lines that wait."""
+        """Write all queued lines."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -109,5 +112,5 @@ class Telemetry:
             try:
                 data = data[os.write(self._fd, data) :]
             except OSError:
-                # Whoever read the log is gone; serving goes on without it.
+                # The log's reader is gone; continue to serve without it.
                 return

@@ -1,7 +1,7 @@
-"""OpenTelemetry traces, where an OTLP endpoint is set: one span a request, whose context goes on to the engine.
+"""OpenTelemetry traces if an OTLP endpoint is set: one span per request, whose context is propagated to the engine.
 
-OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT turns it on (HTTP with protobuf); the SDK reads its
-other variables itself (sampler, headers, OTEL_SERVICE_NAME). Without them a traceparent goes through as it came.
+OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT enables it (HTTP with protobuf); the SDK reads the other
+variables itself (sampler, headers, OTEL_SERVICE_NAME). Without an endpoint, `traceparent` is passed through unchanged.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PARTS = (b"traceparent", b"tracestate")
 
 
 class Tracer:
-    """Begins and ends the span of a request."""
+    """Starts and ends the span of each request."""
 
     def __init__(self, exporter: SpanExporter, environment: Mapping[str, str]) -> None:
         name = {} if "OTEL_SERVICE_NAME" in environment else {SERVICE_NAME: "gateway"}
@@ -35,7 +35,7 @@ class Tracer:
         self._propagator = TraceContextTextMapPropagator()
 
     def begin(self, exchange: Exchange) -> None:
-        """A span, child of the client's if it has one; its own context is what the engine will be sent."""
+        """Start a span, as a child of the client's if there is one. Its context is sent to the engine."""
         carrier = {part.decode(): exchange.headers.get(part, b"").decode("latin-1") for part in _PARTS}
         span = self._tracer.start_span(
             f"{exchange.method} {exchange.label}",
@@ -49,7 +49,7 @@ class Tracer:
         exchange.trace_headers = [(name.encode(), value.encode("latin-1")) for name, value in sent.items()]
 
     def end(self, exchange: Exchange) -> None:
-        """The request is over."""
+        """End the request's span."""
         span = exchange.span
         if span is None:
             return
@@ -76,7 +76,7 @@ class Tracer:
         span.end()
 
     def stop(self) -> None:
-        """Send what has not been sent; blocks for some seconds at most."""
+        """Export the remaining spans; blocks for a few seconds at most."""
         self._provider.force_flush(3000)
         self._provider.shutdown()
 
@@ -89,5 +89,5 @@ def otlp(environment: Mapping[str, str]) -> Tracer:
 
 
 def _wall_clock(moment: float) -> int:
-    """Nanoseconds since the epoch of a moment of time.monotonic()."""
+    """Convert a time.monotonic() value to nanoseconds since the epoch."""
     return time.time_ns() - int((time.monotonic() - moment) * 1e9)

@@ -1,6 +1,6 @@
-"""A small HTTP/1.1 client for a replica: keep-alive connections, one exchange at a time, bytes as they come.
+"""A small HTTP/1.1 client for replicas: keep-alive connections, one exchange at a time, streaming.
 
-General clients cost two to ten times the CPU of everything else the gateway does for a request.
+General-purpose clients use two to ten times as much CPU as everything else that the gateway does for a request.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ import httptools
 
 from image.gateway.backends import Address
 
-# vLLM (uvicorn) closes a connection idle for 5 s; one that is used a moment before that would be reset.
+# vLLM (uvicorn) closes connections that are idle for 5 s; a request sent just before that would be reset.
 _IDLE_SECONDS = 3.0
-# The reset of a connection that was closed while the request was on its way takes a round trip. What takes longer is an
-# engine that broke down with the request.
+# If the replica closed an idle connection just as the request was sent, the reset arrives within a round trip. A later
+# reset means that the engine failed while it processed the request.
 _CROSSING_SECONDS = 0.1
-# Above this much unread, the replica is made to wait.
+# Above this many unread bytes, reading from the replica pauses.
 _HIGH_WATER_BYTES = 64 << 10
-# A head, the framing of chunks, trailers: what may come in a row without a byte of the body.
+# Limit of consecutive bytes that are not body: headers, chunk framing, trailers.
 _MOST_OVERHEAD_BYTES = 256 << 10
 _LAST_CHUNK = b"0\r\n\r\n"
-# Small bodies ride in the packet of their head.
+# Bodies up to this size are sent in the same packet as the headers.
 _JOIN_BYTES = 64 << 10
 
 
 class UpstreamError(Exception):
-    """A replica failed. `kind`: "connect" (it got nothing), "reset" (it went away), "protocol" (it made no sense)."""
+    """A replica failed. `kind`: "connect" (no connection), "reset" (connection lost), "protocol" (invalid HTTP)."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
@@ -39,9 +39,9 @@ class UpstreamError(Exception):
 
 
 class Connection(asyncio.Protocol):
-    """One connection to a replica. `send`, then `head`, then `read` until it gives b"", then `Pool.release`.
+    """One connection to a replica: `send`, then `head`, then `read` until it returns b"", then `Pool.release`.
 
-    `pass_on` takes the place of `read` where each part need not wake its reader.
+    `pass_on` replaces `read` if the parts need not wake the reader.
     """
 
     def __init__(self, pool: Pool) -> None:
@@ -69,7 +69,7 @@ class Connection(asyncio.Protocol):
         self.idle_since = self.asked_at = 0.0
 
     def send(self, head: bytes, body: bytes) -> None:
-        """Begin an exchange: write a request."""
+        """Send a request."""
         assert self._transport is not None
         self.asked_at = monotonic()
         self._in_exchange = True
@@ -77,19 +77,21 @@ class Connection(asyncio.Protocol):
         self._last_of_body = b""
         self._overhead_bytes = 0
         self.headers = []
-        self._parser = httptools.HttpResponseParser(self)  # what one answer leaves behind is not taken for the next
+        self._parser = httptools.HttpResponseParser(
+            self
+        )  # a new parser, so that no bytes of one answer count as the next
         if len(body) < _JOIN_BYTES:
             self._transport.write(head + body)
         else:
             self._transport.writelines((head, body))
 
     async def head(self) -> None:
-        """Wait until `status` and `headers` are there; raises UpstreamError."""
+        """Wait for `status` and `headers`; raises UpstreamError."""
         while not self._head_complete:
             await self._wait()
 
     async def read(self) -> bytes:
-        """The body's bytes that have come since the last call, b"" at its end; raises UpstreamError."""
+        """The bytes of the body received since the last call, b"" at the end; raises UpstreamError."""
         while not self._parts:
             if self.complete:
                 return b""
@@ -97,8 +99,8 @@ class Connection(asyncio.Protocol):
         return self._take()
 
     async def pass_on(self, sink: Callable[[bytes], bool]) -> None:
-        """Hand the body's bytes to `sink` as they come, until it returns False or the answer is complete, when those that
-        came last are left to `read`; raises UpstreamError.
+        """Pass the body's bytes to `sink` as they arrive, until it returns False or the answer is complete. The last bytes
+        are left for `read`. Raises UpstreamError.
         """
         if self._parts and not self.complete and not sink(self._take()):
             return
@@ -110,7 +112,7 @@ class Connection(asyncio.Protocol):
                 self._sink = None
 
     def _take(self) -> bytes:
-        """What has come and not been taken."""
+        """The bytes received and not yet read."""
         parts = self._parts
         data = parts[0] if len(parts) == 1 else b"".join(parts)
         self._parts = []
@@ -134,12 +136,12 @@ class Connection(asyncio.Protocol):
         return self.complete and not self._parts
 
     def rest(self) -> None:
-        """The exchange is over; the connection may serve another."""
+        """Mark the exchange as over, so that the connection can be reused."""
         self._in_exchange = False
         self.idle_since = monotonic()
 
     def close(self) -> None:
-        """Close at once, in the middle of whatever it is: the replica sees a client that went away."""
+        """Close at once, at any stage: to the replica, the client disconnected."""
         self._in_exchange = False
         self._pool.forget(self)
         if self._transport is not None:
@@ -147,17 +149,17 @@ class Connection(asyncio.Protocol):
             self._transport = None
 
     def crossed(self) -> bool:
-        """Whether a reset that is noticed now can be an idle connection's, whose close the request crossed on its way:
-        it follows at once, and not a byte has come.
+        """Whether a reset now can mean that the replica closed an idle connection while the request was in flight: it
+        follows at once, and no byte was received.
         """
         return not self._heard and not self.was_working()
 
     def was_working(self) -> bool:
-        """Whether the replica has had the request for so long that it has begun to work on it."""
+        """Whether the replica has had the request long enough to have started processing it."""
         return monotonic() - self.asked_at >= _CROSSING_SECONDS
 
     async def _wait(self) -> None:
-        # What came before a failure is handed out first: only who would have to wait is told.
+        # Bytes received before a failure are returned first: raise only if the caller would have to wait.
         if self._failure is not None:
             raise self._failure
         self._waiter = self._loop.create_future()
@@ -173,13 +175,13 @@ class Connection(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The loop has connected."""
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
+        """The connection is established."""
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is not a subclass
         _set_options(transport.get_extra_info("socket"))
 
     def data_received(self, data: bytes) -> None:
         """Bytes of an answer."""
-        if not self._awaits_bytes():  # nobody asked for them
+        if not self._awaits_bytes():  # no request is in progress
             self.close()
             return
         assert self._parser is not None
@@ -205,13 +207,13 @@ class Connection(asyncio.Protocol):
         return self._in_exchange and not self.complete
 
     def _ends_with_answer(self, data: bytes) -> bool:
-        """Whether the read in which an answer ended holds nothing behind it: what that would be nobody knows."""
+        """Whether the read that completed the answer has no bytes after it, which would be undefined."""
         if self._chunked:
             return data.endswith(_LAST_CHUNK) or len(data) < len(_LAST_CHUNK)
         return data.endswith(self._last_of_body or b"\r\n\r\n")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """No more bytes: what is not complete now never will be."""
+        """The connection closed: an incomplete answer stays incomplete."""
         self._transport = None
         self._pool.forget(self)
         if not self.complete and self._failure is None:
@@ -224,13 +226,13 @@ class Connection(asyncio.Protocol):
     # httptools
 
     def on_message_begin(self) -> None:
-        """The beginning of an answer, or of what comes behind one."""
+        """An answer begins, or unexpected bytes after one."""
         if self.complete:
             self.reusable = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header of the answer."""
-        if self._head_complete:  # a trailer, or bytes behind the answer
+        if self._head_complete:  # a trailer, or bytes after the answer
             return
         name = name.lower()
         if name in (b"content-length", b"transfer-encoding"):
@@ -239,12 +241,12 @@ class Connection(asyncio.Protocol):
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """The answer's head is there, unless it is an interim one."""
+        """The headers are complete, unless the response is an interim one."""
         if self._head_complete:
             return
         assert self._parser is not None
         status = self._parser.get_status_code()
-        if status < 200:  # 100 Continue and the like: the answer proper follows
+        if status < 200:  # 100 Continue and similar: the final response follows
             self.headers = []
             return
         self.status = status
@@ -252,7 +254,7 @@ class Connection(asyncio.Protocol):
         self._head_complete = True
 
     def on_body(self, body: bytes) -> None:
-        """Bytes of the answer's body, free of any chunking."""
+        """Bytes of the answer's body, with chunking removed."""
         if self.complete:
             return
         self._overhead_bytes = 0
@@ -264,7 +266,7 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def on_message_complete(self) -> None:
-        """The answer is whole."""
+        """The answer is complete."""
         if self._head_complete and not self.complete:
             assert self._parser is not None
             self.reusable = self._parser.should_keep_alive()
@@ -272,10 +274,10 @@ class Connection(asyncio.Protocol):
 
 
 def _set_options(sock: Any) -> None:
-    """A host that vanishes (a spot instance) sends no reset: have the kernel ask, and give up after 30 s. And read no
-    more at once than can be sent on: left to itself, a read grows to what the kernel's buffer does.
+    """Enable TCP keep-alive with a timeout of 30 s, because a host that vanishes (a spot instance) sends no reset. Limit the
+    receive buffer, because otherwise a read can be as large as the kernel's buffer.
     """
-    with contextlib.suppress(OSError):  # it may be gone already, which is noticed anyway
+    with contextlib.suppress(OSError):  # it may be closed already, which is detected elsewhere
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _HIGH_WATER_BYTES)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
@@ -284,7 +286,7 @@ def _set_options(sock: Any) -> None:
 
 
 class Pool:
-    """The connections to one replica that nobody uses, and the making of new ones."""
+    """The idle connections to one replica, and a factory for new ones."""
 
     def __init__(self, address: Address, connect_timeout_seconds: float) -> None:
         self.address = address
@@ -295,7 +297,7 @@ class Pool:
         self._reaper: asyncio.TimerHandle | None = None
 
     def take(self) -> Connection | None:
-        """An idle connection that is still good."""
+        """An idle connection that is still usable, or None."""
         oldest = monotonic() - _IDLE_SECONDS
         while self._idle:
             connection = self._idle.pop()
@@ -317,7 +319,7 @@ class Pool:
         return connection
 
     def release(self, connection: Connection) -> None:
-        """Give back a connection: kept when its exchange is over, else closed at once."""
+        """Return a connection to the pool if its exchange is over, else close it."""
         if connection.drained() and connection.reusable and connection.usable():
             connection.rest()
             self._idle.append(connection)
@@ -327,17 +329,17 @@ class Pool:
             connection.close()
 
     def _reap(self) -> None:
-        """Close what has not been used for long: a burst's connections are not kept for ever."""
+        """Close connections that were idle for too long, such as those of a burst."""
         oldest = monotonic() - _IDLE_SECONDS
         for connection in [c for c in self._idle if c.idle_since <= oldest]:
             connection.close()
         self._reaper = None
-        if self._idle:  # the one that has been idle for longest is the first
+        if self._idle:  # the longest-idle one is first
             seconds = self._idle[0].idle_since - oldest
             self._reaper = asyncio.get_running_loop().call_later(seconds, self._reap)
 
     def forget(self, connection: Connection) -> None:
-        """A connection is gone."""
+        """Remove a closed connection."""
         with contextlib.suppress(ValueError):
             self._idle.remove(connection)
 

@@ -1,4 +1,4 @@
-"""Token counts, from the usage block near the end of an answer; looked for once, when the answer is over."""
+"""Token counts from the usage block near the end of an answer. The block is searched for once, when the answer is over."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import json
 
 _MARK = b'"usage":'
 _decode_from = json.JSONDecoder().raw_decode
-# A usage block is some hundred bytes; what is behind it in an answer, some thousand at most.
+# A usage block has a few hundred bytes, and at most a few thousand bytes follow it.
 _LONGEST_BYTES = 2048
 _TRIES = 4
-# A transcript in plain text may hold what looks like a usage block: no figure in it may end the metrics.
+# A plain-text transcript may contain text that looks like a usage block: limit its figures.
 _MOST = 1 << 40
 
 
 def tokens(tail: bytes) -> tuple[int | None, int | None]:
-    """Tokens in and out as the last usage block says; None for what it does not.
+    """Input and output tokens from the last usage block; None for a missing count.
 
-    In JSON text the mark's quotes cannot come from within a string, where they would be escaped.
+    Inside a JSON string, the quotes of the mark would be escaped, so a match is not part of a string.
     """
     end = len(tail)
     for _ in range(_TRIES):  # a stream's last chunks may hold "usage":null after the one that counts
@@ -31,7 +31,7 @@ def tokens(tail: bytes) -> tuple[int | None, int | None]:
         except ValueError:
             continue
         if isinstance(usage, dict):
-            # OpenAI's older paths say prompt and completion, /v1/responses says input and output.
+            # OpenAI's older paths use prompt and completion, /v1/responses uses input and output.
             return (
                 _count(usage, "prompt_tokens", "input_tokens"),
                 _count(usage, "completion_tokens", "output_tokens"),

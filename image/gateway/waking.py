@@ -1,4 +1,4 @@
-"""From zero: one wake at a time, tried again while requests wait, what keeps it, and what became of it."""
+"""Scaling from zero: one wake at a time, retried while requests are held; reports failure reasons and the ledger."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from image.gateway.telemetry import Telemetry
 
 
 class Waker:
-    """Wakes capacity while it is wanted. `last_error` is the reason that nothing comes, in words for clients."""
+    """Starts the engine while requests are held. `last_error` is the reason why it does not start, worded for clients."""
 
     def __init__(
         self,
@@ -23,6 +23,8 @@ class Waker:
         *,
         ready: Callable[[], bool],
         waiting: Callable[[], bool],
+        settled: Callable[[], bool] = lambda: True,
+        settle_seconds: float = 5.0,
         first_backoff_seconds: float = 1.0,
         longest_backoff_seconds: float = 60.0,
         again_seconds: float = 60.0,
@@ -33,6 +35,8 @@ class Waker:
         self._telemetry = telemetry
         self._ready = ready
         self._waiting = waiting
+        self._settled = settled
+        self._settle_seconds = settle_seconds
         self._first_backoff_seconds = first_backoff_seconds
         self._longest_backoff_seconds = longest_backoff_seconds
         self._again_seconds = again_seconds
@@ -46,21 +50,21 @@ class Waker:
 
     @property
     def waking(self) -> bool:
-        """Whether a wake is under way."""
+        """Whether a wake is in progress."""
         return self._task is not None
 
     def need(self) -> None:
-        """A request waits and no replica is ready. Starts a wake unless one is under way."""
+        """A request is held and no replica is ready. Starts a wake unless one is in progress."""
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run())
             self._task.add_done_callback(self._over)
 
     def look_again(self) -> None:
-        """A replica became ready: what a wake waits for."""
+        """The rotation changed: re-check what a wake is waiting for."""
         self._changed.set()
 
     async def stop(self) -> None:
-        """Give up a wake under way."""
+        """Cancel a wake in progress."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -70,12 +74,17 @@ class Waker:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._telemetry.event("wake_broken", level="error", error=repr(error))
         elif not task.cancelled() and self._waiting() and not self._ready():
-            self.need()  # lost again while the ledger was written
+            self.need()  # not ready any more, because the replica was lost while the ledger was written
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         began, wall_clock = loop.time(), time.time()
         backoff = self._first_backoff_seconds
+        # A gateway that has just started or lost a connection may not have probed a running engine yet.
+        await self._until(lambda: self._ready() or self._settled(), self._settle_seconds)
+        if self._ready():
+            self.last_error = None
+            return
         self._telemetry.event("wake", capacity=self._capacity.kind)
         while not self._ready():
             try:
@@ -84,7 +93,7 @@ class Waker:
                 self.last_error = str(error)
                 self._telemetry.metrics.wakes.labels("failed").inc()
                 self._telemetry.event("wake_failed", level="error", error=error.detail, again_in_seconds=backoff)
-                # Several gateways must not come back at the same moment.
+                # Jitter, so that several gateways do not retry at the same moment.
                 await self._until_ready(backoff * random.uniform(0.8, 1.2))  # noqa: S311
                 backoff = min(backoff * 2, self._longest_backoff_seconds)
                 followed_until = 0.0
@@ -92,9 +101,9 @@ class Waker:
                 self._telemetry.metrics.wakes.labels("ok").inc()
                 backoff = self._first_backoff_seconds
                 followed_until = began + self._follow_seconds
-                # Once more after a while: an idle alarm may have set it to zero at the same moment.
+                # Call wake again later: an idle alarm may have scaled to zero at the same moment.
                 await self._watch(wall_clock)
-            # Whoever waited may be gone, but what was asked for comes: followed for the ledger, and asked for no more.
+            # If no request waits any more, the engine still starts: follow it for the ledger, but do not call wake again.
             while not self._ready() and not self._waiting() and loop.time() < followed_until:
                 await self._watch(wall_clock)
             if not self._waiting():
@@ -106,10 +115,10 @@ class Waker:
             self._telemetry.event("wake_over", seconds=round(seconds, 3))
             await self._write_ledger(wall_clock, wall_clock + seconds)
         else:
-            self._telemetry.event("wake_given_up", reason="nobody waits any more")
+            self._telemetry.event("wake_given_up", reason="no request is waiting any more")
 
     async def _watch(self, since: float) -> None:
-        """Wait for a ready replica, and learn meanwhile what keeps it."""
+        """Wait for a ready replica, and check meanwhile why it does not start."""
         loop = asyncio.get_running_loop()
         until = loop.time() + self._again_seconds
         while not self._ready() and (left := until - loop.time()) > 0:
@@ -140,10 +149,13 @@ class Waker:
         self._telemetry.event("cold_start", **self.last_cold_start)
 
     async def _until_ready(self, seconds: float) -> None:
-        """Wait so long at most for a ready replica."""
+        """Wait for a ready replica, at most `seconds`."""
+        await self._until(self._ready, seconds)
+
+    async def _until(self, condition: Callable[[], bool], seconds: float) -> None:
         try:
             async with asyncio.timeout(seconds):
-                while not self._ready():
+                while not condition():
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:

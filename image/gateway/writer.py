@@ -1,7 +1,7 @@
-"""An answer on its way to the client's connection, in place of uvicorn's `send`.
+"""Writes an answer to the client's connection, instead of uvicorn's `send`.
 
-`send` writes head and body apart, a system call and a packet each, and takes every event of a stream through a
-coroutine and a message. What uvicorn keeps of an answer is kept here too, for the rest of uvicorn goes by it.
+`send` writes headers and body separately, with a system call and a packet each, and passes every event of a stream through
+a coroutine and a message. The writer also updates uvicorn's own state of the answer, which the rest of uvicorn depends on.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _date_line = b""
 
 
 def date_line() -> bytes:
-    """The Date header of now, without its line break (RFC 9110, 6.6.1)."""
+    """The current Date header, without a line break (RFC 9110, 6.6.1)."""
     global _date_of, _date_line
     now = int(time())
     if now != _date_of:
@@ -29,9 +29,9 @@ def date_line() -> bytes:
 
 
 class Writer:
-    """Writes one answer: `head`, then `write` as often as need be, then `end`.
+    """Writes one answer: `head`, then `write` any number of times, then `end`.
 
-    Names and values of headers must be clean: they come from this package, or through llhttp's strict parser.
+    Header names and values are not validated: they come from this package or from llhttp's strict parser.
     """
 
     __slots__ = ("_bodiless", "_chunked", "_cycle", "_flow", "_head", "body_bytes")
@@ -45,16 +45,16 @@ class Writer:
 
     @property
     def behind(self) -> bool:
-        """Whether the client takes less than it is sent: whoever writes on should await `caught_up` first."""
+        """Whether the client reads too slowly; await `caught_up` before writing more."""
         return self._flow.write_paused and not self._cycle.disconnected
 
     async def caught_up(self) -> None:
-        """Wait until the client has taken most of what it was sent, or is gone."""
+        """Wait until the client has read most of what was sent, or has disconnected."""
         if self.behind:
             await self._flow.drain()
 
     def head(self, status: int, headers: list[tuple[bytes, bytes]], *, close: bool) -> None:
-        """Status and headers, which go out with the first part, or by `flush`. `close`: the connection, afterwards."""
+        """Set status and headers, sent with the first part or by `flush`. `close`: close the connection afterwards."""
         cycle = self._cycle
         cycle.answer_begins()
         cycle.response_started = True
@@ -70,7 +70,7 @@ class Writer:
                 self._chunked = True
                 lines.append(b"transfer-encoding: chunked")
             else:
-                close = True  # HTTP/1.0 knows no chunks: the body ends with its connection
+                close = True  # HTTP/1.0 has no chunks: closing the connection ends the body
         if close:
             cycle.keep_alive = False
         if not cycle.keep_alive:
@@ -79,11 +79,11 @@ class Writer:
         self._head = b"\r\n".join(lines)
 
     def flush(self) -> None:
-        """Send the head now: its body is not there yet."""
+        """Send the headers now, before the body."""
         self._send(b"")
 
     def write(self, data: bytes) -> bool:
-        """A part of the body; False when the client should be waited for before the next, see `caught_up`."""
+        """Write a part of the body; returns False if `caught_up` should be awaited before the next."""
         self.body_bytes += len(data)
         if self._chunked and data:
             data = b"%x\r\n%b\r\n" % (len(data), data)
@@ -91,7 +91,7 @@ class Writer:
         return not self._flow.write_paused
 
     def end(self, data: bytes) -> None:
-        """The last part: the answer is over, and the connection is closed or takes the next request."""
+        """Write the last part; afterwards, the connection is closed or serves the next request."""
         self.body_bytes += len(data)
         if self._bodiless:
             data = b""
@@ -105,12 +105,12 @@ class Writer:
             cycle.on_response()
 
     def abort(self) -> None:
-        """Break the connection: all that is left to say where half an answer is out."""
+        """Abort the connection, the only way to signal that a partly sent answer is incomplete."""
         self.give_up()
         self._cycle.transport.abort()
 
     def give_up(self) -> None:
-        """Nothing more is written: the client is gone."""
+        """The client disconnected: write nothing more."""
         self._cycle.disconnected = True
 
     def _send(self, data: bytes) -> None:

@@ -10,17 +10,17 @@ import pulumi_aws as aws
 from infra.aws.context import Context
 from infra.aws.iam import document
 
-# Load balancers write as this service; they can encrypt with S3's own key only.
+# Load balancers write as this service principal; they support SSE-S3 only.
 WRITER = "logdelivery.elasticloadbalancing.amazonaws.com"
 
 
 @dataclass(frozen=True)
 class AccessLogsArgs:
-    """How long logs are kept, and whether beyond the stack's end."""
+    """The retention of the logs, and whether the bucket is retained when the stack is destroyed."""
 
     context: Context
     retention_days: int
-    keep: bool
+    retain: bool
 
 
 class AccessLogs(pulumi.ComponentResource):
@@ -28,7 +28,7 @@ class AccessLogs(pulumi.ComponentResource):
 
     Attributes:
         bucket: the bucket.
-        ready: what must exist before a load balancer may log to it.
+        ready: resources that must exist before a load balancer can write to the bucket.
     """
 
     def __init__(self, name: str, args: AccessLogsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -36,9 +36,9 @@ class AccessLogs(pulumi.ComponentResource):
         context, child = args.context, pulumi.ResourceOptions(parent=self)
         self.bucket = aws.s3.Bucket(
             name,
-            force_destroy=not args.keep,
-            tags=context.tags("load-balancer", name, keep=args.keep),
-            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=args.keep),
+            force_destroy=not args.retain,
+            tags=context.tags("load-balancer", name, retain=args.retain),
+            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=args.retain),
         )
         aws.s3.BucketOwnershipControls(
             name,

@@ -1,4 +1,4 @@
-"""A file system with weights that was there before the stack: looked up and checked before anything is made."""
+"""An existing file system with weights, looked up and checked before any resource is created."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from typing import Any
 import pulumi
 import pulumi_aws as aws
 
-from infra.aws.context import KEPT_TAG, Context
+from infra.aws.context import RETAINED_TAGS, Context
 from infra.aws.lookups import ExistingNetwork, ask, zone_of_subnet
 from infra.errors import DeployError
 from infra.settings import PROJECT, Settings, WeightsThroughput
 
 FOLDERS = ("models", "compiled")
-# EFS takes every access through an access point as this user, so that root in the container is nobody special here.
+# EFS maps every access through an access point to this user, so root in the container has no privileges here.
 OWNER_ID = 1000
 
 
 @dataclass(frozen=True)
 class Existing:
-    """Something that AWS holds already and that the stack only uses."""
+    """An existing AWS resource that the stack uses but does not manage."""
 
     id: str
     arn: str
@@ -32,7 +32,7 @@ class Existing:
 
 @dataclass(frozen=True)
 class MountTarget:
-    """A file system's address in one zone."""
+    """A file system's mount target in one zone."""
 
     subnet_id: str
     vpc_id: str
@@ -42,17 +42,17 @@ class MountTarget:
 
 @dataclass(frozen=True)
 class AccessPoint:
-    """A folder of a file system, and the user that it acts as."""
+    """A folder of a file system, and the user that it enforces."""
 
     existing: Existing
     path: str
     user_id: int
-    kept: bool
+    retained: bool
 
 
 @dataclass(frozen=True)
 class Found:
-    """What AWS says of a file system."""
+    """A file system as described by AWS."""
 
     existing: Existing
     encrypted: bool
@@ -68,13 +68,13 @@ class Found:
 
 @dataclass(frozen=True)
 class AdoptedWeights:
-    """A file system that a stack uses and never changes.
+    """A file system that a stack uses but never changes.
 
     Attributes:
         file_system: the file system.
-        access_points: its access points that a destroyed stack kept, by folder.
-        covered_subnet_ids: subnets of the stack whose zone has a mount target already; EFS allows one a zone.
-        security_group_ids: of those mount targets.
+        access_points: access points that a destroyed stack retained, by folder.
+        covered_subnet_ids: subnets of the stack whose zone already has a mount target; EFS allows one per zone.
+        security_group_ids: security groups of those mount targets.
     """
 
     file_system: Existing
@@ -84,15 +84,15 @@ class AdoptedWeights:
 
 
 def adopt(settings: Settings, context: Context, network: ExistingNetwork | None) -> AdoptedWeights | None:
-    """The file system that the settings name; None: the stack makes its own.
+    """The file system that the settings name; None: the stack creates its own.
 
     Args:
         settings: the stack's settings.
-        context: place, names and tags.
-        network: the existing network that the stack uses; None: it makes one.
+        context: account, region, names and tags.
+        network: the existing network that the stack uses; None: the stack creates one.
 
     Raises:
-        DeployError: it cannot be used; every reason, a line each.
+        DeployError: the file system cannot be used; one line per problem.
     """
     if not settings.weights_file_system_id:
         return None
@@ -102,7 +102,7 @@ def adopt(settings: Settings, context: Context, network: ExistingNetwork | None)
     used = {target.zone: target for target in found.mount_targets}
     zones = {subnet: zone_of_subnet(subnet) for subnet in network.private_subnet_ids} if network and used else {}
     covered = {subnet: used[zone] for subnet, zone in zones.items() if zone in used}
-    points = {point.path.removeprefix("/"): point.existing for point in found.access_points if point.kept}
+    points = {point.path.removeprefix("/"): point.existing for point in found.access_points if point.retained}
     return AdoptedWeights(
         file_system=found.existing,
         access_points={folder: points[folder] for folder in FOLDERS if folder in points},
@@ -112,10 +112,10 @@ def adopt(settings: Settings, context: Context, network: ExistingNetwork | None)
 
 
 def look_up(file_system_id: str, context: Context) -> Found:
-    """What AWS says of a file system; mount targets that this stack made itself are left out.
+    """The file system as described by AWS, without the mount targets that this stack created.
 
     Raises:
-        DeployError: it does not exist in the stack's region and account, or AWS does not let it be seen.
+        DeployError: it does not exist in the stack's region and account, or access to it is denied.
     """
     what = f"weightsFileSystemId: {file_system_id} in {context.region}, account {context.account_id}"
     system = ask(what, lambda: aws.efs.get_file_system(file_system_id=file_system_id))
@@ -135,19 +135,19 @@ def look_up(file_system_id: str, context: Context) -> Found:
 
 
 def refusals(found: Found, settings: Settings, context: Context, network: ExistingNetwork | None) -> list[str]:
-    """Why a stack cannot use a file system, each with what to set or do instead."""
+    """The problems that prevent a stack from using a file system, each with what to set or do instead."""
     name, problems = found.existing.id, []
 
     def add(text: str) -> None:
         problems.append(f"weightsFileSystemId: {name} {text}")
 
-    if found.tags.get("Project") == PROJECT and KEPT_TAG not in found.tags:
+    if found.tags.get("Project") == PROJECT and not found.tags.keys() & RETAINED_TAGS:
         add(
             f"belongs to stack {found.tags.get('Stack')}, which deletes it at destroy. Set protect: true there and pulumi up, then destroy that stack"
         )
     if not found.encrypted:
         add(
-            "is not encrypted at rest, and EFS cannot change that. Remove weightsFileSystemId, and the stack makes its own"
+            "is not encrypted at rest, and EFS cannot change that. Remove weightsFileSystemId to let the stack create its own"
         )
     if settings.kms_key_arn and found.encrypted and found.kms_key_arn != settings.kms_key_arn:
         add(
@@ -155,7 +155,7 @@ def refusals(found: Found, settings: Settings, context: Context, network: Existi
         )
     if found.zone:
         add(
-            f"is of the class One Zone, in {found.zone} alone; engines start in other zones, too. Set a file system of the class Regional"
+            f"is a One Zone file system, in {found.zone}, but engines also start in other zones. Set a Regional file system"
         )
     if found.read_only:
         add("is the read-only copy of a replication. End that first: aws efs delete-replication-configuration")
@@ -165,7 +165,7 @@ def refusals(found: Found, settings: Settings, context: Context, network: Existi
         )
     vpcs = sorted({target.vpc_id for target in found.mount_targets})
     if vpcs and (network is None or vpcs != [network.vpc_id]):
-        ours = f"and vpcId is {network.vpc_id}" if network else "and this stack makes a VPC of its own"
+        ours = f"and vpcId is {network.vpc_id}" if network else "and this stack creates its own VPC"
         add(
             f"has mount targets in {', '.join(vpcs)}, {ours}; EFS allows one VPC. Set vpcId: {vpcs[0]} and subnetIds, or delete them: aws efs delete-mount-target"
         )
@@ -176,20 +176,20 @@ def refusals(found: Found, settings: Settings, context: Context, network: Existi
             )
     if others := _strangers(found.policy, context):
         add(
-            f"has a policy that lets in {', '.join(others)}, and the stack would replace it. Remove it once nothing else needs it: aws efs delete-file-system-policy --file-system-id {name}"
+            f"has a policy that allows {', '.join(others)}, and the stack would replace it. Remove it once nothing else needs it: aws efs delete-file-system-policy --file-system-id {name}"
         )
     return problems
 
 
 def _strangers(policy: Mapping[str, Any] | None, context: Context) -> list[str]:
-    """Whom a policy lets in who is neither a role of this stack nor one that was deleted."""
+    """The principals that a policy allows, except this stack's roles and deleted roles."""
     found = []
     for statement in _many((policy or {}).get("Statement", [])):
         principal = statement.get("Principal", {})
         named = _many(principal.get("AWS", [])) if isinstance(principal, dict) else ["everybody"]
         if statement.get("Effect") == "Allow":
             found += [str(name).replace("*", "everybody") for name in named]
-    # AWS shows the id in place of a role that no longer exists.
+    # AWS shows the id of a role that no longer exists instead of its ARN.
     own = re.compile(
         rf"A(ROA|IDA)[A-Z0-9]+|arn:[^:]+:iam:[^:]*:{context.account_id}:role/{re.escape(context.prefix)}-role-.*"
     )
@@ -197,11 +197,11 @@ def _strangers(policy: Mapping[str, Any] | None, context: Context) -> list[str]:
 
 
 def _policy(file_system_id: str) -> Mapping[str, Any] | None:
-    # No lookup of the provider's EFS functions has it; Cloud Control's has.
+    # The provider's EFS lookups do not return the policy; Cloud Control does.
     try:
         answer = aws.cloudcontrol.get_resource(identifier=file_system_id, type_name="AWS::EFS::FileSystem")
         policy = json.loads(answer.properties).get("FileSystemPolicy")
-    except Exception as error:  # the SDK's; a missing permission to look is no reason to refuse
+    except Exception as error:  # raised by the SDK; a missing read permission must not fail the deploy
         reason = " ".join(str(error).split())
         pulumi.log.warn(
             f"the policy of {file_system_id} was not checked, and is replaced by the stack's: {reason[-200:]}"
@@ -212,7 +212,7 @@ def _policy(file_system_id: str) -> Mapping[str, Any] | None:
 
 
 def _mount_targets(file_system_id: str, context: Context) -> list[MountTarget]:
-    """Those that others made: by their network interfaces, which EFS names after the file system."""
+    """The mount targets that this stack did not create, found by their network interfaces' descriptions."""
     by_name = aws.ec2.GetNetworkInterfacesFilterArgs(name="description", values=[f"*{file_system_id}*"])
     ids = ask(f"mount targets of {file_system_id}", lambda: aws.ec2.get_network_interfaces(filters=[by_name]).ids)
     found = []
@@ -228,7 +228,7 @@ def _mount_targets(file_system_id: str, context: Context) -> list[MountTarget]:
 
 
 def _own(groups: Sequence[str], context: Context) -> set[str]:
-    """The security groups among these that this stack made."""
+    """The security groups among these that this stack created."""
     pairs = {"group-id": list(groups), "tag:Project": [PROJECT], "tag:Stack": [context.stack]}
     filters = [aws.ec2.GetSecurityGroupsFilterArgs(name=name, values=values) for name, values in pairs.items()]
     return set(ask("security groups of mount targets", lambda: aws.ec2.get_security_groups(filters=filters).ids))
@@ -239,8 +239,8 @@ def _access_point(access_point_id: str) -> AccessPoint:
     path = one.root_directories[0].path if one.root_directories else "/"
     user = one.posix_users[0].uid if one.posix_users else 0
     tags = one.tags or {}
-    kept = KEPT_TAG in tags and tags.get("Project") == PROJECT and user == OWNER_ID
-    return AccessPoint(Existing(access_point_id, one.arn), path, user, kept)
+    retained = bool(tags.keys() & RETAINED_TAGS) and tags.get("Project") == PROJECT and user == OWNER_ID
+    return AccessPoint(Existing(access_point_id, one.arn), path, user, retained)
 
 
 def _many(value: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-"""What somebody should know, mailed when it happens and again when it is over."""
+"""CloudWatch alarms, mailed when they fire and when they return to OK."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from infra.planning.plan import ServingPlan
 
 PERIOD_SECONDS = 60
 ERROR_RATE_PERCENT = 5
-REQUESTS_THAT_MEAN_SOMETHING = 20  # in five minutes; one failure of two is no rate
+REQUESTS_THAT_MEAN_SOMETHING = 20  # in five minutes; one failure in two requests is not an error rate
 BURST_CREDIT_BYTES = (
     100 * 10**9
-)  # of the 2.3 TB a file system begins with; reading a checkpoint takes a third of its size
+)  # of the initial 2.3 TB of burst credits; reading a checkpoint uses credits for a third of its size
 
 
 @dataclass(frozen=True)
 class AlarmsArgs:
-    """What is watched, and who is told.
+    """What is monitored, and who is notified.
 
     Attributes:
-        context: place, names and tags.
-        plan: times and limits.
-        metrics: where to look.
-        bursting: whether the file system reads from burst credits.
-        email: who is told.
-        kms_key_arn: key of the topic; empty: none, for AWS's own key does not let alarms in.
+        context: account, region, names and tags.
+        plan: timeouts and limits.
+        metrics: the metrics to evaluate.
+        bursting: whether the file system uses burst credits.
+        email: address that is notified.
+        kms_key_arn: key that encrypts the topic; empty: no encryption, because alarms cannot publish to a topic with the
+            AWS managed key.
     """
 
     context: Context
@@ -42,7 +43,7 @@ class AlarmsArgs:
 
 
 class Alarms(pulumi.ComponentResource):
-    """An SNS topic that mails, and the alarms that write to it."""
+    """An SNS topic with an email subscription, and the alarms that publish to it."""
 
     def __init__(self, name: str, args: AlarmsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("vllm:aws:Alarms", name, None, opts)
@@ -65,21 +66,21 @@ class Alarms(pulumi.ComponentResource):
         startup_minutes = replicas.startup_timeout_seconds // 60
         self._alarm(
             "no-replica",
-            "Requests wait, and no replica became ready within startupTimeoutMinutes. See the engine's log",
+            "Requests are held, and no replica became ready within startupTimeoutMinutes. Check the engine's log",
             "IF(demand > 0 AND ready <= 0, 1, 0)",
             {"demand": metrics.gateway("Demand"), "ready": metrics.gateway("ReplicasReady")},
             minutes=startup_minutes,
         )
         self._alarm(
             "no-wake",
-            "Requests are held, and no instance was asked for: the gateway cannot wake. Look for wake_failed in its log",
+            "Requests are held, but no instance was requested: the gateway cannot wake the engine. Search its log for wake_failed",
             "IF(held > 0 AND wanted <= 0, 1, 0)",
             {"held": metrics.gateway("Held"), "wanted": metrics.instances("GroupDesiredCapacity")},
             minutes=5,
         )
         self._alarm(
             "idle-instances",
-            "GPU instances run and are billed, and no replica is ready on them",
+            "GPU instances are running and billed, but no replica is ready",
             "IF(running > 0 AND ready <= 0, 1, 0)",
             {"running": metrics.instances("GroupInServiceInstances"), "ready": metrics.gateway("ReplicasReady")},
             minutes=startup_minutes + 10,
@@ -100,17 +101,17 @@ class Alarms(pulumi.ComponentResource):
             threshold=ERROR_RATE_PERCENT,
             period_seconds=300,
         )
-        # How long the queue may be depends on the replicas that are ready. That it was full, the gateway counts itself.
+        # The queue's limit depends on the number of ready replicas, so the gateway itself counts when the queue is full.
         self._alarm(
             "queue-full",
-            "The gateway's queue is full: for five minutes some requests have been answered 429. Raise maxReplicas",
+            "The gateway's queue is full: some requests were rejected with 429 for five minutes. Raise maxReplicas",
             "refused",
             {"refused": metrics.gateway("QueueFull", "Sum")},
             minutes=5,
         )
         self._alarm(
             "no-gateway",
-            "No gateway is healthy: the endpoint answers 503",
+            "No gateway is healthy: the endpoint returns 503",
             "healthy",
             {"healthy": metrics.targets("HealthyHostCount", "Minimum")},
             minutes=3,
@@ -123,7 +124,7 @@ class Alarms(pulumi.ComponentResource):
         metrics = self._args.metrics
         self._alarm(
             "weights-slow",
-            "Weights are read as fast as the file system allows, for longer than a cold start. weightsThroughput: elastic reads faster",
+            "Reads of the weights have reached the file system's throughput limit for longer than a cold start. Set weightsThroughput: elastic",
             f"100 * used / {PERIOD_SECONDS} / permitted",
             {
                 "used": metrics.weights("MeteredIOBytes", "Sum"),
@@ -135,7 +136,7 @@ class Alarms(pulumi.ComponentResource):
         if self._args.bursting:
             self._alarm(
                 "burst-credits",
-                "The file system's burst credits run out: cold starts will take very long. Set weightsThroughput: elastic",
+                "The file system's burst credits are running out: cold starts will be very slow. Set weightsThroughput: elastic",
                 "credits",
                 {"credits": metrics.weights("BurstCreditBalance", "Minimum")},
                 minutes=15,
@@ -156,7 +157,7 @@ class Alarms(pulumi.ComponentResource):
         comparison: str = "GreaterThanOrEqualToThreshold",
         missing: str = "notBreaching",
     ) -> None:
-        """An alarm on ``expression`` of ``metrics``, true for ``minutes`` periods on end."""
+        """An alarm that fires when ``expression`` of ``metrics`` is true for ``minutes`` consecutive periods."""
         single = expression in metrics
         queries = [
             aws.cloudwatch.MetricAlarmMetricQueryArgs(

@@ -1,4 +1,4 @@
-"""A month's budget: mail at 50, 80 and 100%, and above it the stack is kept at zero."""
+"""A monthly budget: email at 50, 80 and 100%; while it is exceeded, the stack is scaled to zero."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ SWITCH_TIMEOUT_SECONDS = 60
 
 @dataclass(frozen=True)
 class BudgetArgs:
-    """The limit, who is told, and what is turned off.
+    """The limit, who is notified, and what is scaled to zero.
 
     Attributes:
-        context: place, names and tags.
+        context: account, region, names and tags.
         usd_per_month: the limit.
-        email: who is warned.
-        cluster: of the engine's service.
+        email: address that is notified.
+        cluster: ECS cluster of the engine's service.
         service: the engine's service.
         group: the Auto Scaling group of its instances.
-        log_retention_days: of the function's logs.
-        kms_key_arn: key that they are encrypted with; empty: AWS's own.
+        log_retention_days: retention of the function's logs.
+        kms_key_arn: key that encrypts the logs; empty: the AWS managed key.
     """
 
     context: Context
@@ -44,10 +44,10 @@ class BudgetArgs:
 
 
 class Budget(pulumi.ComponentResource):
-    """An AWS budget of what carries the stack's tag, and a watch that reads it every quarter of an hour.
+    """An AWS budget for resources with the stack's tag, and a function that checks it every 15 minutes.
 
-    AWS's own budget actions can stop instances by their ids only, which an Auto Scaling group would replace. So a small
-    function compares spend and limit, and sets service and group to zero for as long as the month is over budget.
+    AWS budget actions can only stop instances by id, and the Auto Scaling group would replace them. Instead, a small
+    function compares spend with the limit, and scales the service and the group to zero while the budget is exceeded.
     """
 
     def __init__(self, name: str, args: BudgetArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -85,7 +85,7 @@ class Budget(pulumi.ComponentResource):
         return aws.iam.Role(
             f"{self._name}-{suffix}",
             description=description,
-            # Lambda does not say for whom it takes on a role.
+            # Lambda does not set a source account or ARN when it assumes a role.
             assume_role_policy=trust(service, None if service == "lambda" else condition),
             tags=self._tags,
             opts=self._child,
@@ -95,9 +95,9 @@ class Budget(pulumi.ComponentResource):
         return aws.iam.RolePolicy(f"{self._name}-{suffix}", role=role.id, policy=document(statements), opts=self._child)
 
     def _switch(self, budget: aws.budgets.Budget) -> aws.lambda_.Function:
-        """The function, after its log group and its rights: nothing that it does goes unwritten or is refused."""
+        """The function, created after its log group and permissions, so that every run is logged and authorized."""
         args, context = self._args, self._args.context
-        role = self._role("switch", "lambda", "Turns the stack off above its budget")
+        role = self._role("switch", "lambda", "Scales the stack to zero when it exceeds its budget")
         logs = aws.cloudwatch.LogGroup(
             f"{self._name}-logs",
             retention_in_days=args.log_retention_days,
@@ -114,7 +114,7 @@ class Budget(pulumi.ComponentResource):
         permitted = self._permit("switch", role, statements)
         return aws.lambda_.Function(
             self._name,
-            description="Sets the stack to zero while its month is over budget",
+            description="Scales the stack to zero while its monthly budget is exceeded",
             runtime="python3.13",
             architectures=["arm64"],
             handler=f"{CODE.stem}.handler",
@@ -136,13 +136,13 @@ class Budget(pulumi.ComponentResource):
         )
 
     def _watch(self, switch: aws.lambda_.Function) -> None:
-        role = self._role("watch", "scheduler", "Has spend and budget compared")
+        role = self._role("watch", "scheduler", "Invokes the budget check")
         look = self._permit("watch", role, [allow("Look", ["lambda:InvokeFunction"], [switch.arn])])
         group = aws.scheduler.ScheduleGroup(self._name, tags=self._tags, opts=self._child)
         aws.scheduler.Schedule(
             self._name,
             group_name=group.name,
-            description="Has the month's spend compared with its budget",
+            description="Compares the month's spend with the budget",
             schedule_expression=CHECK_EVERY,
             flexible_time_window=aws.scheduler.ScheduleFlexibleTimeWindowArgs(mode="OFF"),
             target=aws.scheduler.ScheduleTargetArgs(arn=switch.arn, role_arn=role.arn),

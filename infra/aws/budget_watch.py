@@ -1,6 +1,6 @@
-"""Runs as a Lambda function: compares a month's spend with its budget, and above it sets the stack to zero.
+"""A Lambda function that compares the month's spend with the budget and scales the stack to zero if it is exceeded.
 
-It is deployed as this one file, so it imports nothing of ours. boto3 is part of Lambda's Python.
+It is deployed as a single file, so it cannot import other modules of this repository. Lambda's Python includes boto3.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import boto3
 
 
 def handler(_event: Any, _context: Any) -> dict[str, Any]:
-    """What was found: spend and limit in US dollars, and whether the stack was set to zero.
+    """Return spend and limit in US dollars, and whether the stack was scaled to zero.
 
     Environment: ACCOUNT_ID, BUDGET, CLUSTER, SERVICE, GROUP.
     """

@@ -1,4 +1,4 @@
-"""What ECS requires of container definitions, in the form of its API."""
+"""Parts of ECS container definitions, in the format of the ECS API."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import pulumi_aws as aws
 
 from infra.containers import health_command
 
-# ECS ends a container after `retries` failed checks, ten at most, and ignores those of the first 300 s at most.
+# ECS stops a container after `retries` failed checks (10 at most) and ignores failures during `startPeriod` (300 s at most).
 START_PERIOD_SECONDS, RETRIES, LONGEST_INTERVAL_SECONDS = 300, 10, 300
 
 
 def environment(variables: dict[str, str] | Any) -> list[dict[str, Any]]:
-    """Variables as ECS wants them, in order of name, so that their order never makes a new revision."""
+    """Environment variables in ECS's format, sorted by name so that their order never causes a new revision."""
     return [{"name": name, "value": variables[name]} for name in sorted(variables)]
 
 
 def log_configuration(group: aws.cloudwatch.LogGroup, region: str) -> dict[str, Any]:
-    """Output to a log group; under pressure lines are dropped rather than the container stopped."""
+    """Send output to a log group, without blocking: lines are dropped when the buffer is full."""
     return {
         "logDriver": "awslogs",
         "options": {
@@ -33,10 +33,10 @@ def log_configuration(group: aws.cloudwatch.LogGroup, region: str) -> dict[str, 
 
 
 def health_check(port: int, startup_timeout_seconds: int) -> dict[str, Any]:
-    """A check that lets a cold start take its time: ten failures, spread over what ``startPeriod`` does not cover.
+    """A health check that allows for a cold start: ten failures, spread over the time that ``startPeriod`` does not cover.
 
-    The price is that a hung engine is replaced that slowly too. The gateway notices it within seconds and sends
-    nothing there; an engine that dies ends its task at once.
+    The drawback is that a hung engine is replaced equally slowly. The gateway detects it within seconds and stops sending
+    requests to it. An engine that exits stops its task immediately.
     """
     interval = math.ceil((startup_timeout_seconds - START_PERIOD_SECONDS) / RETRIES)
     return {

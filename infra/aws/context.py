@@ -1,4 +1,4 @@
-"""Where a stack lives in AWS, and what its resources are called and tagged."""
+"""A stack's account and region, and the names and tags of its resources."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from dataclasses import dataclass
 
 from infra.settings import PROJECT
 
-KEPT_TAG = "KeptAtDestroy"
-LONGEST_PREFIX = 20  # an ALB's name has 32 characters at most: prefix + "-int" + Pulumi's random suffix of 8
+RETAINED_TAG = "RetainedAtDestroy"
+RETAINED_TAGS = frozenset({RETAINED_TAG, "KeptAtDestroy"})
+"""The tag, and its name in earlier versions, which resources that they retained still have."""
+LONGEST_PREFIX = 20  # an ALB's name is limited to 32 characters: prefix + "-int" + Pulumi's random suffix of 8
 
 
 @dataclass(frozen=True)
 class Context:
-    """One stack's place and names.
+    """One stack's account, region and names.
 
     Attributes:
         stack: the Pulumi stack's name.
@@ -32,24 +34,24 @@ class Context:
 
     @property
     def prefix(self) -> str:
-        """What every resource's name begins with: ``vllm-<stack>``, or what is left of it and a hash (see `bounded`)."""
+        """The prefix of every resource's name: ``vllm-<stack>``, truncated with a hash if it is too long (see `bounded`)."""
         return bounded(f"vllm-{self.stack}", LONGEST_PREFIX, digits_of(self.stack))
 
-    def tags(self, component: str, name: str = "", *, keep: bool = False) -> dict[str, str]:
+    def tags(self, component: str, name: str = "", *, retain: bool = False) -> dict[str, str]:
         """Tags of one resource.
 
         Args:
-            component: the part of the stack that it belongs to.
+            component: the component that the resource belongs to.
             name: for the Name tag, or empty.
-            keep: whether it stays when the stack is destroyed; the proof of teardown then calls it kept, not left.
+            retain: whether it is retained when the stack is destroyed; the teardown check then reports it as retained.
         """
         found = {"Project": PROJECT, "Stack": self.stack, "Component": component, "ManagedBy": "pulumi"}
         if self.owner:
             found["Owner"] = self.owner
         if name:
             found["Name"] = name
-        if keep:
-            found[KEPT_TAG] = "true"
+        if retain:
+            found[RETAINED_TAG] = "true"
         return found
 
     def arn(self, service: str, resource: str) -> str:
@@ -60,16 +62,16 @@ class Context:
 def digits_of(stack: str) -> int:
     """Hexadecimal digits of the hash in a stack's names.
 
-    Five for the names that were accepted first: they keep what they are deployed as. Branch names share their beginnings
-    and come by the hundred, so every other name gets eight; one with five can never equal one with eight.
+    Five for names that early versions accepted, so that deployed stacks keep their resource names. Branch names often
+    share a prefix and are numerous, so all other names get eight. Hashes of different lengths can never be equal.
     """
     return 5 if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]{0,39}", stack) else 8
 
 
 def bounded(text: str, longest: int, digits: int = 5) -> str:
-    """``text`` as lower-case letters, digits and hyphens, at most ``longest`` characters.
+    """Convert ``text`` to lower-case letters, digits and hyphens, at most ``longest`` characters.
 
-    What does not survive as it is gets a hash of the original at its end, so that two names never become one.
+    If this changes the text, a hash of the original is appended, so that two names never become equal.
     """
     clean = re.sub(r"-+", "-", re.sub(r"[^a-z0-9]", "-", text.lower())).strip("-")
     if clean == text and len(clean) <= longest:

@@ -1,4 +1,4 @@
-"""One page that shows what the stack does and costs. It reads metrics and log lines that are there anyway."""
+"""A CloudWatch dashboard of the stack's activity and cost, built from existing metrics and log lines."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Widget = dict[str, Any]
 
 @dataclass(frozen=True)
 class DashboardArgs:
-    """What is shown.
+    """What the dashboard shows.
 
     Attributes:
-        context: place, names and tags.
+        context: account, region, names and tags.
         plan: for prices and counts.
-        metrics: where to look.
+        metrics: the metrics to show.
         gateway_logs: name of the gateway's log group.
-        engine_logs: name of the engine's.
+        engine_logs: name of the engine's log group.
     """
 
     context: Context
@@ -42,7 +42,7 @@ class Dashboard(pulumi.ComponentResource):
     """A CloudWatch dashboard.
 
     Attributes:
-        url: where it is seen.
+        url: address of the dashboard in the AWS console.
     """
 
     def __init__(self, name: str, args: DashboardArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -53,7 +53,7 @@ class Dashboard(pulumi.ComponentResource):
         ]
         dashboard = aws.cloudwatch.Dashboard(
             name,
-            dashboard_name=args.metrics.stack,  # which no other stack of the account has
+            dashboard_name=args.metrics.stack,  # unique in the account
             dashboard_body=pulumi.Output.json_dumps({"widgets": widgets}),
             opts=pulumi.ResourceOptions(parent=self),
         )
@@ -76,10 +76,10 @@ def _widgets(args: DashboardArgs) -> Sequence[Widget]:
     def gateway_log(title: str, query: str) -> Widget:
         return _query(region, title, args.gateway_logs, query)
 
-    total = f" * {gateways}"  # of an average over the gateways
+    total = f" * {gateways}"  # multiplies the average over the gateways
     return [
         chart(
-            "Demand: requests running, queued, and held while nothing is ready",
+            "Demand: requests running, queued, and held while no replica is ready",
             {name.lower(): metrics.gateway(name, "Average") for name in ("Running", "Queued", "Held")},
             {name: f"{name.lower()}{total}" for name in ("Running", "Queued", "Held")},
         ),
@@ -92,12 +92,12 @@ def _widgets(args: DashboardArgs) -> Sequence[Widget]:
             },
         ),
         chart(
-            "US dollars an hour, list price",
+            "US dollars per hour, list price",
             {"instances": metrics.instances("GroupInServiceInstances")},
             {"All": f"instances * {price:g} + {always:.4f}", "GPU": f"instances * {price:g}"},
         ),
         chart(
-            "Requests and errors a minute",
+            "Requests and errors per minute",
             {
                 "Requests": metrics.balancer("RequestCount"),
                 "4xx": metrics.balancer("HTTPCode_Target_4XX_Count"),
@@ -111,7 +111,7 @@ def _widgets(args: DashboardArgs) -> Sequence[Widget]:
             "pct(ttft_ms, 99) as p99 by bin(5m)",
         ),
         gateway_log(
-            "Tokens a second",
+            "Tokens per second",
             f"{REQUESTS} and ispresent(tokens_out) | stats sum(tokens_out) / 300 as written, sum(tokens_in) / 300 as read by bin(5m)",
         ),
         _query(
@@ -128,13 +128,13 @@ def _widgets(args: DashboardArgs) -> Sequence[Widget]:
             "| stats max(running) as Running, max(waiting) as Waiting by bin(5m)",
         ),
         gateway_log(
-            "Wakes, and the seconds that a cold start took",
+            "Wakes, and cold start duration in seconds",
             'filter event in ["wake", "wake_over", "wake_failed"] | stats sum(event = "wake") as wakes, '
             'sum(event = "wake_failed") as failed, max(seconds) as cold_start_seconds by bin(1h)',
         ),
         _query(
             region,
-            "Requests by key and answer",
+            "Requests by key and status",
             args.gateway_logs,
             f"{REQUESTS} | stats count(*) as requests, sum(tokens_out) as tokens by key, status",
             view="table",
@@ -142,7 +142,7 @@ def _widgets(args: DashboardArgs) -> Sequence[Widget]:
         chart(
             "Weights: bytes read and burst credits",
             {
-                "Read a minute": metrics.weights("DataReadIOBytes", "Sum"),
+                "Read per minute": metrics.weights("DataReadIOBytes", "Sum"),
                 "Burst credits": metrics.weights("BurstCreditBalance", "Minimum"),
             },
         ),
@@ -151,7 +151,7 @@ def _widgets(args: DashboardArgs) -> Sequence[Widget]:
 
 
 def _chart(region: str, title: str, lines: Mapping[str, Metric], expressions: Mapping[str, str]) -> Widget:
-    """Lines over time; with expressions, those are shown and the metrics only feed them."""
+    """A line chart; if there are expressions, only they are shown, and the metrics are their inputs."""
     rows: list[list[Any]] = [[{"expression": text, "label": label}] for label, text in expressions.items()]
     for label, metric in lines.items():
         shown: dict[str, Any] = {"stat": metric.statistic}
@@ -171,6 +171,6 @@ def _chart(region: str, title: str, lines: Mapping[str, Metric], expressions: Ma
 
 
 def _query(region: str, title: str, log_group: pulumi.Input[str], query: str, view: str = "timeSeries") -> Widget:
-    """A query over log lines, run when somebody looks."""
+    """A log query, run when the dashboard is opened."""
     text = pulumi.Output.concat("SOURCE '", log_group, f"' | {query}")
     return {"type": "log", "properties": {"title": title, "region": region, "view": view, "query": text}}

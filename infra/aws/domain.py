@@ -1,4 +1,4 @@
-"""A name of one's own: the certificate for it and the record that points at the load balancer."""
+"""A custom domain: its certificate, and the DNS record that points to the load balancer."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ VALIDATION_RECORD_TTL_SECONDS = 60
 
 
 def hosted_zone_name(domain: str, hosted_zone: str) -> str:
-    """The Route 53 zone that holds ``domain``: the one named, else the domain without its first label."""
+    """The Route 53 zone of ``domain``: hostedZone if it is set, else the domain without its first label."""
     parent = domain.partition(".")[2]
     return hosted_zone or (parent if "." in parent else domain)
 
 
 def find_hosted_zone(domain: str, hosted_zone: str) -> str:
-    """The id of the public zone that holds ``domain``.
+    """The id of the public hosted zone that contains ``domain``.
 
     Raises:
-        DeployError: there is none.
+        DeployError: the zone does not exist.
     """
     name = hosted_zone_name(domain, hosted_zone)
     return ask(
@@ -34,7 +34,7 @@ def find_hosted_zone(domain: str, hosted_zone: str) -> str:
 
 @dataclass(frozen=True)
 class CertificateArgs:
-    """The name to certify, and the zone in which its ownership is proven."""
+    """The domain name of the certificate, and the zone for DNS validation."""
 
     context: Context
     domain: str
@@ -42,10 +42,10 @@ class CertificateArgs:
 
 
 class Certificate(pulumi.ComponentResource):
-    """An ACM certificate, proven by DNS; AWS renews it by itself.
+    """An ACM certificate with DNS validation; AWS renews it automatically.
 
     Attributes:
-        arn: of the certificate, known once it is issued.
+        arn: the certificate's ARN, known once it is issued.
     """
 
     def __init__(self, name: str, args: CertificateArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -66,7 +66,7 @@ class Certificate(pulumi.ComponentResource):
             type=proof.resource_record_type,
             records=[proof.resource_record_value],
             ttl=VALIDATION_RECORD_TTL_SECONDS,
-            allow_overwrite=True,  # the proof of a name is the same for every certificate of it
+            allow_overwrite=True,  # the validation record of a name is the same for every certificate
             opts=child,
         )
         issued = aws.acm.CertificateValidation(
@@ -78,7 +78,7 @@ class Certificate(pulumi.ComponentResource):
 
 @dataclass(frozen=True)
 class DomainRecordArgs:
-    """The name, its zone, and the load balancer that it points at."""
+    """The domain name, its zone, and the load balancer that it points to."""
 
     domain: str
     zone_id: str

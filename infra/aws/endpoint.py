@@ -1,4 +1,4 @@
-"""The ECS target: one component after the other, each given what those before it made."""
+"""The ECS target: creates the components in order and passes each one the outputs of the previous ones."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
     """Declare the stack on ECS.
 
     Args:
-        settings: what only a rendering needs to know: network, names, secrets, safeguards.
-        plan: everything that was decided.
+        settings: values that only the deployment uses: network, names, secrets, safeguards.
+        plan: the serving plan.
 
     Returns:
         The stack's outputs, by name.
 
     Raises:
-        DeployError: the account cannot hold it.
+        DeployError: the stack cannot be deployed to this account.
     """
     signed_in = check_credentials()
     context = find_context(settings)
@@ -88,7 +88,7 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
             context=context,
             retention_days=settings.log_retention_days,
             kms_key_arn=settings.kms_key_arn,
-            keep=settings.protect,
+            retain=settings.protect,
             network=not settings.vpc_id and settings.flow_logs is not Traffic.NONE,
         ),
     )
@@ -96,7 +96,7 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
         FlowLogs(f"{prefix}-flow", FlowLogsArgs(context, network.vpc_id, settings.flow_logs, logs.network))
     roles = Roles(f"{prefix}-role", RolesArgs(context=context))
     secrets = Secrets(f"{prefix}-secret", _secrets_args(context, settings))
-    ground = (network, groups)  # nothing runs without its way out and its rules
+    ground = (network, groups)  # tasks and instances need outbound connectivity and security group rules
     weights = Weights(
         f"{prefix}-weights",
         WeightsArgs(
@@ -107,7 +107,7 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
             readers={"engine": roles.engine_task, "fetch": roles.fetch_task},
             throughput=settings.weights_throughput,
             kms_key_arn=settings.kms_key_arn,
-            keep=settings.protect,
+            retain=settings.protect,
             adopted=adopted,
         ),
     )
@@ -265,10 +265,10 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
 
 
 def find_context(settings: Settings) -> Context:
-    """Where the stack is deployed.
+    """The account and region that the stack is deployed to.
 
     Raises:
-        DeployError: there are no credentials, or no region, or the account is one that the stack must not use.
+        DeployError: credentials or region are missing, or the account is not in aws:allowedAccountIds.
     """
     account_id = ask("the account", lambda: aws.get_caller_identity().account_id)
     check_account(account_id)
@@ -302,20 +302,20 @@ def _network(context: Context, settings: Settings, plan: ServingPlan) -> Network
         zones=(*offering, *others),
         gpu_zones=offering,
         nat_gateways=settings.nat_gateways,
-        instance_types=[kind.name for kind in instance_types],
+        instance_types=[instance_type.name for instance_type in instance_types],
         existing=existing,
     )
 
 
 def _client_cidrs(settings: Settings, network: Network) -> dict[str, pulumi.Input[str]]:
-    """Who may reach the load balancer: those named, else the network itself, else, over HTTPS, everybody."""
+    """CIDR ranges that may connect to the load balancer: allowedCidrs, else the VPC if internal, else the internet over HTTPS."""
     if settings.allowed_cidrs:
         return {cidr: cidr for cidr in map(_canonical, settings.allowed_cidrs)}
     return {network.client_cidr: network.vpc_cidr} if settings.internal else {EVERYBODY: EVERYBODY}
 
 
 def _canonical(cidr: str) -> str:
-    """As AWS keeps it: two ways of writing one network would be one rule twice."""
+    """The canonical form of a network, as AWS stores it, so that two spellings of one network do not create two rules."""
     return str(ipaddress.ip_network(cidr, strict=False))
 
 
@@ -336,7 +336,7 @@ def _secrets_args(context: Context, settings: Settings) -> SecretsArgs:
         keys_document=pulumi.Output.secret(keys) if keys else None,
         hf_token=pulumi.Output.secret(token) if token else None,
         kms_key_arn=settings.kms_key_arn,
-        keep=settings.protect,
+        retain=settings.protect,
     )
 
 
@@ -349,7 +349,7 @@ def _load_balancer(
         certificate = Certificate(
             f"{context.prefix}-certificate", CertificateArgs(context, settings.domain, zone_id)
         ).arn
-    # In a network that is made, an internal load balancer belongs beside the gateways, not in a public subnet.
+    # In a VPC that the stack creates, an internal load balancer goes into the private subnets, like the gateways.
     subnets = network.public_subnet_ids
     if settings.internal and not settings.vpc_id:
         subnets = network.private_subnet_ids[:SERVING_ZONES]

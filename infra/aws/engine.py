@@ -1,4 +1,4 @@
-"""The engine: vLLM as an ECS service on the GPU instances, found by the gateway through Cloud Map."""
+"""The engine: vLLM as an ECS service on GPU instances, discovered by the gateway through Cloud Map."""
 
 from __future__ import annotations
 
@@ -24,32 +24,33 @@ from infra.planning.plan import ServingPlan
 
 CONTAINER = "engine"
 CODE_CONTAINER = "code"
-CODE_MEMORY_MIB, CODE_RESERVED_MIB = 128, 6  # it is gone before vLLM starts: next to nothing is set aside for it
-# The instance's own NVMe disk, where its boot script found one; else an empty folder without the inner one.
+CODE_MEMORY_MIB, CODE_RESERVED_MIB = 128, 6  # it exits before vLLM starts, so it reserves almost no memory
+# The instance's NVMe disk, if its boot script found one; else an empty folder without the inner one.
 NVME_VOLUME, NVME_HOST_PATH, NVME_PATH, NVME_FOLDER = "nvme", "/mnt/nvme", "/nvme", "weights"
 
 
 @dataclass(frozen=True)
 class EngineArgs:
-    """What the service needs.
+    """The inputs of the engine's service.
 
     Attributes:
-        context: place, names and tags.
-        plan: everything that was decided.
-        image: what runs.
-        gateway_image: where the entrypoint's code is.
-        gateway_repository_arn: ECR repository of that image; None where it lies elsewhere.
+        context: account, region, names and tags.
+        plan: the serving plan.
+        image: the engine's image.
+        gateway_image: the image that contains the entrypoint's code.
+        gateway_repository_arn: ECR repository of that image; None if it is not in ECR.
         gpu_cluster: the cluster and its instances.
         weights: the file system.
-        roles: the engine's two are used.
-        vpc_id: where its name is known.
+        roles: the task role and execution role of the engine are used.
+        vpc_id: VPC in which the service's name resolves.
         subnet_ids: private subnets in zones that offer the GPU.
-        security_group_id: of the tasks.
-        log_group: where vLLM's output goes.
+        security_group_id: security group of the tasks.
+        log_group: log group for vLLM's output.
         hf_token_arn: secret with the Hugging Face token, or None.
-        kms_key_arn: key that the secret is encrypted with; empty: AWS's own.
-        needs: what must exist before a task starts, and be deleted after the last one: the way out, rules, secrets' values.
-        shares_vpc: whether the VPC is not the stack's own.
+        kms_key_arn: key that encrypts the secret; empty: the AWS managed key.
+        needs: resources that must exist before a task starts and must be deleted after the last one stops: outbound
+            connectivity, security group rules, secret values.
+        shares_vpc: whether the VPC is an existing one that other stacks may use.
     """
 
     context: Context
@@ -74,10 +75,10 @@ class Engine(pulumi.ComponentResource):
     """Task definition, service and name of the engine.
 
     Attributes:
-        service: the ECS service; how many tasks it runs is the waker's and the alarms' business.
-        address: ``name:port`` under which its replicas are found.
-        wake_target: what starts the first one, in the form of GATEWAY_CAPACITY.
-        execution_policy: what it takes to start its containers, and those of the step that fetches.
+        service: the ECS service; the gateway and the alarms set its desired count.
+        address: ``name:port`` that resolves to its replicas.
+        wake_target: the value of GATEWAY_CAPACITY, which starts the first replica.
+        execution_policy: permissions to start its containers, and those of the fetch task.
     """
 
     def __init__(self, name: str, args: EngineArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -91,7 +92,7 @@ class Engine(pulumi.ComponentResource):
             vpc=args.vpc_id,
             description="Addresses of the engine's replicas",
             tags=self._tags(),
-            # Stacks from before the suffix keep their name.
+            # Stacks deployed before the suffix was added keep their name.
             opts=pulumi.ResourceOptions(parent=self, ignore_changes=["name"]),
         )
         registry = aws.servicediscovery.Service(
@@ -127,14 +128,14 @@ class Engine(pulumi.ComponentResource):
             deployment_minimum_healthy_percent=minimum_healthy_percent(plan.replicas.min_replicas),
             deployment_maximum_percent=100,
             deployment_circuit_breaker=aws.ecs.ServiceDeploymentCircuitBreakerArgs(enable=True, rollback=True),
-            availability_zone_rebalancing="DISABLED",  # needs a spare GPU
+            availability_zone_rebalancing="DISABLED",  # requires a spare GPU
             propagate_tags="SERVICE",
             force_delete=True,
             tags=self._tags(),
             opts=pulumi.ResourceOptions(
                 parent=self,
                 depends_on=[*args.needs, args.gpu_cluster.ready, *args.weights.ready, self.execution_policy],
-                # The waker and the alarms say how many. Where tasks go is said once: changing it would move them all.
+                # The gateway and the alarms set the desired count. Placement is not updated, because a change would move every task.
                 ignore_changes=["desiredCount", "orderedPlacementStrategies", "placementConstraints"],
             ),
         )
@@ -145,7 +146,7 @@ class Engine(pulumi.ComponentResource):
         self.register_outputs({"serviceName": self.service.name, "address": self.address})
 
     def _domain(self) -> pulumi.Input[str]:
-        """A VPC takes a private zone's name once: in one that is shared, another's stack may have the same name."""
+        """The private DNS zone's name, which must be unique in a VPC: in a shared VPC, another stack may use the same name."""
         prefix = self._args.context.prefix
         if not self._args.shares_vpc:
             return f"{prefix}.internal"
@@ -218,7 +219,7 @@ class Engine(pulumi.ComponentResource):
             "dockerSecurityOptions": ["no-new-privileges"],
             "privileged": False,
             "ulimits": [
-                {"name": "memlock", "softLimit": -1, "hardLimit": -1},  # pinned buffers between GPUs
+                {"name": "memlock", "softLimit": -1, "hardLimit": -1},  # pinned buffers for communication between GPUs
                 {"name": "nofile", "softLimit": 65536, "hardLimit": 65536},
             ],
             "mountPoints": [
@@ -235,13 +236,13 @@ class Engine(pulumi.ComponentResource):
         return definition
 
     def _code(self) -> dict[str, Any]:
-        """A container that puts the entrypoint's code on a volume, and ends."""
+        """A container that copies the entrypoint's code to a volume and exits."""
         args = self._args
         return {
             "name": CODE_CONTAINER,
             "image": args.gateway_image,
             "essential": False,
-            "user": "0",  # to whom the volume belongs; without any capability
+            "user": "0",  # root owns the volume; all capabilities are dropped
             "readonlyRootFilesystem": True,
             "linuxParameters": {"initProcessEnabled": True, "capabilities": {"drop": ["ALL"]}},
             "entryPoint": ["python", "-c", DELIVER],
@@ -254,9 +255,9 @@ class Engine(pulumi.ComponentResource):
 
 
 def minimum_healthy_percent(min_replicas: int) -> int:
-    """How much of the service stays up while it is deployed, without ever needing a spare GPU.
+    """The minimum healthy percent of a deployment that requires no spare GPU.
 
-    With two replicas and more, half of them; ECS rounds up, so with one it must be allowed to stop that one first.
-    Requests are held by the gateway meanwhile.
+    50% with two or more replicas. ECS rounds up, so with one replica it must be 0, to let ECS stop that replica first;
+    the gateway holds requests until the new one is ready.
     """
     return 50 if min_replicas > 1 else 0

@@ -1,4 +1,4 @@
-"""The engine's image through ECR: pulled from Docker Hub once, and from then on inside the region."""
+"""The engine's image through an ECR pull-through cache: pulled from Docker Hub once, then from ECR in the same region."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from infra.aws.registry import encryption, pull, repository_arn
 
 DOCKER_HUB = "docker.io/"
 UPSTREAM_REGISTRY = "registry-1.docker.io"
-UNIQUE_CHARACTERS = 6  # a prefix has 30 at most: the stack's own 20, an underscore (which no stack's own holds), these
+UNIQUE_CHARACTERS = 6  # a prefix is limited to 30 characters: the stack's prefix (20), an underscore (not used in stack prefixes), this suffix
 
 
 @dataclass(frozen=True)
 class EngineImageArgs:
-    """Which image, and how it comes.
+    """The image, and how it is pulled.
 
     Attributes:
-        context: place, names and tags.
-        image: the image as the plan names it.
-        credentials_arn: secret with Docker Hub credentials; empty: instances pull the image from where it is.
-        kms_key_arn: key of the repository; empty: AWS's own.
+        context: account, region, names and tags.
+        image: the image as named in the plan.
+        credentials_arn: secret with Docker Hub credentials; empty: instances pull the image from its own registry.
+        kms_key_arn: key that encrypts the repository; empty: the AWS managed key.
     """
 
     context: Context
@@ -35,12 +35,12 @@ class EngineImageArgs:
 
 
 class EngineImage(pulumi.ComponentResource):
-    """A pull-through cache, where credentials for one are given.
+    """A pull-through cache, if credentials are set.
 
     Attributes:
         reference: the image that tasks name.
-        repository: the ECR repository that it comes through, or None.
-        pull_statements: what an execution role needs to pull it.
+        repository: the ECR repository that caches it, or None.
+        pull_statements: IAM statements that an execution role needs to pull it.
     """
 
     def __init__(self, name: str, args: EngineImageArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -56,7 +56,7 @@ class EngineImage(pulumi.ComponentResource):
 
     def _cache(self, name: str, args: EngineImageArgs) -> None:
         path, separator, tag = _split(args.image.removeprefix(DOCKER_HUB))
-        # A prefix is taken once in an account and region, by another's stack of the same name too.
+        # A prefix must be unique in an account and region; another project's stack may have the same name.
         unique = random.RandomString(
             name, length=UNIQUE_CHARACTERS, upper=False, special=False, opts=pulumi.ResourceOptions(parent=self)
         )
@@ -65,17 +65,17 @@ class EngineImage(pulumi.ComponentResource):
             ecr_repository_prefix=pulumi.Output.format("{0}_{1}", args.context.prefix, unique.result),
             upstream_registry_url=UPSTREAM_REGISTRY,
             credential_arn=args.credentials_arn,
-            # Stacks from before the suffix keep their prefix, and with it every image that they have.
+            # Stacks deployed before the suffix was added keep their prefix, and with it their cached images.
             opts=pulumi.ResourceOptions(parent=self, ignore_changes=["ecrRepositoryPrefix"]),
         )
-        # ECR would make the repository at the first pull, and nobody would delete it.
+        # Otherwise ECR would create the repository at the first pull, and it would remain after destroy.
         self.repository = aws.ecr.Repository(
             name,
             name=pulumi.Output.concat(rule.ecr_repository_prefix, "/", path),
             image_tag_mutability="MUTABLE",
             image_scanning_configuration=aws.ecr.RepositoryImageScanningConfigurationArgs(scan_on_push=True),
             encryption_configurations=encryption(args.kms_key_arn),
-            force_delete=True,  # a cache, and under a name that the next stack would find taken
+            force_delete=True,  # it is only a cache, and its name would conflict with the next stack's
             tags=args.context.tags("engine", name),
             opts=pulumi.ResourceOptions(parent=self),
         )

@@ -1,6 +1,6 @@
-"""A web application firewall in front of the load balancer.
+"""A web application firewall (AWS WAF) in front of the load balancer.
 
-It looks at addresses and sizes, never at what a prompt says: rules against injection take questions about SQL for SQL.
+It checks addresses and sizes but never prompts: SQL injection rules would match questions about SQL.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ import pulumi_aws as aws
 
 from infra.aws.context import Context
 
-# The gateway takes 20 MiB (21 million bytes, eight digits); what says that it is larger is refused before it is sent.
+# The gateway accepts 20 MiB (21 million bytes, eight digits); a larger Content-Length is rejected before the body is sent.
 LARGEST_BODY = r"^(2[1-9]\d{6}|[3-9]\d{7}|\d{9,})$"
 REPUTATION_LIST = "AWSManagedRulesAmazonIpReputationList"
 
 
 @dataclass(frozen=True)
 class FirewallArgs:
-    """What is blocked.
+    """The rate limit and what it protects.
 
     Attributes:
-        context: place, names and tags.
-        load_balancer_arn: what it stands in front of.
-        requests_per_five_minutes: of one address; more are blocked until it slows down.
+        context: account, region, names and tags.
+        load_balancer_arn: the load balancer that it protects.
+        requests_per_five_minutes: limit per address; an address is blocked while it exceeds the limit.
     """
 
     context: Context
@@ -33,7 +33,7 @@ class FirewallArgs:
 
 
 class Firewall(pulumi.ComponentResource):
-    """Addresses of ill repute, floods and outsized bodies are blocked; everything else goes to the gateway."""
+    """A web ACL that blocks addresses with a bad reputation, addresses over the rate limit, and oversized bodies."""
 
     def __init__(self, name: str, args: FirewallArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("vllm:aws:Firewall", name, None, opts)
@@ -94,14 +94,14 @@ class Firewall(pulumi.ComponentResource):
             name,
             resource_arn=args.load_balancer_arn,
             web_acl_arn=acl.arn,
-            # A load balancer has one: deleting the former after a new one is made would take the new one off.
+            # A load balancer has one web ACL: deleting the old association after creating the new one would remove the new one.
             opts=pulumi.ResourceOptions(parent=self, delete_before_replace=True),
         )
         self.register_outputs({"arn": acl.arn})
 
 
 def _visible(metric_name: str) -> aws.wafv2.WebAclRuleVisibilityConfigArgs:
-    """A metric a rule; no samples, for a request's headers hold its key."""
+    """One metric per rule; no sampled requests, because their headers contain API keys."""
     return aws.wafv2.WebAclRuleVisibilityConfigArgs(
         cloudwatch_metrics_enabled=True, metric_name=metric_name, sampled_requests_enabled=False
     )

@@ -1,4 +1,4 @@
-"""Connections of the network that is made, as log lines."""
+"""VPC flow logs of the network that the stack creates."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ INTERVAL_SECONDS = 600
 
 @dataclass(frozen=True)
 class FlowLogsArgs:
-    """Which network, which connections, and where they are written.
+    """The network, the traffic to log, and the destination.
 
     Attributes:
-        context: place, names and tags.
+        context: account, region, names and tags.
         vpc_id: the network.
-        traffic: refused connections, or all.
-        log_group: where lines go.
+        traffic: rejected connections, or all.
+        log_group: the destination.
     """
 
     context: Context
@@ -42,7 +42,7 @@ class FlowLogs(pulumi.ComponentResource):
         tags = args.context.tags("network", name)
         role = aws.iam.Role(
             name,
-            description="Writes the network's flow log",
+            description="Writes VPC flow logs",
             assume_role_policy=trust("vpc-flow-logs", {"StringEquals": {"aws:SourceAccount": args.context.account_id}}),
             tags=tags,
             opts=child,

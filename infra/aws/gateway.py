@@ -1,4 +1,4 @@
-"""The gateway: the front door, on Fargate, always on."""
+"""The gateway: an ECS service on Fargate that always runs."""
 
 from __future__ import annotations
 
@@ -23,29 +23,31 @@ from infra.containers import GATEWAY_USER_ID, health_command
 from infra.planning.plan import GatewayPlan
 
 CONTAINER = "gateway"
-USER = f"{GATEWAY_USER_ID}:{GATEWAY_USER_ID}"  # the image's own; said here, too, for an image of somebody else's
+USER = f"{GATEWAY_USER_ID}:{GATEWAY_USER_ID}"  # the user of gateway.Dockerfile; set explicitly, because gatewayImage may have another default
 HEALTH_CHECK_GRACE_PERIOD_SECONDS = 60
 
 
 @dataclass(frozen=True)
 class GatewayArgs:
-    """What the service needs.
+    """The inputs of the gateway's service.
 
     Attributes:
-        context: place, names and tags.
-        plan: size, count, ports and the environment that is the same everywhere.
-        gpu_cluster: the cluster, and the group that it wakes.
-        engine: the service that it wakes, and where its replicas are found.
-        image: the built image; None where ``plan.image`` names one.
-        load_balancer: where it registers.
-        roles: the gateway's two are used.
-        load_balancer_network: addresses of the load balancer, which alone reaches the gateway: its word on clients counts.
+        context: account, region, names and tags.
+        plan: size, count, ports and the environment shared by all targets.
+        gpu_cluster: the cluster, and the Auto Scaling group that the gateway scales up.
+        engine: the service that the gateway scales up, and the address of its replicas.
+        image: the built image; None if ``plan.image`` is set.
+        load_balancer: the load balancer that tasks register with.
+        roles: the task role and execution role of the gateway are used.
+        load_balancer_network: addresses of the load balancer, the only source that can connect to the gateway; its
+            X-Forwarded-For is trusted.
         subnet_ids: private subnets.
-        security_group_id: of the tasks.
-        log_group: for log lines, and the metrics in them.
+        security_group_id: security group of the tasks.
+        log_group: log group for log lines and the metrics embedded in them.
         api_keys_arn: secret with the API keys.
-        kms_key_arn: key that the secret is encrypted with; empty: AWS's own.
-        needs: what must exist before a task starts, and be deleted after the last one: the way out, rules, secrets' values.
+        kms_key_arn: key that encrypts the secret; empty: the AWS managed key.
+        needs: resources that must exist before a task starts and must be deleted after the last one stops: outbound
+            connectivity, security group rules, secret values.
     """
 
     context: Context
@@ -78,7 +80,7 @@ class Gateway(pulumi.ComponentResource):
         super().__init__("vllm:aws:Gateway", name, None, opts)
         self._name, self._args = name, args
         self._child = pulumi.ResourceOptions(parent=self)
-        # The cluster's name is unique in the account, which two people's stacks called dev are not.
+        # The cluster's name is unique in the account; stack names are not, if two people each deploy a stack named dev.
         self.metrics_stack = args.gpu_cluster.cluster.name
         policies = [self._task_policy(), self._execution_policy()]
         self.service = aws.ecs.Service(
@@ -116,7 +118,7 @@ class Gateway(pulumi.ComponentResource):
         return self._args.context.tags("gateway", self._name)
 
     def _task_policy(self) -> aws.iam.RolePolicy:
-        """It reads its keys, and wakes: one service and one group, nothing else."""
+        """Permissions to read the API keys and to scale up one service and one group, nothing else."""
         args = self._args
         tasks = pulumi.Output.concat(args.context.arn("ecs", "task/"), args.gpu_cluster.cluster.name, "/*")
         statements = [
@@ -124,7 +126,7 @@ class Gateway(pulumi.ComponentResource):
             allow("WakeService", ["ecs:DescribeServices", "ecs:UpdateService"], [args.engine.service.id]),
             allow("WakeInstances", ["autoscaling:SetDesiredCapacity"], [args.gpu_cluster.group.arn]),
             allow("SeeInstances", ["autoscaling:DescribeAutoScalingGroups"], ["*"]),
-            # Why nothing comes, and where the seconds of a cold start went.
+            # To report why no replica starts, and the phases of a cold start.
             allow("SeeWhyNoInstance", ["autoscaling:DescribeScalingActivities"], ["*"]),
             allow("ListTasks", ["ecs:ListTasks"], ["*"], {"ArnEquals": {"ecs:cluster": args.gpu_cluster.cluster.arn}}),
             allow("SeeTasks", ["ecs:DescribeTasks"], [tasks]),

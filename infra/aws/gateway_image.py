@@ -1,4 +1,4 @@
-"""The gateway's image: built here and pushed to a repository of the stack's own."""
+"""The gateway's image: built locally and pushed to the stack's own ECR repository."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ KEPT_IMAGES = 5
 
 @dataclass(frozen=True)
 class GatewayImageArgs:
-    """How images are kept.
+    """How images are stored.
 
     Attributes:
-        context: place, names and tags.
-        kms_key_arn: key of the repository; empty: AWS's own.
-        keep: whether images stay when the stack is destroyed.
+        context: account, region, names and tags.
+        kms_key_arn: key that encrypts the repository; empty: the AWS managed key.
+        retain: whether images are retained when the stack is destroyed.
     """
 
     context: Context
     kms_key_arn: str
-    keep: bool
+    retain: bool
 
 
 class GatewayImage(pulumi.ComponentResource):
@@ -39,7 +39,7 @@ class GatewayImage(pulumi.ComponentResource):
 
     Attributes:
         repository: the repository.
-        reference: the image by its digest, so that what runs is what was built.
+        reference: the image by digest, so that exactly the built image runs.
     """
 
     def __init__(self, name: str, args: GatewayImageArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -50,9 +50,9 @@ class GatewayImage(pulumi.ComponentResource):
             image_tag_mutability="MUTABLE",
             image_scanning_configuration=aws.ecr.RepositoryImageScanningConfigurationArgs(scan_on_push=True),
             encryption_configurations=encryption(args.kms_key_arn),
-            force_delete=not args.keep,
-            tags=args.context.tags("gateway", name, keep=args.keep),
-            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=args.keep),
+            force_delete=not args.retain,
+            tags=args.context.tags("gateway", name, retain=args.retain),
+            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=args.retain),
         )
         rule = {
             "rulePriority": 1,
@@ -64,7 +64,7 @@ class GatewayImage(pulumi.ComponentResource):
         login = aws.ecr.get_authorization_token_output(
             registry_id=self.repository.registry_id, opts=pulumi.InvokeOutputOptions(parent=self)
         )
-        root = Path(os.path.relpath(ROOT))  # or the state would differ from machine to machine
+        root = Path(os.path.relpath(ROOT))  # otherwise the state would depend on the machine
         image = docker_build.Image(
             name,
             context=docker_build.BuildContextArgs(location=str(root)),

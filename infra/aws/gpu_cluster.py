@@ -23,30 +23,30 @@ from infra.aws.settle import clients, types_hook
 from infra.planning.plan import ReplicaPlan
 from infra.settings import PurchaseOption
 
-# Amazon Linux 2023 with NVIDIA's driver and container runtime.
+# Amazon Linux 2023 with the NVIDIA driver and container runtime.
 AMI_PARAMETER = "/aws/service/ecs/optimized-ami/amazon-linux-2023/gpu/recommended/image_id"
 ROOT_DEVICE = "/dev/xvda"
 WARM_HOOK_TRANSITION = "autoscaling:EC2_INSTANCE_LAUNCHING"
-WARM_HOOK_DEFAULT = "CONTINUE"  # without the image on disk it still serves, only later
+WARM_HOOK_DEFAULT = "CONTINUE"  # an instance without the image on disk still works, but starts more slowly
 
 
 @dataclass(frozen=True)
 class GpuClusterArgs:
-    """Which instances, how many, and how they are bought.
+    """The instances, their number, and how they are purchased.
 
     Attributes:
-        context: place, names and tags.
-        plan: instance types in order, counts, root volume.
-        purchase: on demand, spot or a reservation.
-        reservation_id: the capacity reservation, where purchase is one.
-        warm_pool: instances kept stopped, with the image on disk.
+        context: account, region, names and tags.
+        plan: instance types in order of preference, counts, root volume.
+        purchase: on-demand, spot or a reservation.
+        reservation_id: the capacity reservation, if purchase is a reservation.
+        warm_pool: number of stopped instances with the image on disk.
         image: the engine's image.
-        subnet_ids: private subnets in zones that offer the types.
-        security_group_id: of the instances.
-        role: what the ECS agent on them may do.
-        kms_key_arn: key of their disks; empty: AWS's own.
-        needs: what must exist before an instance starts, and be deleted after the last one: the way out, rules. An agent
-            that cannot reach ECS drains nothing.
+        subnet_ids: private subnets in zones that offer the instance types.
+        security_group_id: security group of the instances.
+        role: role of the ECS agent on the instances.
+        kms_key_arn: key that encrypts their disks; empty: the AWS managed key.
+        needs: resources that must exist before an instance starts and must be deleted after the last one terminates:
+            outbound connectivity, security group rules. An agent that cannot connect to ECS cannot drain its instance.
     """
 
     context: Context
@@ -69,14 +69,14 @@ class GpuCluster(pulumi.ComponentResource):
         cluster: the ECS cluster.
         group: the Auto Scaling group.
         provider: the capacity provider in front of it.
-        ready: what must exist before a service can use the provider.
+        ready: resources that must exist before a service can use the provider.
     """
 
     def __init__(self, name: str, args: GpuClusterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         if args.purchase.reserved != bool(args.reservation_id):
-            raise ValueError("purchase and reservation_id: one without the other")
+            raise ValueError("purchase and reservation_id: set both or neither")
         if args.warm_pool and args.purchase is not PurchaseOption.ON_DEMAND:
-            raise ValueError("warm_pool: of on-demand instances only")
+            raise ValueError("warm_pool: requires on-demand instances")
         super().__init__("vllm:aws:Capacity", name, None, opts)
         self._name, self._args = name, args
         self._child = pulumi.ResourceOptions(parent=self)
@@ -105,8 +105,8 @@ class GpuCluster(pulumi.ComponentResource):
                     status="ENABLED",
                     target_capacity=100,
                     minimum_scaling_step_size=1,
-                    maximum_scaling_step_size=1,  # from zero it would start two for one task
-                    # Until then a new instance does not count as idle.
+                    maximum_scaling_step_size=1,  # from zero, ECS would otherwise start two instances for one task
+                    # Until then, a new instance is not considered idle.
                     instance_warmup_period=args.plan.expected_cold_start_seconds,
                 ),
             ),
@@ -123,10 +123,10 @@ class GpuCluster(pulumi.ComponentResource):
 
     @property
     def _protected(self) -> bool:
-        """Whether busy instances are protected from being ended in place of idle ones.
+        """Whether busy instances are protected from scale-in, so that idle ones are terminated instead.
 
-        Only where some always run: a stack that goes to zero has no wrong one to end, and ECS takes its time to lift the
-        protection of an instance that nobody uses.
+        Only if minReplicas is above 0. A stack that scales to zero terminates all instances anyway, and ECS is slow to
+        remove the protection of an idle instance.
         """
         return self._args.plan.max_replicas > self._args.plan.min_replicas > 0
 
@@ -175,7 +175,7 @@ class GpuCluster(pulumi.ComponentResource):
             user_data=pulumi.Output.all(self.cluster.name, warm_image).apply(
                 lambda pair: user_data(str(pair[0]), args.context.region, str(pair[1]))
             ),
-            # What the group launches takes its tags from here; the provider's default tags do not reach it.
+            # Tags of launched instances are set here, because the provider's default tags do not apply to them.
             tag_specifications=[
                 aws.ec2.LaunchTemplateTagSpecificationArgs(resource_type=kind, tags=self._tags())
                 for kind in ("instance", "volume", "network-interface")
@@ -186,17 +186,17 @@ class GpuCluster(pulumi.ComponentResource):
 
     def _group(self, template: aws.ec2.LaunchTemplate, policies: Sequence[pulumi.Resource]) -> aws.autoscaling.Group:
         args, plan = self._args, self._args.plan
-        # A reservation is of one type, and a warm pool excludes a choice of several.
+        # A reservation has one instance type, and a warm pool cannot be combined with a mixed instances policy.
         one_type = bool(args.reservation_id or args.warm_pool) or (
             len(plan.instance_types) == 1 and args.purchase is PurchaseOption.ON_DEMAND
         )
-        # Of every type of the plan, also where the group starts one only: its tasks run on each of them.
-        names = [kind.name for kind in plan.instance_types]
+        # All types of the plan, even if the group launches only one: the plan's tasks run on any of them.
+        names = [instance_type.name for instance_type in plan.instance_types]
         replacing = types_hook(f"{self._name}-types", names, self._clients)
         return aws.autoscaling.Group(
             self._name,
-            name=self.cluster.name,  # known to the instances, which tell the group that they are warm
-            # The floor is the service's: what it asks for, the group starts. So that zero can be said here at any time.
+            name=self.cluster.name,  # instances use this name to complete the lifecycle action of the warm pool
+            # The service sets the minimum, and the group follows it. So the group can be set to zero at any time.
             min_size=0,
             max_size=plan.max_replicas,
             vpc_zone_identifiers=args.subnet_ids,
@@ -208,7 +208,7 @@ class GpuCluster(pulumi.ComponentResource):
             mixed_instances_policy=None if one_type else self._mixed(template),
             protect_from_scale_in=self._protected,
             capacity_rebalance=args.purchase is PurchaseOption.SPOT,
-            # Moving a busy GPU to another zone for balance's sake costs a cold start and gains nothing.
+            # Rebalancing a busy GPU to another zone costs a cold start without any benefit.
             suspended_processes=["AZRebalance"],
             termination_policies=["OldestLaunchTemplate", "Default"],
             health_check_type="EC2",
@@ -217,10 +217,10 @@ class GpuCluster(pulumi.ComponentResource):
                 aws.autoscaling.Metric.GROUP_IN_SERVICE_INSTANCES,
             ],
             metrics_granularity=aws.autoscaling.MetricsGranularity.ONE_MINUTE,
-            # A GPU may be hours away; what is deployed is right all the same, and the group goes on trying.
+            # A GPU may not be available for hours. The deploy succeeds anyway, and the group keeps retrying.
             wait_for_capacity_timeout="0",
             warm_pool=self._warm_pool() if args.warm_pool else None,
-            # The pool fills as soon as there is a group: the hook must be there by then. Later it is a resource of its own.
+            # The pool fills as soon as the group exists, so the hook must be part of its creation. Later it is a separate resource.
             initial_lifecycle_hooks=[
                 aws.autoscaling.GroupInitialLifecycleHookArgs(
                     name=WARM_HOOK,
@@ -232,23 +232,23 @@ class GpuCluster(pulumi.ComponentResource):
             if args.warm_pool
             else None,
             force_delete_warm_pool=True,
-            force_delete=True,  # or destroy would wait for instances that still work
+            force_delete=True,  # otherwise destroy would wait for busy instances
             tags=[
                 aws.autoscaling.GroupTagArgs(key=key, value=value, propagate_at_launch=True)
                 for key, value in {**self._tags(), "AmazonECSManaged": ""}.items()
             ],
-            # The waker and the alarms move it.
+            # The gateway and the alarms change the desired capacity.
             opts=pulumi.ResourceOptions(
                 parent=self,
                 depends_on=[*args.needs, *policies],
                 ignore_changes=["desiredCapacity", "initialLifecycleHooks"],
                 hooks=pulumi.ResourceHookBinding(after_update=[replacing]),
-                custom_timeouts=pulumi.CustomTimeouts(delete="30m"),  # the largest instances take long to go
+                custom_timeouts=pulumi.CustomTimeouts(delete="30m"),  # the largest instances take long to terminate
             ),
         )
 
     def _warm_pool(self) -> aws.autoscaling.GroupWarmPoolArgs:
-        """So many stopped instances, however many run."""
+        """A fixed number of stopped instances, independent of how many run."""
         return aws.autoscaling.GroupWarmPoolArgs(
             pool_state="Stopped",
             min_size=self._args.warm_pool,
@@ -257,7 +257,7 @@ class GpuCluster(pulumi.ComponentResource):
         )
 
     def _agent_policy(self) -> aws.iam.RolePolicy:
-        """What every instance may do: be one of this cluster."""
+        """The permissions of every instance: to join and serve this cluster."""
         instances = pulumi.Output.concat(self._args.context.arn("ecs", "container-instance/"), self.cluster.name, "/*")
         statements = [
             allow("FindEndpoint", ["ecs:DiscoverPollEndpoint"], ["*"]),
@@ -269,7 +269,7 @@ class GpuCluster(pulumi.ComponentResource):
         )
 
     def _warm_policy(self) -> aws.iam.RolePolicy:
-        """An instance may say that the image is on its disk. By the group's name, which is known before the group."""
+        """Permission to complete the lifecycle action. Refers to the group by name, which is known before the group exists."""
         args = self._args
         group = pulumi.Output.concat(
             args.context.arn("autoscaling", "autoScalingGroup:*:autoScalingGroupName/"), self.cluster.name
@@ -283,7 +283,7 @@ class GpuCluster(pulumi.ComponentResource):
         )
 
     def _warm_hook(self) -> None:
-        """An instance goes into the pool once it says that the image is on its disk."""
+        """A lifecycle hook: an instance enters the pool once it reports that the image is on its disk."""
         aws.autoscaling.LifecycleHook(
             f"{self._name}-warm",
             name=WARM_HOOK,
@@ -291,12 +291,12 @@ class GpuCluster(pulumi.ComponentResource):
             lifecycle_transition=WARM_HOOK_TRANSITION,
             heartbeat_timeout=WARM_HOOK_TIMEOUT_SECONDS,
             default_result=WARM_HOOK_DEFAULT,
-            # Whoever else wants to be told of it may be.
+            # Operators may add a notification target.
             opts=pulumi.ResourceOptions(parent=self, ignore_changes=["notificationTargetArn", "roleArn"]),
         )
 
     def _mixed(self, template: aws.ec2.LaunchTemplate) -> aws.autoscaling.GroupMixedInstancesPolicyArgs:
-        """Several types, the first preferred; Spot takes whichever pool is least likely to be taken back."""
+        """Several instance types, the first preferred; Spot uses the pool least likely to be interrupted."""
         spot = self._args.purchase is PurchaseOption.SPOT
         return aws.autoscaling.GroupMixedInstancesPolicyArgs(
             instances_distribution=aws.autoscaling.GroupMixedInstancesPolicyInstancesDistributionArgs(
@@ -310,8 +310,10 @@ class GpuCluster(pulumi.ComponentResource):
                     launch_template_id=template.id, version=template.latest_version.apply(str)
                 ),
                 overrides=[
-                    aws.autoscaling.GroupMixedInstancesPolicyLaunchTemplateOverrideArgs(instance_type=kind.name)
-                    for kind in self._args.plan.instance_types
+                    aws.autoscaling.GroupMixedInstancesPolicyLaunchTemplateOverrideArgs(
+                        instance_type=instance_type.name
+                    )
+                    for instance_type in self._args.plan.instance_types
                 ],
             ),
         )

@@ -1,4 +1,4 @@
-"""IAM policies, checked when they are built: exact actions, and exact resources wherever AWS knows them."""
+"""IAM policies, checked when they are built: exact actions, and exact resources if the action supports them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from infra.aws.context import Context
 Statement = dict[str, Any]
 
 ANY_RESOURCE: Mapping[str, str] = {
-    "ecr:GetAuthorizationToken": "a login to the account's registry, which belongs to no repository",
-    "ecs:DiscoverPollEndpoint": "tells the agent which endpoint to poll, before it has a cluster",
-    "autoscaling:DescribeAutoScalingGroups": "AWS knows no resource for it",
-    "autoscaling:DescribeScalingActivities": "AWS knows no resource for it",
-    "ecs:ListTasks": "AWS takes the cluster as a condition, not as a resource",
-    "logs:DescribeLogGroups": "lists groups, and is asked before a flow log's own",
+    "ecr:GetAuthorizationToken": "a login to the account's registry, not to one repository",
+    "ecs:DiscoverPollEndpoint": "returns the endpoint that the agent polls, before it joins a cluster",
+    "autoscaling:DescribeAutoScalingGroups": "does not support resource-level permissions",
+    "autoscaling:DescribeScalingActivities": "does not support resource-level permissions",
+    "ecs:ListTasks": "supports the cluster as a condition key, not as a resource",
+    "logs:DescribeLogGroups": "lists all groups, and is called before a flow log's own group",
 }
-"""The only actions that may be allowed on every resource, each with the reason."""
+"""The only actions that may be allowed on all resources, each with the reason."""
 
 
 def allow(
@@ -33,13 +33,13 @@ def allow(
     """A statement that allows ``actions`` on ``resources``.
 
     Raises:
-        ValueError: an action is no ``service:Action``, or is allowed on every resource without a reason.
+        ValueError: an action is not a ``service:Action``, or is allowed on all resources without a reason.
     """
     for action in actions:
         if not re.fullmatch(r"[a-z0-9-]+:[A-Z][A-Za-z]+", action):
-            raise ValueError(f"policy {sid}: {action} is not one exact action")
+            raise ValueError(f"policy {sid}: {action} is not a single exact action")
         if "*" in [r for r in resources if isinstance(r, str)] and action not in ANY_RESOURCE:
-            raise ValueError(f"policy {sid}: {action} is allowed on every resource without a reason in ANY_RESOURCE")
+            raise ValueError(f"policy {sid}: {action} is allowed on all resources without a reason in ANY_RESOURCE")
     statement: Statement = {"Sid": sid, "Effect": "Allow", "Action": list(actions), "Resource": list(resources)}
     if condition:
         statement["Condition"] = condition
@@ -47,7 +47,7 @@ def allow(
 
 
 def read_secret(sid: str, secret_arn: pulumi.Input[str], kms_key_arn: str) -> list[Statement]:
-    """What it takes to read one secret: the secret, and the key it is encrypted with where that is one's own."""
+    """Permissions to read one secret, and to use its KMS key if it has a customer managed one."""
     found = [allow(sid, ["secretsmanager:GetSecretValue"], [secret_arn])]
     if kms_key_arn:
         found.append(allow(f"{sid}Key", ["kms:Decrypt"], [kms_key_arn]))
@@ -60,7 +60,7 @@ def document(statements: Sequence[Statement]) -> pulumi.Output[str]:
 
 
 def trust(service: str, condition: Mapping[str, Mapping[str, str]] | None = None) -> str:
-    """The trust policy of a role that an AWS service takes on."""
+    """The trust policy of a role that an AWS service assumes."""
     statement: Statement = {
         "Effect": "Allow",
         "Principal": {"Service": f"{service}.amazonaws.com"},
@@ -72,7 +72,7 @@ def trust(service: str, condition: Mapping[str, Mapping[str, str]] | None = None
 
 
 def trust_tasks(context: Context) -> str:
-    """The trust policy of an ECS task's role: only for tasks of this account, so that nobody else's ECS may use it."""
+    """The trust policy of an ECS task's role, limited to tasks of this account (confused deputy protection)."""
     return trust(
         "ecs-tasks",
         {

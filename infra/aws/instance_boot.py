@@ -1,4 +1,4 @@
-"""What a GPU instance does when it boots: it tells the ECS agent how to behave. No secret is in here."""
+"""The boot script of a GPU instance, which configures the ECS agent. It contains no secrets."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ AGENT_ACTIONS_ON_CLUSTER = (
 AGENT_ACTIONS_ON_INSTANCES = ("ecs:Poll", "ecs:StartTelemetrySession", "ecs:UpdateContainerInstancesState")
 
 AGENT_SETTINGS = {
-    # A warm instance keeps the image on its disk: the 10 GB are pulled once.
+    # An instance of the warm pool has the image on its disk, so the 10 GB are pulled only once.
     "ECS_IMAGE_PULL_BEHAVIOR": "prefer-cached",
-    # The small image with the entrypoint's code and the engine's come side by side.
+    # Pull the small image with the entrypoint's code and the engine's image in parallel.
     "ECS_PULL_DEPENDENT_CONTAINERS_UPFRONT": "true",
-    # Unpacking the engine's largest layer goes on without network traffic for minutes.
+    # Unpacking the engine's largest layer takes minutes without network traffic.
     "ECS_IMAGE_PULL_INACTIVITY_TIMEOUT": "15m",
-    # On a Spot notice the agent drains the instance and its task is told to stop.
+    # On a Spot interruption notice, the agent drains the instance and stops its task.
     "ECS_ENABLE_SPOT_INSTANCE_DRAINING": "true",
-    # Logs are written as the task's execution role, so that the instance's needs no right to them.
+    # Logs are written with the task's execution role, so the instance's role needs no permission for them.
     "ECS_ENABLE_AWSLOGS_EXECUTIONROLE_OVERRIDE": "true",
     "ECS_AWSVPC_BLOCK_IMDS": "true",
     "ECS_DISABLE_PRIVILEGED": "true",
     "ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION": "10m",
 }
 WARM_HOOK = "image-on-disk"
-WARM_HOOK_TIMEOUT_SECONDS = 1200  # pulling and unpacking the image, and as much again
+WARM_HOOK_TIMEOUT_SECONDS = 1200  # twice the time to pull and unpack the image
 
-# A disk of the instance's own, where it has one, for weights that memory does not hold. It is empty after each stop.
-# Nothing here keeps the instance from joining its cluster.
+# The instance store (NVMe), if the instance type has one, for weights that do not fit in memory. It is erased at each stop.
+# A failure here does not prevent the instance from joining its cluster.
 _NVME = """\
 disk=$(lsblk -dpno NAME,MODEL | awk '/Instance Storage/ {print $1; exit}') || true
 if [ -n "$disk" ] && mkfs.xfs -q -f "$disk" && mkdir -p /mnt/nvme && mount -o noatime "$disk" /mnt/nvme; then
@@ -40,7 +40,7 @@ if [ -n "$disk" ] && mkfs.xfs -q -f "$disk" && mkdir -p /mnt/nvme && mount -o no
 fi
 """
 
-# Runs at each boot: on the way into the pool it pulls the image, on the way out it finds it there.
+# Runs at each boot: it pulls the image before the instance enters the pool; afterwards the image is already on disk.
 _WARM = """\
 cat > /var/lib/cloud/scripts/per-boot/warm.sh <<'END'
 #!/bin/bash
@@ -66,16 +66,16 @@ chmod 755 /var/lib/cloud/scripts/per-boot/warm.sh
 
 
 def user_data(cluster_name: str, region: str, warm_image: str) -> str:
-    """The boot script, base64 as a launch template wants it.
+    """The boot script, base64-encoded as a launch template requires.
 
     Args:
-        cluster_name: of the ECS cluster; the Auto Scaling group has the same name.
-        region: of both.
-        warm_image: image to pull before the instance is stopped in a warm pool; empty: there is no warm pool.
+        cluster_name: name of the ECS cluster and of the Auto Scaling group.
+        region: their region.
+        warm_image: image to pull before the instance is stopped in a warm pool; empty: no warm pool.
     """
     settings = {"ECS_CLUSTER": cluster_name, **AGENT_SETTINGS}
     if warm_image:
-        settings["ECS_WARM_POOLS_CHECK"] = "true"  # a stopped instance must not look like a lost one
+        settings["ECS_WARM_POOLS_CHECK"] = "true"  # ECS must not treat a stopped instance as lost
     lines = "\n".join(f"{name}={value}" for name, value in settings.items())
     script = f"#!/bin/bash\nset -euo pipefail\ncat >> /etc/ecs/ecs.config <<'END'\n{lines}\nEND\n"
     script += _NVME

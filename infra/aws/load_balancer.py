@@ -1,4 +1,4 @@
-"""The load balancer: the only thing that clients reach."""
+"""The load balancer: the only component that clients connect to."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from infra.aws.context import Context
 
 HTTP_PORT = 80
 READY_PATH = "/health/ready"
-# TLS 1.3, and 1.2 with forward secrecy and AEAD alone.
+# TLS 1.3, and TLS 1.2 with forward secrecy and AEAD only.
 TLS_POLICY = "ELBSecurityPolicy-TLS13-1-2-Res-2021-06"
-# A gateway that stops takes no new request and finishes what runs: first so long, then what its own drain allows.
+# A stopping gateway receives no new requests and finishes running ones: this delay first, then its own drain timeout.
 DEREGISTRATION_DELAY_SECONDS = 300
 
 
 @dataclass(frozen=True)
 class LoadBalancerArgs:
-    """What is listened to, and where it goes.
+    """The listeners, and their target.
 
     Attributes:
-        context: place, names and tags.
-        vpc_id: of the targets.
+        context: account, region, names and tags.
+        vpc_id: VPC of the targets.
         subnet_ids: at least two, in different zones.
-        security_group_id: of the load balancer.
-        internal: whether it is reachable from inside the network alone.
-        port: of the endpoint.
-        certificate_arn: for HTTPS; None: HTTP.
-        target_port: the gateway's.
-        idle_timeout_seconds: longer than a request may take without a byte.
-        protect: whether AWS refuses to delete it.
-        access_logs: where every request is logged, or None.
-        needs: what must exist before clients can reach it, and be deleted after it.
+        security_group_id: security group of the load balancer.
+        internal: whether it is reachable only from inside the network.
+        port: port of the endpoint.
+        certificate_arn: certificate for HTTPS; None: HTTP.
+        target_port: the gateway's port.
+        idle_timeout_seconds: longer than the longest pause in a response.
+        protect: whether deletion protection is enabled.
+        access_logs: the bucket for access logs, or None.
+        needs: resources that must exist before clients can connect and must be deleted after the load balancer.
     """
 
     context: Context
@@ -53,7 +53,7 @@ class LoadBalancerArgs:
 
 
 def listener_ports(port: int, https: bool) -> tuple[int, ...]:
-    """The ports that are open to clients: the endpoint's, and HTTP's to redirect from where there is HTTPS."""
+    """The ports that are open to clients: the endpoint's, and with HTTPS also port 80, which redirects."""
     return (port, HTTP_PORT) if https and port != HTTP_PORT else (port,)
 
 
@@ -62,17 +62,17 @@ class LoadBalancer(pulumi.ComponentResource):
 
     Attributes:
         resource: the load balancer.
-        target_group: where gateways register.
-        ready: the listener, without which the target group belongs to no load balancer.
-        dns_name: AWS's name for it.
-        access_logs: where its requests are logged, or None.
+        target_group: the target group that gateways register with.
+        ready: the listener, which attaches the target group to the load balancer.
+        dns_name: the DNS name that AWS assigns.
+        access_logs: the bucket for access logs, or None.
     """
 
     def __init__(self, name: str, args: LoadBalancerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("vllm:aws:LoadBalancer", name, None, opts)
         self._args = args
         child = pulumi.ResourceOptions(parent=self)
-        # Going public replaces the load balancer, and a target group belongs to one only: both take a new name.
+        # A change of the scheme replaces the load balancer. A target group can belong to only one, so both get new names.
         exposed = f"{args.context.prefix}-{'int' if args.internal else 'pub'}"
         tags, logs = args.context.tags("load-balancer", exposed), args.access_logs
         self.resource = aws.lb.LoadBalancer(
@@ -91,7 +91,7 @@ class LoadBalancer(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(
                 parent=self,
                 depends_on=[*args.needs, *(logs.ready if logs else ())],
-                # The one of the other scheme, so that a change of the scheme is a replacement, which protect refuses.
+                # An alias to the name of the other scheme, so that a change of the scheme is a replacement, which protect rejects.
                 aliases=[pulumi.Alias(name=f"{args.context.prefix}-{'pub' if args.internal else 'int'}")],
             ),
         )
@@ -102,7 +102,7 @@ class LoadBalancer(pulumi.ComponentResource):
             protocol="HTTP",
             port=args.target_port,
             deregistration_delay=DEREGISTRATION_DELAY_SECONDS,
-            # Streams last from a second to an hour: counting those that run is fairer than taking turns.
+            # Streams last from a second to an hour, so least outstanding requests balances better than round robin.
             load_balancing_algorithm_type="least_outstanding_requests",
             health_check=aws.lb.TargetGroupHealthCheckArgs(
                 path=READY_PATH, matcher="200", interval=10, timeout=5, healthy_threshold=2, unhealthy_threshold=3
@@ -126,7 +126,7 @@ class LoadBalancer(pulumi.ComponentResource):
                     protocol="HTTPS", port=str(args.port), status_code="HTTP_301"
                 ),
             )
-            # After the other: port 80 goes on serving until there is somewhere to redirect to.
+            # Created after the HTTPS listener: port 80 keeps serving requests until the redirect's target exists.
             self._listener(
                 exposed, HTTP_PORT, redirect, former=[f"{exposed}-redirect"], depends_on=[self.ready], plain=True
             )
@@ -144,15 +144,15 @@ class LoadBalancer(pulumi.ComponentResource):
         depends_on: Sequence[pulumi.Resource],
         plain: bool = False,
     ) -> aws.lb.Listener:
-        """The listener of one port, named by it: AWS allows one a port, so what changes is what it does.
+        """The listener of one port, named after the port. AWS allows one listener per port, so a change updates its action.
 
         Args:
             exposed: the load balancer's name.
-            port: where it listens.
-            action: what it does with a request.
-            former: names that it had.
+            port: the port that it listens on.
+            action: the default action.
+            former: its former names.
             depends_on: listeners that must exist first.
-            plain: HTTP, even where the endpoint has a certificate.
+            plain: whether to use HTTP even if the endpoint has a certificate.
         """
         args = self._args
         https = args.certificate_arn is not None and not plain

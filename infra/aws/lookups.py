@@ -1,4 +1,4 @@
-"""What the account is asked before anything is made. Each question that fails becomes one line, never a traceback."""
+"""Lookups in the account before any resource is created. A failed lookup becomes a one-line error, not a traceback."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from infra.planning.catalog.gpus import InstanceType
 from infra.preflight import not_offered, offered_zones
 
 T = TypeVar("T")
-# Settings of the provider that give it credentials of its own, or keep it from checking them.
+# Provider settings that set other credentials, or disable their validation.
 _GIVEN_TO_THE_PROVIDER = (
     "accessKey", "assumeRole", "assumeRoles", "assumeRoleWithWebIdentity", "endpoints", "sharedCredentialsFiles",
     "sharedConfigFiles", "skipCredentialsValidation", "customCaBundle", "httpProxy", "httpsProxy",
@@ -25,7 +25,7 @@ _GIVEN_TO_THE_PROVIDER = (
 
 @dataclass(frozen=True)
 class ExistingNetwork:
-    """A VPC that was there before the stack, and the subnets of it that the stack may use.
+    """An existing VPC, and its subnets that the stack may use.
 
     ``zones``: the availability zone of each subnet, by its id.
     """
@@ -39,39 +39,39 @@ class ExistingNetwork:
 
 
 def ask(what: str, question: Callable[[], T]) -> T:
-    """The answer of a lookup.
+    """The result of a lookup.
 
     Raises:
-        DeployError: AWS refused or knows no such thing, with its own words.
+        DeployError: AWS rejected the request or did not find the resource; contains AWS's message.
     """
     try:
         return question()
-    except Exception as error:  # the SDK raises plain Exception for whatever a lookup ends in
+    except Exception as error:  # the SDK raises a plain Exception for every failed lookup
         reason = " ".join(str(error).split())
         line = explain(reason, profile_name(), region_name(), pulumi.get_stack())
         raise DeployError(line or f"{what} could not be looked up: {reason[-300:]}") from None
 
 
 def profile_name() -> str:
-    """The AWS profile that the stack is deployed with; empty: the default one."""
+    """The AWS profile that the stack is deployed with; empty: the default profile."""
     chosen = (pulumi.Config("aws").get("profile"), os.environ.get("AWS_PROFILE"), os.environ.get("AWS_DEFAULT_PROFILE"))
     return next(filter(None, chosen), "")
 
 
 def region_name() -> str:
-    """The stack's region as far as its settings and the environment say; else a profile may say it."""
+    """The stack's region from its settings or the environment; empty if only an AWS profile may set it."""
     chosen = (pulumi.Config("aws").get("region"), os.environ.get("AWS_REGION"), os.environ.get("AWS_DEFAULT_REGION"))
     return next(filter(None, chosen), "")
 
 
 def check_credentials() -> bool:
-    """Ask AWS who the credentials belong to, before the provider does.
+    """Check the credentials with AWS (GetCallerIdentity) before the provider does.
 
     Returns:
-        Whether there are credentials here at all; a warning says so where there are none.
+        Whether credentials were found; if not, a warning is logged.
 
     Raises:
-        DeployError: AWS refuses them, in one line.
+        DeployError: AWS rejects them; one line.
     """
     config, stack = pulumi.Config("aws"), pulumi.get_stack()
     if any(config.get(key) for key in _GIVEN_TO_THE_PROVIDER):
@@ -90,16 +90,16 @@ def check_credentials() -> bool:
     if certain and line:
         raise DeployError(line)
     if line:
-        # Not refused: the provider may know a source that is not known here. Where it does not, it ends the program.
+        # Not an error: the provider may support a credential source that boto3 does not. If not, the provider ends the program.
         pulumi.log.warn(f"the account's vCPU quota was not checked: {line}")
     return not reason
 
 
 def check_account(account_id: str) -> None:
-    """Hold the account against ``aws:allowedAccountIds``.
+    """Check the account against ``aws:allowedAccountIds``.
 
     Raises:
-        DeployError: it is another one.
+        DeployError: the account is not allowed.
     """
     allowed = [str(item) for item in pulumi.Config("aws").get_object("allowedAccountIds") or []]
     if allowed and account_id not in allowed:
@@ -108,18 +108,18 @@ def check_account(account_id: str) -> None:
 
 
 def zones_by_offer(instance_types: tuple[InstanceType, ...], region: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The region's ordinary zones: (those where one of the types is offered, the others), each in order of name.
+    """The region's availability zones: (zones that offer one of the instance types, other zones), each sorted by name.
 
     Raises:
-        DeployError: none of the types is offered anywhere in the region.
+        DeployError: no zone of the region offers any of the types.
     """
-    # Local and Wavelength Zones have to be opted into, and have neither NAT gateways nor EFS.
+    # Local and Wavelength Zones are opt-in, and support neither NAT gateways nor EFS.
     ordinary = aws.GetAvailabilityZonesFilterArgs(name="opt-in-status", values=["opt-in-not-required"])
     available = ask(
         f"the availability zones of {region}",
         lambda: aws.get_availability_zones(state="available", filters=[ordinary]).names,
     )
-    names = [kind.name for kind in instance_types]
+    names = [instance_type.name for instance_type in instance_types]
     wanted = aws.ec2.GetInstanceTypeOfferingsFilterArgs(name="instance-type", values=names)
     offers = ask(
         f"the zones that offer {', '.join(names)}",
@@ -136,7 +136,7 @@ def zone_of_subnet(subnet_id: str) -> str:
     """The availability zone of a subnet.
 
     Raises:
-        DeployError: there is no such subnet, or AWS does not let it be seen.
+        DeployError: the subnet does not exist, or access to it is denied.
     """
     return ask(f"subnet {subnet_id}", lambda: aws.ec2.get_subnet(id=subnet_id)).availability_zone
 
@@ -148,17 +148,17 @@ def find_network(
     zones: Sequence[str],
     instance_types: Sequence[InstanceType],
 ) -> ExistingNetwork:
-    """The network that a stack's settings name.
+    """The existing network that a stack's settings name.
 
     Args:
         vpc_id: the VPC.
         subnet_ids: its private subnets that the stack may use.
-        load_balancer_subnet_ids: its public ones for the load balancer; empty: the private ones.
-        zones: where the instance types are offered.
-        instance_types: the instance types, for the message.
+        load_balancer_subnet_ids: its public subnets for the load balancer; empty: the private ones.
+        zones: zones that offer the instance types.
+        instance_types: the instance types, for the error message.
 
     Raises:
-        DeployError: the VPC or a subnet does not exist, two subnets share a zone, or none lies in one of ``zones``.
+        DeployError: the VPC or a subnet does not exist, two subnets share a zone, or no subnet is in one of ``zones``.
     """
     vpc = ask(
         f"vpcId: {vpc_id}",
@@ -188,13 +188,13 @@ def find_network(
             alike = [subnet for subnet in found if zone_of[subnet] == zone]
             if len(alike) > 1:
                 raise DeployError(
-                    f"{key}: {', '.join(alike)} are all in {zone}; a load balancer and EFS take one subnet of a zone. "
+                    f"{key}: {', '.join(alike)} are all in {zone}; a load balancer and EFS allow one subnet per zone. "
                     f"Set only one of them"
                 )
     gpu = tuple(subnet for subnet in private if zone_of.get(subnet) in zones)
     if not gpu:
         raise DeployError(
-            f"subnetIds: none lies in a zone that offers {', '.join(kind.name for kind in instance_types)}; they are offered in "
+            f"subnetIds: none is in a zone that offers {', '.join(instance_type.name for instance_type in instance_types)}; they are offered in "
             f"{', '.join(zones)}. Add a subnet of one of these zones, or set gpu to another class"
         )
     return ExistingNetwork(vpc.id, vpc.cidr_block, private, gpu, public, zone_of)

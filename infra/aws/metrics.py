@@ -1,4 +1,4 @@
-"""The metrics that alarms and the dashboard read, and where AWS keeps them."""
+"""The metrics that alarms and the dashboard use, with their namespaces and dimensions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Dimensions = Mapping[str, pulumi.Input[str]]
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric of one thing, with the statistic it is read by."""
+    """One metric of one resource, with its statistic."""
 
     namespace: str
     name: str
@@ -24,14 +24,14 @@ class Metric:
 
 @dataclass(frozen=True)
 class StackMetrics:
-    """What can be measured of one stack.
+    """The metrics of one stack.
 
     Attributes:
         stack: value of the dimension Stack of the gateway's metrics.
         group: name of the Auto Scaling group.
         load_balancer: the load balancer's ``app/...`` suffix.
         target_group: the target group's ``targetgroup/...`` suffix.
-        file_system: id of the weights' file system.
+        file_system: id of the file system with the weights.
     """
 
     stack: pulumi.Input[str]
@@ -41,24 +41,24 @@ class StackMetrics:
     file_system: pulumi.Input[str]
 
     def gateway(self, name: str, statistic: str = "Maximum") -> Metric:
-        """One of the gateway's metrics (METRICS in image/gateway/demand.py). Each gateway reports its own share of all but
-        ReplicasReady.
+        """One of the gateway's metrics (METRICS in image/gateway/demand.py). Each gateway reports only its own requests; all
+        report the same ReplicasReady.
         """
         return Metric(METRICS_NAMESPACE, name, statistic, {"Stack": self.stack})
 
     def instances(self, name: str) -> Metric:
-        """A count of the Auto Scaling group, such as GroupDesiredCapacity."""
+        """A metric of the Auto Scaling group, such as GroupDesiredCapacity."""
         return Metric("AWS/AutoScaling", name, "Maximum", {"AutoScalingGroupName": self.group})
 
     def balancer(self, name: str, statistic: str = "Sum") -> Metric:
-        """A count of the load balancer, such as RequestCount."""
+        """A metric of the load balancer, such as RequestCount."""
         return Metric("AWS/ApplicationELB", name, statistic, {"LoadBalancer": self.load_balancer})
 
     def targets(self, name: str, statistic: str) -> Metric:
-        """A figure of the gateways as the load balancer sees them, such as HealthyHostCount."""
+        """A metric of the load balancer's target group, such as HealthyHostCount."""
         dimensions = {"LoadBalancer": self.load_balancer, "TargetGroup": self.target_group}
         return Metric("AWS/ApplicationELB", name, statistic, dimensions)
 
     def weights(self, name: str, statistic: str) -> Metric:
-        """A figure of the file system, such as MeteredIOBytes."""
+        """A metric of the file system, such as MeteredIOBytes."""
         return Metric("AWS/EFS", name, statistic, {"FileSystemId": self.file_system})

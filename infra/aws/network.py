@@ -1,4 +1,4 @@
-"""The network of a stack: made, or the existing one that the settings name."""
+"""The network of a stack: a new VPC, or an existing one from the settings."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from infra.refusal import refuse
 from infra.settings import NatGateways
 
 VPC_CIDR = "10.64.0.0/16"
-SERVING_ZONES = 2  # what a load balancer needs; gateways and NAT gateways are spread over the same
-GPU_ZONES = 3  # a third zone costs nothing and is one more place to find a GPU
+SERVING_ZONES = 2  # the minimum for a load balancer; gateways and NAT gateways use the same zones
+GPU_ZONES = 3  # a third zone is free, and increases the chance of finding a GPU
 
 
 @dataclass(frozen=True)
 class NetworkArgs:
-    """How the network is made.
+    """The inputs of the network.
 
     Attributes:
-        context: place, names and tags.
+        context: account, region, names and tags.
         zones: availability zones to use, at least two, those that offer the GPU first.
         gpu_zones: the zones among them that offer the GPU.
-        instance_types: what is started there, for the message.
+        instance_types: the instance types, for the error message.
         nat_gateways: how private subnets reach the internet.
-        existing: a network that is there already; then nothing is made and zones do not matter.
+        existing: an existing network; if it is set, no network is created and zones are ignored.
     """
 
     context: Context
@@ -40,17 +40,18 @@ class NetworkArgs:
 
 
 class Network(pulumi.ComponentResource):
-    """A VPC with public subnets for load balancer and NAT alone, and private ones for everything else.
+    """A VPC with public subnets for the load balancer and NAT gateways only, and private subnets for everything else.
 
     Attributes:
         vpc_id: the VPC.
-        vpc_cidr: its addresses.
-        private_subnet_ids: where gateways, engine and mount targets are, one a zone.
-        gpu_subnet_ids: those of them in zones that offer the GPU.
-        public_subnet_ids: where a load balancer faces the internet.
-        mount_subnets: the private subnets again, each under a name that says what it is.
+        vpc_cidr: its CIDR range.
+        private_subnet_ids: subnets of gateways, engine and mount targets, one per zone.
+        gpu_subnet_ids: the private subnets in zones that offer the GPU.
+        public_subnet_ids: subnets of an internet-facing load balancer.
+        mount_subnets: the private subnets by descriptive name.
         client_cidr: ``vpc_cidr`` as text, known before the network exists.
-        public_way: what must exist before anything in a public subnet can be reached, and be deleted after it.
+        public_way: resources that must exist before anything in a public subnet is reachable, and must be deleted after
+            it.
     """
 
     vpc_id: pulumi.Input[str]
@@ -85,12 +86,12 @@ class Network(pulumi.ComponentResource):
             name,
             cidr_block=VPC_CIDR,
             enable_dns_support=True,
-            enable_dns_hostnames=True,  # Cloud Map's private names and EFS's mount names need it
+            enable_dns_hostnames=True,  # required for Cloud Map's private DNS names and EFS's mount target names
             tags=self._tags(),
             opts=self._child,
         )
         self.vpc_id, self.vpc_cidr, self.client_cidr = vpc.id, vpc.cidr_block, VPC_CIDR
-        # Every VPC has one; whatever is started without a group of its own lands in it and must reach nothing.
+        # Every VPC has a default security group. Resources started without another group get it, so it must allow nothing.
         aws.ec2.DefaultSecurityGroup(
             f"{name}-default", vpc_id=vpc.id, ingress=[], egress=[], tags=self._tags("default"), opts=self._child
         )
@@ -118,7 +119,7 @@ class Network(pulumi.ComponentResource):
         self.mount_subnets = {str(i): subnet.id for i, subnet in enumerate(private)}
         self.gpu_subnet_ids = self._offering(private)
         tables = [self._private_table(vpc, i, subnet, nats) for i, subnet in enumerate(private)]
-        # Free, and keeps image layers (ECR stores them in S3) off the NAT gateway's bill.
+        # The endpoint is free, and image layers (stored by ECR in S3) then do not pass the NAT gateway, which bills per GB.
         aws.ec2.VpcEndpoint(
             f"{name}-s3",
             vpc_id=vpc.id,
@@ -140,7 +141,7 @@ class Network(pulumi.ComponentResource):
             availability_zone=zone,
             map_public_ip_on_launch=False,
             tags=self._tags(suffix),
-            # AWS may offer the GPU in one more zone tomorrow; that must not replace the subnets of a running stack.
+            # If AWS later offers the GPU in another zone, the subnets of a running stack must not be replaced.
             opts=pulumi.ResourceOptions(parent=self, ignore_changes=["availabilityZone"]),
         )
 
@@ -160,7 +161,7 @@ class Network(pulumi.ComponentResource):
         count = {NatGateways.NONE: 0, NatGateways.SINGLE: 1, NatGateways.PER_ZONE: SERVING_ZONES}
         found = []
         for i, subnet in enumerate(public[: count[self._args.nat_gateways]]):
-            # An internet gateway with public addresses behind it cannot be detached: they go first.
+            # An internet gateway cannot be detached while public addresses are mapped behind it, so they are deleted first.
             after_internet = pulumi.ResourceOptions(parent=self, depends_on=[internet])
             address = aws.ec2.Eip(
                 f"{self._name}-nat-{i}", domain="vpc", tags=self._tags(f"nat-{i}"), opts=after_internet
@@ -193,10 +194,10 @@ class Network(pulumi.ComponentResource):
         return table
 
     def _offering(self, private: Sequence[aws.ec2.Subnet]) -> pulumi.Output[Sequence[str]]:
-        """Those in a zone that offers the GPU, by the zone where a subnet really is.
+        """The private subnets in zones that offer the GPU, by the actual zone of each subnet.
 
-        A stack's subnets stay where they are, so that the zones of another GPU may be none of theirs: known at preview,
-        and refused there, for a group without subnets is nothing that AWS takes.
+        A stack's subnets cannot move, so after a change of the GPU, none of them may be in a zone that offers it. This is
+        rejected at preview, because AWS does not accept an Auto Scaling group without subnets.
         """
         args, offering = self._args, set(self._args.gpu_zones)
 

@@ -1,4 +1,4 @@
-"""Where logs go, and with them the gateway's metrics."""
+"""The log groups, which also contain the gateway's metrics."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ METRICS_NAMESPACE = "VllmEndpoint"
 
 @dataclass(frozen=True)
 class ObservabilityArgs:
-    """How logs are kept.
+    """How logs are stored.
 
     Attributes:
-        context: place, names and tags.
-        retention_days: for how long.
-        kms_key_arn: key that they are encrypted with; empty: AWS's own. Its policy must let CloudWatch Logs use it.
-        keep: whether they stay when the stack is destroyed.
-        network: whether the network logs, too.
+        context: account, region, names and tags.
+        retention_days: retention in days.
+        kms_key_arn: key that encrypts them; empty: the AWS managed key. Its key policy must allow CloudWatch Logs.
+        retain: whether they are retained when the stack is destroyed.
+        network: whether to create a log group for VPC flow logs.
     """
 
     context: Context
     retention_days: int
     kms_key_arn: str
-    keep: bool
+    retain: bool
     network: bool = False
 
 
 class Observability(pulumi.ComponentResource):
-    """A log group a source. The gateway's log lines hold its metrics too (CloudWatch's embedded metric format)."""
+    """One log group per source. The gateway's log lines contain its metrics (CloudWatch embedded metric format)."""
 
     def __init__(self, name: str, args: ObservabilityArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("vllm:aws:Observability", name, None, opts)
@@ -42,8 +42,8 @@ class Observability(pulumi.ComponentResource):
                 f"{name}-{component}",
                 retention_in_days=args.retention_days,
                 kms_key_id=args.kms_key_arn or None,
-                tags=args.context.tags(component, f"{name}-{component}", keep=args.keep),
-                opts=pulumi.ResourceOptions(parent=self, retain_on_delete=args.keep),
+                tags=args.context.tags(component, f"{name}-{component}", retain=args.retain),
+                opts=pulumi.ResourceOptions(parent=self, retain_on_delete=args.retain),
             )
 
         self.engine = group("engine")

@@ -1,4 +1,4 @@
-"""What ``pulumi stack output`` tells: where the endpoint is, what runs behind it, what it costs. No secrets."""
+"""The outputs that ``pulumi stack output`` shows: the endpoint, its resources and its cost. They contain no secrets."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from infra.outputs import engine_outputs, key_command, verify_output, ways_in
 from infra.planning.plan import CostPlan, ServingPlan
 from infra.settings import Settings
 
-# A budget counts what carries the tag Stack. AWS puts a tag on the bill only once somebody who may see the bill has said
-# so, and nothing in a stack can.
+# The budget filters by the tag Stack. AWS includes a tag in billing data only after a user with billing access activates
+# it as a cost allocation tag; a stack cannot do that.
 BUDGET_COUNTS = "aws ce update-cost-allocation-tags-status --cost-allocation-tags-status TagKey=Stack,Status=Active"
 
 
@@ -42,19 +42,19 @@ def stack_outputs(
     ends_at: datetime.datetime | None,
     dashboard: Dashboard | None,
 ) -> dict[str, pulumi.Input[Any]]:
-    """The outputs by name, those for people and those for programs together."""
+    """All outputs by name, for people and for programs."""
     endpoint = endpoint_url(settings, balancer.dns_name)
-    kept: dict[str, pulumi.Input[str]] = {
+    retained: dict[str, pulumi.Input[str]] = {
         "weights": weights.file_system.id,
         "engineLogs": logs.engine.name,
         "gatewayLogs": logs.gateway.name,
     }
     if logs.network:
-        kept["networkLogs"] = logs.network.name
+        retained["networkLogs"] = logs.network.name
     if image:
-        kept["images"] = image.repository.name
+        retained["images"] = image.repository.name
     if balancer.access_logs:
-        kept["accessLogs"] = balancer.access_logs.bucket.id
+        retained["accessLogs"] = balancer.access_logs.bucket.id
     found: dict[str, pulumi.Input[Any]] = {
         "endpoint": endpoint,
         "openaiBaseUrl": pulumi.Output.concat(endpoint, "/v1"),
@@ -74,7 +74,7 @@ def stack_outputs(
         "autoScalingGroupName": gpu_cluster.group.name,
         "weightsFileSystemId": weights.file_system.id,
         "logGroups": {"engine": logs.engine.name, "gateway": logs.gateway.name},
-        "retainedAtDestroy": kept if settings.protect else {},
+        "retainedAtDestroy": retained if settings.protect else {},
         **reuse_output(settings, weights),
         "minReplicas": plan.replicas.min_replicas,
         "maxReplicas": plan.replicas.max_replicas,
@@ -95,14 +95,14 @@ def stack_outputs(
 
 
 def reuse_output(settings: Settings, weights: Weights) -> dict[str, pulumi.Input[Any]]:
-    """The line that gives kept weights to the next stack. ``pulumi destroy`` shows outputs as they go: here it is seen."""
+    """The command with which the next stack adopts the retained weights. ``pulumi destroy`` prints it with the outputs."""
     if not (settings.protect or settings.weights_file_system_id):
         return {}
     return {"reuseWeights": pulumi.Output.concat("pulumi config set weightsFileSystemId ", weights.file_system.id)}
 
 
 def endpoint_url(settings: Settings, dns_name: pulumi.Output[str]) -> pulumi.Output[str]:
-    """The base URL, without /v1: the domain's, or the load balancer's own name."""
+    """The base URL, without /v1: the domain, or the load balancer's DNS name."""
     scheme, usual = ("https", 443) if settings.https else ("http", 80)
     host = pulumi.Output.from_input(settings.domain) if settings.domain else dns_name
     port = "" if settings.endpoint_port == usual else f":{settings.endpoint_port}"
@@ -110,7 +110,7 @@ def endpoint_url(settings: Settings, dns_name: pulumi.Output[str]) -> pulumi.Out
 
 
 def how_to_open(settings: Settings, stack: str) -> dict[str, str]:
-    """The commands that make an internal load balancer reachable from outside, by what they give; before a `pulumi up`."""
+    """The commands that make an internal load balancer public, by purpose; to run before `pulumi up`."""
     ways = ways_in(stack)
     if settings.vpc_id:
         ways["before"] = (
@@ -120,7 +120,7 @@ def how_to_open(settings: Settings, stack: str) -> dict[str, str]:
 
 
 def cost_outputs(cost: CostPlan) -> dict[str, Any]:
-    """The bill at list price, of an hour and of a month."""
+    """The cost at list price, per hour and per month."""
     return {
         "usdPerHourActive": cost.usd_per_hour_active,
         "usdPerHourIdle": cost.usd_per_hour_idle,

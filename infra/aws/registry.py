@@ -1,4 +1,4 @@
-"""Rights to pull an image, where it lies in ECR."""
+"""Permissions to pull an image from ECR."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ECR = re.compile(r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazo
 
 
 def repository_arn(image: str, partition: str) -> str | None:
-    """The ARN of the private ECR repository that ``image`` names, or None where it lies elsewhere."""
+    """The ARN of the private ECR repository of ``image``, or None if it is not in ECR."""
     found = _ECR.match(image)
     if not found:
         return None
@@ -23,7 +23,7 @@ def repository_arn(image: str, partition: str) -> str | None:
 
 
 def pull(repository: pulumi.Input[str] | None) -> Sequence[Statement]:
-    """What an execution role needs to pull from ``repository``; nothing where the image lies outside ECR."""
+    """The statements that an execution role needs to pull from ``repository``; empty if the image is not in ECR."""
     if repository is None:
         return []
     return [
@@ -33,7 +33,7 @@ def pull(repository: pulumi.Input[str] | None) -> Sequence[Statement]:
 
 
 def encryption(kms_key_arn: str) -> list[aws.ecr.RepositoryEncryptionConfigurationArgs]:
-    """How a repository encrypts its images: with a key of one's own, or with AWS's."""
+    """How a repository encrypts its images: with a customer managed key, or an AWS managed one."""
     if kms_key_arn:
         return [aws.ecr.RepositoryEncryptionConfigurationArgs(encryption_type="KMS", kms_key=kms_key_arn)]
     return [aws.ecr.RepositoryEncryptionConfigurationArgs(encryption_type="AES256")]

@@ -1,4 +1,4 @@
-"""The roles of a stack: who may act, and as what. What each may do is attached where the resource is."""
+"""The IAM roles of a stack. Their policies are attached by the components that own the resources."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from infra.aws.iam import trust, trust_tasks
 
 @dataclass(frozen=True)
 class RolesArgs:
-    """What the roles need."""
+    """The inputs of the roles."""
 
     context: Context
 
 
 class Roles(pulumi.ComponentResource):
-    """Six roles. A task role is the container's own; an execution role is ECS's, to start that container."""
+    """Six roles. A task role is used by the container; an execution role is used by ECS to start the container."""
 
     def __init__(self, name: str, args: RolesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("vllm:aws:Roles", name, None, opts)

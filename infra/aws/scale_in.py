@@ -1,9 +1,9 @@
-"""Lifting scale-in protection from instances that run, where the group stops protecting new ones.
+"""Removes scale-in protection from running instances after protection is turned off for the group.
 
-A group's protection is of instances that it launches from then on; one that runs keeps its own (EC2 Auto Scaling: "the
+The group's setting applies only to instances launched afterwards; running instances keep theirs (EC2 Auto Scaling: "the
 group can't terminate the required number of instances until their instance scale in protection settings are disabled").
-ECS lifts it while its managed termination protection is on. Once that is off nobody does, and a GPU would be billed for
-ever.
+ECS removes it only while managed termination protection is on. Once that is off, it would never be removed, and a GPU
+would be billed indefinitely.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from infra.aws.settle import Client, reason_of
 
-MOST_INSTANCES_A_CALL = 50  # SetInstanceProtection takes no more
+MOST_INSTANCES_A_CALL = 50  # the limit of SetInstanceProtection
 
 
 def lifting_hook(name: str, region: str, client: Client) -> pulumi.ResourceHook:
-    """A hook for a capacity provider: after an update that turns managed termination protection off.
+    """A hook for a capacity provider, which runs after an update that turns managed termination protection off.
 
     Args:
-        name: the hook's, unique in the program.
-        region: the stack's.
-        client: makes a client of a service by its name.
+        name: the hook's name, unique in the program.
+        region: the stack's region.
+        client: creates an AWS client by service name.
     """
 
     def lift(args: pulumi.ResourceHookArgs) -> None:
@@ -36,19 +36,19 @@ def lifting_hook(name: str, region: str, client: Client) -> pulumi.ResourceHook:
             lifted = lift_protection(client("autoscaling"), group)
         except (BotoCoreError, ClientError) as error:
             pulumi.log.warn(
-                f"minReplicas, maxReplicas: scale-in protection of the instances of {group} was not lifted ({reason_of(error)}), and they "
+                f"minReplicas, maxReplicas: scale-in protection of the instances of {group} was not removed ({reason_of(error)}), and they "
                 f"would never stop. Run: aws autoscaling set-instance-protection --no-protected-from-scale-in "
                 f"--auto-scaling-group-name {group} --region {region} --instance-ids ..."
             )
             return
         if lifted:
-            pulumi.log.info(f"scale-in protection lifted from {', '.join(lifted)}, which may now stop when idle")
+            pulumi.log.info(f"scale-in protection removed from {', '.join(lifted)}; they can now be stopped when idle")
 
     return pulumi.ResourceHook(name, lift)
 
 
 def lift_protection(autoscaling: Any, group: str) -> list[str]:
-    """Lift it from every protected instance of a group; those in a warm pool have none.
+    """Remove the protection from every protected instance of a group; instances in a warm pool have none.
 
     Returns:
         The instances' ids.

@@ -1,6 +1,7 @@
-"""How many replicas run: from minReplicas up on demand, and back down when nobody asks.
+"""Autoscaling of replicas: from minReplicas up on demand, and back down when idle.
 
-The gateway wakes the first replica itself (a service and a group, at once). What is here acts on its metrics.
+The gateway starts the first replica itself, by scaling up the service and the group together. The policies and alarms in
+this module act on the gateway's metrics.
 """
 
 from __future__ import annotations
@@ -38,12 +39,12 @@ PERIOD_SECONDS = 60
 
 @dataclass(frozen=True)
 class ScalingArgs:
-    """What is scaled, and by which numbers.
+    """What is scaled, and the metrics and limits to use.
 
     Attributes:
-        context: place, names and tags.
+        context: account, region, names and tags.
         plan: replicas, idle time, demand per replica, cooldown.
-        cluster: of the engine's service.
+        cluster: ECS cluster of the engine's service.
         service: the engine's service.
         group: the Auto Scaling group of its instances.
         metrics_stack: value of the metrics' dimension Stack.
@@ -58,10 +59,10 @@ class ScalingArgs:
 
 
 class Scaling(pulumi.ComponentResource):
-    """The scalable target, target tracking above one replica, and the alarms that stop what nobody uses.
+    """The scalable target, target tracking above one replica, and the alarms that stop idle replicas.
 
     Attributes:
-        alarms: the alarms, by what they tell.
+        alarms: the alarms, by condition.
     """
 
     def __init__(self, name: str, args: ScalingArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -89,7 +90,7 @@ class Scaling(pulumi.ComponentResource):
         self.register_outputs({})
 
     def _metric(self, query_id: str, name: str, statistic: str) -> aws.cloudwatch.MetricAlarmMetricQueryArgs:
-        """One of the gateway's metrics. Each gateway reports for itself."""
+        """One of the gateway's metrics. Each gateway reports its own value."""
         return aws.cloudwatch.MetricAlarmMetricQueryArgs(
             id=query_id,
             return_data=False,
@@ -117,7 +118,7 @@ class Scaling(pulumi.ComponentResource):
         )
 
     def _follow_demand(self, target: aws.appautoscaling.Target) -> None:
-        """Target tracking on requests running and held, per replica that is ready."""
+        """Target tracking on requests running and held, per ready replica."""
         args, replicas = self._args, self._args.plan.replicas
         aws.appautoscaling.Policy(
             f"{self._name}-demand",
@@ -136,7 +137,7 @@ class Scaling(pulumi.ComponentResource):
                         TrackedMetricArgs(
                             id="per_replica",
                             label="Requests running and held, per ready replica",
-                            # The average is over the gateways, which share the requests between them.
+                            # The metric is an average over the gateways, which share the requests.
                             expression=f"demand * {args.plan.gateway.count} / ready",
                             return_data=True,
                         ),
@@ -147,12 +148,12 @@ class Scaling(pulumi.ComponentResource):
         )
 
     def _stop_when_idle(self, target: aws.appautoscaling.Target) -> None:
-        """Both alarms set service and group to minReplicas at once; either alone would leave the other's bill."""
+        """Both alarms scale service and group to minReplicas together; scaling only one would leave the other running and billed."""
         replicas = self._args.plan.replicas
         actions = [self._shrink_service(target), self._shrink_group()]
         self._alarm(
             "idle",
-            "No request ran or was held, and replicas were ready, for scaleDownMinutes: the engine is stopped",
+            "No request was running or held for scaleDownMinutes while replicas were ready: the engine is stopped",
             "idle",
             "IF(demand <= 0 AND ready > 0 AND instances > {least}, 1, 0)",
             replicas.scale_down_seconds,
@@ -160,7 +161,7 @@ class Scaling(pulumi.ComponentResource):
         )
         self._alarm(
             "stuck",
-            "GPU instances ran longer than a cold start may take, nobody asks, and no replica is ready: they are stopped",
+            "GPU instances ran for longer than startupTimeoutMinutes without a ready replica or requests: they are stopped",
             "stuck",
             "IF(demand <= 0 AND ready <= 0 AND instances > {least}, 1, 0)",
             max(replicas.startup_timeout_seconds, replicas.scale_down_seconds),
@@ -185,7 +186,7 @@ class Scaling(pulumi.ComponentResource):
             threshold=1,
             evaluation_periods=seconds // PERIOD_SECONDS,
             datapoints_to_alarm=seconds // PERIOD_SECONDS,
-            # A gateway that says nothing may be serving: silence never stops an engine.
+            # A gateway that reports no metrics may still be serving, so missing data never stops an engine.
             treat_missing_data="notBreaching",
             metric_queries=[
                 self._metric("demand", "Demand", "Maximum"),
@@ -245,7 +246,7 @@ class Scaling(pulumi.ComponentResource):
                     metric_interval_lower_bound="0", scaling_adjustment=self._args.plan.replicas.min_replicas
                 )
             ],
-            # An operator who pauses it at night, or adds a forecast, is not overruled by the next deploy.
+            # The next deploy must not undo an operator's changes, such as suspending scaling at night or adding predictive scaling.
             opts=pulumi.ResourceOptions(parent=self, ignore_changes=["enabled", "predictiveScalingConfiguration"]),
         )
         return policy.arn

@@ -1,4 +1,4 @@
-"""API keys and the model hub's token, each a secret of its own in Secrets Manager."""
+"""The API keys and the Hugging Face token, each in a separate Secrets Manager secret."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ import pulumi_random as random
 
 from infra.aws.context import Context
 
-KEY_CHARACTERS = 43  # letters and digits: 256 bits
+KEY_CHARACTERS = 43  # letters and digits; 256 bits of entropy
 RECOVERY_DAYS = 7
 
 
 @dataclass(frozen=True)
 class SecretsArgs:
-    """What is kept.
+    """The secret values, and how they are stored.
 
     Attributes:
-        context: place, names and tags.
-        keys_document: the API keys that the stack file gives, a Pulumi secret; None: one key, called ``default``, is
-            generated, and from then on ``make key`` owns the secret's value.
-        hf_token: the Hugging Face token, a Pulumi secret; None: no secret is made for it.
-        kms_key_arn: key that they are encrypted with; empty: AWS's own.
-        keep: whether a deleted secret can be brought back for some days.
+        context: account, region, names and tags.
+        keys_document: the API keys from the stack file, a Pulumi secret; None: one key, named ``default``, is generated,
+            and ``make key`` manages the secret's value from then on.
+        hf_token: the Hugging Face token, a Pulumi secret; None: no secret is created for it.
+        kms_key_arn: key that encrypts the secrets; empty: the AWS managed key.
+        retain: whether a deleted secret can be restored during a recovery window.
     """
 
     context: Context
     keys_document: pulumi.Output[str] | None
     hf_token: pulumi.Output[str] | None
     kms_key_arn: str
-    keep: bool
+    retain: bool
 
 
 class Secrets(pulumi.ComponentResource):
     """The stack's secrets.
 
     Attributes:
-        api_keys_arn: secret with the keys document, as the gateway reads it.
+        api_keys_arn: secret with the keys document, in the gateway's format.
         hf_token_arn: secret with the token as plain text, or None.
-        hf_token_version: AWS's id of the token's present value, or None; it changes with the token and says nothing of it.
+        hf_token_version: AWS's id of the token's current version, or None; it changes with the token and does not reveal it.
     """
 
     def __init__(self, name: str, args: SecretsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -50,7 +50,7 @@ class Secrets(pulumi.ComponentResource):
         given = args.keys_document is not None
         self.api_keys_arn, _ = self._secret(
             "api-keys",
-            "API keys that the gateway accepts, as docs/keys.md describes",
+            "API keys of the gateway, in the format of docs/keys.md",
             args.keys_document if args.keys_document is not None else self._generated(),
             seed=not given,
         )
@@ -71,17 +71,17 @@ class Secrets(pulumi.ComponentResource):
     def _secret(
         self, suffix: str, description: str, text: pulumi.Output[str], *, seed: bool = False
     ) -> tuple[pulumi.Output[str], pulumi.Output[str]]:
-        """ARN, and id of the version. ``seed``: the text is its first value only; what others make of it stays.
+        """The ARN and the version id. ``seed``: the text is only the initial value; later changes outside Pulumi persist.
 
-        A task that starts before there is a value does not start: whatever reads a secret depends on this component, and
-        not on the version by its ARN, which would make a new value look like a new ARN.
+        A task cannot start before the secret has a value, so everything that reads a secret depends on this component. It
+        does not use the ARN of the version, because a new value would then look like a new ARN.
         """
         name, child = f"{self._name}-{suffix}", pulumi.ResourceOptions(parent=self)
         secret = aws.secretsmanager.Secret(
             name,
             description=description,
             kms_key_id=self._args.kms_key_arn or None,
-            recovery_window_in_days=RECOVERY_DAYS if self._args.keep else 0,
+            recovery_window_in_days=RECOVERY_DAYS if self._args.retain else 0,
             tags=self._args.context.tags("secrets", name),
             opts=child,
         )

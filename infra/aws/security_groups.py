@@ -1,4 +1,4 @@
-"""Who may talk to whom: load balancer -> gateway -> engine -> weights, and nothing else inward."""
+"""Security groups: load balancer -> gateway -> engine -> weights; all other inbound traffic is denied."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ NFS_PORT = 2049
 
 @dataclass(frozen=True)
 class SecurityGroupsArgs:
-    """What is open.
+    """The ports, and the networks that may connect.
 
     Attributes:
-        context: place, names and tags.
+        context: account, region, names and tags.
         vpc_id: the VPC.
-        listener_ports: ports on which the load balancer listens.
-        client_cidrs: networks that may reach them, each under its own address as text: the rule for a network is the
-            same one, whichever setting it comes from.
-        former_labels: what the rule for a network was called before, by the same address.
-        gateway_port: where the gateway listens.
-        engine_port: where vLLM listens.
+        listener_ports: ports of the load balancer.
+        client_cidrs: networks that may connect to them, by their CIDR as text, so that a network has the same rule
+            whichever setting it comes from.
+        former_labels: former names of each network's rule, by the same CIDR.
+        gateway_port: the gateway's port.
+        engine_port: vLLM's port.
     """
 
     context: Context
@@ -39,15 +39,15 @@ class SecurityGroupsArgs:
 
 
 class SecurityGroups(pulumi.ComponentResource):
-    """Five groups that name each other, so that no rule but the load balancer's names an address to let in.
+    """Five groups that reference each other, so that only the load balancer's inbound rules contain CIDR ranges.
 
-    ``instance`` is of the GPU instances themselves. The engine's task has a network interface of its own, through which
-    the ECS agent also mounts EFS, so that the instance's group needs neither port 8000 nor NFS.
+    ``instance`` is the group of the GPU instances. The engine's task has its own network interface, through which the ECS
+    agent also mounts EFS, so the instance's group needs neither port 8000 nor NFS.
     """
 
     def __init__(self, name: str, args: SecurityGroupsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         if not args.client_cidrs:
-            raise ValueError("client_cidrs: a load balancer that nobody may reach")
+            raise ValueError("client_cidrs: empty, so no client could connect to the load balancer")
         super().__init__("vllm:aws:SecurityGroups", name, None, opts)
         self._name, self._args = name, args
         self.load_balancer = self._group("load-balancer", "What clients reach", "load-balancer")
@@ -111,7 +111,7 @@ class SecurityGroups(pulumi.ComponentResource):
         )
 
     def _connect(self, suffix: str, source: aws.ec2.SecurityGroup, target: aws.ec2.SecurityGroup, port: int) -> None:
-        """Lets ``source`` reach ``target`` on one port: a rule at each end."""
+        """Allow ``source`` to connect to ``target`` on one port: an egress and an ingress rule."""
         tags, child = self._args.context.tags("network"), pulumi.ResourceOptions(parent=self)
         aws.vpc.SecurityGroupEgressRule(
             f"{self._name}-{suffix}-out",

@@ -1,9 +1,10 @@
-"""What a deploy does to what already runs, where AWS applies a new setting to new instances and tasks alone.
+"""Applies a deploy to running instances and tasks when AWS applies a new setting only to new ones.
 
-- A scalable target's bounds act when the next alarm does. Without one, ``minReplicas`` 0 to 1 would start nothing, and
-  ``maxReplicas`` 2 to 1 would leave a second task waiting for an instance that the group may no longer start.
-- A group's new instance types are those of new instances. A running instance of the former type would take the new task
-  (another GPU than the plan was made for), or keep it waiting for ever: ECS counts it as capacity enough.
+- AWS enforces a scalable target's bounds only at the next scaling activity. Until then, raising ``minReplicas`` from 0 to
+  1 would start nothing, and lowering ``maxReplicas`` from 2 to 1 would leave a second task pending for an instance that the
+  group may no longer start.
+- A group's new instance types apply only to new instances. The new task would be placed on a running instance of the old
+  type (a different GPU than planned), or stay pending forever, because ECS counts that instance as sufficient capacity.
 """
 
 from __future__ import annotations
@@ -21,20 +22,20 @@ Client = Callable[[str], Any]
 
 
 def clients(region: str, profile: str | None) -> Client:
-    """Makes clients of AWS services from the credentials at hand."""
+    """Creates AWS clients with the program's credentials."""
 
-    def client(service: Any) -> Any:  # boto3-stubs know literal names only
+    def client(service: Any) -> Any:  # boto3-stubs only accept literal names
         return boto3.Session(region_name=region, profile_name=profile).client(service, config=_CONFIG)
 
     return client
 
 
 def bounds_hook(name: str, client: Client) -> pulumi.ResourceHook:
-    """A hook for the engine's scalable target: after an update, the replicas are brought within its bounds.
+    """A hook for the engine's scalable target, which scales the replicas to within its bounds after an update.
 
     Args:
-        name: the hook's, unique in the program.
-        client: makes a client of a service by its name.
+        name: the hook's name, unique in the program.
+        client: creates an AWS client by service name.
     """
 
     def settle(args: pulumi.ResourceHookArgs) -> None:
@@ -47,7 +48,7 @@ def bounds_hook(name: str, client: Client) -> pulumi.ResourceHook:
             count = move_within(client("ecs"), client("autoscaling"), cluster, service, least, most)
         except (BotoCoreError, ClientError) as error:
             pulumi.log.warn(
-                f"minReplicas, maxReplicas: the number of running replicas was not brought to between {least} and {most} "
+                f"minReplicas, maxReplicas: the number of running replicas was not scaled to between {least} and {most} "
                 f"({reason_of(error)}). Run: aws ecs update-service --cluster {cluster} --service {service} --desired-count N"
             )
             return
@@ -61,7 +62,7 @@ def move_within(ecs: Any, autoscaling: Any, cluster: str, service: str, least: i
     """Set service and group to the nearest number within bounds.
 
     Returns:
-        The number; None where the service is within them already.
+        The number; None if the service is already within bounds.
     """
     (found,) = ecs.describe_services(cluster=cluster, services=[service])["services"]
     desired = int(found["desiredCount"])
@@ -69,8 +70,8 @@ def move_within(ecs: Any, autoscaling: Any, cluster: str, service: str, least: i
     if count == desired:
         return None
     ecs.update_service(cluster=cluster, service=service, desiredCount=count)
-    if count > desired:  # as the gateway wakes: ECS alone would take a minute more
-        # The group is named after the cluster. Going down is ECS's part, which knows the idle instance.
+    if count > desired:  # like the gateway's wake: ECS alone would take a minute longer
+        # The group has the cluster's name. ECS scales it down, because ECS can tell which instance is idle.
         (group,) = autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[cluster])["AutoScalingGroups"]
         if group["DesiredCapacity"] < count:
             autoscaling.set_desired_capacity(AutoScalingGroupName=cluster, DesiredCapacity=count, HonorCooldown=False)
@@ -78,12 +79,12 @@ def move_within(ecs: Any, autoscaling: Any, cluster: str, service: str, least: i
 
 
 def types_hook(name: str, wanted: Collection[str], client: Client) -> pulumi.ResourceHook:
-    """A hook for the Auto Scaling group: after an update, instances of types that the plan does not name are replaced.
+    """A hook for the Auto Scaling group, which replaces instances of types that are not in the plan after an update.
 
     Args:
-        name: the hook's, unique in the program.
-        wanted: the instance types that the engine's tasks are made for.
-        client: makes a client of a service by its name.
+        name: the hook's name, unique in the program.
+        wanted: the plan's instance types.
+        client: creates an AWS client by service name.
     """
 
     def replace(args: pulumi.ResourceHookArgs) -> None:
@@ -92,8 +93,8 @@ def types_hook(name: str, wanted: Collection[str], client: Client) -> pulumi.Res
             replaced = replace_others(client("autoscaling"), client("ec2"), group, wanted)
         except (BotoCoreError, ClientError) as error:
             pulumi.log.warn(
-                f"gpu, instanceTypes: running instances of other types than {', '.join(wanted)} were not looked for "
-                f"({reason_of(error)}); a new task would run on them, or wait for ever. Run: aws autoscaling "
+                f"gpu, instanceTypes: running instances of types other than {', '.join(wanted)} were not replaced "
+                f"({reason_of(error)}); a new task would run on them, or stay pending forever. Run: aws autoscaling "
                 f"terminate-instance-in-auto-scaling-group --no-should-decrement-desired-capacity --instance-id ..."
             )
             return
@@ -104,9 +105,9 @@ def types_hook(name: str, wanted: Collection[str], client: Client) -> pulumi.Res
 
 
 def replace_others(autoscaling: Any, ec2: Any, group: str, wanted: Collection[str]) -> list[str]:
-    """Terminate a group's instances of other types, whether they run or wait in its warm pool; the group starts new ones.
+    """Terminate a group's instances of other types, running or in its warm pool; the group starts new ones.
 
-    ECS drains those that run (managed draining), and scale-in protection does not hold them.
+    ECS drains running instances (managed draining); scale-in protection does not apply to this termination.
 
     Returns:
         The instances' ids.
@@ -124,11 +125,11 @@ def replace_others(autoscaling: Any, ec2: Any, group: str, wanted: Collection[st
     if any(found.get("WarmPoolConfiguration") for found in groups):
         pool = autoscaling.describe_warm_pool(AutoScalingGroupName=group)["Instances"]
         stopped = [i["InstanceId"] for i in pool if i["InstanceType"] not in wanted]
-    if stopped:  # the group's own call takes none of a warm pool
+    if stopped:  # the group's own API does not accept warm pool instances
         ec2.terminate_instances(InstanceIds=stopped)
     return [*running, *stopped]
 
 
 def reason_of(error: Exception) -> str:
-    """What AWS said, on one line."""
+    """AWS's error message on one line."""
     return " ".join(str(error).split())[:200]

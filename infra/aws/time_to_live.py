@@ -1,4 +1,4 @@
-"""A stack that turns itself off: AWS's own scheduler sets it to zero, with every laptop closed."""
+"""A time to live: EventBridge Scheduler scales the stack to zero, without any machine of the user's running."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EVERY_FULL_HOUR = "cron(0 * * * ? *)"
 
 
 def end_of_life(now: datetime.datetime, hours: int) -> datetime.datetime:
-    """The first full hour at which ``hours`` have passed since ``now``."""
+    """The first full hour at least ``hours`` after ``now``."""
     end = now.astimezone(datetime.UTC) + datetime.timedelta(hours=hours)
     full = end.replace(minute=0, second=0, microsecond=0)
     return full if full == end else full + datetime.timedelta(hours=1)
@@ -23,12 +23,12 @@ def end_of_life(now: datetime.datetime, hours: int) -> datetime.datetime:
 
 @dataclass(frozen=True)
 class TimeToLiveArgs:
-    """What is turned off, and from when.
+    """What is scaled to zero, and when.
 
     Attributes:
-        context: place, names and tags.
-        ends_at: the hour from which it is off.
-        cluster: of the engine's service.
+        context: account, region, names and tags.
+        ends_at: the hour at which it is first scaled to zero.
+        cluster: ECS cluster of the engine's service.
         service: the engine's service.
         group: the Auto Scaling group of its instances.
     """
@@ -41,9 +41,9 @@ class TimeToLiveArgs:
 
 
 class TimeToLive(pulumi.ComponentResource):
-    """Two schedules that set service and group to zero at the hour, and again at each hour after.
+    """Two schedules that scale service and group to zero at that hour, and again every hour.
 
-    Again, because a request wakes the stack as before: then it runs for an hour at most. The next deploy moves the hour.
+    They repeat because a request still wakes the stack; it then runs for an hour at most. The next deploy sets a new hour.
     """
 
     def __init__(self, name: str, args: TimeToLiveArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -51,7 +51,7 @@ class TimeToLive(pulumi.ComponentResource):
         context, child = args.context, pulumi.ResourceOptions(parent=self)
         role = aws.iam.Role(
             name,
-            description="Turns the stack off when its time is over",
+            description="Scales the stack to zero after its time to live",
             assume_role_policy=trust("scheduler", {"StringEquals": {"aws:SourceAccount": context.account_id}}),
             tags=context.tags("safeguards"),
             opts=child,
@@ -72,7 +72,7 @@ class TimeToLive(pulumi.ComponentResource):
             aws.scheduler.Schedule(
                 f"{name}-{suffix}",
                 group_name=group.name,
-                description="Sets to zero once the stack's time is over",
+                description="Scales to zero after the stack's time to live",
                 schedule_expression=EVERY_FULL_HOUR,
                 schedule_expression_timezone="UTC",
                 start_date=args.ends_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -91,7 +91,7 @@ class TimeToLive(pulumi.ComponentResource):
 
 
 def zeroing(service: aws.ecs.Service, group: aws.autoscaling.Group) -> list[Statement]:
-    """The rights to set one service and one group to zero."""
+    """The permissions to scale one service and one group to zero."""
     return [
         allow("StopService", ["ecs:UpdateService"], [service.id]),
         allow("StopInstances", ["autoscaling:SetDesiredCapacity"], [group.arn]),

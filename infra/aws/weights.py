@@ -1,4 +1,4 @@
-"""Where weights and compiled kernels stay between two starts of the engine: EFS, for the engine and who fetches for it."""
+"""The EFS file system that stores weights and compile caches between engine starts, shared with the fetch task."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ ACTIONS = ("elasticfilesystem:ClientMount", "elasticfilesystem:ClientWrite")
 
 @dataclass(frozen=True)
 class WeightsArgs:
-    """What the file system needs.
+    """The inputs of the file system.
 
     Attributes:
-        context: place, names and tags.
-        subnets: a mount target is made in each, under the name of its zone: EFS allows one of a zone.
-        security_group_id: of the mount targets.
-        client_security_group_id: of what mounts.
-        readers: the roles of the engine's tasks and of the step that fetches; nobody else may mount.
-        throughput: elastic reads faster and bills each GB read; bursting reads for nothing.
-        kms_key_arn: key that it is encrypted with; empty: AWS's own.
-        keep: whether it stays when the stack is destroyed, with its access points.
-        adopted: a file system that is there already, and is used as it is; None: one is made.
+        context: account, region, names and tags.
+        subnets: subnets for mount targets, by the name of their zone; EFS allows one mount target per zone.
+        security_group_id: security group of the mount targets.
+        client_security_group_id: security group of the tasks that mount it.
+        readers: the roles of the engine's tasks and of the fetch task, the only ones that may mount it.
+        throughput: elastic is faster and bills each GB read; with bursting, reads are free.
+        kms_key_arn: key that encrypts it; empty: the AWS managed key.
+        retain: whether it is retained with its access points when the stack is destroyed.
+        adopted: an existing file system, which is used without changes; None: one is created.
     """
 
     context: Context
@@ -41,7 +41,7 @@ class WeightsArgs:
     readers: Mapping[str, aws.iam.Role]
     throughput: WeightsThroughput
     kms_key_arn: str
-    keep: bool
+    retain: bool
     adopted: AdoptedWeights | None = None
 
 
@@ -50,9 +50,9 @@ class Weights(pulumi.ComponentResource):
 
     Attributes:
         file_system: the file system.
-        models: access point of the models' files.
-        compiled: access point of vLLM's compile caches.
-        ready: what must exist before anything can mount.
+        models: access point of the model files.
+        compiled: access point of vLLM's compile cache.
+        ready: resources that must exist before a task can mount it.
     """
 
     def __init__(self, name: str, args: WeightsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -69,7 +69,7 @@ class Weights(pulumi.ComponentResource):
                 file_system_id=self.file_system.id,
                 subnet_id=subnet_id,
                 security_groups=[args.security_group_id],
-                # Once they were numbered. A zone's target can only move to another subnet by going first.
+                # Their names were numbers in earlier versions. A zone's target must be deleted before it is created in another subnet.
                 opts=pulumi.ResourceOptions(
                     parent=self, delete_before_replace=True, aliases=[pulumi.Alias(name=f"{name}-{i}")]
                 ),
@@ -91,7 +91,7 @@ class Weights(pulumi.ComponentResource):
         policy = aws.efs.FileSystemPolicy(
             name,
             file_system_id=self.file_system.id,
-            # With any policy, EFS refuses whoever it does not name, those without an identity included.
+            # With a file system policy, EFS denies every principal that the policy does not name, including anonymous ones.
             policy=document(
                 [
                     {**mount, "Principal": {"AWS": [role.arn for role in args.readers.values()]}},
@@ -111,7 +111,7 @@ class Weights(pulumi.ComponentResource):
         self.register_outputs({"fileSystemId": self.file_system.id})
 
     def volume(self, name: str, access_point: aws.efs.AccessPoint | Existing) -> aws.ecs.TaskDefinitionVolumeArgs:
-        """One access point as a task's volume: over TLS, and with the task's own identity."""
+        """One access point as a task's volume, with TLS and IAM authorization as the task role."""
         return aws.ecs.TaskDefinitionVolumeArgs(
             name=name,
             efs_volume_configuration=aws.ecs.TaskDefinitionVolumeEfsVolumeConfigurationArgs(
@@ -131,16 +131,16 @@ class Weights(pulumi.ComponentResource):
             kms_key_id=args.kms_key_arn or None,
             throughput_mode=args.throughput.value,
             lifecycle_policies=[
-                # Weights that nobody loads for a month cost a twentieth; the first load brings them back.
+                # Weights not read for a month move to a storage class at a twentieth of the price; the next read moves them back.
                 aws.efs.FileSystemLifecyclePolicyArgs(transition_to_ia="AFTER_30_DAYS"),
                 aws.efs.FileSystemLifecyclePolicyArgs(transition_to_primary_storage_class="AFTER_1_ACCESS"),
             ],
-            tags=args.context.tags("weights", self._name, keep=args.keep),
-            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=args.keep),
+            tags=args.context.tags("weights", self._name, retain=args.retain),
+            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=args.retain),
         )
 
     def _reach(self, group_id: str) -> list[pulumi.Resource]:
-        """Let what mounts reach mount targets that others made: a rule at each end, which goes with the stack."""
+        """Allow tasks to connect to existing mount targets: an egress and an ingress rule, deleted with the stack."""
         args, child = self._args, pulumi.ResourceOptions(parent=self)
         tags = args.context.tags("weights", self._name)
         name = f"{self._name}-{group_id}"
@@ -167,8 +167,8 @@ class Weights(pulumi.ComponentResource):
         return [out, back]
 
     def _access_point(self, folder: str) -> aws.efs.AccessPoint | Existing:
-        """The one that a destroyed stack kept, or one of the stack's own on the same folder."""
-        adopted, keep = self._args.adopted, self._args.keep and self._args.adopted is None
+        """The access point that a destroyed stack retained, or a new one for the same folder."""
+        adopted, retain = self._args.adopted, self._args.retain and self._args.adopted is None
         if adopted and folder in adopted.access_points:
             return adopted.access_points[folder]
         name = f"{self._name}-{folder}"
@@ -182,6 +182,6 @@ class Weights(pulumi.ComponentResource):
                     owner_uid=OWNER_ID, owner_gid=OWNER_ID, permissions="0750"
                 ),
             ),
-            tags=self._args.context.tags("weights", name, keep=keep),
-            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=keep),
+            tags=self._args.context.tags("weights", name, retain=retain),
+            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=retain),
         )

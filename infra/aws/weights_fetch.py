@@ -1,4 +1,4 @@
-"""The step of a deploy that fetches the weights: a task on Fargate, so that no GPU waits for a download."""
+"""The deploy step that fetches the weights with a Fargate task, so that no GPU is idle during the download."""
 
 from __future__ import annotations
 
@@ -22,30 +22,31 @@ from infra.planning.plan import ServingPlan
 
 CONTAINER = "weights"
 CPU_UNITS, MEMORY_MIB = 1024, 2048
-# A rate begins when its schedule is made, and goes on: once a month the weights are looked at again, which also keeps EFS
-# from moving them to its slow class.
+# A rate schedule starts when it is created and repeats: once a month the weights are verified, which also prevents EFS from
+# moving them to its slower storage class.
 SCHEDULE = "rate(28 days)"
 
 
 @dataclass(frozen=True)
 class WeightsFetchArgs:
-    """What the step needs.
+    """The inputs of the fetch step.
 
     Attributes:
-        context: place, names and tags.
-        plan: which model, and the engine's arguments, from which draft models and adapters are read.
-        image: the gateway's image, which holds the entrypoint's code, too.
-        gpu_cluster: the cluster, and the instances that a first start needs.
-        engine: the service that is started once, so that its compiled files are kept before anybody asks.
+        context: account, region, names and tags.
+        plan: the model, and the engine's arguments, which name draft models and adapters.
+        image: the gateway's image, which also contains the entrypoint's code.
+        gpu_cluster: the cluster, and the instances for a first start.
+        engine: the service that is started once, so that its compile cache is filled before the first request.
         weights: the file system.
-        roles: the engine's execution role, and the step's own.
-        subnet_ids: private subnets that reach the internet: nobody tries again where an image cannot be pulled.
-        security_group_id: the engine's: from there the hub and EFS are reached.
-        log_group: the engine's, so that a cold start is told in one place.
+        roles: the engine's execution role, and the fetch task's role.
+        subnet_ids: private subnets with internet access; a failed image pull is not retried.
+        security_group_id: the engine's security group, which allows the Hub and EFS.
+        log_group: the engine's log group, so that all logs of a cold start are in one place.
         hf_token_arn: secret with the Hugging Face token, or None.
-        prewarm: whether the engine is started once where nothing is compiled yet.
-        needs: what must exist before a task starts, and be deleted after the schedule: the way out, rules, secrets' values.
-        token_version: changes with the token, and tells nothing of it: a corrected token is tried at once.
+        prewarm: whether to start the engine once if the compile cache is empty.
+        needs: resources that must exist before a task starts and must be deleted after the schedule: outbound
+            connectivity, security group rules, secret values.
+        token_version: changes with the token without revealing it, so that a corrected token is tried immediately.
     """
 
     context: Context
@@ -65,7 +66,7 @@ class WeightsFetchArgs:
 
 
 class WeightsFetch(pulumi.ComponentResource):
-    """A task definition, and the schedule that runs it as soon as it is made: again whenever the task changes."""
+    """A task definition, and a schedule that runs it when it is created and whenever the task definition changes."""
 
     def __init__(self, name: str, args: WeightsFetchArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("vllm:aws:WeightsFetch", name, None, opts)
@@ -108,7 +109,7 @@ class WeightsFetch(pulumi.ComponentResource):
                     maximum_retry_attempts=20, maximum_event_age_in_seconds=3600
                 ),
             ),
-            # Only a new schedule begins at once; a changed one would wait for its next month.
+            # Only a new schedule starts immediately; an updated one would wait for its next interval.
             opts=pulumi.ResourceOptions(
                 parent=self,
                 depends_on=[*ready, policy, args.gpu_cluster.ready],
@@ -176,7 +177,7 @@ class WeightsFetch(pulumi.ComponentResource):
             "name": CONTAINER,
             "image": args.image,
             "essential": True,
-            "user": USER,  # EFS takes it as the access point's own
+            "user": USER,  # EFS maps it to the access point's user
             "readonlyRootFilesystem": True,
             "privileged": False,
             "linuxParameters": {"initProcessEnabled": True, "capabilities": {"drop": ["ALL"]}},

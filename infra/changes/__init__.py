@@ -1,4 +1,4 @@
-"""What a change of a deployed stack means to those who use its endpoint, said at preview."""
+"""Reports at preview how a change of a deployed stack affects the users of its endpoint."""
 
 from infra.changes.facts import endpoint_of, estimate_of, place_of
 from infra.changes.place import hold_place

@@ -1,4 +1,4 @@
-"""From the endpoint before and after, and the engine's own steps, to one line. Pure."""
+"""Derives one line from the endpoint before and after, and from Pulumi's steps. Pure functions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-# Changes of an ECS service that AWS answers with a deployment: tasks are replaced. All others leave tasks alone.
+# Properties of an ECS service whose change starts a deployment, which replaces tasks. Other changes do not affect tasks.
 DEPLOYS = frozenset({
     "taskDefinition", "networkConfiguration", "capacityProviderStrategies", "launchType", "loadBalancers",
     "platformVersion", "serviceRegistries", "serviceConnectConfiguration", "volumeConfiguration", "forceNewDeployment",
@@ -17,17 +17,17 @@ DEPLOYS = frozenset({
 
 @dataclass(frozen=True)
 class Endpoint:
-    """The endpoint as its users know it.
+    """The endpoint from its users' perspective.
 
     Attributes:
         scheme: http or https.
-        host: its domain; empty: the load balancer's own name.
+        host: its domain; empty: the load balancer's DNS name.
         port: its port.
         models: names that clients may send as ``model``.
         clients: networks that may connect.
-        weights: what is fetched from the hub, each with its revision.
-        file_system: the file system that is adopted; empty: the stack's own.
-        parts: a digest of the names of its resources, which changes where one is added or taken away.
+        weights: models and adapters fetched from the Hub, each with its revision.
+        file_system: the adopted file system; empty: the stack's own.
+        parts: a digest of its resources' names, which changes when a resource is added or removed.
     """
 
     scheme: str
@@ -40,7 +40,7 @@ class Endpoint:
     parts: str = ""
 
     def record(self) -> dict[str, Any]:
-        """As JSON, for the state."""
+        """The endpoint as JSON, for Pulumi's state."""
         return {
             "scheme": self.scheme,
             "host": self.host,
@@ -54,7 +54,7 @@ class Endpoint:
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Endpoint:
-        """From the state; what an older version did not record is empty."""
+        """The endpoint from Pulumi's state; fields that an older version did not record are empty."""
         return cls(
             scheme=str(record.get("scheme", "")),
             host=str(record.get("host", "")),
@@ -69,7 +69,7 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Step:
-    """What Pulumi's engine does to one resource: creates it (a replacement included) or updates it in place."""
+    """Pulumi's operation on one resource: create (also for a replacement) or update."""
 
     op: str
     type: str
@@ -79,14 +79,14 @@ class Step:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a fetch and a cold start take.
+    """Duration and cost of a fetch and a cold start.
 
     Attributes:
         cold_start_minutes: from no instance to the first token.
-        fetch_minutes: for all weights.
-        fetch_usd: for all weights, the start after it included.
-        restarts_all: whether a rollout of the engine leaves no replica that serves meanwhile.
-        keeps: whether a file system that is replaced stays, and is billed.
+        fetch_minutes: to fetch all weights.
+        fetch_usd: to fetch all weights, including the start afterwards.
+        restarts_all: whether no replica serves requests during a rollout of the engine.
+        keeps: whether a replaced file system is retained, and billed.
     """
 
     cold_start_minutes: int
@@ -97,7 +97,7 @@ class Estimate:
 
 
 def describe(before: Endpoint, after: Endpoint, steps: Iterable[Step], estimate: Estimate) -> tuple[str, bool]:
-    """What a change means to those who use the endpoint: (the line, whether it hurts); empty where nothing changes."""
+    """How a change affects the endpoint's users: (the line, whether it is disruptive); empty if nothing changes for them."""
     steps = list(steps)
     if not steps and before == after:
         return "", False
@@ -108,22 +108,22 @@ def describe(before: Endpoint, after: Endpoint, steps: Iterable[Step], estimate:
         found.append(f"a cold start (about {estimate.cold_start_minutes} minutes; requests are held meanwhile)")
     hurts = bool(found)
     if not found:
-        found = ["a rollout without loss"] if rolls or restarts else ["nothing"]
-    return f"for those who use the endpoint, this changes: {'; '.join(found)}", hurts
+        found = ["a rollout without downtime"] if rolls or restarts else ["nothing"]
+    return f"this changes for users of the endpoint: {'; '.join(found)}", hurts
 
 
 def _weights(before: Endpoint, after: Endpoint, steps: Sequence[Step], estimate: Estimate) -> list[str]:
     cost = f"about {estimate.fetch_minutes} minutes and ${estimate.fetch_usd:.2f}"
     if after.file_system != before.file_system and after.file_system:
-        found = [f"weights are read from {after.file_system} (those that it lacks are fetched: {cost})"]
+        found = [f"weights are read from {after.file_system} (missing ones are fetched: {cost})"]
         if not before.file_system and not estimate.keeps:
             found.append("the stack's own file system is deleted, with the weights on it")
         return found
     made = any(step.op == "create" and step.type in ("FileSystem", "PersistentVolumeClaim") for step in steps)
     if made:
-        old = "; the old file system is kept, and billed until you delete it" if estimate.keeps else ""
+        old = "; the old file system is retained, and billed until you delete it" if estimate.keeps else ""
         if before.file_system:
-            old = f"; {before.file_system} stays as it is"
+            old = f"; {before.file_system} is not changed"
         return [f"all weights are fetched again, to a new file system ({cost}{old})"]
     if fresh := [name for name in after.weights if name not in before.weights]:
         return [f"weights are fetched: {', '.join(fresh)} ({cost})"]
@@ -136,14 +136,16 @@ def _address(before: Endpoint, after: Endpoint, steps: Sequence[Step]) -> list[s
         for step in steps
     )
     if replaced and not (before.host or after.host):
-        found = ["another address: the load balancer is replaced, and its name with it"]
+        found = ["another address: the load balancer is replaced, and its DNS name changes"]
         if (after.scheme, after.port) != (before.scheme, before.port):
-            found = [f"another address: {_url(after)}, with a new name for the load balancer"]
+            found = [f"another address: {_url(after)}, with a new DNS name of the load balancer"]
         return found
     if (after.scheme, after.host, after.port) != (before.scheme, before.host, before.port):
         return [f"another address: {_url(after)} instead of {_url(before)}"]
     if replaced:
-        return [f"another load balancer behind {after.host}: open connections break, new ones follow within a minute"]
+        return [
+            f"another load balancer behind {after.host}: open connections are closed, and new ones work within a minute"
+        ]
     return []
 
 
@@ -160,7 +162,7 @@ def _access(before: Endpoint, after: Endpoint, steps: Sequence[Step]) -> list[st
     if shut := [cidr for cidr in before.clients if not any(_covers(wide, cidr) for wide in after.clients)]:
         found.append(f"{', '.join(shut)} can no longer connect")
     if any("api-keys" in step.name and _new_text(step) for step in steps):
-        found.append("the API keys: those no longer listed are refused")
+        found.append("the API keys: keys no longer listed are rejected")
     return found
 
 
@@ -175,10 +177,10 @@ def _covers(wide: str, narrow: str) -> bool:
 
 
 def _rolls_out(step: Step, part: str) -> bool:
-    """Whether tasks or pods of a part are replaced."""
+    """Whether a component's tasks or pods are replaced."""
     if step.name.rpartition("-")[2] != part:
         return False
-    if step.type == "Service":  # of ECS; Kubernetes's Service has no pods of its own
+    if step.type == "Service":  # of ECS; a Kubernetes Service does not own pods
         return (
             step.op == "create"
             or bool(step.changed & DEPLOYS)
@@ -188,7 +190,7 @@ def _rolls_out(step: Step, part: str) -> bool:
 
 
 def _new_text(step: Step) -> bool:
-    """Whether a secret's text changes: a version in AWS, the data in Kubernetes."""
+    """Whether a secret's value changes: its version in AWS, its data in Kubernetes."""
     return step.type == "SecretVersion" or (step.type == "Secret" and bool(step.changed & {"data", "stringData"}))
 
 

@@ -1,4 +1,4 @@
-"""What is recorded and estimated of an endpoint, from its settings and its plan."""
+"""The recorded facts and estimates of an endpoint, from its settings and its plan."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from infra.planning.plan import ServingPlan
 from infra.planning.speculation import speculation
 from infra.settings import Settings, Target
 
-# EFS takes 100 MiB/s of writes from burst credits, below what the hub and a NAT gateway give.
+# EFS allows 100 MiB/s of writes from burst credits, less than the throughput of the Hub and a NAT gateway.
 FETCH_MIB_PER_SECOND = 100
 
 
 def place_of(settings: Settings, account_id: str, region: str) -> dict[str, str]:
-    """Where a stack on AWS lives, for good."""
+    """The account, region and VPC of a stack on AWS, which never change."""
     return {
         "target": settings.target.value,
         "account": account_id,
@@ -26,7 +26,7 @@ def place_of(settings: Settings, account_id: str, region: str) -> dict[str, str]
 
 
 def endpoint_of(settings: Settings, plan: ServingPlan) -> Endpoint:
-    """The endpoint as clients know it. No secrets."""
+    """The endpoint from the clients' perspective. Contains no secrets."""
     https = bool(settings.domain) if settings.target is Target.KUBERNETES else settings.https
     adapters = [adapter.partition("=") for adapter in settings.lora_adapters]
     drafts = speculation(settings.speculative)
@@ -45,12 +45,12 @@ def endpoint_of(settings: Settings, plan: ServingPlan) -> Endpoint:
 
 
 def estimate_of(settings: Settings, plan: ServingPlan, *, restarts_all: bool) -> Estimate:
-    """What a cold start and a fetch of everything take.
+    """Duration and cost of a cold start and of fetching all weights.
 
     Args:
         settings: the stack's settings.
         plan: its plan.
-        restarts_all: whether a rollout of the engine leaves no replica that serves meanwhile.
+        restarts_all: whether no replica serves requests during a rollout of the engine.
     """
     gib = plan.engine.checkpoint_gib
     over_nat = settings.target is Target.ECS and not settings.vpc_id

@@ -1,4 +1,4 @@
-"""Where a stack lives is decided once: moving it would take the endpoint away, and is refused."""
+"""Rejects moving a deployed stack to another target, account, region or VPC, which would delete its endpoint."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from pulumi.runtime.sync_await import _sync_await
 
 from infra.errors import DeployError
 
-# Why each cannot change in place; the order is the messages'.
+# Why each cannot change, in the order of the messages.
 REASONS = {
-    "target": "every resource would be deleted and made anew elsewhere",
-    "account": "the state's resources are in the other account, out of these credentials' reach",
-    "aws:region": "every resource would be deleted and made anew in the other region",
-    "vpcId": "AWS moves neither a load balancer nor a file system's mount targets to another VPC",
+    "target": "every resource would be deleted and recreated elsewhere",
+    "account": "the state's resources are in the other account, which these credentials cannot access",
+    "aws:region": "every resource would be deleted and recreated in the other region",
+    "vpcId": "AWS can move neither a load balancer nor a file system's mount targets to another VPC",
 }
 UNSET = "none (the stack's own)"
 
 
 def hold_place(name: str, place: Mapping[str, str]) -> None:
-    """Refuse a place other than that of the first deploy, which the state keeps. Call it before anything is declared.
+    """Reject a place that differs from the first deploy's, which is recorded in the state. Call it before declaring resources.
 
     Args:
-        name: of the record in the state.
-        place: by keys of ``REASONS``; keys that the first deploy did not record are let through.
+        name: name of the record in the state.
+        place: the place by keys of ``REASONS``; keys that the first deploy did not record are not checked.
 
     Raises:
-        DeployError: the stack lives elsewhere; nothing was changed yet.
+        DeployError: the stack was deployed elsewhere; nothing has been changed yet.
     """
-    # A stash's output stays what it was first, whatever is put in later.
+    # The output of a stash stays at its first value, whatever its later inputs are.
     record = pulumi.Stash(name, input=dict(place), opts=pulumi.ResourceOptions(ignore_changes=["input"]))
 
     async def first() -> Mapping[str, str]:
@@ -40,9 +40,9 @@ def hold_place(name: str, place: Mapping[str, str]) -> None:
 
 
 def moved(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    """Why a stack cannot go from one place to another: a line for each key that differs."""
+    """Why a stack cannot move from one place to another: one line per key that differs."""
     target = before.get("target"), after.get("target")
-    keys = ["target"] if target[0] != target[1] else list(REASONS)  # the other keys are of a target
+    keys = ["target"] if target[0] != target[1] else list(REASONS)  # the other keys depend on the target
     return [
         _refusal(key, before[key], after[key])
         for key in keys

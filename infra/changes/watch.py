@@ -1,4 +1,4 @@
-"""Watches the engine's steps through resource hooks, and says what they mean once all of them are known."""
+"""Records Pulumi's steps with resource hooks, and reports their effect once all steps are known."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from infra.changes.effects import Endpoint, Estimate, Step, describe
 class Watch:
     """The steps of one endpoint's resources.
 
-    Hooks run before each create and update, at preview as well. A replacement shows as a create. Deletes come after the
-    program's end, so what a change takes away is read from the state's record of the endpoint before.
+    Hooks run before each create and update, also at preview. A replacement appears as a create. Deletes happen after the
+    program exits, so removals are derived from the endpoint recorded in the state.
     """
 
     def __init__(self, name: str, prefix: str = "") -> None:
         """Attach the hooks. Must be called before the endpoint's resources are declared.
 
         Args:
-            name: of the record in the state, and what the hooks' names begin with.
-            prefix: what the names of the endpoint's resources begin with.
+            name: name of the record in the state, and prefix of the hooks' names.
+            prefix: prefix of the names of the endpoint's resources.
         """
         self._name, self._prefix = name, prefix
         self._steps: list[Step] = []
@@ -41,11 +41,11 @@ class Watch:
         pulumi.runtime.register_stack_transformation(self._attach)
 
     def say(self, endpoint: Endpoint, estimate: Estimate) -> None:
-        """Log one line about the change, once every resource is registered; nothing at the first deploy.
+        """Log one line about the change once every resource is registered; nothing at the first deploy.
 
         Args:
-            endpoint: as it is after the change.
-            estimate: what a fetch of its weights and a cold start take.
+            endpoint: the endpoint after the change.
+            estimate: duration and cost of fetching its weights and of a cold start.
         """
         names = hashlib.sha256("\n".join(sorted(self._names)).encode()).hexdigest()[:16]
         known = dataclasses.replace(endpoint, parts=names)
@@ -53,7 +53,7 @@ class Watch:
         pulumi.Output.all(*urns).apply(lambda _: self._record(known, estimate))
 
     def _record(self, endpoint: Endpoint, estimate: Estimate) -> None:
-        # Last of all: when a deploy fails half-way, the state goes on holding the endpoint before it.
+        # Registered last: if a deploy fails halfway, the state still contains the previous endpoint.
         record = pulumi.Stash(
             self._name, input=endpoint.record(), opts=pulumi.ResourceOptions(hooks=self._record_hooks)
         )
@@ -67,7 +67,7 @@ class Watch:
             (pulumi.log.warn if hurts else pulumi.log.info)(line)
 
     def _hook(self, suffix: str, callback: pulumi.ResourceHookFunction) -> pulumi.ResourceHook:
-        # A line that cannot be said must not stop a deploy.
+        # A failure to report must not stop a deploy.
         options = pulumi.ResourceHookOptions(on_dry_run=True, ignore_errors=True)
         return pulumi.ResourceHook(f"{self._name}-{suffix}", callback, options)
 
@@ -95,5 +95,5 @@ class Watch:
 
 
 def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> frozenset[str]:
-    """Keys whose values differ. Unknown and secret values count as changed, as they do in the engine's own preview."""
+    """Keys whose values differ. Unknown and secret values count as changed, as in Pulumi's own preview."""
     return frozenset(key for key in {*old, *new} if not key.startswith("__") and old.get(key) != new.get(key))

@@ -1,1 +1,1 @@
-"""The plan as Deployments, Services, a volume and an Ingress on a cluster that exists."""
+"""The plan as Deployments, Services, a volume and an Ingress on an existing cluster."""

@@ -1,4 +1,4 @@
-"""The whole rendering: plan in, objects of one namespace out."""
+"""The Kubernetes target: turns the plan into the objects of one namespace."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from infra.settings import Settings
 
 
 def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]]:
-    """Declare the stack on the cluster of the current kubeconfig.
+    """Declare the stack on the current kubeconfig's cluster.
 
     Returns:
         The stack's outputs, by name.
 
     Raises:
-        PlanError: the settings would expose the endpoint otherwise than they say.
+        PlanError: the settings cannot expose the endpoint as specified.
     """
     if problems := exposure.problems(settings):
         raise PlanError(problems)
@@ -79,7 +79,7 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
             labels=labels,
             plan=plan.gateway,
             api_keys_name=secrets.api_keys_name,
-            # The dot at the end keeps a resolver from trying the name under other domains, one with a wildcard say.
+            # The trailing dot prevents the resolver from trying search domains, for example one with a wildcard record.
             discovery=pulumi.Output.format(
                 "dns:{0}.{1}.svc.cluster.local.:{2}", engine.service_name, namespace, plan.engine.port
             ),
@@ -109,12 +109,12 @@ def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]
 
 
 def _namespace(settings: Settings, labels: Labels) -> pulumi.Output[str]:
-    """The namespace's name. Every namespaced object takes it, so that none is made before it or outlives it."""
+    """The namespace's name, as an output, so that every namespaced object is created after it and deleted before it."""
     namespace = core.v1.Namespace(
         "namespace",
         metadata=meta.v1.ObjectMetaArgs(
             name=settings.kubernetes_namespace,
-            # The cluster itself then refuses a pod with more rights than ours need.
+            # Pod Security admission then rejects pods with more privileges than these need.
             labels=labels.common | {"pod-security.kubernetes.io/enforce": "restricted"},
             annotations={"vllm-endpoint/owner": settings.owner} if settings.owner else None,
         ),
@@ -125,25 +125,25 @@ def _namespace(settings: Settings, labels: Labels) -> pulumi.Output[str]:
 
 
 def _warn(settings: Settings, plan: ServingPlan, replicas: int) -> None:
-    """Say what a reader of the stack file would otherwise expect in vain."""
+    """Warn about settings that have no effect on this target."""
     if not plan.gateway.image:
         image = local_image()
         pulumi.log.warn(
-            f"gatewayImage is not set: every node must have {image} already. Build it with `docker build -f "
+            f"gatewayImage is not set: {image} must already exist on every node. Build it with `docker build -f "
             f"image/gateway.Dockerfile -t {image} .` and load it (kind load docker-image, minikube image load); or push "
-            "it to a registry of yours and set gatewayImage to its name there"
+            "it to your registry and set gatewayImage to its name there"
         )
     if plan.replicas.max_replicas > replicas:
         pulumi.log.warn(
-            f"maxReplicas is {plan.replicas.max_replicas}, but target kubernetes does not scale yet: {replicas} run. "
+            f"maxReplicas is {plan.replicas.max_replicas}, but target kubernetes does not support autoscaling yet: {replicas} will run. "
             "Set minReplicas to run more"
         )
     ingress_class = settings.kubernetes_ingress_class
     if settings.domain and ingress_class and not exposure.controller_of(ingress_class):
         pulumi.log.warn(
             f"kubernetesIngressClass {ingress_class}: set its controller's timeouts to at least "
-            f"{plan.gateway.idle_timeout_seconds} s and its body limit to 20 MB yourself; the annotations for it are not "
-            "known here (they are for names with nginx or alb in them)"
+            f"{plan.gateway.idle_timeout_seconds} s and its body limit to 20 MB yourself; its annotations are not "
+            "supported (only classes with nginx or alb in their name are)"
         )
     if keys := exposure.without_effect(settings):
-        pulumi.log.warn(f"target kubernetes has no use for: {', '.join(keys)}. The cluster's own tools do that")
+        pulumi.log.warn(f"target kubernetes ignores: {', '.join(keys)}. Use the cluster's own tools instead")

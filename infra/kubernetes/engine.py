@@ -1,4 +1,4 @@
-"""The engine: vLLM on GPU nodes, and the headless Service under which the gateway finds its replicas."""
+"""The engine: vLLM on GPU nodes, and the headless Service that the gateway uses to discover replicas."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from infra.planning.plan import ServingPlan
 
 NAME = "engine"
 GPU_RESOURCE = "nvidia.com/gpu"
-# The upstream image has this user in group 0 and says so in its Dockerfile. Its home is replaced by an empty folder,
-# and its name said in the environment, so that an image without either works as well.
+# The upstream image defines this user, in group 0. Its home is replaced by an empty folder and its name is set in the
+# environment, so that images without this user work too.
 USER_ID, GROUP_ID, USER_NAME, HOME = 2000, 0, "vllm", "/home/vllm"
-# From the deletion of a pod to the gateway not sending there any more: EndpointSlice, DNS (30 s where a node caches
-# names), and the gateway's own 2 s. Only then may vLLM get its SIGTERM: from there it answers new requests with 500.
+# The time from deleting a pod until the gateway stops sending requests to it: EndpointSlice, DNS (30 s with a node-local
+# cache), and the gateway's 2 s. vLLM must not receive SIGTERM earlier, because it then rejects new requests with 500.
 LEAVE_ROTATION_SECONDS = 35
 PROBE_PERIOD_SECONDS = 10
-# Pulling 10 GB and waiting for a node happen before a startup probe counts.
+# Pulling 10 GB and waiting for a node happen before the startup probe starts.
 PLACEMENT_SECONDS = 900
-# On ECS a container gets the whole instance. A node of a cluster also carries the kubelet and daemon sets, so only a
-# part is asked for; the limit stays, for the page cache through which the weights are read.
+# On ECS, the container uses the whole instance. A Kubernetes node also runs the kubelet and DaemonSets, so only a part of
+# its memory is requested. The limit remains, for the page cache used to read the weights.
 REQUESTED_SHARE = 0.8
 PROCESS_MEMORY_MIB = 8 * 1024
 FETCH_MEMORY_MIB = 512
 
 
 def memory_request_mib(plan: ServingPlan) -> int:
-    """Memory to reserve: the checkpoint in the page cache, shared memory and the processes, within the node's share."""
+    """Memory request: the checkpoint in the page cache, shared memory and the processes, limited to a part of the node."""
     engine = plan.engine
     needed = engine.checkpoint_gib * 1024 + engine.shared_memory_mib + PROCESS_MEMORY_MIB
     return int(min(needed, engine.memory_mib * REQUESTED_SHARE))
@@ -43,8 +43,10 @@ def memory_request_mib(plan: ServingPlan) -> int:
 
 @dataclass(frozen=True)
 class EngineArgs:
-    """``node_instance_types``: only nodes of these types, by their well-known label; empty for any GPU node. ``needs``:
-    what must exist before a pod starts, and be deleted after the last one.
+    """The inputs of the engine.
+
+    ``node_instance_types``: the allowed node types, by their well-known label; empty for any GPU node. ``needs``: resources
+    that must exist before a pod starts and must be deleted after the last pod.
     """
 
     namespace: pulumi.Input[str]
@@ -72,7 +74,7 @@ class Engine(pulumi.ComponentResource):
             spec=core.v1.ServiceSpecArgs(
                 cluster_ip="None",
                 selector=labels.of(NAME),
-                # A pod that ends stays listed under True until it is gone, and would be sent requests until then.
+                # With True, a terminating pod would stay listed and receive requests until it is gone.
                 publish_not_ready_addresses=False,
                 ports=[core.v1.ServicePortArgs(name="http", port=plan.engine.port, target_port="http")],
             ),
@@ -86,7 +88,7 @@ class Engine(pulumi.ComponentResource):
             spec=apps.v1.DeploymentSpecArgs(
                 replicas=args.replicas,
                 selector=meta.v1.LabelSelectorArgs(match_labels=labels.of(NAME)),
-                # No GPU is spare: the old pod gives its own to the new one.
+                # There is no spare GPU: the old pod must release its GPU for the new one.
                 strategy=apps.v1.DeploymentStrategyArgs(
                     type="RollingUpdate",
                     rolling_update=apps.v1.RollingUpdateDeploymentArgs(max_surge=0, max_unavailable=1),
@@ -119,7 +121,7 @@ def _pod(args: EngineArgs) -> core.v1.PodSpecArgs:
     plan = args.plan
     return core.v1.PodSpecArgs(
         automount_service_account_token=False,
-        # vLLM reads VLLM_*, and a Service called vllm would set VLLM_PORT in every pod of its namespace.
+        # vLLM reads VLLM_*, and a Service named vllm would set VLLM_PORT in every pod of its namespace.
         enable_service_links=False,
         security_context=pod_security(USER_ID, GROUP_ID, volumes_group=USER_ID),
         termination_grace_period_seconds=LEAVE_ROTATION_SECONDS + plan.engine.stop_timeout_seconds,
@@ -156,7 +158,7 @@ def _container(args: EngineArgs) -> core.v1.ContainerArgs:
         env=_variables(args, {"PYTHONPATH": CODE_PATH}),
         ports=[core.v1.ContainerPortArgs(name="http", container_port=plan.engine.port)],
         resources=core.v1.ResourceRequirementsArgs(
-            # A core for the API server and one for each GPU's worker; no limit, for tokenizing comes in bursts.
+            # One core for the API server and one per GPU worker; no limit, because tokenization is bursty.
             requests={
                 GPU_RESOURCE: gpus,
                 "cpu": str(1 + plan.replicas.gpu_count),
@@ -172,7 +174,7 @@ def _container(args: EngineArgs) -> core.v1.ContainerArgs:
             failures=math.ceil(plan.replicas.startup_timeout_seconds / PROBE_PERIOD_SECONDS),
         ),
         readiness_probe=http_probe("/health", period=5, timeout=5, failures=3),
-        # /health fails when the engine is dead, and is slow when it is busy: a minute of silence before a restart.
+        # /health fails when the engine is dead and is slow when it is busy, so it must fail for a minute before a restart.
         liveness_probe=http_probe("/health", period=PROBE_PERIOD_SECONDS, timeout=10, failures=6),
         lifecycle=core.v1.LifecycleArgs(
             pre_stop=core.v1.LifecycleHandlerArgs(
@@ -203,12 +205,12 @@ def _variables(args: EngineArgs, more: dict[str, str]) -> list[core.v1.EnvVarArg
 
 
 def _mounts() -> list[core.v1.VolumeMountArgs]:
-    """One volume at both paths: the hub's cache and the kept files are folders of different names in it."""
+    """One volume at both paths: the Hub's cache and the compile cache are different folders in it."""
     return [core.v1.VolumeMountArgs(name="weights", mount_path=path) for path in (WEIGHTS_PATH, CACHE_PATH)]
 
 
 def _small(args: EngineArgs, name: str, command: list[str], memory_mib: int) -> core.v1.ContainerArgs:
-    """A container of the gateway's image that ends before vLLM starts."""
+    """An init container with the gateway's image."""
     memory = f"{memory_mib}Mi"
     return core.v1.ContainerArgs(
         name=name,
@@ -229,7 +231,7 @@ def _code(args: EngineArgs) -> core.v1.ContainerArgs:
 
 
 def _fetch(args: EngineArgs) -> core.v1.ContainerArgs:
-    """Fetches the weights with no CUDA context open: replicas that start at once wait for the first one's."""
+    """An init container that fetches the weights without a CUDA context; replicas that start together wait for one fetch."""
     container = _small(args, "weights", ["python", "-m", "image.engine.fetch"], FETCH_MEMORY_MIB)
     container.args = _arguments(args.plan)
     container.env = _variables(args, {})

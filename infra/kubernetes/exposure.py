@@ -1,8 +1,8 @@
-"""How clients outside the cluster reach the gateway, decided from the settings, and what cannot work there.
+"""How clients outside the cluster connect to the gateway, and settings that cannot work.
 
-With ``domain``: an Ingress with TLS. With ``allowedCidrs`` alone: a load balancer of the cloud that lets those networks
-in over plain HTTP. With neither nothing is published: an Ingress without a host would take every unclaimed request of
-a controller that others share, and carry API keys in the clear.
+With ``domain``: an Ingress with TLS. With only ``allowedCidrs``: a cloud load balancer that accepts plain HTTP from those
+networks. With neither, the endpoint is not published, because an Ingress without a host would receive every unmatched
+request of a shared controller, and would transmit API keys unencrypted.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ NGINX, ALB = "nginx", "alb"
 
 
 def controller_of(ingress_class: str) -> str:
-    """The Ingress controller whose annotations a class understands: nginx, alb or, where it is neither, an empty text.
+    """The Ingress controller whose annotations a class supports: nginx, alb, or an empty string for others.
 
-    A class is told by its name, which must hold the controller's: ``nginx``, ``nginx-internal``, ``alb``.
+    It is derived from the class's name, which must contain the controller's: ``nginx``, ``nginx-internal``, ``alb``.
     """
     return next((controller for controller in (NGINX, ALB) if controller in ingress_class), "")
 
 
 def problems(settings: Settings) -> list[str]:
-    """Settings that would expose the endpoint otherwise than they say, each with what to set instead."""
+    """Settings that cannot expose the endpoint as specified, each with what to set instead."""
     found = []
     controller = controller_of(settings.kubernetes_ingress_class)
     if settings.certificate_arn and not (settings.domain and controller == ALB):
         found.append(
-            f"certificateArn: found with kubernetesIngressClass {settings.kubernetes_ingress_class!r} and domain {settings.domain!r}; only an alb class takes it, and only for a domain. Set domain and kubernetesIngressClass: alb, or remove it and keep a certificate in the Secret {TLS_SECRET_NAME}"
+            f"certificateArn: found with kubernetesIngressClass {settings.kubernetes_ingress_class!r} and domain {settings.domain!r}; only an alb class supports it, and only with a domain. Set domain and kubernetesIngressClass: alb, or remove it and store a certificate in the Secret {TLS_SECRET_NAME}"
         )
     if settings.domain and settings.allowed_cidrs and not controller:
         found.append(
-            f"allowedCidrs: found with kubernetesIngressClass {settings.kubernetes_ingress_class!r}, whose controller's way to limit networks is not known here. Set kubernetesIngressClass to an nginx or alb class, or remove allowedCidrs and limit networks at the controller"
+            f"allowedCidrs: found with kubernetesIngressClass {settings.kubernetes_ingress_class!r}, a controller for which restricting networks is not supported. Set kubernetesIngressClass to an nginx or alb class, or remove allowedCidrs and restrict networks at the controller"
         )
     if settings.domain and settings.port not in (0, 443):
         found.append(f"port: found {settings.port}, but an Ingress with a domain listens on 443. Remove port")
@@ -39,7 +39,7 @@ def problems(settings: Settings) -> list[str]:
 
 
 def without_effect(settings: Settings) -> list[str]:
-    """Keys that are set and do nothing on a cluster that somebody else made."""
+    """Keys that are set but have no effect on an existing cluster."""
     values: dict[str, object] = {
         "capacity": settings.capacity is not PurchaseOption.ON_DEMAND,
         "warmPool": settings.warm_pool,

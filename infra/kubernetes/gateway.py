@@ -1,4 +1,4 @@
-"""The gateway: its Deployment and the Service that clients and the Ingress reach it by."""
+"""The gateway: its Deployment, and the Service for clients and the Ingress."""
 
 from __future__ import annotations
 
@@ -18,32 +18,34 @@ from infra.stack_files import ROOT
 NAME = "gateway"
 IMAGE_NAME = "vllm-endpoint-gateway"
 KEYS_FOLDER = "/run/keys"
-# A Service or an Ingress controller needs a moment to see that a pod leaves; until then it still takes requests.
+# A Service or an Ingress controller takes a moment to remove a terminating pod; until then it still receives requests.
 LEAVE_ROTATION_SECONDS = 15
 
 
 def local_image() -> str:
-    """The image that is expected on every node where ``gatewayImage`` is not set: this version's, under a plain name."""
+    """The image that must exist on every node if ``gatewayImage`` is not set: this version's, without a registry."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     return f"{IMAGE_NAME}:{project['version']}"
 
 
 def image_of(plan: GatewayPlan) -> str:
-    """The gateway's image, which holds the engine's entrypoint, too."""
+    """The gateway's image, which also contains the engine's entrypoint."""
     return plan.image or local_image()
 
 
 def pull_policy_of(plan: GatewayPlan) -> str:
-    """Never: a plain name that is missing on a node must not be looked for in a public registry."""
+    """Never for a name without a registry: a missing image must not be pulled from a public registry."""
     return "IfNotPresent" if plan.image else "Never"
 
 
 @dataclass(frozen=True)
 class GatewayArgs:
-    """``discovery`` and ``capacity``: the values of GATEWAY_DISCOVERY and GATEWAY_CAPACITY. ``service_account``: the one
-    whose rights ``capacity`` needs. ``allowed_cidrs``: networks that a load balancer of the cloud lets
-    in; empty for a Service inside the cluster. ``needs``: what must exist before a pod starts, and be deleted after the
-    last one.
+    """The inputs of the gateway.
+
+    ``discovery`` and ``capacity``: the values of GATEWAY_DISCOVERY and GATEWAY_CAPACITY. ``service_account``: the account
+    with the permissions that ``capacity`` requires. ``allowed_cidrs``: networks allowed by a cloud load balancer; empty for
+    a Service inside the cluster. ``needs``: resources that must exist before a pod starts and must be deleted after the
+    last pod.
     """
 
     namespace: pulumi.Input[str]
@@ -61,7 +63,7 @@ class GatewayArgs:
 class Gateway(pulumi.ComponentResource):
     """Deployment, Service and, for several gateways, a PodDisruptionBudget.
 
-    ``load_balancer`` is the host name or address of the cloud's load balancer, empty where there is none.
+    ``load_balancer`` is the host name or address of the cloud load balancer; empty without one.
     """
 
     service_name: pulumi.Output[str]
@@ -77,7 +79,7 @@ class Gateway(pulumi.ComponentResource):
             spec=core.v1.ServiceSpecArgs(
                 type="LoadBalancer" if args.allowed_cidrs else "ClusterIP",
                 load_balancer_source_ranges=list(args.allowed_cidrs) or None,
-                # Local keeps the client's address, which the source ranges are about, from being hidden by a node.
+                # Local preserves the client's address, on which the source ranges depend.
                 external_traffic_policy="Local" if args.allowed_cidrs else None,
                 selector=labels.of(NAME),
                 ports=[core.v1.ServicePortArgs(name="http", port=args.service_port, target_port="http")],
@@ -100,7 +102,7 @@ class Gateway(pulumi.ComponentResource):
                 template=core.v1.PodTemplateSpecArgs(
                     metadata=meta.v1.ObjectMetaArgs(
                         labels=labels.of(NAME),
-                        # What most Prometheus installations look for.
+                        # The annotations that most Prometheus installations use for discovery.
                         annotations={"prometheus.io/scrape": "true", "prometheus.io/port": str(args.plan.metrics_port)},
                     ),
                     spec=_pod(args),
@@ -125,7 +127,7 @@ def _pod(args: GatewayArgs) -> core.v1.PodSpecArgs:
     return core.v1.PodSpecArgs(
         service_account_name=args.service_account,
         automount_service_account_token=True,
-        # The Service called gateway would set GATEWAY_PORT=tcp://... in every pod of the namespace.
+        # The Service named gateway would set GATEWAY_PORT=tcp://... in every pod of the namespace.
         enable_service_links=False,
         security_context=pod_security(GATEWAY_USER_ID, GATEWAY_USER_ID, volumes_group=GATEWAY_USER_ID),
         termination_grace_period_seconds=args.plan.stop_timeout_seconds,
@@ -177,7 +179,7 @@ def _container(args: GatewayArgs) -> core.v1.ContainerArgs:
 
 
 def _load_balancer_annotations(args: GatewayArgs) -> dict[str, str]:
-    """AWS's controllers make an internal load balancer, and one that gives up after 60 s, unless told otherwise."""
+    """AWS's controllers create an internal load balancer with an idle timeout of 60 s by default."""
     if not args.allowed_cidrs:
         return {}
     return {

@@ -1,4 +1,4 @@
-"""What the gateway may do in the cluster: wake the engine's Deployment, and see why it does not come."""
+"""The gateway's permissions in the cluster: to scale up the engine's Deployment, and to diagnose why it does not start."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ NAME = "gateway"
 
 @dataclass(frozen=True)
 class GatewayAccessArgs:
-    """Everything is of one namespace."""
+    """The inputs; everything is in one namespace."""
 
     namespace: pulumi.Input[str]
     labels: Labels
 
 
 class GatewayAccess(pulumi.ComponentResource):
-    """A service account with the few rights of `image/gateway/capacity/kubernetes.py`.
+    """A service account with the permissions that `image/gateway/capacity/kubernetes.py` requires.
 
     ``service_account``: its name.
     """
@@ -41,7 +41,7 @@ class GatewayAccess(pulumi.ComponentResource):
             rules=[
                 _rule("apps", "deployments/scale", ["get", "patch"], engine.NAME),
                 _rule("apps", "deployments", ["get"], engine.NAME),
-                # A list cannot be narrowed to names; pods hold no secrets, only references to them.
+                # The list verb cannot be restricted to names; pods contain only references to secrets.
                 _rule("", "pods", ["list"]),
             ],
             opts=children,

@@ -12,13 +12,13 @@ from infra.kubernetes import gateway
 from infra.kubernetes.exposure import ALB, NGINX, TLS_SECRET_NAME, controller_of
 from infra.kubernetes.pods import COMPONENTS, Labels
 
-# A body of the gateway's default GATEWAY_MAX_BODY_BYTES must come through: requests carry images.
+# Bodies up to the gateway's default GATEWAY_MAX_BODY_BYTES must be allowed, because requests may contain images.
 MAX_BODY = "20m"
 
 
 @dataclass(frozen=True)
 class IngressArgs:
-    """``ingress_class``: empty for the cluster's default. ``certificate_arn``: of ACM, for an alb class."""
+    """``ingress_class``: empty for the cluster's default. ``certificate_arn``: ACM certificate, for an alb class."""
 
     namespace: pulumi.Input[str]
     labels: Labels
@@ -31,7 +31,7 @@ class IngressArgs:
 
 
 class Ingress(pulumi.ComponentResource):
-    """One Ingress, with TLS from the Secret gateway-tls (cert-manager's or one's own) or from ACM."""
+    """One Ingress, with TLS from the Secret gateway-tls (from cert-manager or created by the user) or from ACM."""
 
     def __init__(self, name: str, args: IngressArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(f"{COMPONENTS}:Ingress", name, None, opts)
@@ -63,11 +63,11 @@ class Ingress(pulumi.ComponentResource):
 
 
 def controller_annotations(args: IngressArgs) -> dict[str, str]:
-    """What a controller must be told so that long answers, held requests and images come through.
+    """Annotations that allow long responses, held requests and image uploads.
 
-    Of ingress-nginx and AWS's load balancer controller; the cluster's default class is spoken to as ingress-nginx, and
-    another controller ignores that. Traefik and Contour have no annotation for it, GKE has an object of its own
-    (BackendConfig): there, a timeout of ``idle_timeout_seconds`` is set at the controller.
+    They are for ingress-nginx and the AWS Load Balancer Controller. The cluster's default class gets ingress-nginx's; other
+    controllers ignore them. Traefik and Contour have no annotation for timeouts, and GKE uses a BackendConfig: with these, set
+    a timeout of ``idle_timeout_seconds`` at the controller.
     """
     cidrs = ",".join(args.allowed_cidrs)
     controller = controller_of(args.ingress_class)
@@ -88,7 +88,7 @@ def controller_annotations(args: IngressArgs) -> dict[str, str]:
             "proxy-buffering": "off",
             "proxy-request-buffering": "off",
             "proxy-body-size": MAX_BODY,
-            # The gateway retries where it is safe; here, a request might run twice.
+            # The gateway retries if it is safe; a retry here might run a request twice.
             "proxy-next-upstream": "off",
         }
         found |= {"whitelist-source-range": cidrs} if cidrs else {}

@@ -1,4 +1,4 @@
-"""Who may talk to whom. A cluster whose network plugin knows no policies ignores these."""
+"""NetworkPolicies for allowed connections. Clusters whose network plugin does not support policies ignore them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from infra.kubernetes.pods import COMPONENTS, Labels
 
 @dataclass(frozen=True)
 class NetworkPoliciesArgs:
-    """Ports are the pods', not the Services'."""
+    """The inputs; ports are those of the pods, not of the Services."""
 
     namespace: pulumi.Input[str]
     labels: Labels
@@ -23,9 +23,9 @@ class NetworkPoliciesArgs:
 
 
 class NetworkPolicies(pulumi.ComponentResource):
-    """The engine hears the gateway alone; the gateway hears everybody, its metrics port only the cluster's pods.
+    """Only the gateway may connect to the engine. Anyone may connect to the gateway; its metrics port accepts pods only.
 
-    There is no policy for all other pods of the namespace: a certificate's challenge may be answered by one.
+    Other pods of the namespace have no policy, because one of them may answer a certificate's ACME challenge.
     """
 
     def __init__(self, name: str, args: NetworkPoliciesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -53,7 +53,7 @@ class NetworkPolicies(pulumi.ComponentResource):
 
 
 def _rule(port: int, *peers: networking.v1.NetworkPolicyPeerArgs) -> networking.v1.NetworkPolicyIngressRuleArgs:
-    """Let the peers, or everybody where none is named, reach a port."""
+    """Allow the peers, or everyone if there are no peers, to connect to a port."""
     return networking.v1.NetworkPolicyIngressRuleArgs(
         from_=list(peers) or None, ports=[networking.v1.NetworkPolicyPortArgs(port=port, protocol="TCP")]
     )

@@ -1,4 +1,4 @@
-"""What ``pulumi stack output`` tells: where the endpoint is, what runs behind it, what it costs. No secrets."""
+"""The outputs that ``pulumi stack output`` shows: the endpoint, its resources and its cost. They contain no secrets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def stack_outputs(
     engine: Engine,
     gateway: Gateway,
 ) -> dict[str, pulumi.Input[Any]]:
-    """The outputs by name; those that the AWS rendering has, too, mean the same there."""
+    """The outputs by name; outputs that the ECS target also has mean the same there."""
     endpoint = _endpoint(settings, namespace, gateway)
     entry = "{.data." + API_KEYS_FILE.replace(".", "\\.") + "}"
     found: dict[str, pulumi.Input[Any]] = {
@@ -55,7 +55,7 @@ def stack_outputs(
 
 
 def _endpoint(settings: Settings, namespace: pulumi.Output[str], gateway: Gateway) -> pulumi.Output[str]:
-    """The base URL, without /v1: the domain's, the load balancer's, or the Service's own name in the cluster."""
+    """The base URL, without /v1: the domain, the load balancer's name, or the Service's name in the cluster."""
     if settings.domain:
         return pulumi.Output.from_input(f"https://{settings.domain}")
     port = "" if settings.endpoint_port == 80 else f":{settings.endpoint_port}"
@@ -65,12 +65,12 @@ def _endpoint(settings: Settings, namespace: pulumi.Output[str], gateway: Gatewa
 
 
 def _how_to_open(settings: Settings) -> dict[str, str]:
-    """What is left to do until clients outside the cluster reach the endpoint, a command each; empty for nothing."""
+    """The remaining steps before clients outside the cluster can connect, one command each; empty if none are required."""
     kubectl = f"kubectl -n {settings.kubernetes_namespace}"
     if settings.domain:
         ways = {"dns": f"Point {settings.domain} at the address of: {kubectl} get ingress gateway"}
         if not settings.certificate_arn:
-            # cert-manager fills the Secret by itself.
+            # cert-manager fills the Secret automatically.
             ways["certificate"] = f"{kubectl} create secret tls {TLS_SECRET_NAME} --cert FILE --key FILE"
         return ways
     if settings.allowed_cidrs:

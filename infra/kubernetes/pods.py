@@ -1,4 +1,4 @@
-"""What the components have in common: type tokens, labels, security contexts, probes, environment."""
+"""Helpers shared by the components: type tokens, labels, security contexts, probes, environment."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COMPONENTS = "vllm:kubernetes"
 class Labels:
     """The labels that Kubernetes recommends, for one stack.
 
-    ``stack`` may be any name that Pulumi takes; as a label's value it is cut to 63 characters that begin and end with
+    ``stack`` may be any valid Pulumi stack name; as a label value it is truncated to 63 characters that begin and end with
     a letter or a digit.
     """
 
@@ -27,7 +27,7 @@ class Labels:
 
     @property
     def common(self) -> dict[str, str]:
-        """The labels of all objects of the stack."""
+        """The labels of all the stack's objects."""
         instance = re.sub(r"[^A-Za-z0-9._-]", "-", self.stack)[:63].strip("._-")
         return {
             "app.kubernetes.io/name": PROJECT,
@@ -36,7 +36,7 @@ class Labels:
         }
 
     def of(self, component: str) -> dict[str, str]:
-        """The labels of a component's objects, and what selects its pods: a Deployment's selector can never change."""
+        """The labels of a component's objects, also used to select its pods. A Deployment's selector is immutable."""
         return self.common | {"app.kubernetes.io/component": component}
 
     def metadata(
@@ -47,7 +47,7 @@ class Labels:
         name: str | None = None,
         annotations: Mapping[str, str] | None = None,
     ) -> meta.v1.ObjectMetaArgs:
-        """The metadata of one object of a component; without a name Pulumi makes one that is new at a replacement."""
+        """The metadata of one object of a component; without a name, Pulumi generates one, which changes at a replacement."""
         return meta.v1.ObjectMetaArgs(
             name=name, namespace=namespace, labels=self.of(component), annotations=dict(annotations or {}) or None
         )
@@ -60,14 +60,14 @@ def pod_security(user: int, group: int, volumes_group: int) -> core.v1.PodSecuri
         run_as_user=user,
         run_as_group=group,
         fs_group=volumes_group,
-        # A cache of many gigabytes is not walked through at every start.
+        # Avoid changing the ownership of a cache of many gigabytes at every start.
         fs_group_change_policy="OnRootMismatch",
         seccomp_profile=core.v1.SeccompProfileArgs(type="RuntimeDefault"),
     )
 
 
 def container_security(*, read_only_root: bool) -> core.v1.SecurityContextArgs:
-    """A container without any privilege."""
+    """A container without any privileges."""
     return core.v1.SecurityContextArgs(
         allow_privilege_escalation=False,
         capabilities=core.v1.CapabilitiesArgs(drop=["ALL"]),
@@ -76,7 +76,7 @@ def container_security(*, read_only_root: bool) -> core.v1.SecurityContextArgs:
 
 
 def http_probe(path: str, *, period: int, timeout: int, failures: int) -> core.v1.ProbeArgs:
-    """A probe of the port called ``http``; ``period`` and ``timeout`` in seconds."""
+    """A probe of the port named ``http``; ``period`` and ``timeout`` in seconds."""
     return core.v1.ProbeArgs(
         http_get=core.v1.HTTPGetActionArgs(path=path, port="http"),
         period_seconds=period,
@@ -86,7 +86,7 @@ def http_probe(path: str, *, period: int, timeout: int, failures: int) -> core.v
 
 
 def literal(text: str) -> str:
-    """A value that Kubernetes passes on as it is: ``$(NAME)`` in arguments and variables would be expanded."""
+    """Escape a value so that Kubernetes passes it unchanged: ``$(NAME)`` in arguments and variables would be expanded."""
     return text.replace("$(", "$$(")
 
 

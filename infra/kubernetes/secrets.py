@@ -21,7 +21,7 @@ GENERATED_KEY_LENGTH = 48
 
 @dataclass(frozen=True)
 class SecretsArgs:
-    """``keys_document``: the API keys that the stack file gives, empty to have one made; the token, empty for none."""
+    """``keys_document``: the API keys from the stack file; empty: one is generated. The token is empty if it is not set."""
 
     namespace: pulumi.Input[str]
     labels: Labels
@@ -32,8 +32,8 @@ class SecretsArgs:
 class Secrets(pulumi.ComponentResource):
     """The Secrets of one stack.
 
-    Their names never change, so that new keys reach a running gateway through its mounted file, without a restart.
-    ``hf_token_name`` is None where no token is given.
+    Their names never change, so that a running gateway receives new keys through its mounted file, without a restart.
+    ``hf_token_name`` is None if no token is set.
     """
 
     api_keys_name: pulumi.Output[str]

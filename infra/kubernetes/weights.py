@@ -1,4 +1,4 @@
-"""The volume that keeps weights and compile caches from one start to the next."""
+"""The volume that stores weights and compile caches between engine starts."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from pulumi_kubernetes import core
 
 from infra.kubernetes.pods import COMPONENTS, Labels
 
-# Room for a second revision of the checkpoint beside the first, and for compile caches and the hub client's own.
+# Space for a second revision of the checkpoint, the compile cache, and the Hub client's own cache.
 CHECKPOINTS_KEPT = 2
 CACHES_GIB = 10
-# A claim never shrinks and seldom grows, so a change of its size is a new claim: steps make that rare.
+# A claim cannot shrink and often cannot grow, so a new size means a new claim. Rounding to steps makes that rare.
 SIZE_STEP_GIB = 25
 
 
 def claim_size_gib(checkpoint_gib: float) -> int:
-    """Size to ask for, in GiB, for a checkpoint of ``checkpoint_gib``."""
+    """Size to request, in GiB, for a checkpoint of ``checkpoint_gib``."""
     return math.ceil((CHECKPOINTS_KEPT * checkpoint_gib + CACHES_GIB) / SIZE_STEP_GIB) * SIZE_STEP_GIB
 
 
 @dataclass(frozen=True)
 class WeightsArgs:
-    """``shared``: mounted by several pods at once, on any nodes. ``storage_class``: empty for the cluster's default."""
+    """``shared``: mounted by several pods on any nodes. ``storage_class``: empty for the cluster's default."""
 
     namespace: pulumi.Input[str]
     labels: Labels
@@ -35,7 +35,7 @@ class WeightsArgs:
 
 
 class Weights(pulumi.ComponentResource):
-    """One PersistentVolumeClaim: two might be bound in two zones, and no pod could mount both."""
+    """One PersistentVolumeClaim, because two might be bound in different zones, and no pod could mount both."""
 
     claim_name: pulumi.Output[str]
 
@@ -43,7 +43,7 @@ class Weights(pulumi.ComponentResource):
         super().__init__(f"{COMPONENTS}:Weights", name, None, opts)
         claim = core.v1.PersistentVolumeClaim(
             name,
-            # Many storage classes bind a claim when its first pod is placed, and that pod waits for this resource.
+            # Many storage classes bind a claim only when its first pod is scheduled, and that pod waits for this resource.
             metadata=args.labels.metadata("engine", args.namespace, annotations={"pulumi.com/skipAwait": "true"}),
             spec=core.v1.PersistentVolumeClaimSpecArgs(
                 access_modes=["ReadWriteMany" if args.shared else "ReadWriteOnce"],

@@ -1,4 +1,4 @@
-"""What runs where, decided from settings and a catalog: pure Python, no Pulumi, no account."""
+"""Makes the serving plan from settings and a catalog: pure Python, without Pulumi or an AWS account."""
 
 from infra.planning.serving import make_plan
 

@@ -16,14 +16,14 @@ from infra.terminal import paint
 
 
 def as_json(plan: ServingPlan) -> dict[str, Any]:
-    """The plan for a program: flat keys, units in their names."""
+    """The plan for programs: flat keys with units in their names."""
     memory, replicas, cost = plan.memory, plan.replicas, plan.cost
     return {
         "model": plan.model,
         "served_model_name": plan.served_model_name,
         "model_figures_from": plan.architecture.source,
         "fits": memory.fits,
-        "instance_types": [kind.name for kind in replicas.instance_types],
+        "instance_types": [instance_type.name for instance_type in replicas.instance_types],
         "gpu": replicas.gpu.gpu.value,
         "gpu_count": replicas.gpu_count,
         "tensor_parallel_size": plan.engine.tensor_parallel_size,
@@ -62,7 +62,7 @@ def as_json(plan: ServingPlan) -> dict[str, Any]:
 
 
 def as_table(plan: ServingPlan, stack: str) -> str:
-    """The plan for a person: what runs where, does it fit, what it costs."""
+    """The plan for people: what runs, whether it fits, and what it costs."""
     memory, replicas, cost = plan.memory, plan.replicas, plan.cost
     gpus = f"{replicas.gpu_count} x {replicas.gpu.label}"
     copies = plan.engine.data_parallel_size
@@ -70,15 +70,15 @@ def as_table(plan: ServingPlan, stack: str) -> str:
     count = f"{replicas.min_replicas} to {replicas.max_replicas}"
     if replicas.min_replicas == 0:
         count += f", to zero after {replicas.scale_down_seconds // 60} idle minutes"
-    instance_types = ", then ".join(kind.name for kind in replicas.instance_types)
+    instance_types = ", then ".join(instance_type.name for instance_type in replicas.instance_types)
     rows = [
         ("stack", stack),
         ("model", plan.model + (f" at {plan.model_revision}" if plan.model_revision else "")),
-        ("runs on", f"{gpus} a replica ({instance_types})"),
+        ("runs on", f"{gpus} per replica ({instance_types})"),
         ("replicas", count),
         (
             "fits",
-            f"yes: {memory.weights_gib} GiB weights + {memory.overhead_gib} GiB working memory + {memory.kv_cache_gib} GiB KV cache of {memory.usable_gib} GiB{' a GPU' if replicas.gpu_count > 1 else ''}",
+            f"yes: {memory.weights_gib} GiB weights + {memory.overhead_gib} GiB working memory + {memory.kv_cache_gib} GiB KV cache of {memory.usable_gib} GiB{' per GPU' if replicas.gpu_count > 1 else ''}",
         ),
         (
             "KV cache",
@@ -100,14 +100,14 @@ def as_table(plan: ServingPlan, stack: str) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit code 0 for a plan that works, 1 for one that cannot, with the reasons on stderr."""
+    """Print the plan and return exit code 0, or 1 with the problems on stderr if it cannot work."""
     parser = argparse.ArgumentParser(
         prog="python -m infra.planning",
-        description="Print what a stack would run and cost, or why it cannot work. Needs no account.",
+        description="Print what a stack would run and cost, or why it cannot work. Requires no AWS account.",
     )
     parser.add_argument("stack", help="name of a stack: dev, prod or another Pulumi.<stack>.yaml")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting that wins over the stack file's"
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting of the stack file"
     )
     parser.add_argument("--json", action="store_true", help="print the plan as JSON")
     options = parser.parse_args(argv)

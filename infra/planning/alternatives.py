@@ -1,4 +1,4 @@
-"""The smallest changes of a stack's settings that would make its model fit."""
+"""The smallest changes to a stack's settings that would make its model fit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST_SUGGESTIONS = 3
 
 
 def suggest(settings: Settings, architecture: ModelArchitecture, extras: Extras = NOTHING) -> list[str]:
-    """Changes that fit, as ``key: value`` texts with their price, cheapest first; a change of one setting before one of two."""
+    """Changes that fit, as ``key: value`` texts with prices: changes of one setting before changes of two, cheapest first."""
     single: list[dict[str, Any]] = []
     if settings.max_model_len > SHORTEST_USEFUL_LENGTH_TOKENS:
         single.append({"max_model_len": 0})
@@ -38,8 +38,8 @@ def suggest(settings: Settings, architecture: ModelArchitecture, extras: Extras 
 def _priced(
     settings: Settings, architecture: ModelArchitecture, change: dict[str, Any], extras: Extras
 ) -> list[tuple[float, str]]:
-    """The price and the text of one change, or nothing where it does not fit either."""
-    # A list of instance types named for another GPU cannot stay.
+    """The price and the text of one change, or None if it does not fit either."""
+    # instanceTypes for another GPU class must be removed.
     fresh = {"instance_types": ()} if "gpu" in change or "gpu_count" in change else {}
     changed = settings.model_copy(update=change | fresh)
     gpu = gpu_specs()[changed.gpu]

@@ -1,4 +1,4 @@
-"""What a stack costs at list price, itemised. Nothing here is measured traffic: see the benchmark for $ per million tokens."""
+"""The itemized cost of a stack at list price. It does not depend on traffic; the benchmark reports $ per million tokens."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from infra.settings import NatGateways, Settings, Target, WeightsThroughput
 _DATA = Path(__file__).parent / "catalog" / "prices.json"
 HOURS_PER_MONTH = 730
 ZONES = 2
-IMAGE_DOWNLOAD_GB = 10  # the upstream image as it is pulled, compressed
+IMAGE_DOWNLOAD_GB = 10  # the compressed size of the upstream image
 GATEWAY_METRICS = 6  # Demand, Running, Held, Queued, ReplicasReady, QueueFull
 SCALE_DOWN_ALARM_METRICS, TRACKING_ALARM_METRICS, MAIL_ALARM_METRICS = 6, 4, 14
 
 
 @functools.cache
 def prices() -> dict[str, Any]:
-    """Unit prices of what is not a GPU instance: name -> US dollars, us-east-1."""
+    """Unit prices of everything except GPU instances: name -> US dollars, us-east-1."""
     return dict(json.loads(_DATA.read_text()))
 
 
 def cost_plan(
     settings: Settings, replicas: ReplicaPlan, engine: EnginePlan, gateway: GatewayPlan, region: str
 ) -> CostPlan:
-    """The bill of an hour: idle (minReplicas run) and active (one replica runs, or minReplicas where that is more).
+    """The cost per hour: idle (minReplicas run) and active (one replica runs, or minReplicas if that is more).
 
-    Prices are us-east-1's; another region is priced the same and named, so that nobody takes the figure for its own.
+    Prices are those of us-east-1, for every region. The region is reported too, so that the reader can tell.
     """
     table = prices()
     unit = table["usd"]
     instance = replicas.instance_types[0]
     idle, active = settings.min_replicas, max(1, settings.min_replicas)
     if settings.target is Target.KUBERNETES:
-        idle = active  # one replica always runs there
+        idle = active  # on Kubernetes, one replica always runs
     gpu = CostItem(f"GPU instances {instance.name}", idle * instance.usd_per_hour, active * instance.usd_per_hour)
     if settings.target is Target.KUBERNETES:
-        # The cluster, its nodes and its load balancer are the user's; only the GPU share can be priced.
+        # The cluster, its nodes and its load balancer belong to the user; only GPU instances are priced.
         cold = replicas.expected_cold_start_seconds / 3600 * instance.usd_per_hour
         return CostPlan((gpu,), round(cold, 4), region, instance.priced_on)
     throughput = max(0, replicas.root_volume_throughput_mib_per_second - unit["ebs_gp3_mibps_included"])
@@ -69,7 +69,7 @@ def cost_plan(
 
 
 def _cold_start(settings: Settings, replicas: ReplicaPlan, engine: EnginePlan, gpu_hour: float) -> float:
-    """Dollars that one cold start costs: the instance until it serves, the image, reading the weights."""
+    """Cost of one cold start in US dollars: the instance until it is ready, the image pull, reading the weights."""
     unit = prices()["usd"]
     cost = replicas.expected_cold_start_seconds / 3600 * gpu_hour
     over_nat = not (settings.vpc_id or settings.warm_pool or settings.docker_hub_credentials_arn)
@@ -81,7 +81,7 @@ def _cold_start(settings: Settings, replicas: ReplicaPlan, engine: EnginePlan, g
 
 
 def _watching(settings: Settings) -> float:
-    """Dollars a month for the gateway's metrics and for alarms, which are billed by the metrics that they read."""
+    """US dollars per month for the gateway's metrics and for alarms, which are billed per metric that they evaluate."""
     unit, read = prices()["usd"], 0
     if settings.max_replicas > settings.min_replicas:
         read += SCALE_DOWN_ALARM_METRICS

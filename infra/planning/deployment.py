@@ -1,4 +1,4 @@
-"""What cannot be deployed, though it could be served: found before anything is created, each with what to set instead."""
+"""Finds valid plans that cannot be deployed, before anything is created, and reports what to set instead."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ FARGATE_MEMORY_MIB = {
     256: (512, 2048, 512), 512: (1024, 4096, 1024), 1024: (2048, 8192, 1024), 2048: (4096, 16384, 1024),
     4096: (8192, 30720, 1024), 8192: (16384, 61440, 4096), 16384: (32768, 122880, 8192),
 }  # fmt: skip
-# NCCL and vLLM's workers pass tensors through /dev/shm; below a GiB a GPU a tensor-parallel engine dies when loaded.
+# NCCL and vLLM's workers exchange tensors through /dev/shm; with less than 1 GiB per GPU, a tensor-parallel engine crashes
+# under load.
 SHARED_MEMORY_GIB_PER_GPU = 1
 
 
 def deployment_problems(settings: Settings, plan: ServingPlan, region: str) -> list[str]:
-    """Every reason why the plan of a stack cannot be deployed in a region. The local runner does not ask."""
+    """All problems that prevent a stack's plan from being deployed in a region. make local does not check them."""
     found = _shared_memory(settings, plan) + _times(settings, plan)
     if settings.target is not Target.ECS:
         return found
@@ -26,7 +27,7 @@ def deployment_problems(settings: Settings, plan: ServingPlan, region: str) -> l
     match = re.match(r"arn:aws[a-z-]*:acm:(?P<region>[a-z0-9-]+):", settings.certificate_arn)
     if match and match["region"] != region:
         found.append(
-            f"certificateArn: found a certificate in {match['region']}, but the stack is in {region}; a load balancer takes certificates of its own region only. Set certificateArn to one in {region}, or aws:region: {match['region']}"
+            f"certificateArn: found a certificate in {match['region']}, but the stack is in {region}; a load balancer requires a certificate in its own region. Set certificateArn to one in {region}, or aws:region: {match['region']}"
         )
     return found
 
@@ -34,10 +35,10 @@ def deployment_problems(settings: Settings, plan: ServingPlan, region: str) -> l
 def _shared_memory(settings: Settings, plan: ServingPlan) -> list[str]:
     found = []
     least = SHARED_MEMORY_GIB_PER_GPU * settings.gpu_count
-    memory_gib = min(container_memory_gib(kind) for kind in plan.replicas.instance_types)
+    memory_gib = min(container_memory_gib(instance_type) for instance_type in plan.replicas.instance_types)
     if settings.gpu_count > 1 and plan.engine.shared_memory_mib < least * 1024:
         found.append(
-            f"sharedMemoryGib: found {settings.shared_memory_gib}, too small for {settings.gpu_count} GPUs that pass tensors through it. Set sharedMemoryGib to at least {least}, or 0"
+            f"sharedMemoryGib: found {settings.shared_memory_gib}, too small for {settings.gpu_count} GPUs that exchange tensors through it. Set sharedMemoryGib to at least {least}, or 0"
         )
     if plan.engine.shared_memory_mib > memory_gib * 1024 / 2:
         found.append(
@@ -53,7 +54,7 @@ def _times(settings: Settings, plan: ServingPlan) -> list[str]:
     scales = settings.max_replicas > settings.min_replicas or settings.min_replicas == 0
     if scales and plan.replicas.scale_down_seconds < cold:
         found.append(
-            f"scaleDownMinutes: found {settings.scale_down_minutes}, shorter than a cold start of about {cold} s, so the stack would start and stop without end. Set scaleDownMinutes to at least {minutes}"
+            f"scaleDownMinutes: found {settings.scale_down_minutes}, shorter than a cold start of about {cold} s, so the stack would start and stop repeatedly. Set scaleDownMinutes to at least {minutes}"
         )
     if settings.max_replicas > max(1, settings.min_replicas) and plan.replicas.scale_out_cooldown_seconds < cold:
         found.append(

@@ -1,4 +1,4 @@
-"""What the plan tells vLLM: arguments, environment, memory, the key of its compile cache."""
+"""The engine's part of the plan: vLLM's arguments, environment, memory, and the key of its compile cache."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ UPSTREAM_IMAGE = f"docker.io/vllm/vllm-openai:v{VLLM_VERSION}"
 ENGINE_PORT = 8000
 WEIGHTS_PATH = "/weights"
 CACHE_PATH = "/cache"
-# A replica that is told to stop takes no more requests and finishes those that run: the longest answers take minutes.
-# vLLM exits about 7 s after the last; only Fargate limits a container's stop to 120 s, and the engine is not there.
+# A stopping replica rejects new requests and finishes running ones, the longest of which take minutes. vLLM exits about
+# 7 s after the last. Fargate's stop timeout limit of 120 s does not apply, because the engine runs on EC2.
 SHUTDOWN_TIMEOUT_SECONDS = 600
 STOP_TIMEOUT_SECONDS = 630
-# 15 CUDA graphs instead of vLLM's 51: a start is 2 to 3 s shorter, and at no concurrency was it slower. What was measured
-# of each choice here, and what was dropped, is in docs/benchmarks/engine.
+# 15 CUDA graphs instead of vLLM's 51 shorten a start by 2 to 3 s, and were not slower at any concurrency. Measurements of
+# each choice here, and of rejected ones, are in docs/benchmarks/engine.
 GRAPH_SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
-# Compiled for exactly this batch: one stream of 16-bit weights is 10 to 17% faster on an H200. torch.compile tunes matrix
-# products on GPUs with at least so many multiprocessors only; elsewhere it would be time for nothing.
+# Compiling for exactly this batch size makes a single stream with 16-bit weights 10 to 17% faster on an H200. torch.compile
+# tunes matrix multiplications only on GPUs with at least this many multiprocessors; on others it would only cost time.
 COMPILED_BATCH, LEAST_MULTIPROCESSORS = 1, 68
 COMPILATION_FLAGS = ("--compilation-config", "-cc", "-O", "--cudagraph-capture-sizes", "--max-cudagraph-capture-size")
 
 
 def compilation_config(settings: Settings, architecture: ModelArchitecture, gpu: GpuSpec) -> dict[str, object]:
-    """What ``--compilation-config`` is told; empty: nothing, because vLLM's own choice or the user's is the right one."""
+    """The value of ``--compilation-config``; empty to use vLLM's default or the user's value."""
     theirs = any(arg.startswith(COMPILATION_FLAGS) for arg in settings.engine_args)
-    # A step of speculative decoding has several tokens a sequence, and vLLM sizes its graphs by that itself.
+    # A speculative decoding step has several tokens per sequence, for which vLLM chooses graph sizes itself.
     if theirs or settings.speculative or settings.fast_boot is FastBoot.EAGER:
         return {}
     sequences = settings.max_num_seqs or default_batch(gpu, settings.performance_mode)[1]
@@ -56,7 +56,7 @@ def compilation_config(settings: Settings, architecture: ModelArchitecture, gpu:
 def engine_args(
     settings: Settings, architecture: ModelArchitecture, memory: MemoryFit, gpu: GpuSpec
 ) -> tuple[str, ...]:
-    """The arguments of ``vllm serve MODEL``, but for host and port. What is not set is left to vLLM's default."""
+    """The arguments of ``vllm serve MODEL``, except host and port. Unset settings use vLLM's defaults."""
     args = ["--served-model-name", *settings.names, "--max-model-len", str(memory.max_model_len)]
     args += ["--gpu-memory-utilization", f"{settings.gpu_memory_utilization:g}"]
     if settings.model_revision:
@@ -82,11 +82,11 @@ def engine_args(
     if architecture.sees:
         args += ["--limit-mm-per-prompt", json.dumps({"image": settings.image_limit, "video": settings.video_limit})]
         if settings.tensor_parallel_size > 1:
-            args += ["--mm-encoder-tp-mode", "data"]  # a small encoder is faster whole on each GPU than split
+            args += ["--mm-encoder-tp-mode", "data"]  # a small encoder is faster replicated on each GPU than split
     if parser := tool_call_parser(settings):
         args += ["--enable-auto-tool-choice", "--tool-call-parser", parser]
     if settings.lora_adapters:
-        # All of them may be in one batch; with vLLM's default of one, requests for another adapter wait.
+        # All adapters may be in one batch; with vLLM's default of one, requests for other adapters are queued.
         args += ["--enable-lora", "--max-loras", str(len(settings.lora_adapters))]
         args += ["--max-lora-rank", str(settings.max_lora_rank), "--lora-modules", *settings.lora_adapters]
     if config := compilation_config(settings, architecture, gpu):
@@ -98,9 +98,9 @@ def engine_args(
 
 
 def compile_cache_key(settings: Settings, args: tuple[str, ...]) -> str:
-    """Names what a deploy asks for: engine, model, revision, GPU and every argument are in it.
+    """The key of a deployed configuration, derived from engine, model, revision, GPU and every argument.
 
-    The engine's own key of compiled files is made of what it finds itself; this one says that such a start was there.
+    The compile cache's own key is derived by the engine at startup; this key marks that such a start has happened.
     """
     image = settings.engine_image or UPSTREAM_IMAGE
     parts = [
@@ -118,16 +118,16 @@ def compile_cache_key(settings: Settings, args: tuple[str, ...]) -> str:
 def engine_plan(
     settings: Settings, architecture: ModelArchitecture, memory: MemoryFit, gpu: GpuSpec, smallest: InstanceType
 ) -> EnginePlan:
-    """The engine's container on the smallest of the instance types."""
+    """The engine's container, sized for the smallest of the instance types."""
     args = engine_args(settings, architecture, memory, gpu)
     key = compile_cache_key(settings, args)
     container_gib = container_memory_gib(smallest)
-    # Workers of a tensor-parallel engine pass tensors through /dev/shm; Docker's 64 MB breaks them.
+    # Workers of a tensor-parallel engine exchange tensors through /dev/shm; Docker's default of 64 MB is too small.
     shared_gib = settings.shared_memory_gib or (min(16.0, container_gib / 4) if settings.gpu_count > 1 else 1.0)
     environment = {"HF_HOME": WEIGHTS_PATH, "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     environment |= {"ENGINE_IMAGE": settings.engine_image or UPSTREAM_IMAGE, "ENGINE_PLAN_KEY": key}
     if architecture.sees:
-        # The gateway looks at the address that a request names, not at where that one leads on.
+        # The gateway checks the URL in a request, but not where it redirects to.
         environment["VLLM_MEDIA_URL_ALLOW_REDIRECTS"] = "0"
     if settings.fast_boot is not FastBoot.OFF:
         environment["ENGINE_CACHE"] = CACHE_PATH

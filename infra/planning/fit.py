@@ -1,4 +1,4 @@
-"""Whether the model of a stack fits into the GPUs that its settings name."""
+"""Whether a stack's model fits in the memory of its GPUs."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def memory_fit(
     instance_types: tuple[InstanceType, ...],
     extras: Extras = NOTHING,
 ) -> MemoryFit:
-    """How the settings' model fits into one of the instance types' GPUs."""
+    """How the model fits in the memory of the instance types' GPUs."""
     return fit(
         architecture,
         gpu,
-        gpu_memory_gib=min(kind.gpu_memory_gib for kind in instance_types),
+        gpu_memory_gib=min(instance_type.gpu_memory_gib for instance_type in instance_types),
         tensor_parallel=settings.tensor_parallel_size,
         utilization=settings.gpu_memory_utilization,
         quantization=quantization_of(settings, architecture, gpu),

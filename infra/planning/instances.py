@@ -1,4 +1,4 @@
-"""Which EC2 instance types a stack uses, and how much of their memory a container gets."""
+"""The EC2 instance types of a stack, and the memory available to a container on them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from infra.errors import PlanError
 from infra.planning.catalog.gpus import GpuSpec, InstanceType
 from infra.settings import Settings
 
-# vLLM prefetches weights from a network file system when the checkpoint is at most this share of the memory it may use.
+# vLLM prefetches weights from a network file system if the checkpoint is at most this fraction of available memory.
 PREFETCH_SHARE = 0.9
 
 
@@ -15,32 +15,32 @@ def choose_instances(
 ) -> tuple[InstanceType, ...]:
     """The instance types to use, in order of preference.
 
-    Named types are taken in the order named. Otherwise the smallest types with gpuCount GPUs of the class, cheapest
-    first, whose container memory can hold the checkpoint (vLLM prefetches weights only then), three at most.
+    If instanceTypes is set, those types in the same order. Otherwise up to three of the smallest types with gpuCount GPUs
+    of the class, cheapest first, whose container memory can hold the checkpoint (a condition of vLLM's prefetching).
 
     Raises:
-        PlanError: a named type is unknown or does not match, or no type of the class has so many GPUs.
+        PlanError: a type in instanceTypes is unknown or does not match, or no type of the class has enough GPUs.
     """
     if settings.instance_types:
         reasons = []
         for name in settings.instance_types:
-            kind = catalog.get(name)
-            if kind is None:
+            instance_type = catalog.get(name)
+            if instance_type is None:
                 near = ", ".join(sorted(n for n, k in catalog.items() if k.gpu is gpu.gpu))
                 reasons.append(f"instanceTypes: found {name}, which is not in the catalog. Set one of: {near}")
-            elif kind.gpu is not gpu.gpu:
+            elif instance_type.gpu is not gpu.gpu:
                 reasons.append(
-                    f"instanceTypes: {name} has {kind.gpu} GPUs, but gpu is {gpu.gpu}. Set gpu: {kind.gpu}, or another type"
+                    f"instanceTypes: {name} has {instance_type.gpu} GPUs, but gpu is {gpu.gpu}. Set gpu: {instance_type.gpu}, or another type"
                 )
-            elif kind.gpus < settings.gpu_count:
+            elif instance_type.gpus < settings.gpu_count:
                 reasons.append(
-                    f"instanceTypes: {name} has {kind.gpus} GPU{'s' if kind.gpus > 1 else ''}, but gpuCount is {settings.gpu_count}. Set gpuCount: {kind.gpus}, or a larger type"
+                    f"instanceTypes: {name} has {instance_type.gpus} GPU{'s' if instance_type.gpus > 1 else ''}, but gpuCount is {settings.gpu_count}. Set gpuCount: {instance_type.gpus}, or a larger type"
                 )
-            elif checkpoint_gib > PREFETCH_SHARE * container_memory_gib(kind) and not _reads_weights_its_own_way(
-                settings
-            ):
+            elif checkpoint_gib > PREFETCH_SHARE * container_memory_gib(
+                instance_type
+            ) and not _reads_weights_its_own_way(settings):
                 reasons.append(
-                    f"instanceTypes: {name} gives the engine {container_memory_gib(kind):.1f} GiB of memory; prefetching the checkpoint of {checkpoint_gib:.1f} GiB needs {checkpoint_gib / PREFETCH_SHARE:.1f}. Set a type with more memory, or engineArgs: [--safetensors-load-strategy, lazy] for slow reads"
+                    f"instanceTypes: {name} has {container_memory_gib(instance_type):.1f} GiB of memory for the engine; prefetching the checkpoint of {checkpoint_gib:.1f} GiB requires {checkpoint_gib / PREFETCH_SHARE:.1f}. Set a type with more memory, or engineArgs: [--safetensors-load-strategy, lazy] for slow reads"
                 )
         if reasons:
             raise PlanError(reasons)
@@ -62,6 +62,6 @@ def _reads_weights_its_own_way(settings: Settings) -> bool:
     return any(arg.split("=")[0] in ("--safetensors-load-strategy", "--load-format") for arg in settings.engine_args)
 
 
-def container_memory_gib(kind: InstanceType) -> float:
-    """Memory that one engine container gets: what ECS registers of the instance, less the system's and agent's share."""
-    return kind.memory_gib - max(1.5, 0.06 * kind.memory_gib)
+def container_memory_gib(instance_type: InstanceType) -> float:
+    """Memory of one engine container: the memory that ECS registers, minus a reserve for the system and the agent."""
+    return instance_type.memory_gib - max(1.5, 0.06 * instance_type.memory_gib)

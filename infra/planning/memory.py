@@ -1,8 +1,8 @@
-"""Does it fit? Weights, working memory and KV cache of one GPU, in GiB.
+"""Estimates weights, working memory and KV cache of one GPU, in GiB.
 
-vLLM takes ``gpu_memory_utilization`` of what CUDA reports, loads the weights, runs one batch of the largest size to see
-what the activations peak at, and gives the rest to the KV cache. This module predicts each of the three. Its figures
-were read off an H200 with vLLM 0.26 (docs/benchmarks/engine, which compares them with every configuration measured).
+vLLM uses ``gpu_memory_utilization`` of the memory that CUDA reports. It loads the weights, runs a batch of the maximum size
+to measure peak activation memory, and allocates the rest to the KV cache. This module predicts all three. Its constants
+were measured on an H200 with vLLM 0.26 (docs/benchmarks/engine compares predictions with every measured configuration).
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from infra.planning.plan import MemoryFit
 from infra.planning.weights import weights_gib
 
 MIB = 1 << 20
-# What the driver, cuBLAS and the runtime hold outside PyTorch before the cache is sized.
+# Memory that the driver, cuBLAS and the runtime allocate outside PyTorch before the cache is sized.
 NON_TORCH_GIB = 0.22
 TENSOR_PARALLEL_GIB = (
-    0.35  # buffers for all-reduces: between -0.2 and 0.35 was seen on two and four GPUs; on the safe side
+    0.35  # buffers for all-reduce: between -0.2 and 0.35 was measured on two and four GPUs; a conservative value
 )
-PEAK_REST_GIB = 0.03  # small buffers, at any batch
-# The second model runner keeps a batch's logits in 16 bits and samples from them as they are; the first one holds them
-# in 16 bits and four times in 32 bits at once. vLLM chooses it for mixtures of experts.
+PEAK_REST_GIB = 0.03  # small buffers, independent of the batch
+# vLLM's second model runner stores a batch's logits in 16 bits and samples from them directly. The first one, which vLLM
+# uses for mixtures of experts, stores them in 16 bits and four times in 32 bits.
 LOGIT_BYTES, LOGIT_BYTES_OF_FIRST_RUNNER = 2, 18
-# Speculation looks at the logits of each guess and of the token before, in 16 and in 32 bits.
+# Speculative decoding uses the logits of each draft token and of the token before, in 16 and in 32 bits.
 LOGIT_BYTES_OF_A_GUESS = 6
-VISION_GIB = 1.0  # what an encoder's batch takes; not measured
-# CUDA graphs: so much a layer, and so much a layer for each sequence of the largest.
+VISION_GIB = 1.0  # memory of an encoder's batch; not measured
+# CUDA graphs: a constant per layer, and per layer and sequence of the largest graph.
 GRAPH_GIB_PER_LAYER, GRAPH_GIB_PER_LAYER_AND_SEQUENCE = 0.0025, 0.000037
 LARGEST_GRAPH = 512
-# A start from VLLM_ENABLE_STARTUP_PLAN leaves this and the graphs' memory free, where a first start does not.
+# A start with VLLM_ENABLE_STARTUP_PLAN leaves this and the graphs' memory free; a first start does not.
 STARTUP_PLAN_MARGIN_GIB = 150 * MIB / GIB
 KV_BLOCK_TOKENS = 16
 AUTOMATIC_LENGTH_STEP_TOKENS = 1024
@@ -38,9 +38,9 @@ AUTOMATIC_LENGTH_STEP_TOKENS = 1024
 
 @dataclass(frozen=True)
 class Extras:
-    """What is loaded beside the model: a draft model, adapters. GiB and bytes of all tensor-parallel GPUs together.
+    """What is loaded in addition to the model: a draft model, adapters. GiB and bytes are totals over tensor-parallel GPUs.
 
-    ``draft_tokens`` are those that a step of speculative decoding guesses for each sequence.
+    ``draft_tokens`` is the number of draft tokens per sequence in a step of speculative decoding.
     """
 
     weights_gib: float = 0.0
@@ -52,13 +52,13 @@ NOTHING = Extras()
 
 
 def kv_bytes_per_token(architecture: ModelArchitecture, kv_cache_dtype: str) -> int:
-    """Bytes of KV cache one token takes, all GPUs together: layers x KV heads x head dimension x 2 (K and V) x bytes."""
+    """KV cache bytes per token, over all GPUs: layers x KV heads x head dimension x 2 (K and V) x bytes."""
     width = 1 if kv_cache_dtype.startswith("fp8") else 2
     return architecture.num_hidden_layers * architecture.num_key_value_heads * architecture.head_dim * 2 * width
 
 
 def default_batch(gpu: GpuSpec, performance_mode: str = "balanced") -> tuple[int, int]:
-    """vLLM's own (max_num_batched_tokens, max_num_seqs) for the GPU; ``throughput`` doubles both."""
+    """vLLM's default (max_num_batched_tokens, max_num_seqs) for the GPU; ``throughput`` doubles both."""
     tokens, sequences = (8192, 1024) if gpu.large else (2048, 256)
     return (2 * tokens, 2 * sequences) if performance_mode == "throughput" else (tokens, sequences)
 
@@ -73,21 +73,21 @@ def overhead_gib(
     compiles: bool = True,
     draft_tokens: int = 0,
 ) -> float:
-    """Peak working memory of one GPU beside weights and cache.
+    """Peak working memory of one GPU, in addition to weights and cache.
 
-    It is the largest of three: the widest point of a forward pass, the logits of a full batch, and, in the start that
-    compiles, a second copy of the embedding table beside the hidden states.
+    It is the largest of three: the widest point of a forward pass, the logits of a full batch, and, during a start that
+    compiles, a second copy of the embedding table plus the hidden states.
     """
     hidden = architecture.hidden_size
     inner = max(architecture.intermediate_size, architecture.moe_intermediate_size)
     states = batched_tokens * hidden * 2 * 2
     forward = batched_tokens * (3 * inner / tensor_parallel + 4 * hidden) * 2
     if architecture.num_experts:
-        # Each token's rows go through several experts: in and out of each, and again when they are put together.
+        # Each token is routed to several experts: the inputs and outputs of each, and the combined result.
         rows = batched_tokens * architecture.experts_per_token
         forward = 2 * rows * (3 * architecture.moe_intermediate_size / tensor_parallel + hidden) * 2 + states
     elif eight_bit:
-        forward += batched_tokens * (inner / tensor_parallel - hidden)  # the activation once more, in 8 bits
+        forward += batched_tokens * (inner / tensor_parallel - hidden)  # an 8-bit copy of the activation
     width = LOGIT_BYTES_OF_FIRST_RUNNER if architecture.num_experts else LOGIT_BYTES
     if draft_tokens:
         width = max(width, LOGIT_BYTES_OF_A_GUESS * (1 + draft_tokens))
@@ -99,7 +99,7 @@ def overhead_gib(
 
 
 def graphs_gib(architecture: ModelArchitecture, sequences: int) -> float:
-    """Memory of the CUDA graphs that are kept for batches of up to so many sequences."""
+    """Memory of the CUDA graphs for batches of up to this many sequences."""
     largest = min(2 * sequences, LARGEST_GRAPH)
     per_layer = GRAPH_GIB_PER_LAYER + GRAPH_GIB_PER_LAYER_AND_SEQUENCE * min(largest, sequences)
     return architecture.num_hidden_layers * per_layer
@@ -124,8 +124,8 @@ def fit(
 ) -> MemoryFit:
     """Divide a GPU's memory.
 
-    ``max_model_len`` of 0 takes the longest length, up to the model's own, of which two fit at once (or, where that is
-    less than 1,024 tokens, of which one fits). ``startup_plan`` counts what a second start leaves free.
+    With ``max_model_len`` 0, it is the longest context length, up to the model's own, of which two sequences fit (or one, if
+    it would otherwise be below 1,024 tokens). ``startup_plan`` accounts for the memory that a second start leaves free.
     """
     usable = gpu_memory_gib * utilization
     weights = weights_gib(architecture, quantization, tensor_parallel) + extras.weights_gib / tensor_parallel
@@ -144,7 +144,7 @@ def fit(
     if startup_plan:
         overhead += graphs_gib(architecture, batch) + STARTUP_PLAN_MARGIN_GIB
     per_token = kv_bytes_per_token(architecture, kv_cache_dtype) + extras.kv_bytes_per_token
-    # A GPU holds its share of the KV heads; with fewer heads than GPUs, heads are kept more than once.
+    # The KV heads are split over the GPUs; with fewer heads than GPUs, heads are replicated.
     share = max(architecture.num_key_value_heads // tensor_parallel, 1) / architecture.num_key_value_heads
     free = usable - weights - overhead
     blocks = int(max(free, 0.0) * GIB / (per_token * share)) // KV_BLOCK_TOKENS

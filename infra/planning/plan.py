@@ -1,4 +1,4 @@
-"""The ServingPlan: everything that is decided, once, for every target. Values only; see ``make_plan``."""
+"""The ServingPlan, shared by all targets. It contains values only; ``make_plan`` creates it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from infra.planning.catalog.models import ModelArchitecture
 
 @dataclass(frozen=True)
 class MemoryFit:
-    """How one GPU's memory divides, in GiB, and how many tokens of KV cache that leaves.
+    """How one GPU's memory is divided, in GiB, and the number of KV cache tokens that remain.
 
-    ``kv_cache_tokens`` counts the cache of one copy of the model; each data-parallel copy has as many.
-    ``max_full_length_sequences`` is that divided by ``max_model_len``: how many of the longest requests run at once before vLLM makes one wait.
+    ``kv_cache_tokens`` is the cache of one copy of the model; each data-parallel copy has its own.
+    ``max_full_length_sequences`` is that divided by ``max_model_len``: the number of maximum-length requests that can run
+    before vLLM queues one.
     """
 
     fits: bool
@@ -31,9 +32,9 @@ class MemoryFit:
 
 @dataclass(frozen=True)
 class EnginePlan:
-    """The vLLM server: one container, one a GPU instance.
+    """The vLLM server: one container per GPU instance.
 
-    ``args`` are for ``vllm serve MODEL``: model, host and port are left to the rendering. Sizes are of the container.
+    ``args`` are for ``vllm serve MODEL``; the target adds model, host and port. Sizes are those of the container.
     """
 
     image: str
@@ -51,7 +52,7 @@ class EnginePlan:
 
 @dataclass(frozen=True)
 class GatewayPlan:
-    """The front door. ``environment`` lacks what only a rendering knows: discovery, capacity, keys, stack."""
+    """The gateway. The target adds the rest of ``environment``: discovery, capacity, keys, stack."""
 
     image: str
     count: int
@@ -67,7 +68,7 @@ class GatewayPlan:
 
 @dataclass(frozen=True)
 class ReplicaPlan:
-    """GPU instances and how many. ``instance_types`` is in order of preference."""
+    """The GPU instances and their number. ``instance_types`` is in order of preference."""
 
     instance_types: tuple[InstanceType, ...]
     gpu: GpuSpec
@@ -86,7 +87,7 @@ class ReplicaPlan:
 
 @dataclass(frozen=True)
 class CostItem:
-    """One line of the bill: US dollars an hour while idle (minReplicas run) and while active (one more at least)."""
+    """One cost item: US dollars per hour while idle (minReplicas run) and while active (at least one replica runs)."""
 
     name: str
     usd_per_hour_idle: float
@@ -95,9 +96,9 @@ class CostItem:
 
 @dataclass(frozen=True)
 class CostPlan:
-    """What the stack costs at list price, on demand, before data transfer and tax.
+    """The stack's cost at on-demand list price, excluding data transfer and tax.
 
-    ``usd_per_cold_start`` is what one costs before the first token: the instance, and what it reads and downloads.
+    ``usd_per_cold_start`` is the cost until the first token: the instance, and what it reads and downloads.
     """
 
     items: tuple[CostItem, ...]
@@ -107,16 +108,16 @@ class CostPlan:
 
     @property
     def usd_per_hour_idle(self) -> float:
-        """Dollars an hour with minReplicas running."""
+        """US dollars per hour with minReplicas running."""
         return round(sum(item.usd_per_hour_idle for item in self.items), 4)
 
     @property
     def usd_per_hour_active(self) -> float:
-        """Dollars an hour with one replica running, or minReplicas where that is more."""
+        """US dollars per hour with one replica running, or minReplicas if that is more."""
         return round(sum(item.usd_per_hour_active for item in self.items), 4)
 
     def usd_per_month(self, active_hours_per_day: float) -> float:
-        """Dollars a month of 730 hours with so many active hours a day."""
+        """US dollars per month of 730 hours, with the given active hours per day."""
         active = 730 * active_hours_per_day / 24
         return round(active * self.usd_per_hour_active + (730 - active) * self.usd_per_hour_idle, 2)
 

@@ -1,4 +1,4 @@
-"""Which quantization vLLM applies."""
+"""The quantization that vLLM applies."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from infra.settings import Settings
 
 
 def quantization_of(settings: Settings, architecture: ModelArchitecture, gpu: GpuSpec) -> str:
-    """The ``--quantization`` for this GPU: what is set, and for ``auto`` FP8 where the GPU has it and nothing is quantized yet."""
+    """The ``--quantization`` for this GPU; ``auto`` is FP8 if the GPU supports it and the checkpoint is not quantized."""
     if settings.quantization != "auto":
         return settings.quantization
     return "fp8" if gpu.has_fp8 and not architecture.quantization else ""

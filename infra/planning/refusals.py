@@ -1,4 +1,4 @@
-"""What cannot work, found before anything is created; each refusal says what to set instead."""
+"""Finds settings that cannot work, before anything is created, and reports what to set instead."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from infra.settings import Gpu, Settings
 
 
 def refusals(settings: Settings, architecture: ModelArchitecture, gpu: GpuSpec) -> list[str]:
-    """Every reason, memory aside, why this model cannot run with these settings on this GPU."""
+    """All problems, except memory, that prevent this model from running with these settings on this GPU."""
     found = []
     chosen = quantization_of(settings, architecture, gpu)
     method = chosen or architecture.quantization
@@ -27,11 +27,11 @@ def refusals(settings: Settings, architecture: ModelArchitecture, gpu: GpuSpec) 
         )
     if settings.quantization in ("awq", "gptq") and not architecture.quantization:
         found.append(
-            f"quantization: found {settings.quantization}, but {settings.model} is not such a checkpoint; vLLM cannot make one. Set model to a checkpoint with that quantization, or quantization: fp8"
+            f"quantization: found {settings.quantization}, but {settings.model} is not such a checkpoint, and vLLM cannot convert it. Set model to a checkpoint with that quantization, or quantization: fp8"
         )
     if settings.kv_cache_dtype.startswith("fp8") and gpu.gpu in (Gpu.A10G, Gpu.A100):
         found.append(
-            f"kvCacheDtype: found {settings.kv_cache_dtype}, which vLLM refuses on an {gpu.label} (compute capability {gpu.compute_capability / 10}, needs 8.9). Set kvCacheDtype: auto, or gpu: l4"
+            f"kvCacheDtype: found {settings.kv_cache_dtype}, which vLLM does not support on an {gpu.label} (compute capability {gpu.compute_capability / 10}, requires 8.9). Set kvCacheDtype: auto, or gpu: l4"
         )
     if why := _splits_badly(architecture, settings.tensor_parallel_size):
         good = [str(n) for n in (1, 2, 4, 8) if not _splits_badly(architecture, n)]
@@ -42,7 +42,7 @@ def refusals(settings: Settings, architecture: ModelArchitecture, gpu: GpuSpec) 
         )
     if architecture.num_experts and settings.data_parallel_size > 1:
         found.append(
-            f"dataParallelSize: found {settings.data_parallel_size}, but {settings.model} is a mixture of experts, whose copies vLLM keeps in lockstep over all GPUs. Set dataParallelSize: 1, or more replicas with maxReplicas"
+            f"dataParallelSize: found {settings.data_parallel_size}, but {settings.model} is a mixture of experts, whose copies vLLM runs in lockstep over all GPUs. Set dataParallelSize: 1, or more replicas with maxReplicas"
         )
     if settings.max_model_len > architecture.max_position_embeddings:
         found.append(
@@ -54,7 +54,7 @@ def refusals(settings: Settings, architecture: ModelArchitecture, gpu: GpuSpec) 
 
 
 def _limits_without_eyes(settings: Settings) -> Iterator[str]:
-    # Pulumi.yaml gives every stack the default, so that nothing tells a default from the same number set on purpose.
+    # Pulumi.yaml sets the default for every stack, so a default cannot be distinguished from the same value set by the user.
     for key, name in (("imageLimit", "image_limit"), ("videoLimit", "video_limit")):
         limit = getattr(settings, name)
         if limit not in (0, Settings.model_fields[name].default):
@@ -64,7 +64,7 @@ def _limits_without_eyes(settings: Settings) -> Iterator[str]:
 
 
 def _splits_badly(architecture: ModelArchitecture, tensor_parallel: int) -> str:
-    """What of the model so many GPUs cannot share evenly; empty: nothing."""
+    """The part of the model that cannot be split evenly over this many GPUs; empty if there is none."""
     heads, kv_heads = architecture.num_attention_heads, architecture.num_key_value_heads
     if heads % tensor_parallel:
         return f"the {heads} attention heads"

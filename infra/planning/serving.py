@@ -1,4 +1,4 @@
-"""Settings and catalog in, ServingPlan out: where every decision is made."""
+"""Makes the ServingPlan from settings and catalog."""
 
 from __future__ import annotations
 
@@ -32,37 +32,36 @@ from infra.settings import FastBoot, Settings, Target
 
 GATEWAY_PORT = 8080
 METRICS_PORT = 9090
-# Requests are still taken while a load balancer or a DNS cache learns that the gateway leaves; then those that run have
-# their time. Both together are below Fargate's longest stopTimeout, 120 s.
+# The gateway accepts requests during the drain delay, until load balancers and DNS caches have removed it; running requests
+# then have the drain timeout to finish. The sum is below Fargate's maximum stopTimeout of 120 s.
 DRAIN_DELAY_SECONDS, DRAIN_TIMEOUT_SECONDS = 15, 95
-# A request that is no stream sends nothing until its answer is whole. All hops wait for it in order: the gateway, from the
-# request's arrival on, then the load balancer, which is set to the longest that AWS's allows, then the gateway's own end
-# of the connection between the two.
+# A non-streaming request receives no bytes until its response is complete. The timeouts are ordered: first the gateway's
+# request timeout, then the load balancer's idle timeout (the maximum that AWS allows), then the gateway's keep-alive timeout.
 PLAIN_REQUEST_TIMEOUT_SECONDS = 3600
 LOAD_BALANCER_IDLE_TIMEOUT_SECONDS = 4000
-# Another replica is added before this one is full, because it takes minutes to come.
+# Another replica is added before this one is full, because it takes minutes to start.
 SCALE_OUT_AT_SHARE_OF_CONCURRENCY = 0.75
-# Unpacking the image is bound by the disk: 500 MiB/s instead of gp3's 125 saves a minute of a GPU instance.
+# Unpacking the image is limited by disk throughput: 500 MiB/s instead of gp3's 125 saves one minute of a GPU instance.
 ROOT_VOLUME_GIB, ROOT_VOLUME_THROUGHPUT_MIB_PER_SECOND, ROOT_VOLUME_IOPS = 100, 500, 3000
 
 
 def make_plan(settings: Settings, *, region: str = "us-east-1", fetch: FetchConfig = fetch_config) -> ServingPlan:
-    """Decide everything about a stack.
+    """Make the serving plan of a stack.
 
     Args:
         settings: the stack's validated settings.
-        region: AWS region, for the bill's heading.
-        fetch: how the config.json of a model outside the catalog is had.
+        region: AWS region, for the cost estimate.
+        fetch: fetches the config.json of a model outside the catalog.
 
     Raises:
-        PlanError: it cannot work; every reason with what to set instead.
+        PlanError: the settings cannot work; lists every problem with what to set instead.
     """
     try:
         architecture = find_model(settings.model, settings.model_revision, fetch)
     except UnknownModelError as error:
         raise PlanError(
             [
-                f"model: {error}. Set model to one of infra/planning/catalog/models.json, or plan where the hub can be reached"
+                f"model: {error}. Set model to one of infra/planning/catalog/models.json, or run this with access to the Hub"
             ]
         ) from None
     gpu = gpu_specs()[settings.gpu]
@@ -80,7 +79,9 @@ def make_plan(settings: Settings, *, region: str = "us-east-1", fetch: FetchConf
         raise PlanError([_does_not_fit(settings, memory, gpu, suggest(settings, architecture, beside))])
     cold = cold_start_seconds(settings, architecture, checkpoint_gib)
     replicas = _replica_plan(settings, instance_types, gpu, cold)
-    engine = engine_plan(settings, architecture, memory, gpu, min(instance_types, key=lambda kind: kind.memory_gib))
+    engine = engine_plan(
+        settings, architecture, memory, gpu, min(instance_types, key=lambda instance_type: instance_type.memory_gib)
+    )
     gateway = _gateway_plan(settings, architecture, replicas, engine.image, memory.max_model_len)
     return ServingPlan(
         model=settings.model,
@@ -104,7 +105,7 @@ def _does_not_fit(settings: Settings, memory: MemoryFit, gpu: GpuSpec, suggestio
     if memory.kv_cache_tokens:
         cause = (
             f"maxModelLen: one sequence of {memory.max_model_len:,} tokens does not fit in the KV cache of {where}, "
-            f"which holds {memory.kv_cache_tokens:,} tokens beside {memory.weights_gib} GiB of weights{shard}"
+            f"which holds {memory.kv_cache_tokens:,} tokens in addition to {memory.weights_gib} GiB of weights{shard}"
         )
     else:
         cause = (
@@ -150,7 +151,7 @@ def _gateway_plan(
         "tool_call_parser": tool_call_parser(settings),
     }
     if settings.target is Target.ECS:
-        info["instance_types"] = [kind.name for kind in replicas.instance_types]
+        info["instance_types"] = [instance_type.name for instance_type in replicas.instance_types]
     return GatewayPlan(
         image=settings.gateway_image,
         count=settings.gateway_count,
@@ -167,7 +168,7 @@ def _gateway_plan(
                 **_media_hosts(settings),
                 **({"GATEWAY_ALLOWED_ORIGINS": ",".join(settings.allowed_origins)} if settings.allowed_origins else {}),
                 "GATEWAY_COUNT": str(settings.gateway_count),
-                # Of all gateways together: each takes its share by GATEWAY_COUNT.
+                # The total over all gateways; each divides it by GATEWAY_COUNT.
                 "GATEWAY_CONCURRENCY_PER_REPLICA": str(settings.concurrency_per_replica),
                 "GATEWAY_HOLD_TIMEOUT_SECONDS": str(hold),
                 "GATEWAY_HOLD_TIMEOUT_NONSTREAM_SECONDS": str(hold),
@@ -186,7 +187,7 @@ def _gateway_plan(
 
 
 def _names(settings: Settings) -> dict[str, str]:
-    """Of the model beside the first, and of its adapters."""
+    """The model's aliases and the names of its adapters, for the gateway."""
     aliases, adapters = settings.names[1:], [adapter.partition("=")[0] for adapter in settings.lora_adapters]
     found = {"GATEWAY_ALIASES": ",".join(aliases)} if aliases else {}
     return found | ({"GATEWAY_ADAPTERS": ",".join(adapters)} if adapters else {})
@@ -199,7 +200,7 @@ def _media_hosts(settings: Settings) -> dict[str, str]:
 def _would_fit_whole(
     settings: Settings, architecture: ModelArchitecture, gpu: GpuSpec, instance_types: tuple[InstanceType, ...]
 ) -> bool:
-    """Whether each GPU of a tensor-parallel plan could hold the whole model and a cache as large as its weights."""
+    """Whether each GPU of a tensor-parallel plan has memory for the whole model and a cache as large as its weights."""
     if settings.tensor_parallel_size == 1 or architecture.num_experts:
         return False
     whole = memory_fit(
@@ -216,32 +217,36 @@ def _warnings(
     checkpoint_gib: float,
 ) -> list[str]:
     found = []
-    kind = instance_types[0]
-    if kind.gpus > settings.gpu_count:
-        found.append(f"{kind.name} has {kind.gpus} GPUs and bills for all, but gpuCount uses {settings.gpu_count}")
+    instance_type = instance_types[0]
+    if instance_type.gpus > settings.gpu_count:
+        found.append(
+            f"{instance_type.name} has {instance_type.gpus} GPUs and bills for all, but gpuCount uses {settings.gpu_count}"
+        )
     if settings.fast_boot is FastBoot.EAGER:
         found.append(
-            "fastBoot: eager starts at most 8 s sooner than a kept cache and serves a quarter of the tokens (measured on an H200: 12 against 20 s to the first token with everything kept, 730 against 2,740 tokens/s at 10 concurrent)"
+            "fastBoot: eager starts at most 8 s faster than with a compile cache, with a quarter of the throughput (measured on an H200: 12 instead of 20 s to the first token with everything cached, 730 instead of 2,740 tokens/s at 10 concurrent requests)"
         )
     if _would_fit_whole(settings, architecture, gpu, instance_types):
         found.append(
-            f"gpuCount: {settings.gpu_count} splits a model that fits on one GPU: for more tokens a second under load, dataParallelSize: {settings.gpu_count} (measured with a 4B on two H200 at 256 concurrent: 38,600 against 29,200); split, one stream is a fifth faster"
+            f"gpuCount: {settings.gpu_count} splits a model that fits on one GPU. For more throughput under load, set dataParallelSize: {settings.gpu_count} (measured with a 4B model on two H200 at 256 concurrent requests: 38,600 instead of 29,200 tokens/s). With the split, a single stream is 20% faster"
         )
     if settings.speculative.startswith("ngram"):
         found.append(
-            "speculative: ngram pays where answers repeat their prompt; where they do not, it costs a third of the tokens a second (measured on an H200)"
+            "speculative: ngram is faster only if outputs repeat parts of the prompt; otherwise it reduces throughput by a third (measured on an H200)"
         )
     smallest = min(container_memory_gib(k) for k in instance_types)
     if checkpoint_gib > 0.9 * smallest:
         found.append(
-            f"the checkpoint ({checkpoint_gib:.1f} GiB) is more than 90% of the container's memory ({smallest:.1f} GiB): vLLM will read it lazily from EFS, which is slow. A type with more memory loads faster"
+            f"the checkpoint ({checkpoint_gib:.1f} GiB) is more than 90% of the container's memory ({smallest:.1f} GiB): vLLM will read it lazily from EFS, which is slow. An instance type with more memory loads it faster"
         )
     if settings.target is Target.KUBERNETES and settings.min_replicas == 0:
-        found.append("target kubernetes keeps one replica running: it does not scale to zero yet")
+        found.append("target kubernetes always runs one replica: it does not support scale to zero yet")
     if architecture.sees and not (settings.image_limit or settings.video_limit):
-        found.append("this model sees, but imageLimit and videoLimit are 0: requests with images are refused")
+        found.append(
+            "the model is a vision model, but imageLimit and videoLimit are 0: requests with images are rejected"
+        )
     if settings.max_num_seqs and settings.max_num_seqs < settings.concurrency_per_replica:
         found.append(
-            f"maxNumSeqs ({settings.max_num_seqs}) is below concurrencyPerReplica ({settings.concurrency_per_replica}): the rest waits inside vLLM"
+            f"maxNumSeqs ({settings.max_num_seqs}) is below concurrencyPerReplica ({settings.concurrency_per_replica}): vLLM queues the excess requests"
         )
     return found

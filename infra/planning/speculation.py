@@ -1,4 +1,4 @@
-"""Speculative decoding: what the stack's ``speculative`` means to vLLM, and the model that drafts."""
+"""Speculative decoding: converts the setting ``speculative`` to vLLM's configuration, and finds the draft model."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from infra.planning.weights import lora_bytes, weight_bytes
 from infra.settings import Settings
 
 DEFAULT_DRAFT_TOKENS = 4
-# The longest run of tokens that is looked up in the prompt and the answer so far.
+# The longest n-gram that is looked up in the prompt and the output so far.
 PROMPT_LOOKUP_MAX_TOKENS = 4
 _FORMS = re.compile(
     r"(?P<method>ngram|mtp)(:(?P<tokens>[1-9]\d?))?"
     r"|((?P<head>eagle3?):)?(?P<model>[\w.-]+/[\w.-]+)(:(?P<draft_tokens>[1-9]\d?))?"
 )
-_ADVICE = "Set ngram[:TOKENS], mtp[:TOKENS], DRAFT_MODEL[:TOKENS], eagle:MODEL[:TOKENS] or eagle3:MODEL[:TOKENS] (hub ids), or a JSON object"
+_ADVICE = "Set ngram[:TOKENS], mtp[:TOKENS], DRAFT_MODEL[:TOKENS], eagle:MODEL[:TOKENS] or eagle3:MODEL[:TOKENS] (Hub ids), or a JSON object"
 
 
 @dataclass(frozen=True)
 class Speculation:
-    """``config`` is the JSON of ``--speculative-config``; ``draft`` the hub id of a second model, or empty."""
+    """``config`` is the JSON of ``--speculative-config``; ``draft`` the Hub id of the draft model, or empty."""
 
     config: str
     draft: str
@@ -33,10 +33,10 @@ class Speculation:
 
 
 def speculation(text: str) -> Speculation | None:
-    """Read the setting: ``ngram``, ``mtp``, a draft model, ``eagle:`` or ``eagle3:`` and a model, or JSON as it is.
+    """Parse the setting: ``ngram``, ``mtp``, a draft model, ``eagle:`` or ``eagle3:`` with a model, or JSON, passed unchanged.
 
     Raises:
-        PlanError: the text is none of them.
+        PlanError: the text is none of these.
     """
     if not text:
         return None
@@ -44,7 +44,7 @@ def speculation(text: str) -> Speculation | None:
         try:
             given = json.loads(text)
         except ValueError as error:
-            raise PlanError([f"speculative: found JSON that does not parse ({error}). {_ADVICE}"]) from None
+            raise PlanError([f"speculative: found invalid JSON ({error}). {_ADVICE}"]) from None
         return Speculation(
             text,
             str(given.get("model", "")),
@@ -69,10 +69,10 @@ def speculation(text: str) -> Speculation | None:
 
 
 def extras(settings: Settings, architecture: ModelArchitecture, fetch: FetchConfig) -> Extras:
-    """What adapters and a drafting model take beside the model.
+    """The memory of adapters and a draft model, in addition to the model.
 
     Raises:
-        PlanError: nothing is known of the draft model, or it cannot draft for this one.
+        PlanError: the draft model is unknown or not compatible with this model.
     """
     lora = len(settings.lora_adapters)
     weights = lora_bytes(architecture, settings.max_lora_rank, lora) / GIB if lora else 0.0
@@ -83,7 +83,7 @@ def extras(settings: Settings, architecture: ModelArchitecture, fetch: FetchConf
         if not architecture.draft_layers:
             raise PlanError(
                 [
-                    f"speculative: found mtp, but {settings.model} was not made to predict several tokens. Set ngram, a draft model, or nothing"
+                    f"speculative: found mtp, but {settings.model} does not support multi-token prediction. Set ngram, a draft model, or nothing"
                 ]
             )
         layer = architecture.linear_parameters / architecture.num_hidden_layers
@@ -95,7 +95,7 @@ def extras(settings: Settings, architecture: ModelArchitecture, fetch: FetchConf
     except UnknownModelError as error:
         raise PlanError(
             [
-                f"speculative: {error}. Set a draft model of infra/planning/catalog/models.json, or plan where the hub can be reached"
+                f"speculative: {error}. Set a draft model of infra/planning/catalog/models.json, or run this with access to the Hub"
             ]
         ) from None
     if draft.vocab_size != architecture.vocab_size:

@@ -1,4 +1,4 @@
-"""What a model's weights take: bytes of the checkpoint, and GiB of a GPU once vLLM holds them."""
+"""The size of a model's weights: bytes of the checkpoint, and GiB of GPU memory once loaded by vLLM."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Iterator
 from infra.planning.catalog.models import GIB, ModelArchitecture
 
 MIB = 1 << 20
-# PyTorch takes 2 MiB steps for tensors of 10 MiB and more, and does not split off a rest of 1 MiB or less.
+# PyTorch rounds tensors of 10 MiB and more to 2 MiB, and does not split off a remainder of 1 MiB or less.
 LARGE_TENSOR_BYTES, STEP_BYTES, SMALLEST_REST_BYTES = 10 * MIB, 2 * MIB, MIB
-NORMS_GIB, EIGHT_BIT_SCALES_GIB = 0.012, 0.035  # read off the same runs, at any size of model
+NORMS_GIB, EIGHT_BIT_SCALES_GIB = 0.012, 0.035  # measured in the same runs, independent of the model's size
 
 
 def weight_bits(architecture: ModelArchitecture, quantization: str) -> int:
-    """Bits of a linear weight once loaded; ``quantization`` is what vLLM is told, empty for the checkpoint's own."""
+    """Bits of a linear weight once loaded; ``quantization`` is vLLM's argument, empty for the checkpoint's own."""
     if architecture.weight_bits != 16:
         return architecture.weight_bits
     return {"fp8": 8, "bitsandbytes": 4}.get(quantization, 16)
 
 
 def weight_bytes(architecture: ModelArchitecture, quantization: str) -> float:
-    """Bytes of the checkpoint as vLLM holds it, all GPUs together.
+    """Bytes of the weights as loaded by vLLM, over all GPUs.
 
     ``quantization`` of ``fp8`` on a 16-bit checkpoint quantizes its linear layers at load.
     """
@@ -29,7 +29,7 @@ def weight_bytes(architecture: ModelArchitecture, quantization: str) -> float:
 
 
 def weights_gib(architecture: ModelArchitecture, quantization: str, tensor_parallel: int) -> float:
-    """GiB that the weights take of one GPU: each tensor's share, rounded as PyTorch's allocator does."""
+    """GiB of the weights on one GPU: each tensor's share, rounded like PyTorch's allocator."""
     bits = weight_bits(architecture, quantization)
     total = sum(count * _allocated(size) for count, size in _tensors(architecture, bits, tensor_parallel))
     scales = EIGHT_BIT_SCALES_GIB if bits == 8 else 0.0
@@ -37,7 +37,7 @@ def weights_gib(architecture: ModelArchitecture, quantization: str, tensor_paral
 
 
 def lora_bytes(architecture: ModelArchitecture, rank: int, adapters: int) -> float:
-    """Bytes of the buffers for so many adapters of a rank: two thin matrices beside each linear one, in 16 bits."""
+    """Bytes of the buffers for this many adapters of a rank: two low-rank 16-bit matrices per linear layer."""
     hidden, head = architecture.hidden_size, architecture.head_dim
     heads, kv_heads = architecture.num_attention_heads * head, architecture.num_key_value_heads * head
     attention = (hidden + heads) + 2 * (hidden + kv_heads) + (heads + hidden)
@@ -47,12 +47,13 @@ def lora_bytes(architecture: ModelArchitecture, rank: int, adapters: int) -> flo
 
 
 def _bytes_per_weight(bits: int) -> float:
-    # A group of 128 weights carries a 16-bit scale (and a zero point in AWQ and GPTQ); FP8 blocks of 128 x 128 almost nothing.
+    # A group of 128 weights has a 16-bit scale (and a zero point in AWQ and GPTQ); the scales of 128 x 128 FP8 blocks are
+    # negligible.
     return (bits + (0.25 if bits == 4 else 0.0)) / 8
 
 
 def _tensors(architecture: ModelArchitecture, bits: int, tensor_parallel: int) -> Iterator[tuple[int, float]]:
-    """(how many, bytes each) of the tensors that one GPU holds."""
+    """(count, bytes each) of the tensors on one GPU."""
     hidden, head, layers = architecture.hidden_size, architecture.head_dim, architecture.num_hidden_layers
     query = architecture.num_attention_heads * head / tensor_parallel
     key = max(architecture.num_key_value_heads / tensor_parallel, 1) * head
@@ -71,7 +72,7 @@ def _tensors(architecture: ModelArchitecture, bits: int, tensor_parallel: int) -
         yield layers, inner
     tables = 1 if architecture.tie_word_embeddings else 2
     yield tables, 2.0 * architecture.vocab_size * hidden / tensor_parallel
-    if architecture.sees:  # whole on each GPU: --mm-encoder-tp-mode data
+    if architecture.sees:  # replicated on each GPU: --mm-encoder-tp-mode data
         yield 1, 2.0 * architecture.vision_parameters
 
 

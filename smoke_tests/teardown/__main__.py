@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     parser.add_argument("--fix", action="store_true", help="delete what is left, after you typed the stack's name")
-    parser.add_argument("--include-kept", action="store_true", help="with --fix: delete what protect kept, too")
+    parser.add_argument("--include-retained", action="store_true", help="with --fix: delete what protect kept, too")
     parser.add_argument("--yes", action="store_true", help="with --fix: do not ask; for programs")
     parser.add_argument(
         "--timeout-minutes", type=float, default=30, metavar="M", help="with --fix: how long (default 30)"
@@ -109,7 +109,7 @@ class _Progress:
 def _run(options: argparse.Namespace, sweeper: Sweeper) -> int:
     tell = _Progress(options)
     sweep = sweeper.sweep()
-    doomed = condemned(sweep, include_kept=options.include_kept)
+    doomed = condemned(sweep, include_retained=options.include_retained)
     refused: list[Refused] = []
     if options.fix and doomed:
         if not options.yes:
@@ -120,7 +120,9 @@ def _run(options: argparse.Namespace, sweeper: Sweeper) -> int:
         for text in warnings(sweep):
             tell(f"warning: {text}")
         timeout = options.timeout_minutes * 60
-        sweep, refused = remove(sweeper, sweep, tell, include_kept=options.include_kept, timeout_seconds=timeout)
+        sweep, refused = remove(
+            sweeper, sweep, tell, include_retained=options.include_retained, timeout_seconds=timeout
+        )
     print(json.dumps(as_json(sweep, refused), indent=2) if options.json else as_text(sweep, refused))
     return exit_code(sweep)
 

@@ -10,8 +10,10 @@ PROJECT = "vllm-endpoint"
 LONGEST_PREFIX = 20
 FIRST_NAMES = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,39}")
 """Stacks whose names have a hash of five digits; see infra/aws/context.py."""
-KEPT_TAG = "KeptAtDestroy"
-"""Tag of what `protect` keeps on purpose; its value is `true`."""
+RETAINED_TAG = "RetainedAtDestroy"
+"""Tag of resources that `protect` retains; its value is `true`."""
+RETAINED_TAGS = frozenset({RETAINED_TAG, "KeptAtDestroy"})
+"""The tag, and its name in earlier versions, which resources that they retained still have."""
 
 SUFFIX = "[0-9a-f]{7}"  # what Pulumi ends a name with
 BALANCER = f"(?:int|pub)-{SUFFIX}"

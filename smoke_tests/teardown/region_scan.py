@@ -9,7 +9,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from smoke_tests.teardown.identity import KEPT_TAG, Identity, tags_of
+from smoke_tests.teardown.identity import RETAINED_TAGS, Identity, tags_of
 from smoke_tests.teardown.items import Item, State
 
 GLOBAL = "global"
@@ -87,7 +87,7 @@ class RegionScan:
             why = f"part of {part_of}"
         if not why:
             return None
-        kept = own.get(KEPT_TAG) == "true"
+        kept = any(own.get(tag) == "true" for tag in RETAINED_TAGS)
         state = State.GOING if going else State.KEPT if kept else State.LEFT
         shown = name or own.get("Name") or identifier
         region = GLOBAL if everywhere else self.region

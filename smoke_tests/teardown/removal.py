@@ -22,9 +22,9 @@ class Refused:
     reason: str
 
 
-def condemned(sweep: Sweep, *, include_kept: bool) -> list[Item]:
+def condemned(sweep: Sweep, *, include_retained: bool) -> list[Item]:
     """What a removal deletes, in its order: what is left, and on request what was kept on purpose."""
-    return [item for item in sweep.items if item.state is State.LEFT or (include_kept and item.state is State.KEPT)]
+    return [item for item in sweep.items if item.state is State.LEFT or (include_retained and item.state is State.KEPT)]
 
 
 def remove(
@@ -32,7 +32,7 @@ def remove(
     sweep: Sweep,
     tell: Tell,
     *,
-    include_kept: bool,
+    include_retained: bool,
     timeout_seconds: float,
     pause: Callable[[float], object] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
@@ -43,7 +43,7 @@ def remove(
         sweeper: looks again.
         sweep: what to delete.
         tell: takes one line a deletion.
-        include_kept: whether what was kept on purpose goes too.
+        include_retained: whether what was kept on purpose goes too.
         timeout_seconds: how long; an instance takes minutes to end, and its network cannot go before.
         pause: waits, in seconds.
         clock: monotonic seconds.
@@ -53,9 +53,9 @@ def remove(
     """
     deadline = clock() + timeout_seconds
     while True:
-        refused = _rounds(sweeper, condemned(sweep, include_kept=include_kept), tell, deadline, pause, clock)
+        refused = _rounds(sweeper, condemned(sweep, include_retained=include_retained), tell, deadline, pause, clock)
         sweep = sweeper.sweep()
-        again = condemned(sweep, include_kept=include_kept)
+        again = condemned(sweep, include_retained=include_retained)
         forbidden = {one.item.identifier for one in refused}
         if not again or clock() >= deadline or all(item.identifier in forbidden for item in again):
             known = {one.item.identifier: one for one in refused}

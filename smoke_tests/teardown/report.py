@@ -95,7 +95,7 @@ def _result(sweep: Sweep) -> str:
     if left:
         billed = [item for item in left if item.usd_per_hour is None or item.usd_per_hour > 0]
         return f"{len(left)} things of stack {stack} are left, {len(billed)} of them billed. To delete them: add --fix"
-    but = f"; {len(kept)} kept on purpose (--fix --include-kept deletes them)" if kept else ""
+    but = f"; {len(kept)} kept on purpose (--fix --include-retained deletes them)" if kept else ""
     if sweep.not_checked:
         return f"nothing of stack {stack} was found, but {len(sweep.not_checked)} could not be checked: this proves nothing{but}"
     return f"nothing of stack {stack} is left: {len(KINDS)} kinds of resources were checked{but}"

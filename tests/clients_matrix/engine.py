@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
-from tests.image.gateway.fake_engine import Line, Request
+from fakes.fake_engine import Line, Request
 
 HELLO = "Say hello."
 FOR_EVER = "Count for ever."

@@ -54,17 +54,29 @@ class Client:
     run_snippet: Callable[[], list[str | Path]] | None = None
 
 
-def _python(python: Path, program: str, *arguments: str) -> Callable[[str], list[str | Path]]:
-    return lambda origin: [python, FOLDER / "programs" / program, *arguments]
+def _python(
+    name: str, python: Path, program: str, notes: str, *arguments: str, snippet: str | None = None, **more: Any
+) -> Client:
+    """A client in Python. Its snippet has the program's name unless it is given."""
+    command: list[str | Path] = [python, FOLDER / "programs" / program, *arguments]
+    return Client(name, lambda origin: command, snippet or program, notes, **more)
 
 
-def _node(program: str) -> Callable[[str], list[str | Path]]:
-    # Node looks for packages beside the program, so it runs where they are.
-    return lambda origin: [NODE, INSTALLED / program]
+def _openai_python(name: str, python: Path, mode: str, notes: str) -> Client:
+    refused = ("empty_key", "key_with_a_newline")
+    return _python(name, python, "openai_python.py", notes, mode, more=_OPENAI_MORE, refused=refused)
 
 
-def _run(*command: str | Path) -> Callable[[], list[str | Path]]:
-    return lambda: list(command)
+def _node(name: str, program: str, notes: str, **more: Any) -> Client:
+    # Node looks for packages next to the program, so it runs where they are installed.
+    return Client(
+        name,
+        lambda origin: [NODE, INSTALLED / program],
+        program,
+        notes,
+        run_snippet=lambda: [NODE, INSTALLED / "snippets" / program],
+        **more,
+    )
 
 
 _OPENAI_MORE = {
@@ -111,57 +123,54 @@ def _curl(version: str, name: str, notes: str, **more: Any) -> Client:
         for key, value in _CURL_MORE.items()
         if version != "--http1.0" or key not in ("chunked", "expect_continue")
     }
-    return Client(
+    return _python(
         name,
-        _python(Path(sys.executable), "curl.py", version),
-        "curl.sh",
+        Path(sys.executable),
+        "curl.py",
         notes,
+        version,
+        snippet="curl.sh",
         errors=dict.fromkeys(BY_STATUS, "StatusError"),
         broken="StatusError",
         more=extras,
         refused=("no_key",),
-        run_snippet=_run("sh", _SNIPPETS / "curl.sh"),
+        run_snippet=lambda: ["sh", _SNIPPETS / "curl.sh"],
         **more,
     )
 
 
 CLIENTS = (
-    Client(
+    _openai_python(
         "OpenAI Python SDK 3",
-        _python(SDKS, "openai_python.py", "sync"),
-        "openai_python.py",
+        SDKS,
+        "sync",
         "`timeout` is the longest silence, and each of two retries may take it again. The default of 600 s is too short for a "
         "plain request to an endpoint at zero; a stream is sent comments, which the SDK skips. `stream.close()` (or a `with` block) stops the engine; leaving the loop alone does so only at the next garbage collection. A key that ends in a space or a newline is an APIConnectionError.",
-        more=_OPENAI_MORE,
-        refused=("empty_key", "key_with_a_newline"),
     ),
-    Client(
+    _openai_python(
         "OpenAI Python SDK 3, AsyncOpenAI",
-        _python(SDKS, "openai_python.py", "async"),
-        "openai_python.py",
+        SDKS,
+        "async",
         "As the synchronous client.",
-        more=_OPENAI_MORE,
-        refused=("empty_key", "key_with_a_newline"),
     ),
-    Client(
+    _openai_python(
         "OpenAI Python SDK 2",
-        _python(FRAMEWORKS, "openai_python.py", "sync"),
-        "openai_python.py",
+        FRAMEWORKS,
+        "sync",
         "As version 3; LangChain, LlamaIndex and LiteLLM bring this one.",
-        more=_OPENAI_MORE,
-        refused=("empty_key", "key_with_a_newline"),
     ),
-    Client(
+    _python(
         "OpenAI Python SDK 3, AzureOpenAI",
-        _python(SDKS, "openai_python.py", "azure"),
-        "azure_python.py",
+        SDKS,
+        "openai_python.py",
         "Sends the key as `api-key`, and the model in the path; `models.list()` is not routed.",
+        "azure",
+        snippet="azure_python.py",
         missing={"models": "is at a path of Azure's own", "retrieve": "is at a path of Azure's own"},
         more=_AZURE_MORE,
     ),
-    Client(
+    _node(
         "OpenAI Node SDK",
-        _node("openai_node.mjs"),
         "openai_node.mjs",
         "Node's own `fetch` gives up after 300 s without a header or a byte, whatever `timeout` says: stream, so that comments "
         "keep a cold start alive. Leaving the loop or `AbortController` stops the engine.",
@@ -175,11 +184,9 @@ CLIENTS = (
             "tools_stream": engine.CITY,
             "raw_response": True,
         },
-        run_snippet=_run(NODE, INSTALLED / "snippets" / "openai_node.mjs"),
     ),
-    Client(
+    _node(
         "Vercel AI SDK",
-        _node("vercel_ai.mjs"),
         "vercel_ai.mjs",
         "`streamText` hides errors: give it `onError`. Pass an `abortSignal` to stop early. `includeUsage: true` asks for the usage "
         "block of a stream. Node's 300 s hold here, too.",
@@ -193,11 +200,10 @@ CLIENTS = (
             "structured": "Paris",
             "embeddings": list(engine.EMBEDDING),
         },
-        run_snippet=_run(NODE, INSTALLED / "snippets" / "vercel_ai.mjs"),
     ),
-    Client(
+    _python(
         "LangChain",
-        _python(FRAMEWORKS, "langchain_python.py"),
+        FRAMEWORKS,
         "langchain_python.py",
         "Raises subclasses of the OpenAI SDK's exceptions. `OpenAIEmbeddings` needs `check_embedding_ctx_length=False`, or it sends the tokens of "
         "OpenAI's tokenizer instead of text.",
@@ -213,9 +219,9 @@ CLIENTS = (
             "embeddings": list(engine.EMBEDDING),
         },
     ),
-    Client(
+    _python(
         "LlamaIndex",
-        _python(FRAMEWORKS, "llama_index_python.py"),
+        FRAMEWORKS,
         "llama_index_python.py",
         "Use `OpenAILike`: `OpenAI` accepts only OpenAI's own model names. Without `is_chat_model=True` it asks /v1/completions. "
         "Raises the OpenAI SDK's exceptions. To stop early, drop the generator and call `gc.collect()`: leaving the loop closes nothing.",
@@ -227,9 +233,9 @@ CLIENTS = (
             "embeddings": list(engine.EMBEDDING),
         },
     ),
-    Client(
+    _python(
         "LiteLLM",
-        _python(FRAMEWORKS, "litellm_python.py"),
+        FRAMEWORKS,
         "litellm_python.py",
         "Prefix `hosted_vllm/` or `openai/`; with `anthropic/`, `api_base` is without /v1. The proxy's model health check is a paid "
         "chat call: give it a key marked for health checks ([keys.md](keys.md)), and wildcard routes `health_check_max_tokens: 16`, or it wakes the endpoint. `stream.close()` stops the engine.",
@@ -272,9 +278,9 @@ CLIENTS = (
         leaves=("leave", "close_page"),
         more={"request_id": True, "x_api_key": [None]},
     ),
-    Client(
+    _python(
         "Anthropic Python SDK",
-        _python(SDKS, "anthropic_python.py"),
+        SDKS,
         "anthropic_python.py",
         "`base_url` is without /v1. Claude Code: `ANTHROPIC_BASE_URL` and `ANTHROPIC_AUTH_TOKEN`.",
         more={"count_tokens": True, "bearer": engine.TEXT, "tools": CITY, "tools_stream": CITY, "beta": engine.TEXT},

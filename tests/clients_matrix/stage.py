@@ -16,11 +16,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from fakes.fake_engine import FakeEngine
 from infra.planning import make_plan
 from infra.stack_files import load_stack
 from local.preflight import free_port
 from tests.clients_matrix import engine
-from tests.image.gateway.fake_engine import FakeEngine
 
 ROOT = Path(__file__).parents[2]
 KEY = "sk-matrix-0123456789"

@@ -1,4 +1,4 @@
-"""image/compose.yaml says what the dev stack's plan says, and nothing it starts is open to the network by itself."""
+"""image/compose.yaml matches the dev stack's plan, and exposes no port to the network by default."""
 
 import re
 from collections.abc import Sequence
@@ -63,7 +63,7 @@ def test_both_engines_run_the_entrypoint_of_this_repository_on_vllms_own_image(n
     engine = SERVICES[name]
     assert engine["entrypoint"] == ["python3", "-m", "image.engine"]
     mounts = dict(reversed(volume.split(":")[:2]) for volume in engine["volumes"])
-    assert mounts == {"/weights": "weights", "/cache": "kept", "/srv/vllm-endpoint/image/engine": "./engine"}
+    assert mounts == {"/weights": "weights", "/cache": "compile-cache", "/srv/vllm-endpoint/image/engine": "./engine"}
     launch = settle(engine["command"], {name: str(value or "") for name, value in engine["environment"].items()})
     assert launch.port == 8000
     assert last_value(launch.arguments, "--served-model-name") == SERVICES["gateway"]["environment"]["GATEWAY_MODEL"]

@@ -1,4 +1,4 @@
-"""Hypothesis strategies for stack settings: every field, mostly sensible, sometimes not."""
+"""Hypothesis strategies for stack settings: every field, mostly with valid values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from infra.settings import Settings
 VPC = {"vpcId": "vpc-0123456789abcdef0"}
 CERTIFICATE = "arn:aws:acm:{}:123456789012:certificate/12345678-1234-1234-1234-123456789012"
 
-# Fields whose form says too little about what people write there.
+# Fields whose type is too general to generate realistic values.
 TEXTS: dict[str, st.SearchStrategy[Any]] = {
     "model": st.sampled_from([*sorted(catalog()), "acme/unknown"]),
     "model_revision": st.sampled_from(["main", "v1.0", "0123abc"]),
@@ -66,7 +66,7 @@ TEXTS: dict[str, st.SearchStrategy[Any]] = {
     "owner": st.sampled_from(["ml", "x" * 200, "équipe"]),
     "fast_boot": st.sampled_from([True, "false", "eager", "maybe"]),
 }  # fmt: skip
-# Fields that make sense together only.
+# Fields that are only valid together.
 MODELS: list[dict[str, Any]] = [
     {},
     {"model": "Qwen/Qwen3-8B-AWQ", "gpu": "l4"},
@@ -101,7 +101,7 @@ DOORS: list[dict[str, Any]] = [
 
 
 def strategy(name: str, field: FieldInfo) -> st.SearchStrategy[Any]:
-    """Values of one field: of its type and bounds, a little beyond them now and then."""
+    """Values of one field: within its type and bounds, and sometimes slightly outside."""
     if name in TEXTS:
         return TEXTS[name]
     kind = field.annotation
@@ -129,7 +129,7 @@ FIELDS = {to_camel(name): strategy(name, field) for name, field in Settings.mode
 
 @st.composite
 def any_settings(draw: st.DrawFn) -> dict[str, Any]:
-    """Changes to a stack file: parts that belong together, then up to three single fields."""
+    """Changes to a stack file: groups of related fields, then up to three single fields."""
     values: dict[str, Any] = {}
     for together in (MODELS, NETWORKS, CAPACITIES, DOORS):
         values |= draw(st.sampled_from(together))

@@ -1,4 +1,4 @@
-"""What everything that runs needs in order to run, read from a graph of resources and from nothing else.
+"""The resources that everything that runs depends on, derived only from a graph of resources.
 
 A thing that runs in a subnet needs the subnet's way out, in a security group that group's rules, with a role that role's
 policies, and so on. Resources come from the mocks (``of_program``) or from the state of Pulumi's engine (``of_state``);
@@ -81,7 +81,7 @@ class Graph:
         return list(found.values())
 
     def unmet(self) -> list[Need]:
-        """The needs that no chain of dependencies holds: nothing keeps the runner from starting first or going last."""
+        """The needs without a chain of dependencies, so that the runner could start before or be deleted after what it needs."""
         reached = {urn: self._reach(urn) for urn in {need.runner.urn for need in self.needs()}}
         return [need for need in self.needs() if need.needed.urn not in reached[need.runner.urn]]
 

@@ -1,4 +1,4 @@
-"""Runs the whole Pulumi program under mocks and keeps everything that it registers."""
+"""Runs the whole Pulumi program under mocks and records everything that it registers."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def _config(stack: str, values: dict[str, Any]) -> dict[str, str]:
 
 
 class _Recorder(mocks.MockMonitor):
-    """Stands in for the engine: keeps the whole request, for options never reach a mock."""
+    """A fake of Pulumi's engine that records whole requests, because mocks do not receive options."""
 
     def __init__(self, program: Program, preview: bool) -> None:
         super().__init__(_Lookups(program))
@@ -297,7 +297,7 @@ class _Lookups(mocks.Mocks):
             "getAuthorizationToken": {"userName": "AWS", "password": "token"},
             "getZone": {"zoneId": "Z0123456789"},
             "getVpc": {"id": "vpc-1", "cidrBlock": "172.31.0.0/16"},
-            # subnet-b lies in us-east-1b and so on; subnet-x does not exist.
+            # subnet-b is in us-east-1b and so on; subnet-x does not exist.
             "getSubnets": {
                 "ids": [i for i in filters.get("subnet-id", ()) if f"us-east-1{i.rpartition('-')[2]}" in ZONES]
             },

@@ -1,4 +1,4 @@
-"""Whatever the settings: either the whole program runs, or the user is told why, a line each. Never a traceback."""
+"""With any settings, either the whole program runs, or each problem is reported in one line. Never a traceback."""
 
 import re
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ REPEATABLE = settings(
 @pytest.fixture(autouse=True, scope="module")
 def no_model_hub() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens: the catalog alone knows models
+        patch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nothing listens there, so only the catalog has models
         yield
 
 

@@ -14,8 +14,8 @@ STATUS_403 = "operation error STS: GetCallerIdentity, https response error Statu
 WORDS = {
     f"{STATUS_403}ExpiredToken: The security token included in the request is expired": "have expired. Run: aws sso login --profile corp",
     "ClientError: An error occurred (ExpiredToken) when calling the GetCallerIdentity operation: ...": "have expired",
-    f"{STATUS_403}InvalidClientTokenId: The security token included in the request is invalid.": "does not know the credentials of AWS profile corp",
-    f"{STATUS_403}SignatureDoesNotMatch: The request signature we calculated does not match": "does not know the credentials",
+    f"{STATUS_403}InvalidClientTokenId: The security token included in the request is invalid.": "rejected the credentials of AWS profile corp",
+    f"{STATUS_403}SignatureDoesNotMatch: The request signature we calculated does not match": "rejected the credentials",
     f"{STATUS_403}SignatureDoesNotMatch: Signature expired: 20261128T100000Z is now earlier than 20261128T104500Z": "clock is wrong",
     "No valid credential sources found. Error: failed to refresh cached credentials, no EC2 IMDS role found": "no AWS credentials for profile corp",
     "Unable to locate credentials": "no AWS credentials for profile corp",
@@ -25,11 +25,11 @@ WORDS = {
     "SSOTokenLoadError: Error loading SSO Token: Token for corp does not exist": "Run: aws sso login --profile corp",
     "The SSO session associated with this profile has expired or is otherwise invalid.": "Run: aws sso login --profile corp",
     "failed to refresh cached credentials, process provider error: error in credential_process: exit status 1": "credential_process of AWS profile corp",
-    "AWS account ID not allowed: 999999999999": "is of account 999999999999",
+    "AWS account ID not allowed: 999999999999": "belongs to account 999999999999",
     "endpoint rule error, Invalid Configuration: Missing Region": "pulumi config set aws:region us-east-1",
     "NoRegionError: You must specify a region.": "pulumi config set aws:region us-east-1",
     "Missing region information": "pulumi config set aws:region us-east-1",
-    "User: arn:aws:iam::1:user/x is not authorized to perform: ec2:DescribeAvailabilityZones": "may not call ec2:DescribeAvailabilityZones",
+    "User: arn:aws:iam::1:user/x is not authorized to perform: ec2:DescribeAvailabilityZones": "is not allowed to call ec2:DescribeAvailabilityZones",
     "dial tcp: lookup sts.us-esat-1.amazonaws.com: no such host": "AWS could not be reached in us-east-1",
 }  # fmt: skip
 
@@ -76,7 +76,7 @@ def test_a_machine_without_credentials_knows_it_at_once(monkeypatch: pytest.Monk
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
-    # A metadata service that never answers: whoever asked it would wait.
+    # A metadata service that never responds; a request to it would block.
     monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://192.0.2.1")
     began = time.monotonic()
     client = session("", "us-east-1").client("sts", config=CONFIG)

@@ -1,4 +1,4 @@
-"""What a change means to those who use the endpoint: the line, from the endpoint before and after and the engine's steps."""
+"""The line about a change's effect on the endpoint's users, from the endpoint before and after and Pulumi's steps."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ COLD = "a cold start (about 5 minutes; requests are held meanwhile)"
 
 def said(*steps: Step, estimate: Estimate = ESTIMATE, before: Endpoint = BEFORE, **after: object) -> str:
     line, hurts = describe(before, dataclasses.replace(before, **after), steps, estimate)  # type: ignore[arg-type]
-    text = line.removeprefix("for those who use the endpoint, this changes: ")
-    assert hurts == (text not in ("", "nothing", "a rollout without loss"))
+    text = line.removeprefix("this changes for users of the endpoint: ")
+    assert hurts == (text not in ("", "nothing", "a rollout without downtime"))
     return text
 
 
@@ -46,10 +46,13 @@ def test_what_serves_nobody_changes_nothing() -> None:
 
 
 def test_a_gateway_and_one_of_several_replicas_roll_out_without_loss() -> None:
-    assert said(GATEWAY) == "a rollout without loss"
-    assert said(ENGINE, GATEWAY, estimate=dataclasses.replace(ESTIMATE, restarts_all=False)) == "a rollout without loss"
+    assert said(GATEWAY) == "a rollout without downtime"
+    assert (
+        said(ENGINE, GATEWAY, estimate=dataclasses.replace(ESTIMATE, restarts_all=False))
+        == "a rollout without downtime"
+    )
     deployment = Step("update", "Deployment", "gateway", frozenset({"spec"}))
-    assert said(deployment) == "a rollout without loss"
+    assert said(deployment) == "a rollout without downtime"
 
 
 @pytest.mark.parametrize(
@@ -69,7 +72,7 @@ def test_the_only_replica_starts_cold(step: Step) -> None:
 
 
 def test_a_new_load_balancer_is_another_address_unless_a_domain_follows_it() -> None:
-    assert said(BALANCER) == "another address: the load balancer is replaced, and its name with it"
+    assert said(BALANCER) == "another address: the load balancer is replaced, and its DNS name changes"
     named = dataclasses.replace(BEFORE, host="llm.example.com", scheme="https", port=443)
     assert said(BALANCER, before=named).startswith("another load balancer behind llm.example.com")
     assert said(BALANCER, host="llm.example.com", scheme="https", port=443) == (
@@ -83,7 +86,7 @@ def test_weights_that_are_fetched_are_named_with_minutes_and_dollars() -> None:
         f"all weights are fetched again, to a new file system (about 9 minutes and $1.23); {COLD}"
     )
     kept = said(Step("create", "FileSystem", "vllm-dev-weights"), estimate=dataclasses.replace(ESTIMATE, keeps=True))
-    assert "the old file system is kept, and billed until you delete it" in kept
+    assert "the old file system is retained, and billed until you delete it" in kept
     assert said(ENGINE, weights=("acme/large",)).startswith(
         "weights are fetched: acme/large (about 9 minutes and $1.23)"
     )
@@ -92,11 +95,11 @@ def test_weights_that_are_fetched_are_named_with_minutes_and_dollars() -> None:
 
 def test_moving_to_an_adopted_file_system_says_what_becomes_of_the_own_one() -> None:
     there = said(ENGINE, file_system="fs-0123456789abcdef0")
-    assert there.startswith("weights are read from fs-0123456789abcdef0 (those that it lacks are fetched:")
+    assert there.startswith("weights are read from fs-0123456789abcdef0 (missing ones are fetched:")
     assert "the stack's own file system is deleted, with the weights on it" in there
     adopted = dataclasses.replace(BEFORE, file_system="fs-0123456789abcdef0")
     back = said(Step("create", "FileSystem", "vllm-dev-weights"), before=adopted, file_system="")
-    assert "fs-0123456789abcdef0 stays as it is" in back
+    assert "fs-0123456789abcdef0 is not changed" in back
 
 
 def test_clients_that_lose_access_are_named() -> None:
@@ -104,7 +107,7 @@ def test_clients_that_lose_access_are_named() -> None:
     assert said(clients=("0.0.0.0/0",)) == "nothing"
     assert said(models=("small",)) == "another model name: adapter is no longer served; clients send small"
     version = Step("create", "SecretVersion", "vllm-dev-secret-api-keys")
-    assert said(version) == "the API keys: those no longer listed are refused"
+    assert said(version) == "the API keys: keys no longer listed are rejected"
     assert said(Step("create", "SecretVersion", "vllm-dev-secret-hub-token")) == "nothing"
 
 

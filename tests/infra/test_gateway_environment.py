@@ -1,4 +1,4 @@
-"""The gateway's settings from a stack file: each is rendered, reachable or a constant, and what is rendered makes a gateway."""
+"""The gateway's settings from a stack file: each is rendered, configurable or constant, and the result is a valid gateway."""
 
 from __future__ import annotations
 
@@ -153,13 +153,13 @@ def test_a_stack_that_gives_its_keys_keeps_them_and_another_leaves_them_to_make_
         ({"allowedOrigins": ["*", "https://a.example.com"]}, "set * alone"),
         ({"allowedOrigins": ["null"]}, "sandboxed frame"),
         ({"servedModelName": "a,,b"}, "empty name"),
-        ({"servedModelName": "a,b,a"}, "names one twice"),
+        ({"servedModelName": "a,b,a"}, "contains a duplicate name"),
         ({"servedModelName": "a,sql", "loraAdapters": ["sql=acme/sql"]}, "the name sql twice"),
         ({"apiKeysDocument": '{"alice": {"key": "very-hidden", "prio": 1}}'}, "'prio' is not a field; the fields are key, limits"),
         ({"apiKeysDocument": '{"alice": "very-hidden", "bob": "very-hidden"}'}, "are the same key"),
         ({"apiKeysDocument": '{"alice": "' + "x" * 513 + '"}'}, "1 to 512"),
         ({"apiKeysDocument": "\n".join(f"a{n}={n:0>500}" for n in range(140))}, "65,536 bytes"),
-        ({"apiKeysDocument": '{"a": "very-hidden"}', "apiKeys": "sk-1"}, "Set one of the two"),
+        ({"apiKeysDocument": '{"a": "very-hidden"}', "apiKeys": "sk-1"}, "Set only one of the two"),
     ],
 )  # fmt: skip
 def test_each_refusal_says_what_to_set_and_shows_no_secret(values: dict[str, Any], says: str) -> None:

@@ -1,4 +1,4 @@
-"""Nothing that runs starts before, or outlives, what it needs: held for every configuration of the matrix.
+"""Nothing starts before, or is deleted after, the resources that it needs, for every configuration of the matrix.
 
 The engine creates along dependencies and deletes against them, so that one chain of dependencies is both promises.
 """

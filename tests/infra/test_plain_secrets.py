@@ -1,4 +1,4 @@
-"""Secrets in plain text: refused wherever they stand, and never repeated."""
+"""Secrets in plain text are rejected in every setting, and their values are never printed."""
 
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ def test_every_secret_setting_must_be_encrypted(key: str, tmp_path: Path) -> Non
     with pytest.raises(SettingsError, match=f"{key}: found in plain text") as planned:
         load_stack("dev", root=stack_file(tmp_path, f"  {PROJECT}:{key}: {CANARY}"))
     for error in (refused, planned):
-        assert "because this one has been in a file" in str(error.value)
+        assert "because it was stored in a file" in str(error.value)
         assert CANARY not in str(error.value)
 
 
@@ -65,7 +65,7 @@ def test_keys_set_one_by_one_are_as_good_as_all_in_one_text() -> None:
         ({"engineEnvironment": ["A=b", "HUGGING_FACE_HUB_TOKEN=x"]}, "--secret hfToken"),
         ({"engineEnvironment": ["VLLM_API_KEY=x"]}, "--secret apiKeys"),
         ({"engineEnvironment": ["hf_token=x"]}, "--secret hfToken"),
-        ({"engineEnvironment": ["AWS_SECRET_ACCESS_KEY=x"]}, "a role or a secret of your own"),
+        ({"engineEnvironment": ["AWS_SECRET_ACCESS_KEY=x"]}, "a role or your own secret instead"),
         ({"engineEnvironment": ["X=AKIAIOSFODNN7EXAMPLE"]}, "an AWS access key"),
         ({"engineArgs": ["--api-key", "x"]}, "engineArgs: found --api-key with its value"),
         ({"engineArgs": ["--hf-token=x"]}, "--secret hfToken"),

@@ -1,4 +1,4 @@
-"""What the account allows, against a Service Quotas that answers as AWS documents."""
+"""The account's limits, with a fake Service Quotas API that responds as AWS documents."""
 
 from typing import Any
 
@@ -38,7 +38,7 @@ def test_a_quota_that_is_too_low_is_refused_with_the_command_that_raises_it() ->
 def test_a_quota_for_some_replicas_only_warns() -> None:
     found = check("prod", Quotas(16))
     assert found.refusals == ()
-    assert "enough for 1 of 2 instances" in found.warnings[0]
+    assert "allows 1 of 2 instances" in found.warnings[0]
 
 
 def test_enough_quota_is_silent_and_spot_asks_its_own() -> None:

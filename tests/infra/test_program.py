@@ -1,4 +1,4 @@
-"""The whole program: what a stack file becomes, and how what cannot work is refused."""
+"""The whole program: the resources of a stack file, and how problems are reported."""
 
 import json
 import re
@@ -148,7 +148,7 @@ def test_the_plans_warnings_reach_the_user() -> None:
         ({"model": "Qwen/Qwen3-32B-FP8"}, "does not fit on one NVIDIA A10G"),
         ({"scaleDownMinutes": 1}, "scaleDownMinutes: found 1"),
         ({"vpcId": "vpc-1", "subnetIds": ["subnet-a", "subnet-x"]}, "subnetIds: subnet-x not found in vpc-1"),
-        ({"vpcId": "vpc-1", "subnetIds": ["subnet-a", "subnet-c"]}, "none lies in a zone that offers g5.xlarge"),
+        ({"vpcId": "vpc-1", "subnetIds": ["subnet-a", "subnet-c"]}, "none is in a zone that offers g5.xlarge"),
     ],
 )
 def test_what_cannot_work_is_refused_in_one_message(values: dict[str, Any], words: str) -> None:

@@ -1,4 +1,4 @@
-"""``protect``: a destroy meets the guard before anything else, and what serves is protected by itself."""
+"""``protect``: a destroy fails at the guard first, and each resource that serves clients is protected too."""
 
 from __future__ import annotations
 

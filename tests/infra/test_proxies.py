@@ -1,4 +1,4 @@
-"""A stack, or a shell, that names a proxy: what is on this machine is asked past it, the hub through it."""
+"""A stack or shell with a proxy: local addresses bypass it, and the Hub is accessed through it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ METADATA = ("169.254.169.254", "169.254.170.2")
 
 
 class Server:
-    """An HTTP server on a free port that writes down what it is asked."""
+    """An HTTP server on a free port that records its requests."""
 
     def __init__(self) -> None:
         asked: list[str] = []
@@ -73,7 +73,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """A proxy that every variable names, and nothing that excepts an address from it."""
+    """A proxy in every variable, without any exceptions."""
     made = Server()
     for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, made.url)
@@ -167,7 +167,7 @@ def test_the_hub_is_asked_through_the_proxy_and_metadata_is_not(proxy: Server, m
     rendered = plan(engineEnvironment=[f"HTTP_PROXY={proxy.url}"]).engine.environment
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.setenv(name, rendered[name])
-    with pytest.raises((EngineError, ValueError, KeyError, TypeError)):  # the proxy's answer is no listing
+    with pytest.raises((EngineError, ValueError, KeyError, TypeError)):  # the proxy's response is not a listing
         Hub({"HF_ENDPOINT": "http://hub.example"}).listing("acme/tiny", "main")
     assert proxy.asked
     assert all(path.startswith("http://hub.example/") for path in proxy.asked)

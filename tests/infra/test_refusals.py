@@ -1,4 +1,4 @@
-"""docs/refusals.md holds every refusal as users see it. `UPDATE_DOCS=1 make test` writes it anew."""
+"""docs/refusals.md lists every problem with its exact message. `UPDATE_DOCS=1 make test` regenerates it."""
 
 import os
 from pathlib import Path
@@ -13,12 +13,12 @@ from infra.preflight import not_offered, vcpu_quota
 from infra.stack_files import load_stack
 
 DOCUMENT = Path(__file__).parents[2] / "docs/refusals.md"
-HEADING = """# What is refused, before anything is created
+HEADING = """# Problems reported before anything is created
 
-`pulumi preview`, `pulumi up` and `python -m infra.planning` refuse what cannot work, all problems at once, each with what
-to set instead. A test writes this table from the code, so these are the messages as you see them.
+`pulumi preview`, `pulumi up` and `python -m infra.planning` reject settings that cannot work. They report all problems at
+once, each with what to set instead. A test generates this table from the code, so it shows the exact messages.
 
-| what is wrong | tried on | message |
+| problem | stack and settings | message |
 |---|---|---|
 """
 W4A8 = {

@@ -1,4 +1,4 @@
-"""The settings: every bad value named, all at once, with what to set."""
+"""The settings: all invalid values are reported at once, each with what to set."""
 
 from pathlib import Path
 
@@ -64,7 +64,7 @@ def test_the_stacks_are_what_the_readme_says() -> None:
 def test_all_problems_come_in_one_error() -> None:
     found = problems(gppu="h100", gpuCount=3, minReplicas=4, maxModelLen="long")
     assert len(found) == 4
-    assert found[0] == "gppu: no such setting; did you mean gpu?"
+    assert found[0] == "gppu: unknown setting; did you mean gpu?"
     assert any(p.startswith("gpuCount: found 3.") and "1, 2, 4 or 8" in p for p in found)
     assert any(p.startswith("maxModelLen: found 'long'. Set a whole number") for p in found)
     assert "minReplicas: found 4, more than maxReplicas (1). Set maxReplicas to at least 4" in found
@@ -77,7 +77,7 @@ def test_all_problems_come_in_one_error() -> None:
         ({"scaleDownMinutes": 0}, "scaleDownMinutes", "Minutes"),
         ({"gpuMemoryUtilization": 1.0}, "gpuMemoryUtilization", "0.3 to 0.98"),
         ({"fastBoot": "sometimes"}, "fastBoot", "eager"),
-        ({"allowedCidrs": ["10.0.0.0"]}, "allowedCidrs", "Networks"),
+        ({"allowedCidrs": ["10.0.0.0"]}, "allowedCidrs", "CIDR ranges"),
         ({"allowedCidrs": ["0.0.0.0/0"]}, "allowedCidrs", "certificateArn"),
         ({"allowedCidrs": ["::/0"]}, "allowedCidrs", "certificateArn"),
         ({"engineArgs": "--seed 1"}, "engineArgs", "list"),
@@ -133,7 +133,7 @@ def test_an_unknown_stack_and_broken_yaml_are_one_clear_line(tmp_path: Path) -> 
     (tmp_path / "Pulumi.ours.yaml").write_text("config: {a: b: c}")
     with pytest.raises(SettingsError, match=r"there is no Pulumi.test.yaml. Set one of: ours"):
         load_stack("test", root=tmp_path)
-    with pytest.raises(SettingsError, match="is not YAML at line 1"):
+    with pytest.raises(SettingsError, match="is not valid YAML at line 1"):
         load_stack("ours", root=tmp_path)
 
 

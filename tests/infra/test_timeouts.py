@@ -1,5 +1,5 @@
-"""Every hop outlasts the one behind it: client, load balancer, gateway, engine, and each one's end. Read from what is
-deployed: the rendered environment, arguments and annotations."""
+"""Every hop's timeout is longer than that of the hop behind it: client, load balancer, gateway, engine, and their
+shutdown. Read from what is deployed: the rendered environment, arguments and annotations."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ GATEWAY_CLOSE_SECONDS, ENGINE_EXIT_SECONDS = service._CLOSE_SECONDS, 15
 
 @dataclass(frozen=True)
 class Chain:
-    """What a deployment says of time, in seconds. A hop that is not ours to configure is infinite."""
+    """A deployment's timeouts in seconds. The timeout of a hop that is not configurable here is infinite."""
 
     gateway: GatewaySettings
     startup: float

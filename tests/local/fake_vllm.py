@@ -1,4 +1,4 @@
-"""Stands in for vLLM in tests of the runner: its log lines, its routes, a child process, its manners at SIGTERM.
+"""A fake vLLM for tests of the runner: its log lines, its routes, a child process, and its behaviour on SIGTERM.
 
 Behaviour by --fake: `ok`, `dies` (a traceback like vLLM's while loading), `hangs` (never opens its port).
 """
@@ -19,7 +19,7 @@ parser.add_argument("--served-model-name")
 parser.add_argument("--fake", default="ok")
 options, _ = parser.parse_known_args()
 
-# A child of its own, in a session of its own: what a runner that only ends process groups would leave behind.
+# A child in a separate session, which a runner that only kills process groups would leave running.
 SLEEPER = "import time; time.sleep(300)"
 subprocess.Popen([sys.executable, "-c", SLEEPER, options.model], start_new_session=True)
 print("(APIServer pid=1) INFO 11-21 01:57:49 [api_utils.py:286] non-default args: {}", flush=True)

@@ -1,4 +1,4 @@
-"""The plan's arguments on this machine: what is dropped or changed, and that each is told."""
+"""The plan's arguments on this machine: which are dropped or changed, and that each change is reported."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -36,9 +36,9 @@ def test_dev_on_a_cpu_keeps_what_fits_and_tells_what_does_not() -> None:
     )  # fmt: skip
     assert command.notes == (
         "dropped --gpu-memory-utilization 0.92: there is no GPU",
-        f"dropped --compilation-config {plan().engine.args[-3]}: it is for CUDA graphs",
-        "added --enforce-eager: a model this small starts sooner and runs no slower without compiling",
-        "changed --shutdown-timeout 30 (was 600): nobody here waits longer",
+        f"dropped --compilation-config {plan().engine.args[-3]}: it configures CUDA graphs",
+        "added --enforce-eager: a model this small starts faster and runs no slower without compilation",
+        "changed --shutdown-timeout 30 (was 600): a local shutdown waits no longer",
     )
     assert command.environment["VLLM_CPU_KVCACHE_SPACE"] == "1"
     assert not {"VLLM_ENABLE_STARTUP_PLAN", "VLLM_WORKER_MULTIPROC_METHOD"} & set(command.environment)
@@ -61,7 +61,7 @@ def test_a_real_model_on_a_cpu_compiles_and_gets_the_length_its_cache_holds() ->
     assert command.compiles
     # (20 GiB less 7.5 of weights) x 0.4 is 5 GiB; 147,456 bytes a token.
     assert command.environment["VLLM_CPU_KVCACHE_SPACE"] == "5"
-    assert "changed --max-model-len 35840 (was 65536): 5 GiB of KV cache hold no more" in command.notes
+    assert "changed --max-model-len 35840 (was 65536): 5 GiB of KV cache have room for no more tokens" in command.notes
 
 
 def test_without_a_compiler_a_real_model_runs_eagerly_and_that_is_told() -> None:
@@ -73,7 +73,7 @@ def test_without_a_compiler_a_real_model_runs_eagerly_and_that_is_told() -> None
 def test_on_gpus_the_plan_stays_but_for_the_gpus_that_are_not_there() -> None:
     command = translated(plan(gpu="h100", gpuCount=8, modelRevision="abc"), GPU, stand_in=False, compiler=None)
     assert "changed --tensor-parallel-size 2 (was 8): there are 2 GPUs" in command.notes
-    assert "dropped --revision abc: the files are here" in command.notes
+    assert "dropped --revision abc: the files are already downloaded" in command.notes
     assert "--gpu-memory-utilization" in command.arguments
     assert "--compilation-config" in command.arguments
     assert "VLLM_CPU_KVCACHE_SPACE" not in command.environment

@@ -1,4 +1,4 @@
-"""The lines that are printed when it is ready, run as printed."""
+"""The banner's commands, executed exactly as printed."""
 
 import http.server
 import json
@@ -72,14 +72,14 @@ def test_the_key_is_kept_readable_by_its_owner_only_and_in_no_line(base_url: str
         0o600
     ] * 3
     machine = Machine("Linux", "x86_64", 2, frozenset(), 8, 4)
-    note = banner.stand_in_line(MODEL, "there is no network to the Hugging Face hub")
+    note = banner.stand_in_line(MODEL, "the Hugging Face Hub cannot be reached")
     facts = banner.Shown(base_url, "http://127.0.0.1:9090/metrics", MODEL, "0.32.0", "org/vllm:v0.33.0", note)
     shown = banner.banner(facts, machine, 85.0)
     assert key not in shown
     assert "Ready after 1:25" in shown
     assert "vLLM 0.32.0 on the CPU" in shown
     assert (
-        f"STAND-IN: {MODEL} is not here (there is no network to the Hugging Face hub). A tiny random model answers under "
+        f"STAND-IN: {MODEL} is not available (the Hugging Face Hub cannot be reached). A tiny random model answers under "
         "its name: the text is noise."
     ) in shown
     for line in (base_url, str(folders.API_KEY), "http://127.0.0.1:9090/metrics", "make chat", "Ctrl-C stops."):
@@ -95,9 +95,9 @@ def test_the_key_is_kept_readable_by_its_owner_only_and_in_no_line(base_url: str
         ("0.33.0+cpu", "vllm/vllm-openai:v0.33.0",
          "vLLM 0.33.0+cpu here, the same version as the stack deploys (vllm/vllm-openai:v0.33.0)."),
         ("0.33.0", "registry.example:5000/vllm@sha256:0123",
-         "vLLM 0.33.0 here; the stack deploys registry.example:5000/vllm@sha256:0123, whose version its name does not say."),
+         "vLLM 0.33.0 here; the stack deploys registry.example:5000/vllm@sha256:0123, whose name contains no version."),
         ("0.33.0", "org/vllm:latest",
-         "vLLM 0.33.0 here; the stack deploys org/vllm:latest, whose version its name does not say."),
+         "vLLM 0.33.0 here; the stack deploys org/vllm:latest, whose name contains no version."),
     ],
 )  # fmt: skip
 def test_both_versions_are_named_and_a_difference_is_said(here: str, image: str, expected: str) -> None:

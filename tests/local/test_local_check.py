@@ -1,4 +1,4 @@
-"""`make local-check` fails when anything failed."""
+"""`make local-check` fails if any check fails."""
 
 import io
 import sys

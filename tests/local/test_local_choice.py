@@ -1,4 +1,4 @@
-"""Which model answers: the stack's own, a small real one where that is too large for the machine, else the stand-in."""
+"""Which model is served: the stack's own, a small real one if that is too large for the machine, or the stand-in."""
 
 import io
 import sys
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fakes.fake_hub import FakeHub, FakeModel, fake_hub
 from local import folders, weights
 from local.choice import Choice, choose, planned
 from local.failures import LocalError
@@ -14,7 +15,6 @@ from local.machine import Machine
 from local.options import parse
 from local.preflight import free_port
 from local.progress import Progress
-from tests.image.engine.fake_hub import FakeHub, FakeModel, fake_hub
 
 SMALL = Machine("Linux", "x86_64", 2, frozenset({"avx2"}), memory_gib=8, shared_memory_gib=4)
 TOO_SLOW = "its 7.5 GiB of weights need more than half of the 8 GiB of memory"
@@ -80,5 +80,5 @@ def test_without_the_hub_or_with_a_failed_download_the_stand_in_answers(
 
 
 def test_weights_that_must_be_the_stacks_own_are_not_replaced(hub: FakeHub) -> None:
-    with pytest.raises(LocalError, match=r"the weights of Qwen/Qwen3-4B-Instruct-2507 cannot be had"):
+    with pytest.raises(LocalError, match=r"the weights of Qwen/Qwen3-4B-Instruct-2507 are not available"):
         chosen("--weights", "real")

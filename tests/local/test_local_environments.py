@@ -1,4 +1,4 @@
-"""Environments are made once, made anew when their requirements change, and never trusted half made."""
+"""Environments are created once, recreated when their requirements change, and never used if incomplete."""
 
 import io
 from dataclasses import replace

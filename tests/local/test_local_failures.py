@@ -1,4 +1,4 @@
-"""The reason of a death is the line that says why, not the last line."""
+"""The reason of a failure is the line that explains it, not the last line."""
 
 import signal
 
@@ -30,10 +30,10 @@ VLLM = """\
          "the package index cannot be reached"),
         ("OSError: [Errno 28] No space left on device\n", 1, "the disk is full"),
         ("RuntimeError: Engine process died\n", 128 + signal.SIGKILL,
-         "it was killed (SIGKILL): by hand, or by the kernel for want of memory"),
-        ("", 128 + signal.SIGSEGV, "it was ended by SIGSEGV"),
-        ("", 3, "it ended with exit code 3 and said nothing"),
-        ("still working\n", None, "it took too long"),
+         "it was killed (SIGKILL), manually or by the kernel because memory ran out"),
+        ("", 128 + signal.SIGSEGV, "it was terminated by SIGSEGV"),
+        ("", 3, "it exited with code 3 and no output"),
+        ("still working\n", None, "it timed out"),
         ("FAILED smoke_tests/test_a.py::test_b - assert 1 == 2\n=== 1 failed ===\n", 1,
          "smoke_tests/test_a.py::test_b - assert 1 == 2"),
     ],

@@ -1,4 +1,4 @@
-"""Nothing of a command outlives whoever started it."""
+"""No process of a command outlives the process that started it."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from local.processes import Child, left_running, run
 
-# Starts a child in another session and says its process id; both ignore SIGTERM.
+# Starts a child in another session and prints its process id; both ignore SIGTERM.
 STUBBORN = """
 import os, signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""What this machine is, as far as it can be seen."""
+"""Detection of this machine's hardware."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is run through make: the environment it takes, errors in make's words, settings with lists, read-only clones."""
+"""Programs run through make: the environment used, errors with make's variables, settings with lists, read-only clones."""
 
 import ast
 import fcntl
@@ -69,7 +69,7 @@ def test_the_plan_runs_in_make_locals_environment_without_another_install(clone:
         (["local", "PORT=abc"], "error: PORT: invalid int value: 'abc'"),
         (["local", "SCALE_DOWN_MINUTES=0"], "error: SCALE_DOWN_MINUTES: found 0. Set 1 or more"),
         (["local", "WEIGHTS=tiny"], "error: WEIGHTS: invalid choice: 'tiny'"),
-        (["local", "PORT=70000"], "port 70000 does not exist. Set PORT to one of 1 to 65535"),
+        (["local", "PORT=70000"], "port 70000 is out of range. Set PORT between 1 and 65535"),
     ],
 )
 def test_an_error_names_makes_variable(clone: Path, target: list[str], said: str) -> None:
@@ -199,7 +199,7 @@ def test_whatever_is_imported_late_is_in_make_locals_environment_too() -> None:
         for part in ("smoke_tests", "infra/planning", "image/gateway")
         for path, name in imported(ROOT / part)
         if name in owners
-        and not name.startswith("mypy_")  # types alone
+        and not name.startswith("mypy_")  # type stubs only
         and not {re.sub(r"[-_.]+", "-", owner).lower() for owner in owners[name]} & allowed
     }
     assert missing == set()
@@ -207,7 +207,7 @@ def test_whatever_is_imported_late_is_in_make_locals_environment_too() -> None:
 
 @pytest.mark.parametrize("target", [["plan"], ["key", "LOCAL=1", "LIST=1"]])
 def test_an_environment_that_cannot_be_written_is_one_line(clone: Path, tmp_path: Path, target: list[str]) -> None:
-    # Not by permissions, which do not hold for root: what should be folders are files.
+    # Files in place of folders, because permissions do not apply to root.
     copy = tmp_path / "clone"
     shutil.copytree(clone, copy, ignore=shutil.ignore_patterns(".venv-local", ".local"))
     for name in (".local", ".venv-local"):
@@ -215,7 +215,7 @@ def test_an_environment_that_cannot_be_written_is_one_line(clone: Path, tmp_path
     done = make(copy, *target)
     lines = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("error: ")]
     assert len(lines) == 1
-    assert "cannot be written; clone it where you may write" in lines[0]
+    assert "is not writable; clone the repository to a writable folder" in lines[0]
     assert "Traceback" not in done.stderr
 
 
@@ -228,7 +228,7 @@ def test_make_local_in_an_unwritable_clone_is_one_line(
     assert bootstrap.main([]) == 1
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("error: /sys/kernel/.local: ")
-    assert line.endswith("This folder cannot be written; clone it where you may write")
+    assert line.endswith("This folder is not writable; clone the repository to a writable folder")
 
 
 def test_a_running_make_local_is_named_with_its_address_and_key(
@@ -243,7 +243,7 @@ def test_a_running_make_local_is_named_with_its_address_and_key(
         held.flush()
         assert bootstrap.main([]) == 1
     assert capsys.readouterr().out == (
-        "error: make local already runs in this folder, at http://127.0.0.1:8123/v1 (process 123). "
+        "error: make local is already running in this folder, at http://127.0.0.1:8123/v1 (process 123). "
         f"Its API key is in {tmp_path}/api-key; Ctrl-C in its terminal stops it\n"
     )
 

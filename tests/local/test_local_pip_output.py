@@ -1,4 +1,4 @@
-"""What a person reads while pip works: what it does, and how many of how many packages are done."""
+"""The progress shown while pip works: its current step, and the number of packages done."""
 
 import os
 import subprocess
@@ -28,7 +28,7 @@ Collecting boto3
 @pytest.mark.parametrize(
     ("output", "total", "expected"),
     [
-        ("", 5, "making the environment"),
+        ("", 5, "creating the environment"),
         (AT_ONCE, 49, "fetching botocore (15.1 MB), 3 of 49 packages"),
         (AT_ONCE, None, "fetching botocore (15.1 MB), 3 packages"),
         (AT_ONCE, 2, "fetching botocore (15.1 MB), 3 of 3 packages"),

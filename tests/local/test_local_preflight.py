@@ -1,4 +1,4 @@
-"""What would stop it is said before anything is installed, a line each, with what to do."""
+"""Problems are reported before anything is installed, one line each, with what to do."""
 
 import socket
 from dataclasses import replace
@@ -53,7 +53,7 @@ def test_a_busy_port_names_another() -> None:
 
 
 def test_a_port_that_does_not_exist() -> None:
-    assert preflight.port_problem(70000) == "port 70000 does not exist. Set PORT to one of 1 to 65535"
+    assert preflight.port_problem(70000) == "port 70000 is out of range. Set PORT between 1 and 65535"
 
 
 def test_the_metrics_have_one_port_unless_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:

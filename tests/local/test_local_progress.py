@@ -1,4 +1,4 @@
-"""What a person sees while it works: on a terminal one line that updates, elsewhere a line at least every 15 s."""
+"""The progress output: on a terminal one updating line, elsewhere a line at least every 15 s."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""`make local` from end to end, with the real gateway and a fake vLLM: up, drained, killed, stopped at any time."""
+"""`make local` end to end, with the real gateway and a fake vLLM: started, drained, killed, stopped at any time."""
 
 import json
 import os
@@ -72,7 +72,7 @@ class Clone:
         return self.runner.wait(SECONDS)
 
     def processes(self) -> dict[int, str]:
-        """Everything that runs in or for this clone, but the runner itself."""
+        """All processes of this clone except the runner."""
         found = {}
         for entry in Path("/proc").glob("[0-9]*"):
             try:
@@ -123,15 +123,19 @@ def test_it_serves_outlives_its_engine_drains_and_leaves_nothing(clone: Clone) -
     clone.says("Ctrl-C stops.")
     shown = clone.output.read_text()
     assert f"at http://127.0.0.1:{clone.port}/v1, vLLM 9.9.9 on the CPU" in shown
-    assert "STAND-IN: Qwen/Qwen3-4B-Instruct-2507 is not here (WEIGHTS=stand-in)" in shown
+    assert "STAND-IN: Qwen/Qwen3-4B-Instruct-2507 is not available (WEIGHTS=stand-in)" in shown
     assert (clone.folder / ".local" / "api-key").read_text().strip() not in shown
     metrics = re.search(r"^Metrics +(\S+)", shown, re.MULTILINE)
     assert metrics
     with urllib.request.urlopen(metrics[1], timeout=5) as answer:
-        assert b"# TYPE " in answer.read()
+        scraped = answer.read()
+    assert b"# TYPE " in scraped
+    assert b"gateway_cold_start_seconds_count 0.0" in scraped
+    assert b'path="/health' not in scraped, "probes are not counted"
     assert "vLLM 9.9.9 here, but the stack deploys 0." in shown
     info = clone.info()
     assert (info["engine_version"], info["stand_in"], info["gpu"]) == ("9.9.9", True, None)
+    assert info["cold_start"] is None, "vLLM was ready before the gateway started"
 
     # The engine dies under a stream: the client is told, the gateway lives, the engine comes back.
     events = clone.stream(max_tokens=500)
@@ -140,9 +144,9 @@ def test_it_serves_outlives_its_engine_drains_and_leaves_nothing(clone: Clone) -
     rest = list(events)
     assert "error" in json.loads(next(event for event in reversed(rest) if event != "[DONE]"))
     assert clone.info()["engine_version"] == "9.9.9"
-    clone.says("vLLM ended: it was killed (SIGKILL)")
+    clone.says("vLLM exited: it was killed (SIGKILL)")
     assert list(clone.stream(max_tokens=3))[-1] == "[DONE]"
-    clone.says("vLLM answers again")
+    clone.says("vLLM is ready again")
 
     # Asked to stop under a stream: the stream ends whole.
     events = clone.stream(max_tokens=40)
@@ -191,7 +195,7 @@ def test_an_engine_that_dies_while_loading_is_one_line_with_the_log(clone: Clone
     assert clone.ended() == 1
     last = clone.output.read_text().splitlines()[-1]
     assert last == (
-        "error: load: vLLM ended: ValueError: the model's config has no layers. "
+        "error: load: vLLM exited: ValueError: the model's config has no layers. "
         f"The log: {clone.folder}/.local/logs/engine.log"
     )
     assert "Traceback" not in clone.output.read_text()

@@ -1,4 +1,4 @@
-"""The stand-in: the same bytes each time, and a model, a tokenizer and a template that hold together."""
+"""The stand-in: reproducible bytes, and a consistent model, tokenizer and chat template."""
 
 import hashlib
 import json

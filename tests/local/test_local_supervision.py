@@ -1,4 +1,4 @@
-"""Scale to zero on this machine: the real supervisor and the real gateway, a fake vLLM as a real process."""
+"""Local scale-to-zero with the real supervisor, the real gateway and a fake vLLM as a real process."""
 
 import json
 import os
@@ -163,7 +163,7 @@ def test_a_start_that_fails_is_told_and_tried_again(stage: Callable[[float | Non
         answer = pool.submit(it.ask)
         it.until(lambda: "ValueError: in the way" in it.shown.getvalue(), "the failed start")
         with urllib.request.urlopen(f"{it.supervisor.url}/state", timeout=5) as state:
-            assert json.load(state)["error"] == "the engine does not start"
+            assert json.load(state)["error"] == "the engine fails to start"
         it.obstacle.unlink()
         it.until(answer.done, "the answer")
         assert answer.result()[-1] == "[DONE]"

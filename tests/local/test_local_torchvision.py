@@ -1,4 +1,4 @@
-"""torchvision is installed once, for models that see, and made to import beside a torch for the CPU."""
+"""torchvision is installed once, for vision models, and importable with a CPU torch."""
 
 import io
 import subprocess

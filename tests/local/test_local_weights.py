@@ -1,4 +1,4 @@
-"""When the model's own weights are used, and the reason that is told when not."""
+"""When the model's own weights are used, and the reason that is reported otherwise."""
 
 import http.server
 import sys
@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from fakes.fake_hub import FakeModel, fake_hub
 from infra.planning import make_plan
 from infra.planning.plan import ServingPlan
 from infra.stack_files import load_stack
 from local import folders, preflight, weights
 from local.machine import Machine
 from local.progress import Progress
-from tests.image.engine.fake_hub import FakeModel, fake_hub
 
 BIG = Machine("Linux", "x86_64", 16, frozenset({"avx2"}), memory_gib=64, shared_memory_gib=4)
 
@@ -87,17 +87,17 @@ def hub() -> Iterator[str]:
 
 def test_what_the_hub_says(hub: str) -> None:
     assert weights.hub_problem("a/open", "", {"HF_ENDPOINT": hub}) is None
-    told = "the hub does not have it, or it is gated and HF_TOKEN is not set"
+    told = "it is not on the Hub, or it is gated and HF_TOKEN is not set"
     assert weights.hub_problem("a/gated", "", {"HF_ENDPOINT": hub}) == told
     told = "it is gated and HF_TOKEN has no access to it"
     assert weights.hub_problem("a/gated", "", {"HF_ENDPOINT": hub, "HF_TOKEN": "t"}) == told
-    assert weights.hub_problem("a/none", "", {"HF_ENDPOINT": hub}) == "the hub does not have it"
+    assert weights.hub_problem("a/none", "", {"HF_ENDPOINT": hub}) == "it is not on the Hub"
     assert weights.hub_is_reachable({"HF_ENDPOINT": hub})
 
 
 def test_no_network() -> None:
     nowhere = {"HF_ENDPOINT": f"http://127.0.0.1:{preflight.free_port()}"}
-    assert weights.hub_problem("a/open", "", nowhere) == "there is no network to the Hugging Face hub"
+    assert weights.hub_problem("a/open", "", nowhere) == "the Hugging Face Hub cannot be reached"
     assert not weights.hub_is_reachable(nowhere)
 
 
@@ -113,7 +113,7 @@ def test_weights_are_fetched_as_the_engines_container_fetches_them(
         server.models[planned.model] = FakeModel({"config.json": b"{}", "model.safetensors": content}, gated=True)
         because = weights.fetch(planned, Path(sys.executable), Progress())
         assert because is not None
-        assert "is gated, and there is no token" in because
+        assert "is gated, and no token is set" in because
         assert not weights.is_here(planned.model, "")
         server.models[planned.model].gated = False
         server.models[planned.model].cuts["model.safetensors"] = 100_000

@@ -95,7 +95,7 @@ def label(step: Step) -> str:
 
 
 def noticed(steps: Sequence[Step]) -> str:
-    """What those who use the endpoint notice, the worst first, derived from the steps alone."""
+    """The effects on users of the endpoint, worst first, derived only from the steps."""
     found: list[str] = []
     everything = steps
     steps = [step for step in steps if not (step.op == "update" and set(step.changed) <= {"tags", "tagsAll"})]

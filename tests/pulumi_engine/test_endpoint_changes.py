@@ -1,4 +1,4 @@
-"""What a change says to those who use the endpoint, held against the steps that the engine then takes."""
+"""The line about a change's effect on users, compared with the steps that Pulumi then takes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 from tests.pulumi_engine.conftest import whole_but
 from tests.pulumi_engine.scene import Ran, Scene, Step
 
-INTRODUCTION = "for those who use the endpoint, this changes: "
+INTRODUCTION = "this changes for users of the endpoint: "
 NEW_TASKS = {"taskDefinition", "networkConfiguration", "loadBalancers", "desiredCount"}
 # By what a line says of it.
 CLASSES = {
-    "a rollout without loss": "rollout",
+    "a rollout without downtime": "rollout",
     "a cold start": "cold start",
     "another address": "address",
     "weights are fetched again": "weights",
@@ -34,7 +34,7 @@ CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
 
 
 def lines(ran: Ran) -> list[str]:
-    """What was said to those who use the endpoint; each line once, however often the CLI shows it."""
+    """The lines for users of the endpoint; each line once, even if the CLI shows it repeatedly."""
     told = [event["diagnosticEvent"]["message"] for event in ran.events if "diagnosticEvent" in event]
     return [text.strip() for text in told if INTRODUCTION in text]
 

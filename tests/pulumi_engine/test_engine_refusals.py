@@ -122,7 +122,7 @@ def test_a_gpu_that_the_stacks_zones_do_not_offer_is_refused_at_preview(scene: S
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"owner": "R&D (ML)"}, "AWS tags take letters, digits, spaces"),
+        ({"owner": "R&D (ML)"}, "AWS tags allow letters, digits, spaces"),
         ({"allowedCidrs": ["203.0.113.0/33"]}, "is not a network"),
         ({**VPC, "subnetIds": ["subnet-a", "subnet-b", "subnet-b2"]}, "subnet-b, subnet-b2 are all in us-east-1b"),
     ],

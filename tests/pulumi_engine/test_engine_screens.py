@@ -17,7 +17,7 @@ SHOWN_CHARACTERS = 150  # of a text, by the CLI
 STATUS_403 = "operation error STS: GetCallerIdentity, https response error StatusCode: 403, RequestID: 0a1b, api error "
 FAILURES = {
     f"{STATUS_403}ExpiredToken: The security token included in the request is expired": "profile corp have expired. Run: aws sso login --profile corp",
-    f"{STATUS_403}InvalidClientTokenId: The security token included in the request is invalid.": "AWS does not know the credentials of AWS profile corp",
+    f"{STATUS_403}InvalidClientTokenId: The security token included in the request is invalid.": "AWS rejected the credentials of AWS profile corp",
     "No valid credential sources found. Error: failed to refresh cached credentials, no EC2 IMDS role found": "there are no AWS credentials for profile corp",
 }  # fmt: skip
 
@@ -77,7 +77,7 @@ def test_secrets_in_plain_text_are_refused_and_not_repeated(scene: Scene) -> Non
     for key, secret in plain.items():
         (line,) = [line for line in message.splitlines() if line.startswith(f"  - {key.partition('[')[0]}: ")]
         assert f"pulumi config set --secret {secret}" in line
-        assert key == "hftoken" or "because this one has been in a file" in line
+        assert key == "hftoken" or "because it was stored in a file" in line
     assert CANARY not in ran.output
 
 
@@ -168,7 +168,7 @@ def test_an_account_that_is_not_allowed_is_refused(scene: Scene) -> None:
     scene.init("dev")
     scene.run("config", "set", "--path", "aws:allowedAccountIds[0]", "999999999999")
     (told,) = errors(scene.up(ok=False))
-    assert "is of account 123456789012, which aws:allowedAccountIds does not allow" in told
+    assert "belongs to account 123456789012, which is not in aws:allowedAccountIds" in told
     assert scene.resources() == []
 
 

@@ -110,12 +110,12 @@ def test_everything_that_is_wrong_with_a_file_system_is_said_at_preview(scene: S
     for said in (
         "belongs to stack prod, which deletes it at destroy",
         "is not encrypted at rest",
-        "is of the class One Zone, in us-east-1a alone",
+        "is a One Zone file system, in us-east-1a",
         "is the read-only copy of a replication",
         "has the throughput mode elastic",
-        "has mount targets in vpc-1, and this stack makes a VPC of its own",
+        "has mount targets in vpc-1, and this stack creates its own VPC",
         "holds /models for user 0 (fsap-foreign)",
-        "has a policy that lets in everybody",
+        "has a policy that allows everybody",
     ):
         assert f"weightsFileSystemId: {FOREIGN} {said}" in preview.output
     assert preview.steps == []

@@ -1,1 +1,1 @@
-"""What starts the first replica when none runs: one module a platform."""
+"""Scalers, one per platform: they start the first replica if none is running."""

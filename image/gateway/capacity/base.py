@@ -1,17 +1,17 @@
-"""What starts the first replica when none runs. From one replica up, and back down, is the platform's autoscaling."""
+"""The interface of scalers, which start the first replica. The platform's autoscaling does everything else."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-NOT_THERE = "what runs the engine is not there"
-NO_ANSWER = "the platform did not answer as it should"
-NOT_ALLOWED = "the gateway is not allowed to start it"
-KEEPS_FAILING = "it fails while it starts"
+NOT_THERE = "the engine's service was not found"
+NO_ANSWER = "the platform returned an unexpected response"
+NOT_ALLOWED = "the gateway is not permitted to start the engine"
+KEEPS_FAILING = "the engine keeps crashing at startup"
 
 
 class ScalingError(Exception):
-    """A wake failed. The message is for clients: true, and without names of anything inside; `detail` is for the log."""
+    """A wake failed. The message is for clients and contains no internal names; `detail` is for the log."""
 
     def __init__(self, message: str, detail: str) -> None:
         super().__init__(message)
@@ -19,17 +19,17 @@ class ScalingError(Exception):
 
 
 class EngineScaler(Protocol):
-    """Starts a first replica, and says what it knows of its coming."""
+    """Starts the first replica, and reports its progress."""
 
     kind: str
 
     async def wake(self) -> None:
-        """See to it that at least one replica is wanted. Harmless when one is already; raises ScalingError."""
+        """Ensure that at least one replica is desired. Idempotent; raises ScalingError."""
 
     async def check(self, since: float) -> None:
-        """Raise ScalingError when what was wanted since then (a time.time()) cannot come, or not for now."""
+        """Raise ScalingError if the replica requested at `since` (a time.time()) cannot start now."""
 
     async def phase_ends(self, since: float) -> dict[str, float]:
-        """When the phases of a cold start that began then ended, as time.time(), of those the platform tells; names of
-        `ledger.PHASES`. Raises ScalingError.
+        """The end (a time.time()) of each phase that the platform reports of the cold start that began at `since`, by the
+        names in `ledger.PHASES`. Raises ScalingError.
         """

@@ -19,12 +19,12 @@ _Result = TypeVar("_Result")
 
 
 class EcsScaler:
-    """An ECS service on an auto scaling group.
+    """Scales an ECS service on an Auto Scaling group.
 
-    Sets the service's desired count *and* the group's desired capacity, each from zero to one and never otherwise: left to
-    itself, ECS's managed scaling waits a minute and then starts two instances.
+    Sets the service's desired count *and* the group's desired capacity, and only from zero to one: by itself, ECS's managed
+    scaling waits a minute and then starts two instances.
     Needs ecs:DescribeServices, ecs:UpdateService, autoscaling:DescribeAutoScalingGroups, autoscaling:SetDesiredCapacity;
-    to say why nothing comes, autoscaling:DescribeScalingActivities, and for that and the ledger ecs:ListTasks and
+    for failure reasons autoscaling:DescribeScalingActivities, and for those and the ledger ecs:ListTasks and
     ecs:DescribeTasks.
     """
 
@@ -35,15 +35,15 @@ class EcsScaler:
         self._clients: tuple[ECSClient, AutoScalingClient] | None = None
 
     async def wake(self) -> None:
-        """Service and group from zero to one."""
+        """Scale the service and the group from zero to one."""
         await self._in_thread(self._wake)
 
     async def check(self, since: float) -> None:
-        """Raise what the group's scaling activities and the service's stopped tasks say."""
+        """Raise the failure that the group's scaling activities or the service's stopped tasks report."""
         await self._in_thread(lambda: self._check(since))
 
     async def phase_ends(self, since: float) -> dict[str, float]:
-        """Instance and image, from the first task that was started since: ECS pulls once an instance has taken it."""
+        """Instance and image, from the first task started since: ECS pulls the image once the task is placed."""
         return await self._in_thread(lambda: self._phase_ends(since))
 
     async def _in_thread(self, call: Callable[[], _Result]) -> _Result:
@@ -65,7 +65,7 @@ class EcsScaler:
         ecs, autoscaling = self._ask()
         cluster, service, group = self._setting.cluster, self._setting.service, self._setting.auto_scaling_group
 
-        # The instance takes longest: first.
+        # The instance first, because it takes longest.
         groups = autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[group])["AutoScalingGroups"]
         if not groups:
             raise ScalingError(NOT_THERE, f"no auto scaling group {group}")

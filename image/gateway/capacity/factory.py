@@ -1,4 +1,4 @@
-"""The capacity that a setting names, and the one that somebody else looks after."""
+"""Creates the scaler for a setting, and the scaler that does nothing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from image.gateway.capacity.base import EngineScaler
 
 
 class NoScaler:
-    """Another process decides how many replicas run: nothing is started here, only awaited."""
+    """Another process or an operator starts replicas: the gateway only waits for them."""
 
     kind = "fixed"
 
@@ -15,15 +15,15 @@ class NoScaler:
         """Do nothing."""
 
     async def check(self, since: float) -> None:
-        """Know nothing."""
+        """Do nothing: there is nothing to check."""
 
     async def phase_ends(self, since: float) -> dict[str, float]:
-        """Know nothing."""
+        """No phases are known."""
         return {}
 
 
 def engine_scaler(setting: CapacitySetting) -> EngineScaler:
-    """The capacity a setting names. Imported here, so that a gateway pays only for its own: boto3 is 25 MiB."""
+    """The scaler for a setting. Imports only the one in use: boto3 takes 25 MiB."""
     match setting:
         case FixedCapacity():
             return NoScaler()

@@ -1,4 +1,4 @@
-"""One JSON request at a time to a server of the platform's, in a thread: asked a few times a minute at most."""
+"""JSON requests to the platform's API, in a thread: at most a few per minute."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def ask(
     headers: Mapping[str, str] | None = None,
     tls: ssl.SSLContext | None = None,
 ) -> tuple[int, Any]:
-    """Status and JSON document (None where there is none) of an answer; raises ScalingError when none comes."""
+    """Send a request; returns the status and the JSON document (None if empty). Raises ScalingError without an answer."""
     return await asyncio.to_thread(_ask, address, method, path, body, headers or {}, tls)
 
 

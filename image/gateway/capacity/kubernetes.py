@@ -1,4 +1,4 @@
-"""Scales a Deployment from zero to one, through the scale subresource of the API server."""
+"""Scales a Deployment from zero to one through its scale subresource."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from image.gateway.backends import KubernetesCapacity
 from image.gateway.capacity import http
 from image.gateway.capacity.base import KEEPS_FAILING, NO_ANSWER, NOT_ALLOWED, NOT_THERE, ScalingError
 
-# Where every pod finds its service account.
+# The mount of the pod's service account.
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _MERGE_PATCH = {"content-type": "application/merge-patch+json"}
 _CONFLICT = 409
-# Reasons for which a container waits that are no step of a good start.
+# Waiting reasons of a container that do not occur in a successful start.
 _BROKEN = ("CrashLoopBackOff", "ImagePullBackOff", "ErrImagePull", "CreateContainerConfigError", "InvalidImageName")
 
 
 class KubernetesScaler:
-    """A Deployment, scaled from zero to one and never otherwise; KEDA, if it is there, scales on from one.
+    """Scales a Deployment, and only from zero to one. KEDA, if installed, scales it further.
 
-    Needs `get` and `patch` of deployments/scale for that name; to say why nothing comes, and for the ledger, `get` of
-    the deployment and `list` of pods.
+    Needs `get` and `patch` of deployments/scale for that name; for failure reasons and the ledger, `get` of the deployment
+    and `list` of pods.
     """
 
     kind = "kubernetes"
@@ -40,23 +40,23 @@ class KubernetesScaler:
         self._tls: ssl.SSLContext | None = None
 
     async def wake(self) -> None:
-        """The Deployment from zero replicas to one."""
+        """Scale the Deployment from zero replicas to one."""
         scale = await self._ask("GET", f"{self._deployment}/scale")
-        if scale["spec"].get("replicas", 0) > 0:  # zero is left out
+        if scale["spec"].get("replicas", 0) > 0:  # the API omits zero
             return
-        # With the version just read, so that an autoscaler that came between is not overruled.
+        # With the resourceVersion just read, so that a concurrent change by an autoscaler is not overwritten.
         version = scale["metadata"]["resourceVersion"]
         patch = {"metadata": {"resourceVersion": version}, "spec": {"replicas": 1}}
         await self._ask("PATCH", f"{self._deployment}/scale", patch)
 
     async def check(self, since: float) -> None:
-        """Raise what the pods say that cannot be scheduled or do not start."""
+        """Raise the reason why pods cannot be scheduled or do not start."""
         for pod in await self._pods():
             status = pod["status"]
             for condition in status.get("conditions", ()):
                 if condition["type"] == "PodScheduled" and condition["status"] == "False":
                     detail = f"pod not scheduled: {condition.get('message', '')}"
-                    raise ScalingError("no machine is free to run it on", detail)
+                    raise ScalingError("no node is available to run the engine", detail)
             for container in status.get("containerStatuses", ()):
                 waiting = container["state"].get("waiting", {})
                 if waiting.get("reason") in _BROKEN:
@@ -66,7 +66,7 @@ class KubernetesScaler:
         """Instance: when the first pod since was scheduled. Image: when its container started."""
         ends: dict[str, float] = {}
         for pod in await self._pods():
-            if _time(pod["metadata"]["creationTimestamp"]) < since - 1:  # the API server's times are whole seconds
+            if _time(pod["metadata"]["creationTimestamp"]) < since - 1:  # the API server's times have whole seconds
                 continue
             for condition in pod["status"].get("conditions", ()):
                 if condition["type"] == "PodScheduled" and condition["status"] == "True":
@@ -85,7 +85,7 @@ class KubernetesScaler:
 
     async def _ask(self, method: str, path: str, patch: Any = None) -> Any:
         try:
-            # Read each time: the kubelet renews it.
+            # Read each time, because the kubelet rotates it.
             token = (self._account / "token").read_text().strip()
             if self._tls is None:
                 self._tls = ssl.create_default_context(cafile=str(self._account / "ca.crt"))

@@ -1,4 +1,4 @@
-"""Starts a process on this machine: asks its runner to do so. The protocol is in docs/gateway.md."""
+"""Starts the engine on this machine through its runner. docs/gateway.md describes the protocol."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ class LocalScaler:
         self._runner = setting.runner
 
     async def wake(self) -> None:
-        """Ask for the engine's process."""
+        """Request the engine's start."""
         await self._ask("POST", "/wake")
 
     async def check(self, since: float) -> None:
-        """Raise what the runner says is wrong."""
+        """Raise the error that the runner reports."""
         if error := (await self._ask("GET", "/state")).get("error"):
             raise ScalingError(str(error), f"runner: {error}")
 
     async def phase_ends(self, since: float) -> dict[str, float]:
-        """What the runner has read in the engine's log."""
+        """The phases that the runner found in the engine's log."""
         told = (await self._ask("GET", "/state")).get("phases", {})
         return {phase: end for phase, end in told.items() if isinstance(end, int | float) and end >= since}
 

@@ -1,4 +1,4 @@
-"""GPUs and the EC2 instance types that carry them."""
+"""GPUs, and the EC2 instance types that have them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DATA = Path(__file__).with_name("gpus.json")
 class GpuSpec:
     """One GPU class.
 
-    ``memory_gib`` is what CUDA reports to a program, a little less than the data sheet.
+    ``memory_gib`` is the memory that CUDA reports, slightly less than in the data sheet.
     ``compute_capability`` is NVIDIA's SM version times ten: 86 for SM 8.6.
     """
 
@@ -28,18 +28,18 @@ class GpuSpec:
 
     @property
     def has_fp8(self) -> bool:
-        """Whether it multiplies 8-bit floats itself: Ada and Hopper."""
+        """Whether the GPU has native FP8 matrix multiplication: Ada and Hopper."""
         return self.compute_capability >= 89
 
     @property
     def large(self) -> bool:
-        """Whether vLLM picks its batch limits for large GPUs: 70 GiB and more, and not an A100."""
+        """Whether vLLM uses its batch limits for large GPUs: 70 GiB or more, except the A100."""
         return self.memory_gib >= 70 and self.gpu is not Gpu.A100
 
 
 @dataclass(frozen=True)
 class InstanceType:
-    """One EC2 instance type. The price is on demand, Linux, us-east-1, US dollars an hour."""
+    """One EC2 instance type. The price is on-demand, Linux, us-east-1, in US dollars per hour."""
 
     name: str
     gpu: Gpu

@@ -1,4 +1,4 @@
-"""Models: the figures of their config.json that memory and parallelism depend on."""
+"""Models: the values of config.json that memory and parallelism depend on."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ FetchConfig = Callable[[str, str], Mapping[str, Any]]
 
 
 class UnknownModelError(LookupError):
-    """Nothing is known about a model: it is not in the catalog and its config.json cannot be had."""
+    """A model is not in the catalog, and its config.json cannot be read or is not usable."""
 
 
 @dataclass(frozen=True)
 class ModelArchitecture:
-    """What of a model decides memory and parallelism. Sizes are counts of elements, not bytes.
+    """The properties of a model that determine memory and parallelism. Sizes are numbers of elements, not bytes.
 
     ``quantization`` is the checkpoint's own method (fp8, awq, gptq, compressed-tensors) or empty.
-    ``weight_bits`` is the width of a quantized linear weight, 16 where it is not quantized.
-    ``weight_block`` is how many weights share a scale, 0 where a GPU may hold any share of a tensor.
-    ``draft_layers`` are those that predict further tokens (MTP).
-    ``minimum_capability`` is the lowest SM version times ten on which vLLM runs the checkpoint's quantization.
+    ``weight_bits`` is the width of a quantized linear weight, 16 if it is not quantized.
+    ``weight_block`` is the number of weights that share a scale, 0 if a tensor can be split at any element.
+    ``draft_layers`` is the number of layers that predict additional tokens (MTP).
+    ``minimum_capability`` is ten times the lowest SM version on which vLLM supports the checkpoint's quantization.
     """
 
     hidden_size: int
@@ -57,12 +57,12 @@ class ModelArchitecture:
 
     @property
     def sees(self) -> bool:
-        """Whether the model takes images."""
+        """Whether the model supports images."""
         return self.vision_parameters > 0
 
     @property
     def linear_parameters(self) -> int:
-        """Parameters of attention and feed-forward weights: those that quantization shrinks."""
+        """Parameters of attention and feed-forward weights, which quantization shrinks."""
         heads, kv_heads, hidden = self.num_attention_heads, self.num_key_value_heads, self.hidden_size
         attention = hidden * self.head_dim * (2 * heads + 2 * kv_heads)
         matrices = 3 if self.gated_mlp else 2
@@ -74,7 +74,7 @@ class ModelArchitecture:
 
     @property
     def embedding_parameters(self) -> int:
-        """Parameters that stay in 16 bits: token embeddings, output head, expert routers."""
+        """Parameters that remain in 16 bits: token embeddings, output head, expert routers."""
         tables = self.vocab_size * self.hidden_size * (1 if self.tie_word_embeddings else 2)
         return tables + self.num_hidden_layers * self.num_experts * self.hidden_size
 
@@ -83,7 +83,7 @@ class ModelArchitecture:
         """Read a Hugging Face config.json.
 
         Raises:
-            UnknownModelError: a figure is missing, so the memory cannot be computed.
+            UnknownModelError: a value is missing, so the memory cannot be computed.
         """
         text = {**config, **(config.get("text_config") or {})}
         try:
@@ -124,12 +124,12 @@ class ModelArchitecture:
         )
 
 
-# Lowest compute capability of each weight quantization, as vLLM 0.32's own classes state it.
+# Minimum compute capability of each weight quantization, from vLLM 0.32's classes.
 MINIMUM_CAPABILITY = {
     "awq": 75, "bitsandbytes": 70, "compressed-tensors": 70, "experts_int8": 80, "fbgemm_fp8": 80, "fp8": 75,
     "fp_quant": 100, "gptq": 60, "modelopt": 75, "mxfp4": 80, "torchao": 75,
 }  # fmt: skip
-_W4A8_CAPABILITY = 90  # 4-bit weights with 8-bit float activations run on Hopper and newer only
+_W4A8_CAPABILITY = 90  # 4-bit weights with FP8 activations require Hopper or newer
 
 
 def _minimum_capability(method: str, quantization: Mapping[str, Any]) -> int:
@@ -147,7 +147,7 @@ def _compressed_bits(quantization: Mapping[str, Any]) -> int:
 
 
 def _vision_parameters(vision: Mapping[str, Any]) -> int:
-    """A vision tower's parameters, from its own config: a plain transformer of ``depth`` layers."""
+    """A vision tower's parameters, from its config: a plain transformer of ``depth`` layers."""
     width = int(vision.get("hidden_size") or vision.get("embed_dim") or 1024)
     depth = int(vision.get("num_hidden_layers") or vision.get("depth") or 24)
     inner = int(vision.get("intermediate_size") or 4 * width)
@@ -156,7 +156,7 @@ def _vision_parameters(vision: Mapping[str, Any]) -> int:
 
 @functools.cache
 def catalog() -> dict[str, ModelArchitecture]:
-    """The models whose figures ship with the package, by hub id."""
+    """The models of the catalog, by Hub id."""
     rows = json.loads(_DATA.read_text())
     return {
         name: ModelArchitecture.from_config(row, "catalog") for name, row in rows.items() if not name.startswith("_")
@@ -164,17 +164,17 @@ def catalog() -> dict[str, ModelArchitecture]:
 
 
 def fetch_config(model: str, revision: str) -> Mapping[str, Any]:
-    """A model's config.json from the hub, or from a folder where ``model`` is one.
+    """A model's config.json from the Hub, or from a folder if ``model`` is one.
 
     Raises:
-        UnknownModelError: it cannot be had, with the reason.
+        UnknownModelError: it cannot be read; contains the reason.
     """
     folder = Path(model)
     if folder.is_dir():
         try:
             return dict(json.loads((folder / "config.json").read_text()))
         except (OSError, ValueError) as error:
-            raise UnknownModelError(f"the folder {model} holds no readable config.json ({error})") from None
+            raise UnknownModelError(f"the folder {model} has no readable config.json ({error})") from None
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
     if not endpoint.startswith(("https://", "http://")):
         raise UnknownModelError(f"HF_ENDPOINT is {endpoint}, not an http address")
@@ -190,18 +190,18 @@ def fetch_config(model: str, revision: str) -> Mapping[str, Any]:
             403: "it is gated: HF_TOKEN has no access",
             404: "it does not exist",
         }
-        raise UnknownModelError(f"the hub answered {error.code}: {reason.get(error.code, error.reason)}") from None
+        raise UnknownModelError(f"the Hub returned {error.code}: {reason.get(error.code, error.reason)}") from None
     except (OSError, ValueError) as error:
-        raise UnknownModelError(f"the hub cannot be reached ({getattr(error, 'reason', error)})") from None
+        raise UnknownModelError(f"the Hub cannot be reached ({getattr(error, 'reason', error)})") from None
 
 
 def find_model(model: str, revision: str = "", fetch: FetchConfig = fetch_config) -> ModelArchitecture:
-    """The figures of a model: from the catalog where it is there and no revision is named, else from its config.json.
+    """The properties of a model: from the catalog if it is listed and no revision is set, else from its config.json.
 
-    The catalog goes first, so that a plan of a known model is the same with and without a network.
+    The catalog takes precedence, so that the plan of a known model does not depend on network access.
 
     Raises:
-        UnknownModelError: neither knows the model.
+        UnknownModelError: the model is in neither.
     """
     known = catalog().get(model)
     if known and not revision:

@@ -1,16 +1,16 @@
-"""A hub with one small model, for every test of the engine's container."""
+"""A fake Hub with one small model, for the tests of the engine's container."""
 
 from collections.abc import Iterator
 
 import pytest
 
-from tests.image.engine.fake_hub import FakeHub, FakeModel, fake_hub
+from fakes.fake_hub import FakeHub, FakeModel, fake_hub
 
 MODEL = "acme/tiny"
 
 
 def tiny() -> FakeModel:
-    """A model with small and large files, and weights in a format that is not wanted."""
+    """A model with small and large files, and weights in a format that vLLM does not need."""
     return FakeModel(
         {
             "config.json": b'{"model_type": "tiny"}',

@@ -1,4 +1,4 @@
-"""The plain environment names of other images, as arguments of vLLM."""
+"""The environment variables of other images, translated to vLLM's arguments."""
 
 import json
 
@@ -82,7 +82,7 @@ def test_the_main_branch_and_empty_values_say_nothing() -> None:
         ({}, "MODEL_NAME: not set"),
         ({"MODEL_NAME": "a/b", "VLLM_MODEL_NAME": "c/d"}, "set one of them"),
         ({"MODEL_NAME": "a/b", "MAX_MODEL_LEN": "32k"}, "MAX_MODEL_LEN: found '32k'; set a whole number above 0"),
-        ({"MODEL_NAME": "a/b", "GPU_MEMORY_UTIL": "95"}, "GPU_MEMORY_UTIL: found '95'; set a share between 0 and 1"),
+        ({"MODEL_NAME": "a/b", "GPU_MEMORY_UTIL": "95"}, "GPU_MEMORY_UTIL: found '95'; set a fraction between 0 and 1"),
         ({"MODEL_NAME": "a/b", "MAX_NUM_SEQS": "0"}, "MAX_NUM_SEQS: found '0'"),
         ({"MODEL_NAME": "a/b", "IMAGE_LIMIT": "some"}, "IMAGE_LIMIT: found 'some'"),
         ({"MODEL_NAME": "a/b", "VLLM_FAST_BOOT": "maybe"}, "VLLM_FAST_BOOT: found 'maybe'; set true, false or eager"),

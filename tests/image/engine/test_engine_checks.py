@@ -1,4 +1,4 @@
-"""What the container refuses before it loads anything, each run as a real process with a stand-in driver and vLLM."""
+"""What the container rejects before it loads a model, each run as a real process with a fake driver and vLLM."""
 
 import dataclasses
 import os
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from fakes.fake_hub import FakeHub
 from image.engine.arguments import EngineError, settle
 from image.engine.checks import check_machine
 from image.engine.gpus import Gpu, check_gpus, torch_cuda, visible_gpus
@@ -19,7 +20,6 @@ from image.engine.staging import stage
 from image.engine.weights import Repository, Weights
 from local.preflight import free_port
 from tests.image.engine.conftest import MODEL
-from tests.image.engine.fake_hub import FakeHub
 
 ROOT = Path(__file__).parents[3]
 GPU = Gpu("A10G", 22.5, "580.95.05", 8.6, 0.0)
@@ -75,10 +75,10 @@ def test_when_all_is_well_it_becomes_vllm(engine: Engine, hub: FakeHub, tmp_path
     assert "device: 1 x NVIDIA A10G, 22.5 GiB, driver 580.95.05" in done.stdout
     assert f"VLLM ['--model', '{folder}', '--max-num-seqs', '12'," in done.stdout
     assert "'--served-model-name', 'acme/tiny'" in done.stdout
-    assert "kept bytecode: none kept yet" in done.stdout
-    assert "kept compiled: none kept yet" in done.stdout
+    assert "compile cache: bytecode: nothing cached yet" in done.stdout
+    assert "compile cache: compiled: nothing cached yet" in done.stdout
     assert re.search(
-        r'^engine: ledger: {"checks": [\d.]+, "weights": [\d.]+, "kept files": [\d.]+}$', done.stdout, re.M
+        r'^engine: ledger: {"checks": [\d.]+, "weights": [\d.]+, "compile cache": [\d.]+}$', done.stdout, re.M
     )
     assert done.stdout.rstrip().endswith("None"), "vLLM saw a name that is not its own"
 
@@ -95,7 +95,7 @@ def test_when_all_is_well_it_becomes_vllm(engine: Engine, hub: FakeHub, tmp_path
         (
             {},
             {"TENSOR_PARALLEL_SIZE": "2"},
-            "TENSOR_PARALLEL_SIZE: found 2, but this container sees 1 GPU; set at most 1",
+            "TENSOR_PARALLEL_SIZE: found 2, but this container has 1 GPU; set at most 1",
         ),
         (
             {"gpus": "NVIDIA A10G, 23028, 550.54.15, 8.6, 0"},
@@ -110,15 +110,19 @@ def test_when_all_is_well_it_becomes_vllm(engine: Engine, hub: FakeHub, tmp_path
         (
             {"gpus": "NVIDIA A10G, 23028, 580.95.05, 8.6, 9000"},
             {},
-            "GPU memory: 8.8 of 22.5 GiB of NVIDIA A10G are in use already; end what uses it, or set GPU_MEMORY_UTIL to at most 0.59",
+            "GPU memory: 8.8 of 22.5 GiB of NVIDIA A10G are already in use; stop the processes that use it, or set GPU_MEMORY_UTIL to at most 0.59",
         ),
         (
             {"gpus": "Tiny, 1, 580.95.05, 8.6, 0"},
             {},
             "GPU memory: 0.0 GiB of weights on 1 GPU are 0.0 GiB each, of 0.0 usable; set TENSOR_PARALLEL_SIZE",
         ),
-        ({}, {"MODEL_NAME": "acme/none"}, "weights: the hub has no acme/none, or it is private and there is no token"),
-        ({}, {"HF_ENDPOINT": "hub"}, "HF_ENDPOINT: found 'hub'; set an http address"),
+        (
+            {},
+            {"MODEL_NAME": "acme/none"},
+            "weights: acme/none was not found on the Hub, or it is private and no token is set",
+        ),
+        ({}, {"HF_ENDPOINT": "hub"}, "HF_ENDPOINT: found 'hub'; set an http or https URL"),
         ({}, {"HF_ENDPOINT": "http://127.0.0.1:9"}, "weights: http://127.0.0.1:9 cannot be reached"),
         ({}, {"ENGINE_CACHE": "/proc/nowhere"}, "ENGINE_CACHE: /proc/nowhere cannot be written"),
         ({}, {"HF_HOME": "/proc/nowhere"}, "HF_HOME: /proc/nowhere cannot be written"),
@@ -142,7 +146,7 @@ def test_a_busy_port_is_named(engine: Engine) -> None:
         port = str(busy.getsockname()[1])
         done = engine(PORT=port)
     assert done.returncode == 2
-    assert f"PORT: {port} cannot be listened on (Address already in use)" in done.stderr
+    assert f"PORT: {port} cannot be bound (Address already in use)" in done.stderr
 
 
 def test_offline_nobody_is_asked_and_what_is_here_is_used(engine: Engine, hub: FakeHub) -> None:
@@ -232,7 +236,7 @@ def test_weights_go_to_the_local_disk_where_they_do_not_fit_in_memory(tmp_path: 
     target = stage(weights, disk, 0.0, told.append)
     assert (target / "a.safetensors").read_bytes() == b"x" * 4096
     assert stage(weights, disk, 0.0, told.append) == target
-    assert told[-1] == "staging: acme/tiny is on the local disk already"
+    assert told[-1] == "staging: acme/tiny is already on the local disk"
     (disk / "acme--tiny--c2.part").mkdir()  # of a start that was killed
     assert stage(dataclasses.replace(weights, commit="c2"), disk, 0.0, told.append).name == "acme--tiny--c2"
 

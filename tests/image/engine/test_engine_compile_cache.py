@@ -1,4 +1,4 @@
-"""Kept files with real files: torn, foreign, stale, half written, two writers at once, a writer that dies."""
+"""The compile cache with real files: corrupt, mismatched, stale, half written, two concurrent writers, a dying writer."""
 
 import json
 import os
@@ -63,7 +63,7 @@ def test_a_torn_archive_is_thrown_away_and_never_loaded(tmp_path: Path, damage: 
     other = kept(tmp_path, "two")
     restored = restore(other)
     assert (restored.files, contents(other.local)) == ({}, {})
-    assert "thrown away: it is torn" in restored.notes[0]
+    assert "deleted: it is corrupt" in restored.notes[0]
     assert not archive.exists()
     compile_into(other)
     assert publish(other, {}) is not None
@@ -87,12 +87,12 @@ def test_what_another_engine_model_gpu_or_argument_made_is_never_seen(tmp_path: 
     archive = keep(tmp_path)
     other = kept(tmp_path, "two", **{what: "another"})
     assert restore(other).files == {}
-    # Even where somebody puts it under that key.
+    # Even if it is copied to that key.
     other.folder.mkdir(parents=True)
     (other.folder / archive.name).write_bytes(archive.read_bytes())
     restored = restore(other)
     assert restored.files == {}
-    assert "made by another engine, model, GPU or arguments" in restored.notes[0]
+    assert "belongs to another engine, model, GPU or arguments" in restored.notes[0]
     assert not list(other.folder.glob("*.tar"))
     assert archive.exists()
 
@@ -304,8 +304,8 @@ def test_the_watcher_keeps_what_was_compiled_once_the_engine_answers_and_once_mo
         watcher.run(watch, parent, told.append)
         os.close(parent)
         assert told[0].startswith("ready after")
-        assert "compiled: kept 2 files" in told[1]
-        assert "compiled: kept 3 files" in told[2]
+        assert "compiled: cached 2 files" in told[1]
+        assert "compiled: cached 3 files" in told[2]
         assert marker.exists()
         assert set(restore(kept(tmp_path, "two")).files) == {"graph.py", "triton/kernel.so", "later.so"}
     finally:

@@ -1,4 +1,4 @@
-"""The deploy's own first start, so that nobody's request is the one that compiles; AWS is moto's server on loopback."""
+"""The first start at deployment, so that no request has to wait for compilation; AWS is moto's server on loopback."""
 
 import sys
 from pathlib import Path
@@ -6,10 +6,10 @@ from pathlib import Path
 import boto3
 import pytest
 
+from fakes.fake_hub import FakeHub
 from image.engine import fetch, prewarm
 from image.engine.prepare import prewarm_marker
 from tests.image.engine.conftest import MODEL
-from tests.image.engine.fake_hub import FakeHub
 from tests.image.gateway.test_gateway_aws import Stack, aws, moto
 
 __all__ = ["aws", "moto"]
@@ -54,7 +54,7 @@ def test_a_start_that_fails_is_told_and_does_not_fail_the_step(
 ) -> None:
     deployed.autoscaling.delete_auto_scaling_group(AutoScalingGroupName="gpus", ForceDelete=True)
     assert fetch.main() == 0
-    assert "it could not be started" in capsys.readouterr().out
+    assert "the prewarm start failed" in capsys.readouterr().out
 
 
 def test_only_ecs_is_started() -> None:

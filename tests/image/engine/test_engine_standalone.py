@@ -1,4 +1,4 @@
-"""Gateway and engine in one container: real gateway, a fake vLLM that serves, dies or lingers; which end brings which."""
+"""Gateway and engine in one container: a real gateway, and a fake vLLM that serves, dies or does not exit."""
 
 import http.client
 import json
@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
+from fakes.fake_hub import FakeHub
 from image.engine import standalone
 from image.engine.arguments import EngineError, values
 from image.engine.standalone import gateway_environment
 from local.preflight import free_port
 from tests.image.engine.conftest import MODEL
-from tests.image.engine.fake_hub import FakeHub
 
 ROOT = Path(__file__).parents[3]
 FAKE_VLLM = """
@@ -173,7 +173,7 @@ def test_an_engine_that_dies_ends_the_container(container: Container) -> None:
     thread.join(20)
     code, output = container.end()
     assert code == 1
-    assert "error: vLLM ended with exit code 9; the container ends, for its restart policy" in output
+    assert "error: vLLM exited with exit code 9; the container exits, and its restart policy" in output
 
 
 def test_a_gateway_that_dies_ends_the_container_and_the_engine(container: Container) -> None:
@@ -182,7 +182,7 @@ def test_a_gateway_that_dies_ends_the_container_and_the_engine(container: Contai
     os.kill(gateway, signal.SIGKILL)
     code, output = container.end()
     assert code == 1
-    assert "error: the gateway ended with signal 9" in output
+    assert "error: the gateway exited with signal 9" in output
     assert not Path(f"/proc/{engine}").exists()
 
 

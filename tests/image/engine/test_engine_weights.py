@@ -1,4 +1,4 @@
-"""Weights from a fake hub, into real files: interrupted, damaged, gated, torn, two at once, no room."""
+"""Weights from a fake Hub in real files: interrupted, corrupt, gated, truncated, concurrent, disk full."""
 
 import hashlib
 import json
@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
+from fakes.fake_hub import FakeHub, FakeModel
 from image.engine.arguments import EngineError
 from image.engine.blobs import Progress, fetch_blob
 from image.engine.hub import Hub, HubFile, HubUnreachableError, Listing
 from image.engine.models import localized, repositories
 from image.engine.weights import Repository, Weights, ensure
 from tests.image.engine.conftest import MODEL
-from tests.image.engine.fake_hub import FakeHub, FakeModel
 
 ROOT = Path(__file__).parents[3]
 TINY = Repository(MODEL)
@@ -100,7 +100,7 @@ def test_two_fetchers_at_once_fetch_once(tmp_path: Path, hub: FakeHub) -> None:
     event.set()
     first.join(20)
     second.join(20)
-    assert f"(process {os.getpid()}) is fetching it; waiting" in told[0]
+    assert f"(process {os.getpid()}) is downloading it; waiting" in told[0]
     assert sorted(hub.names()) == ["config.json", FIRST, SECOND]
 
 
@@ -110,7 +110,7 @@ def test_wrong_bytes_never_get_their_name(tmp_path: Path, hub: FakeHub) -> None:
     assert hub.names().count(FIRST) == 2
     other = tmp_path / "other"
     hub.models[MODEL].damaged[FIRST] = 2
-    with pytest.raises(EngineError, match=rf"{FIRST} .* came twice with another hash than the hub's"):
+    with pytest.raises(EngineError, match=rf"{FIRST} .* arrived twice with a hash that differs from the Hub's"):
         have(other, hub)
     assert not list(other.glob("hub/*/snapshots/*/*"))
     assert hub.models[MODEL].files[FIRST] not in [p.read_bytes() for p in other.glob("hub/*/blobs/*")]
@@ -161,7 +161,7 @@ def test_a_new_commit_brings_only_what_changed_and_a_deploy_asks_for_it(tmp_path
     hub.broken = True
     told: list[str] = []
     assert have(tmp_path, hub, told, ask=True).commit == new.commit
-    assert "going on with the commit that is here" in told[-1]
+    assert "continuing with the downloaded commit" in told[-1]
 
 
 def test_a_pinned_commit_needs_no_reference(tmp_path: Path, hub: FakeHub) -> None:
@@ -176,7 +176,7 @@ def test_a_gated_model_names_the_setting(tmp_path: Path, hub: FakeHub) -> None:
     hub.models[MODEL].gated = True
     with pytest.raises(
         EngineError,
-        match=r"acme/tiny is gated, and there is no token; accept its terms at .*acme/tiny, then set hfToken \(pulumi config set --secret hfToken",
+        match=r"acme/tiny is gated, and no token is set; accept its terms at .*acme/tiny, then set hfToken \(pulumi config set --secret hfToken",
     ):
         have(tmp_path, hub)
     with pytest.raises(EngineError, match=r"is gated, and the token in hfToken has no access") as raised:
@@ -197,9 +197,9 @@ def test_a_token_goes_to_the_hub_and_no_further(tmp_path: Path, hub: FakeHub) ->
     [
         (
             Repository("acme/none"),
-            "the hub has no acme/none, or it is private and there is no token; check model, or set hfToken",
+            "acme/none was not found on the Hub, or it is private and no token is set; check model, or set hfToken",
         ),
-        (Repository(MODEL, "v2"), "acme/tiny has no revision v2; set modelRevision to one it has"),
+        (Repository(MODEL, "v2"), "acme/tiny has no revision v2; set modelRevision to an existing one"),
     ],
 )
 def test_what_the_hub_does_not_have_is_said(tmp_path: Path, hub: FakeHub, repository: Repository, message: str) -> None:
@@ -258,7 +258,7 @@ def test_a_connection_that_keeps_breaking_is_given_up(
     monkeypatch.setattr(Progress, "pause", lambda self, seconds: None)
     hub.models[MODEL].breaking.add(FIRST)
     with pytest.raises(
-        HubUnreachableError, match=rf"{FIRST} of acme/tiny: the connection keeps breaking .* start again"
+        HubUnreachableError, match=rf"{FIRST} of acme/tiny: the connection keeps failing .* start again"
     ):
         have(tmp_path, hub)
     hub.models[MODEL].breaking.clear()
@@ -318,7 +318,7 @@ def test_the_deploys_step_takes_the_engines_own_arguments(tmp_path: Path, hub: F
     environment = {"PATH": "/bin", "HF_HOME": str(tmp_path), "HF_ENDPOINT": hub.address}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=30)
     assert done.returncode == 0, done.stderr
-    assert "acme/tiny: whole and checked" in done.stdout
+    assert "acme/tiny: complete and verified" in done.stdout
     hub.models[MODEL].gated = True
     hub.models[MODEL].files["config.json"] = b"{}"
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=30)

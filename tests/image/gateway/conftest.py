@@ -16,8 +16,11 @@ import httpx2
 import pytest
 import uvloop
 
+from benchmarks.gateway.running import loopback_settings, port_of
+from benchmarks.gateway.running import until as until
+from fakes.fake_engine import MODEL, Behaviour, FakeEngine
 from image.engine.standalone import gateway_environment
-from image.gateway.backends import Address, FixedDiscovery, InlineKeys
+from image.gateway.backends import Address, InlineKeys
 from image.gateway.capacity.base import EngineScaler, ScalingError
 from image.gateway.discovery import Discovery
 from image.gateway.errors import ApiError
@@ -28,7 +31,6 @@ from image.gateway.telemetry import Telemetry
 from infra.planning import make_plan
 from infra.stack_files import load_stack
 from local import gateway as local_gateway
-from tests.image.gateway.fake_engine import MODEL, Behaviour, FakeEngine
 from tests.infra.kubernetes.rendering import render
 from tests.infra.planning.plans import no_hub
 from tests.infra.program import run_program
@@ -103,11 +105,11 @@ class Cloud:
 
 
 class Gateway:
-    """A gateway that runs, and what it has told."""
+    """A running gateway, with its log and metrics."""
 
     def __init__(self, service: Service, log: int) -> None:
         self.service = service
-        self.port = service.sockets[0].getsockname()[1]
+        self.port = port_of(service)
         self.metrics_port = service.sockets[1].getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.client = httpx2.AsyncClient(
@@ -128,7 +130,7 @@ class Gateway:
         return document
 
     async def metric(self, sample: str) -> float:
-        """The value of a sample as it is scraped, labels and all; 0 when it is not there."""
+        """The value of a scraped sample, given with its labels; 0 if it does not exist."""
         response = await self.client.get(f"http://127.0.0.1:{self.metrics_port}/metrics")
         for line in response.text.splitlines():
             if line.startswith(sample + " "):
@@ -146,15 +148,8 @@ class Gateway:
         await until(lambda: len(self.service.fleet.rotation) == count)
 
 
-async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    """Wait for something the gateway does by itself."""
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what changes is the gateway's, and tells nobody
-            await asyncio.sleep(0.002)
-
-
 def name_of(ring: KeyRing, authorization: bytes | None) -> str | None:
-    """The name of the key in an Authorization header; None when it is not let in."""
+    """The name of the key in an Authorization header; None if it is rejected."""
     try:
         return ring.authenticate([] if authorization is None else [(b"authorization", authorization)]).name
     except ApiError:
@@ -162,8 +157,8 @@ def name_of(ring: KeyRing, authorization: bytes | None) -> str | None:
 
 
 def rendered_environment(rendering: str, values: Mapping[str, Any]) -> dict[str, str]:
-    """The gateway's environment as a target deploys it, for the dev stack with some settings changed. Pulumi runs an event
-    loop of its own: not to be called in one.
+    """The gateway's environment as a target deploys it, for the dev stack with some settings changed. Do not call it in an
+    event loop, because Pulumi runs its own.
     """
     return dict(_rendered_environment(rendering, json.dumps(values, sort_keys=True)))
 
@@ -191,11 +186,11 @@ RENDERINGS = ("plan", "ecs", "kubernetes", "local", "standalone")
 
 @pytest.fixture(params=RENDERINGS)
 def rendering(request: pytest.FixtureRequest) -> str:
-    """One after the other, each place where a gateway's environment is rendered."""
+    """Each place where a gateway's environment is rendered."""
     return str(request.param)
 
 
-# What a test must have otherwise than a deployment: addresses, keys, and how soon a replica is found. No limit of any kind.
+# Values that must differ between a test and a deployment: addresses, keys, and discovery intervals. No limits.
 _OF_THE_TEST = {
     "GATEWAY_MODEL": MODEL,
     "GATEWAY_HOST": "127.0.0.1",
@@ -210,13 +205,13 @@ _OF_THE_TEST = {
 
 @pytest.fixture
 def stack_values() -> dict[str, Any]:
-    """Settings that the stack file changes; a test gives its own with `parametrize`."""
+    """Settings changed in the stack file; tests override them with `parametrize`."""
     return {}
 
 
 @pytest.fixture
 def deployed(rendering: str, stack_values: dict[str, Any]) -> dict[str, Any]:
-    """Arguments for `start_gateway` that make the gateway as a target deploys it: nothing is a default of the test's."""
+    """Arguments for `start_gateway` that create the gateway as a target deploys it, without defaults of the tests."""
     environment = rendered_environment(rendering, stack_values) | _OF_THE_TEST
     environment = {name: value for name, value in environment.items() if name not in ("VLLM_API_KEY", "PYTHONPATH")}
     settings = Settings.from_environment(environment)
@@ -243,7 +238,7 @@ class StartGateway(Protocol):
 
 @pytest.fixture
 async def start_gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[StartGateway]:
-    """Starts a gateway before some engines, and waits until all of them are in rotation."""
+    """Starts a gateway in front of some engines, and waits until all of them are in rotation."""
     running: list[tuple[Gateway, asyncio.Task[None], int]] = []
 
     async def start(
@@ -254,19 +249,9 @@ async def start_gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterat
         ready: int | None = None,
         **settings: Any,
     ) -> Gateway:
-        made = Settings(
-            **{
-                "model": MODEL,
-                "discovery": FixedDiscovery(tuple(("127.0.0.1", engine.port) for engine in engines)),
-                "keys": InlineKeys(f"tester={KEY}"),
-                "host": "127.0.0.1",
-                "port": 0,
-                "metrics_port": 0,
-                "probe_seconds": 0.05,
-                "discovery_seconds": 0.05,
-                **settings,
-            }
-        )
+        defaults = {"keys": InlineKeys(f"tester={KEY}"), "probe_seconds": 0.05, "discovery_seconds": 0.05}
+        model = settings.pop("model", MODEL)
+        made = loopback_settings(model, [engine.port for engine in engines], **(defaults | settings))
         path = tmp_path_factory.mktemp("gateway") / "log"
         log = os.open(path, os.O_RDWR | os.O_CREAT)
         service = Service(made, discovery=discovery, capacity=capacity, telemetry=Telemetry(log), tracer=tracer)

@@ -1,7 +1,7 @@
-"""Days of demand in seconds: the gateway's own waker and admission, on a clock that jumps, before a model of AWS.
+"""Simulates days of demand in seconds: the gateway's own waker and admission on a simulated clock, with a model of AWS.
 
 The model follows infra/aws/scaling.py: two alarms over periods of a minute that set service and group to minReplicas,
-and target tracking on demand per ready replica. Instances take their time to come, or do not come at all.
+and target tracking on demand per ready replica. Instances start after a delay, or not at all.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class _Jump(selectors.SelectSelector):
 
 
 class SimulatedLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time passes only while everything waits, and then at once."""
+    """An event loop whose clock advances only while all tasks wait, and then at once."""
 
     def __init__(self) -> None:
         self._jump = _Jump()
@@ -115,7 +115,7 @@ def tracked(periods: Sequence[Period], desired: int, rules: Rules) -> int:
 
 @dataclass
 class Day:
-    """What came of a trace."""
+    """The results of a trace."""
 
     answered: int = 0
     refused: Counter[str] = field(default_factory=Counter)
@@ -132,7 +132,7 @@ class Day:
 
     @property
     def idle_usd(self) -> float:
-        """Paid for instances while nobody asked for anything."""
+        """The cost of instances while there was no demand."""
         return self.idle_seconds / 3600 * USD_PER_HOUR
 
 

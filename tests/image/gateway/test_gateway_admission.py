@@ -1,4 +1,4 @@
-"""The queue's bookkeeping, without a network: no slot is lost, none is given twice."""
+"""The queue's bookkeeping, without a network: no slot is lost or assigned twice."""
 
 from __future__ import annotations
 

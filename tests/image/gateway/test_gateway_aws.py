@@ -1,4 +1,4 @@
-"""What the gateway asks of AWS, against moto's server on loopback."""
+"""The gateway's calls to AWS, against moto's server on loopback."""
 
 from __future__ import annotations
 
@@ -99,12 +99,12 @@ async def test_a_wake_that_fails_says_why_without_the_accounts_names(
         EcsCapacity("vllm", "no-service", "gpus"),
         EcsCapacity("no-cluster", "engine", "gpus"),
     ):
-        with pytest.raises(ScalingError, match="is not there") as raised:
+        with pytest.raises(ScalingError, match="service was not found") as raised:
             await EcsScaler(setting).wake()
         assert "no-" not in str(raised.value)
         assert raised.value.detail
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-    with pytest.raises(ScalingError, match="did not answer as it should"):
+    with pytest.raises(ScalingError, match="returned an unexpected response"):
         await EcsScaler(Stack.setting).wake()
 
 
@@ -112,12 +112,12 @@ async def test_a_wake_that_fails_says_why_without_the_accounts_names(
     ("code", "says"),
     [
         ("ThrottlingException", "limiting requests"),
-        ("AccessDeniedException", "not allowed"),
-        ("ExpiredTokenException", "not allowed"),
-        ("ScalingActivityInProgress", "under way"),
+        ("AccessDeniedException", "not permitted"),
+        ("ExpiredTokenException", "not permitted"),
+        ("ScalingActivityInProgress", "is in progress"),
         ("ServiceQuotaExceededException", "quota"),
-        ("ClusterNotFoundException", "not there"),
-        ("SomethingElse", "did not answer as it should"),
+        ("ClusterNotFoundException", "was not found"),
+        ("SomethingElse", "returned an unexpected response"),
     ],
 )
 def test_reasons(code: str, says: str) -> None:
@@ -141,7 +141,7 @@ async def test_keys_come_from_a_secret_and_are_rotated(aws: boto3.session.Sessio
     assert name_of(ring, b"Bearer sk-1") is None
     assert name_of(ring, b"Bearer sk-2") == "default"
     secrets.put_secret_value(SecretId=arn, SecretBinary=b"sk-3")
-    with pytest.raises(keys.KeysError, match="holds no text"):
+    with pytest.raises(keys.KeysError, match="has no text value"):
         await source.read()
     missing = keys.source_of(SecretsManagerKeys("no-such-secret"))
     assert missing is not None

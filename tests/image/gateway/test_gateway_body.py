@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from fakes.fake_engine import MODEL
 from image.gateway import body
 from image.gateway.backends import FixedDiscovery
 from image.gateway.errors import ApiError
 from image.gateway.routes import UPSTREAM
 from image.gateway.settings import Settings
 from tests.image.gateway.conftest import StartEngine, StartGateway
-from tests.image.gateway.fake_engine import MODEL
 
 SETTINGS = Settings(model="m", discovery=FixedDiscovery(()), max_json_depth=8, max_tokens=100)
 CHAT = UPSTREAM["/v1/chat/completions"]
@@ -96,8 +96,8 @@ NOT_JSON: list[tuple[bytes, str | None, str]] = [
     (rb'{"messages":[{"content":[{"type":"text","text":"\udfff"}]}]}', "messages[0].content[0].text", r"\udfff"),
     (rb'{"prompt":["a","\ud83d\u0041"]}', "prompt[1]", r"\ud83d"),
     (b'{"prompt":"\xed\xa0\x80"}', "prompt", r"\ud800"),
-    (rb'{"metadata":{"\udc00":1}}', "metadata", "a name in 'metadata' holds an unpaired surrogate"),
-    (rb'{"\udc00":1}', None, "a name in the document holds an unpaired surrogate"),
+    (rb'{"metadata":{"\udc00":1}}', "metadata", "a name in 'metadata' contains an unpaired surrogate"),
+    (rb'{"\udc00":1}', None, "a name in the document contains an unpaired surrogate"),
     (b'{"temperature":1e400}', "temperature", "not a finite number"),
     (b'{"stop":[1,NaN]}', "stop[1]", "not a finite number"),
     (b'{"seed":' + b"9" * 400 + b"}", "seed", "too large for a double"),
@@ -150,7 +150,7 @@ async def test_what_inflates_beyond_a_limit_is_refused(start_engine: StartEngine
     document = json.dumps({"model": MODEL, "prompt": "Hi"}).encode()
     many = gzip.compress(document) + gzip.compress(b"") * 64
     response = await gateway.client.post("/v1/completions", content=many, headers=headers)
-    assert (response.status_code, "over 64 members" in response.text) == (400, True)
+    assert (response.status_code, "more than 64 members" in response.text) == (400, True)
     response = await gateway.client.post("/v1/completions", content=b"", headers=headers | {"content-encoding": "br"})
     assert (response.status_code, response.headers["accept-encoding"]) == (415, "gzip")
     assert engine.requests == []

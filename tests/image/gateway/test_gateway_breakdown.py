@@ -1,4 +1,4 @@
-"""An engine whose core has died answers 500 to whatever comes, until its process ends; one that is full answers 503."""
+"""An engine whose core has died answers every request with 500 until its process exits; a full one answers 503."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.image.gateway import fake_engine
+from fakes import fake_engine
+from fakes.fake_engine import COMPLETION, FakeEngine, Line, Request
 from tests.image.gateway.conftest import KEY, StartEngine, StartGateway, until
-from tests.image.gateway.fake_engine import COMPLETION, FakeEngine, Line, Request
 
 
 async def full(request: Request, line: Line) -> None:

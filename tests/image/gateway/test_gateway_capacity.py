@@ -1,4 +1,4 @@
-"""What the gateway asks of an API server and of the local runner, over loopback; and what it makes of their answers."""
+"""The gateway's requests to an API server and to the local runner, over loopback, and how it handles their answers."""
 
 from __future__ import annotations
 
@@ -146,7 +146,8 @@ async def test_somebody_else_who_scales_at_the_same_time_wins(api: Server, accou
 
 
 @pytest.mark.parametrize(
-    ("status", "says"), [(403, "not allowed"), (401, "not allowed"), (404, "not there"), (500, "did not answer")]
+    ("status", "says"),
+    [(403, "not permitted"), (401, "not permitted"), (404, "was not found"), (500, "returned an unexpected response")],
 )
 async def test_what_the_api_server_refuses_is_said_without_names(
     api: Server, account: Path, status: int, says: str
@@ -164,9 +165,9 @@ async def test_without_an_api_server_or_an_account(
 ) -> None:
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "1")
-    with pytest.raises(ScalingError, match="did not answer"):
+    with pytest.raises(ScalingError, match="returned an unexpected response"):
         await KubernetesScaler(SETTING, account).wake()
-    with pytest.raises(ScalingError, match="not allowed") as raised:
+    with pytest.raises(ScalingError, match="not permitted") as raised:
         await KubernetesScaler(SETTING, tmp_path).wake()
     assert "automountServiceAccountToken" in raised.value.detail
 
@@ -181,7 +182,7 @@ async def test_an_api_server_that_is_not_the_clusters_is_told_no_token(
     builder = builder.serial_number(2).not_valid_before(now).not_valid_after(now + timedelta(hours=1))
     (tmp_path / "ca.crt").write_bytes(builder.sign(other, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
     (tmp_path / "token").write_text("secret-token")
-    with pytest.raises(ScalingError, match="did not answer"):
+    with pytest.raises(ScalingError, match="returned an unexpected response"):
         await KubernetesScaler(SETTING, tmp_path).wake()
     assert api.asked == []
 
@@ -208,11 +209,11 @@ async def test_pods_say_what_keeps_them_and_when_they_came(api: Server, account:
         api.answers["GET", "/api/v1/namespaces/vllm/pods"] = 200, {"items": items}
 
     pods(pod(new, [unscheduled], []))
-    with pytest.raises(ScalingError, match="no machine is free"):
+    with pytest.raises(ScalingError, match="no node is available"):
         await kubernetes.check(began)
     assert "labelSelector=app%3Dengine%2Cstack%3Da" in api.asked[-1][1]
     pods(pod(new, [scheduled], [broken]))
-    with pytest.raises(ScalingError, match="fails while it starts"):
+    with pytest.raises(ScalingError, match="keeps crashing at startup"):
         await kubernetes.check(began)
     pods(pod(new, [scheduled], [pulling]))
     await kubernetes.check(began)
@@ -239,7 +240,7 @@ async def test_the_runner_is_asked_and_believed(runner: Server) -> None:
     with pytest.raises(ScalingError, match="no weights"):
         await local.wake()
     runner.answers["POST", "/wake"] = 200, b"<html>"
-    with pytest.raises(ScalingError, match="did not answer"):
+    with pytest.raises(ScalingError, match="returned an unexpected response"):
         await local.wake()
 
 
@@ -277,11 +278,11 @@ QUOTA = "You have requested more vCPU capacity than your current vCPU limit of 0
 @pytest.mark.parametrize(
     ("activities", "says"),
     [
-        ([activity("Failed", NO_CAPACITY)], "no such machine free"),
+        ([activity("Failed", NO_CAPACITY)], "no such instance available"),
         ([activity("Failed", QUOTA)], "quota"),
         ([activity("Failed", "MaxSpotInstanceCountExceeded: ...")], "quota"),
-        ([activity("Failed", "Launch template acme-internal not found")], "could not start a machine"),
-        ([activity("InProgress"), activity("Failed", NO_CAPACITY)], "no such machine free"),
+        ([activity("Failed", "Launch template acme-internal not found")], "could not start an instance"),
+        ([activity("InProgress"), activity("Failed", NO_CAPACITY)], "no such instance available"),
         ([activity("Failed", NO_CAPACITY, minute=0)], None),
         ([activity("Successful"), activity("Failed", NO_CAPACITY)], None),
         ([], None),
@@ -311,7 +312,7 @@ async def test_stopped_tasks_say_that_the_engine_fails_while_it_starts() -> None
     group.add_response("describe_scaling_activities", {"Activities": []})
     service.add_response("list_tasks", {"taskArns": ["a", "b"]})
     service.add_response("describe_tasks", {"tasks": tasks})
-    with pytest.raises(ScalingError, match="fails while it starts") as raised:
+    with pytest.raises(ScalingError, match="keeps crashing at startup") as raised:
         await made.check(BEGAN)
     assert raised.value.detail == "1 tasks stopped: OutOfMemory"
 
@@ -325,7 +326,7 @@ async def test_a_tasks_times_are_the_ledgers() -> None:
     service.add_response("list_tasks", {"taskArns": []})
     assert await made.phase_ends(BEGAN) == {}
     service.add_client_error("list_tasks", "AccessDeniedException", "not authorized to perform: ecs:ListTasks")
-    with pytest.raises(ScalingError, match="not allowed"):
+    with pytest.raises(ScalingError, match="not permitted"):
         await made.phase_ends(BEGAN)
 
 

@@ -1,4 +1,4 @@
-"""Clients that are not OpenAI's: Anthropic's and Azure's spellings of paths, keys and errors, and several names of a model."""
+"""Other clients than OpenAI's: Anthropic's and Azure's paths, keys and errors, and models with several names."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from openai import AsyncAzureOpenAI
 
+from fakes import fake_engine
+from fakes.fake_engine import MODEL, Line, Request
 from image.gateway.backends import InlineKeys
 from image.gateway.settings import Settings, SettingsError
-from tests.image.gateway import fake_engine
 from tests.image.gateway.conftest import KEY, Cloud, StartEngine, StartGateway
-from tests.image.gateway.fake_engine import MODEL, Line, Request
 from tests.image.gateway.test_gateway_app import FORM, form
 from tests.image.gateway.test_gateway_settings import LEAST
 

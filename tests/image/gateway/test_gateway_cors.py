@@ -1,4 +1,4 @@
-"""Which web pages may use the endpoint: what browsers are told, and a real one that streams a chat by fetch."""
+"""CORS: the headers that browsers receive, and a real browser that streams a chat by fetch."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser, Error, async_playwright
 
+from fakes import fake_engine
+from fakes.fake_engine import MODEL, Line, Request
 from image.gateway.backends import InlineKeys
 from image.gateway.settings import Settings, SettingsError
 from tests import browsers
-from tests.image.gateway import fake_engine
 from tests.image.gateway.conftest import KEY, Gateway, StartEngine, StartGateway
-from tests.image.gateway.fake_engine import MODEL, Line, Request
 from tests.image.gateway.test_gateway_settings import LEAST
 
 APP = "https://app.example.com"

@@ -1,4 +1,4 @@
-"""What one body may cost: while it is read, nobody else is served, and health checks are not answered."""
+"""The parsing cost of one body, during which no other request or health check is answered."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What docs/gateway.md promises holds in the gateway that is deployed: each is made from the environment that its target
-renders, not from the defaults of its settings."""
+"""The promises of docs/gateway.md hold in the deployed gateway, created from the environment that each target renders rather
+than from the settings' defaults."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 import httpx2
 import pytest
 
+from fakes import fake_engine
 from image.gateway.demand import METRICS
 from image.gateway.settings import Settings
-from tests.image.gateway import fake_engine
 from tests.image.gateway.conftest import (
     _OF_THE_TEST,
     KEY,

@@ -1,4 +1,4 @@
-"""Clients that drip, flood, stall or do not speak HTTP, as raw bytes on a socket."""
+"""Slow (slowloris), flooding and stalled clients and clients that do not send HTTP, as raw bytes on a socket."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import re
 
 import pytest
 
+from fakes import fake_engine
+from fakes.fake_engine import MODEL
 from image.gateway.edge import EdgeProtocol
-from tests.image.gateway import fake_engine
 from tests.image.gateway.conftest import KEY, Gateway, StartEngine, StartGateway, until
-from tests.image.gateway.fake_engine import MODEL
 
 AUTHORIZED = f"host: x\r\nauthorization: Bearer {KEY}\r\ncontent-type: application/json\r\n"
 GOOD = json.dumps({"model": MODEL, "prompt": "Hi"}).encode()
@@ -83,7 +83,7 @@ async def test_a_body_that_drips_is_a_408(start_engine: StartEngine, start_gatew
         reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
         writer.write(f"POST /v1/completions HTTP/1.1\r\n{AUTHORIZED}content-length: 500\r\n\r\n".encode() + body)
         assert b" 408 " in await reader.readuntil(b"\r\n\r\n")
-        writer.write(b" ")  # what still comes of it is thrown away, but not for ever
+        writer.write(b" ")  # further bytes are discarded, up to a limit
         await asyncio.wait_for(reader.read(), 5)
         writer.close()
     assert engine.requests == []

@@ -1,4 +1,4 @@
-"""Whose address is believed, whatever a proxy or a client writes into X-Forwarded-For."""
+"""Which client address is trusted, for any X-Forwarded-For header from a proxy or a client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a request ends: by its own head and nothing else, however it is framed, cut into packets, and whatever it asks for."""
+"""Message framing depends only on a request's own headers, for any framing, packet boundaries and content."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from fakes import fake_engine
+from fakes.fake_engine import MODEL, Line, Request
 from image.gateway.backends import InlineKeys
 from image.gateway.edge import EdgeProtocol
-from tests.image.gateway import fake_engine
 from tests.image.gateway.conftest import KEY, StartEngine, StartGateway, until
-from tests.image.gateway.fake_engine import MODEL, Line, Request
 
 AUTHORIZED = f"host: x\r\nauthorization: Bearer {KEY}\r\ncontent-type: application/json\r\n"
 GOOD = json.dumps({"model": MODEL, "prompt": "Hi"}).encode()

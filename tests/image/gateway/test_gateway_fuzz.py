@@ -1,6 +1,6 @@
-"""Mutated requests: whatever comes, the gateway and the servers around it agree where each message ends.
+"""Mutated requests: the gateway and the servers around it always agree where each message ends.
 
-The long run is benchmarks/gateway/fuzz.py.
+`python -m benchmarks.gateway.fuzz` is the long run.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.gateway.fuzz_cases import KEY, Case, cases, seeds
+from benchmarks.gateway.fuzzing import Found, as_h11_reads, fuzz, responses
+from benchmarks.gateway.nginx import NGINX
 from image.gateway.chunks import Chunks
 from image.gateway.keys import KeyRing
 from image.gateway.limits import Key
 from image.gateway.request_head import BadRequestError, RequestHead
-from tests.image.gateway.fuzz_cases import KEY, Case, cases, seeds
-from tests.image.gateway.fuzzing import Found, as_h11_reads, fuzz, responses
-from tests.image.gateway.nginx import NGINX
 
 SEED = 7
 
@@ -101,8 +101,8 @@ async def test_a_gateway_that_misreads_chunks_is_found(tmp_path: Path, monkeypat
     [
         (b"", [b"a"], True, "1 requests at the engine, 0 answered"),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", [b"a"], False, "without a key"),
-        (b"HTTP/1.1 200 OK\r\nx-injected: 1\r\ncontent-length: 0\r\n\r\n", [], True, "headers that nobody made"),
-        (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf", [], True, "cut off"),
+        (b"HTTP/1.1 200 OK\r\nx-injected: 1\r\ncontent-length: 0\r\n\r\n", [], True, "unknown headers"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf", [], True, "incomplete response"),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\nmore", [], True, "not the head"),
         (b'HTTP/1.1 200 OK\r\ncontent-length: 12\r\n\r\n"case-1-2-a-"', [], True, "another connection's answer"),
     ],

@@ -1,4 +1,4 @@
-"""Requests that come while nothing runs, or while everything is busy: held, queued, answered, or refused in time."""
+"""Requests that arrive while no replica is ready or all slots are busy: held, queued, answered or rejected in time."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import time
 
 import pytest
 
+from fakes import fake_engine
+from fakes.fake_engine import EVENTS
 from image.gateway.capacity.base import ScalingError
-from tests.image.gateway import fake_engine
 from tests.image.gateway.conftest import Cloud, Gateway, StartEngine, StartGateway, until
-from tests.image.gateway.fake_engine import EVENTS
 
 
 async def held(gateway: Gateway, count: int) -> None:
@@ -61,7 +61,7 @@ async def test_a_held_stream_is_sent_comments_then_its_answer(
 async def test_a_held_stream_whose_request_the_engine_refuses_ends_with_the_engines_error(
     start_engine: StartEngine, start_gateway: StartGateway
 ) -> None:
-    for behaviour, says in ((fake_engine.refuse, "max_tokens is too large"), (fake_engine.fail, "refused")):
+    for behaviour, says in ((fake_engine.refuse, "max_tokens is too large"), (fake_engine.fail, "rejected")):
         cloud = Cloud(await start_engine(behaviour))
         gateway = await start_gateway(discovery=cloud, capacity=cloud, sse_comment_seconds=0.05)
         async with gateway.stream() as response:
@@ -86,7 +86,7 @@ async def test_a_held_request_that_cannot_stream_keeps_its_status(
 
 async def test_nothing_waits_beyond_its_deadline(start_gateway: StartGateway) -> None:
     cloud = Cloud()
-    cloud.failures = [ScalingError("a quota of the account is used up", "VcpuLimitExceeded arn:aws:...")] * 100
+    cloud.failures = [ScalingError("an account quota is exhausted", "VcpuLimitExceeded arn:aws:...")] * 100
     gateway = await start_gateway(
         discovery=cloud,
         capacity=cloud,
@@ -98,10 +98,10 @@ async def test_nothing_waits_beyond_its_deadline(start_gateway: StartGateway) ->
     assert response.status_code == 503
     assert int(response.headers["retry-after"]) > 0
     assert response.json()["error"]["code"] == "not_ready"
-    assert "a quota of the account is used up" in response.json()["error"]["message"]
+    assert "an account quota is exhausted" in response.json()["error"]["message"]
     assert "arn:aws" not in response.text
     info = await gateway.info()
-    assert info["wake_error"] == "a quota of the account is used up"
+    assert info["wake_error"] == "an account quota is exhausted"
     async with gateway.stream() as response:
         content = await response.aread()
     assert response.status_code == 200

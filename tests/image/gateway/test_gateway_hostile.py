@@ -1,4 +1,4 @@
-"""Malformed and hostile requests: each is answered 4xx, none reaches the engine, and the gateway serves on."""
+"""Malformed and hostile requests: each is answered with 4xx, none reaches the engine, and the gateway keeps serving."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import zlib
 
 import pytest
 
+from fakes.fake_engine import MODEL
 from tests.image.gateway.conftest import KEY, StartEngine, StartGateway
-from tests.image.gateway.fake_engine import MODEL
 
 AUTH = f"host: x\r\nauthorization: Bearer {KEY}\r\n"
 JSON = AUTH + "content-type: application/json\r\n"

@@ -1,4 +1,4 @@
-"""The gateway's image without a container engine: what its Dockerfile copies is all that it needs."""
+"""The gateway's image, tested without a container engine: its Dockerfile copies everything that it needs."""
 
 from __future__ import annotations
 

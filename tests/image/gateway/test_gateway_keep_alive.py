@@ -1,4 +1,4 @@
-"""Comments keep a silent event stream alive, from its arrival to its end, and never break an event or another answer."""
+"""Comments keep an idle event stream alive from beginning to end, and never break an event or another answer."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from fakes import fake_engine
+from fakes.fake_engine import EVENTS, MODEL, Behaviour, Line, Request
 from image.gateway.comments import COMMENT
-from tests.image.gateway import fake_engine
 from tests.image.gateway.conftest import KEY, StartEngine, StartGateway, until
-from tests.image.gateway.fake_engine import EVENTS, MODEL, Behaviour, Line, Request
 
 SECONDS = 0.05
 LONG = b"data: " + b"x" * (300 << 10)

@@ -67,14 +67,16 @@ async def test_a_platform_that_does_not_tell_leaves_one_phase(
 
 async def test_what_keeps_a_wake_is_told_to_those_who_wait(start_gateway: StartGateway) -> None:
     cloud = Cloud()
-    cloud.trouble = ScalingError("the cloud provider has no such machine free", "InsufficientInstanceCapacity in 1a")
+    cloud.trouble = ScalingError(
+        "the cloud provider has no such instance available", "InsufficientInstanceCapacity in 1a"
+    )
     gateway = await start_gateway(discovery=cloud, capacity=cloud, hold_timeout_nonstream_seconds=0.3)
     gateway.service.waker._check_seconds = 0.05
     response = await gateway.chat()
     assert response.status_code == 503
-    assert "no such machine free" in response.json()["error"]["message"]
+    assert "no such instance available" in response.json()["error"]["message"]
     assert "1a" not in response.text
-    assert (await gateway.info())["wake_error"] == "the cloud provider has no such machine free"
+    assert (await gateway.info())["wake_error"] == "the cloud provider has no such instance available"
     assert "1a" in gateway.log("wake_blocked")[0]["error"]
     assert await gateway.metric('gateway_wakes_total{outcome="blocked"}') == 1
     assert cloud.wakes == 1

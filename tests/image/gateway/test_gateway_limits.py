@@ -1,4 +1,4 @@
-"""What one key may use: the meters by themselves on a clock of their own, and through a gateway."""
+"""A key's rate limits: the meters with a simulated clock, and through a gateway."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import random
 
 import pytest
 
+from fakes import fake_engine
 from image.gateway.backends import InlineKeys
 from image.gateway.errors import ApiError
 from image.gateway.limits import Key, Limiter, Limits
-from tests.image.gateway import fake_engine
 from tests.image.gateway.conftest import KEY, StartEngine, StartGateway, until
 
 
@@ -90,7 +90,7 @@ async def test_a_key_beyond_its_limits_is_told_so_and_others_go_on(
     response = await gateway.chat()
     assert response.status_code == 429
     assert response.json()["error"]["code"] == "rate_limit_exceeded"
-    assert "1 requests at once" in response.json()["error"]["message"]
+    assert "1 concurrent requests" in response.json()["error"]["message"]
     engine.go_on.set()
     assert (await first).status_code == 200
     assert (await gateway.chat()).status_code == 200

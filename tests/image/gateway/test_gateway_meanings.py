@@ -1,4 +1,4 @@
-"""A figure means the same wherever it is read: CloudWatch, Prometheus, /info. Names come in one form."""
+"""A figure has the same meaning in CloudWatch, Prometheus and /info, and names have one form."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from fakes import fake_engine
 from image.gateway.service import Service
-from tests.image.gateway import fake_engine
 from tests.image.gateway.conftest import Cloud, Gateway, StartEngine, StartGateway, until
 
 # CloudWatch's name -> Prometheus's samples, added up -> where it is in /info.

@@ -1,4 +1,4 @@
-"""Addresses in a request that the engine would fetch: public hosts, and no others, however they are spelt."""
+"""URLs in a request that the engine would fetch: only public hosts are allowed, in any spelling."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from fakes.fake_engine import MODEL
 from image.gateway import media
 from image.gateway.errors import ApiError
 from tests.image.gateway.conftest import StartEngine, StartGateway
-from tests.image.gateway.fake_engine import MODEL
 
 PUBLIC = [
     "https://images.example.com/a.png?size=2#x",

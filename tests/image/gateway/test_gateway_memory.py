@@ -1,4 +1,4 @@
-"""What floods can make the gateway keep; benchmarks/gateway/hostile.py is the same for a minute."""
+"""The gateway's memory under floods; `python -m benchmarks.gateway.hostile` runs the same for a minute."""
 
 from __future__ import annotations
 

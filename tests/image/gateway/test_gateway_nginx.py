@@ -1,4 +1,4 @@
-"""The gateway behind a real nginx that reuses its connections, and beside one: the same bytes to both."""
+"""The gateway behind a real nginx that reuses connections, and compared with one that gets the same bytes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.image.gateway import differential
+from benchmarks.gateway import differential
+from benchmarks.gateway.differences import REASONS
+from benchmarks.gateway.nginx import NGINX, nginx
+from benchmarks.gateway.raw_requests import REQUESTS
 from tests.image.gateway.conftest import StartEngine, StartGateway, until
-from tests.image.gateway.differences import REASONS
-from tests.image.gateway.nginx import NGINX, nginx
-from tests.image.gateway.raw_requests import REQUESTS
 
 pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not installed; on Debian: apt-get install nginx-light")
 

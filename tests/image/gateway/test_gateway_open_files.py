@@ -1,4 +1,4 @@
-"""Clients that keep connections and send nothing: they lock nobody out."""
+"""Clients with idle connections do not lock out other clients."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import sys
 
 import pytest
 
+from fakes import fake_engine
 from image.gateway.open_files import ROOM, Room
 from local.preflight import free_port
-from tests.image.gateway import fake_engine
 from tests.image.gateway.conftest import StartEngine, StartGateway, until
 
 HEALTH = b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n"

@@ -1,4 +1,4 @@
-"""The client our users use, against the gateway: what it gets, and which exception it raises."""
+"""OpenAI's SDK against the gateway: its answers and exceptions."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 import openai
 import pytest
 
-from tests.image.gateway import fake_engine
+from fakes import fake_engine
+from fakes.fake_engine import MODEL
 from tests.image.gateway.conftest import KEY, Cloud, StartEngine, StartGateway
-from tests.image.gateway.fake_engine import MODEL
 
 MESSAGES = [openai.types.chat.ChatCompletionUserMessageParam(role="user", content="Hi")]
 
@@ -42,7 +42,7 @@ async def test_answers(start_engine: StartEngine, start_gateway: StartGateway, c
 async def test_a_stream_to_a_cold_engine(
     start_engine: StartEngine, start_gateway: StartGateway, clients: list[Client]
 ) -> None:
-    """The client sees nothing of the comment lines it is sent while it waits."""
+    """The client ignores the comment lines that it receives while it waits."""
     cloud = Cloud(await start_engine())
     gateway = await start_gateway(discovery=cloud, capacity=cloud, sse_comment_seconds=0.01)
     clients.append(client := Client(gateway.url))
@@ -83,7 +83,7 @@ async def test_failures(start_engine: StartEngine, start_gateway: StartGateway, 
     clients.append(client := Client(gateway.url))
     stream = await client.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True)
     assert (await anext(stream)).choices[0].delta.content == "Hello"
-    with pytest.raises(openai.APIError, match="broke off") as died:
+    with pytest.raises(openai.APIError, match="closed the connection before completing") as died:
         await anext(stream)
     assert died.value.code == "engine_failed"
     await gateway.ready()

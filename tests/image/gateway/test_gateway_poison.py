@@ -1,4 +1,4 @@
-"""A request that kills the engine that works on it: it must not take one replica after the other along."""
+"""A request that crashes its engine must not crash one replica after another."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from tests.image.gateway import fake_engine
+from fakes import fake_engine
+from fakes.fake_engine import FakeEngine, Line, Request
 from tests.image.gateway.conftest import Gateway, StartEngine, StartGateway, until
-from tests.image.gateway.fake_engine import FakeEngine, Line, Request
 
 # Longer than the gateway takes the reset of an idle connection for a request that crossed its close.
 WORKS_SECONDS = 0.15

@@ -1,4 +1,4 @@
-"""Health checks that ask for an answer neither wake a cold engine nor keep an idle one running."""
+"""Health checks in the form of inference requests neither wake a cold engine nor keep an idle one running."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from openai import AsyncOpenAI
 
+from fakes import fake_engine
+from fakes.fake_engine import MODEL
 from image.gateway.backends import InlineKeys
 from image.gateway.capacity.base import ScalingError
-from tests.image.gateway import fake_engine
 from tests.image.gateway.conftest import KEY, Cloud, Gateway, StartEngine, StartGateway, until
-from tests.image.gateway.fake_engine import MODEL
 
 KEYS = InlineKeys(json.dumps({"tester": KEY, "litellm": {"key": "sk-probe", "health": True}}))
 PROBE = {"authorization": "Bearer sk-probe"}
@@ -40,7 +40,8 @@ async def test_a_cold_engine_is_not_woken_and_the_answer_is_cheap(start_gateway:
         assert (response.status_code, response.headers["x-engine-state"]) == (200, "cold")
     assert (cloud.wakes, gateway.service.admission.take_peak()) == (0, 0)
     assert gateway.service.admission._idle_since == since
-    assert gateway.log()[-1]["key"] == "litellm"
+    assert gateway.log("uncounted")[-1]["key"] == "litellm"
+    assert gateway.log() == []
 
 
 async def test_a_completion_that_says_nothing_asks_for_16_tokens(start_gateway: StartGateway) -> None:

@@ -1,4 +1,4 @@
-"""Every way an engine can fail has an answer, a deadline and a metric: the table of docs/gateway.md, row by row."""
+"""Every failure of an engine has a defined answer, timeout and metric: each row of the table in docs/gateway.md."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from fakes import fake_engine
+from fakes.fake_engine import EVENTS, Behaviour, Line, Request
 from image.gateway.backends import Address
 from image.gateway.discovery import DiscoveryError
-from tests.image.gateway import fake_engine
 from tests.image.gateway.conftest import StartEngine, StartGateway, until
-from tests.image.gateway.fake_engine import EVENTS, Behaviour, Line, Request
 
 REQUEST_TIMEOUT = 0.6
 HOLD_TIMEOUT = 0.5

@@ -1,4 +1,4 @@
-"""What goes through to the engine and back, and what a client is told when the engine fails."""
+"""What is forwarded to the engine and back, and the client's error if the engine fails."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import json
 import httpx2
 import pytest
 
+from fakes import fake_engine
+from fakes.fake_engine import COMPLETION, EVENTS, MODEL
 from image.gateway import upstream
-from tests.image.gateway import fake_engine
 from tests.image.gateway.conftest import TLS, StartEngine, StartGateway, until
-from tests.image.gateway.fake_engine import COMPLETION, EVENTS, MODEL
 
 
 async def test_an_answer_comes_back_byte_for_byte(start_engine: StartEngine, start_gateway: StartGateway) -> None:

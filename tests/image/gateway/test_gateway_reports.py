@@ -1,4 +1,4 @@
-"""What users of other gateways, routers and SDKs have reported, tried here."""
+"""Bugs that users reported for other gateways, routers and SDKs, tested here."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from fakes.fake_engine import EVENTS, MODEL, Behaviour, Line, Request, answer, say_nothing
 from image.gateway.errors import ApiError
 from image.gateway.form import fields
 from tests.image.gateway.conftest import KEY, StartEngine, StartGateway, until
-from tests.image.gateway.fake_engine import EVENTS, MODEL, Behaviour, Line, Request, answer, say_nothing
 
 GOOD = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}
 

@@ -1,4 +1,4 @@
-"""What a head and a chunked body may look like, each refusal by its own words: another fault behind it must not hide it."""
+"""Validation of headers and chunked bodies. Each rejection is matched by its message, so that no other fault hides it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which replica: affinity with bounded load, fair shares between keys, and the ejection of what keeps failing."""
+"""Routing: affinity with bounded load, fair shares between keys, and the ejection of failing replicas."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
+from fakes import fake_engine
+from fakes.fake_engine import FakeEngine
 from image.gateway.admission import Admission
 from image.gateway.backends import FixedDiscovery
 from image.gateway.errors import ApiError
 from image.gateway.fleet import Replica
 from image.gateway.routing import affinity_of, choose
 from image.gateway.settings import Settings
-from tests.image.gateway import fake_engine
 from tests.image.gateway.conftest import Gateway, StartEngine, StartGateway, until
-from tests.image.gateway.fake_engine import FakeEngine
 
 
 def replicas(count: int) -> list[Replica]:

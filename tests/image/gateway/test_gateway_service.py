@@ -16,10 +16,10 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from fakes import fake_engine
+from fakes.fake_engine import EVENTS, MODEL, FakeEngine
 from local.preflight import free_port
-from tests.image.gateway import fake_engine
 from tests.image.gateway.conftest import KEY, TLS, StartEngine, StartGateway, until
-from tests.image.gateway.fake_engine import EVENTS, MODEL, FakeEngine
 
 ROOT = Path(__file__).parents[3]
 BASE = {"PATH": os.environ["PATH"], "GATEWAY_HOST": "127.0.0.1", "GATEWAY_MODEL": MODEL}

@@ -1,4 +1,5 @@
-"""Hours and days of demand on a simulated clock: never below zero or above max, one wake a cold start, nobody cut off."""
+"""Hours and days of demand on a simulated clock: replicas stay within their limits, each cold start takes one wake, and no
+request is cut off."""
 
 from __future__ import annotations
 
@@ -103,7 +104,7 @@ def test_flapping_around_the_alarm_loses_nobody(telemetry: Telemetry) -> None:
 
 
 def test_wakes_that_fail_are_tried_until_they_do_not(telemetry: Telemetry) -> None:
-    """Throttled for a minute, then no machine for twenty; who waits for fifteen minutes is told, who comes later served."""
+    """Throttled for a minute, then no machine for twenty; requests held for fifteen minutes get an error, later ones are served."""
 
     def fails(second: float) -> str | None:
         return "throttled" if second % DAY < 60 else "no machine free" if second % DAY < 1260 else None

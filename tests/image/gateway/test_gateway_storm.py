@@ -1,4 +1,4 @@
-"""Many clients at once, leaving at random moments, before engines that fail at random: nothing is left behind."""
+"""Many concurrent clients that disconnect at random, and engines that fail at random: no state is left over."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import os
 import random
 from collections import Counter
 
-from tests.image.gateway import fake_engine
+from fakes import fake_engine
+from fakes.fake_engine import MODEL, Line, Request
 from tests.image.gateway.conftest import KEY, StartEngine, StartGateway, until
-from tests.image.gateway.fake_engine import MODEL, Line, Request
 
 CLIENTS = 150
 

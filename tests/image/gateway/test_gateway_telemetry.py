@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from tests.image.gateway import fake_engine
+from fakes import fake_engine
+from fakes.fake_engine import MODEL
 from tests.image.gateway.conftest import KEY, StartEngine, StartGateway, until
-from tests.image.gateway.fake_engine import MODEL
 
 
 async def test_one_line_a_request(start_engine: StartEngine, start_gateway: StartGateway) -> None:

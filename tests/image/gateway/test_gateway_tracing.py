@@ -1,4 +1,4 @@
-"""Traces, as a collector on loopback receives them from the process as it is deployed."""
+"""Traces that a collector on loopback receives from a gateway process."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import httpx2
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from fakes import fake_engine
+from fakes.fake_engine import MODEL, Line, Request
 from image.gateway.tracing import Tracer
-from tests.image.gateway import fake_engine
 from tests.image.gateway.conftest import KEY, TLS, StartEngine, StartGateway
-from tests.image.gateway.fake_engine import MODEL, Line, Request
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 

@@ -1,4 +1,4 @@
-"""The connections to replicas: when one is used again, and how much of an answer that is no answer is read."""
+"""Connections to replicas: when they are reused, and how much of an invalid answer is read."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import json
 
 import pytest
 
+from fakes.fake_engine import COMPLETION, EVENTS, Line, Request
 from tests.image.gateway.conftest import StartEngine, StartGateway
-from tests.image.gateway.fake_engine import COMPLETION, EVENTS, Line, Request
 
 ANSWER = json.dumps(COMPLETION).encode()
 LENGTH = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(ANSWER), ANSWER)

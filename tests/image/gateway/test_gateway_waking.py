@@ -1,4 +1,4 @@
-"""From zero, with a capacity that does as it is told."""
+"""Scaling from zero, with a scripted scaler."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.image.gateway.conftest import until
 
 
 class Told:
-    """A capacity that fails as often as it is told, and counts."""
+    """A scaler that fails a given number of times, and counts its calls."""
 
     kind = "told"
 
@@ -117,8 +117,8 @@ async def test_what_keeps_it_is_said_as_long_as_it_does(log: Path) -> None:
     capacity = Told()
     scene = Scene(capacity, log)
     scene.waker.need()
-    capacity.trouble = "no such machine free"
-    await until(lambda: scene.waker.last_error == "no such machine free")
+    capacity.trouble = "no such instance available"
+    await until(lambda: scene.waker.last_error == "no such instance available")
     capacity.trouble = ""
     await until(lambda: scene.waker.last_error is None)
     scene.become_ready()

@@ -1,4 +1,4 @@
-"""How answers go out: in as few packets as may be, framed as the client's version of HTTP wants it, no faster than it reads."""
+"""Writing answers: in as few packets as possible, framed for the client's HTTP version, with backpressure."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from tests.image.gateway import fake_engine
+from fakes import fake_engine
+from fakes.fake_engine import COMPLETION, EVENTS, MODEL, Line, Request
 from tests.image.gateway.conftest import KEY, StartEngine, StartGateway, until
-from tests.image.gateway.fake_engine import COMPLETION, EVENTS, MODEL, Line, Request
 
 
 def request(stream: bool, version: str = "1.1", extra: str = "") -> bytes:

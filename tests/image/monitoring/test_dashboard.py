@@ -1,4 +1,4 @@
-"""Prometheus scrapes what runs, and the dashboard asks for nothing that nobody measures."""
+"""Prometheus scrapes all services, and the dashboard queries only metrics that exist."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Every IAM policy that a run of the program rendered, and what in it is too wide."""
+"""Every IAM policy that a run of the program rendered, and the permissions that are too broad."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ANY_RESOURCE: dict[str, str] = {
 
 
 def policies(program: Program) -> Iterator[tuple[Registered, str, dict[str, Any]]]:
-    """Every policy document, wherever it stands: (resource, path of the input, document)."""
+    """Every policy document in any input: (resource, path of the input, document)."""
     for resource in program.resources:
         yield from ((resource, path, found) for path, found in _documents(resource.inputs, ""))
 
@@ -48,7 +48,7 @@ def _documents(value: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def too_wide(resource: Registered, document: dict[str, Any]) -> list[str]:
-    """What a policy allows beyond exact actions on exact resources to exact principals; a line each."""
+    """Permissions beyond exact actions on exact resources for exact principals; one line each."""
     found = []
     of_a_key = resource.type == "aws:kms/key:Key"  # whose policy calls the key itself "*"
     for statement in document["Statement"]:
@@ -78,7 +78,7 @@ def _many(value: Any) -> list[Any]:
 
 
 def wildcards(program: Program) -> list[str]:
-    """Everything too wide in a run, and every policy that is not the program's own and so cannot be read here."""
+    """All permissions in a run that are too broad, and policies that cannot be read because the program does not define them."""
     found = [
         f"{resource.urn} {path}: {what}"
         for resource, path, document in policies(program)

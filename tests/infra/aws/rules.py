@@ -1,4 +1,4 @@
-"""What holds for the AWS program whatever the settings are. Each rule yields what breaks it, a line each."""
+"""Rules that the AWS program satisfies with any settings. Each rule yields its violations, one line each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.infra.program import ROOT, Program
 
 Rule = Callable[[Program, Settings], Iterator[str]]
 INTERNET = ("0.0.0.0/0", "::/0")
-UNTAGGABLE = {"aws:appautoscaling/policy:Policy"}  # AWS knows no tags of it, the SDK has the word all the same
+UNTAGGABLE = {"aws:appautoscaling/policy:Policy"}  # does not support tags in AWS, although the SDK has the input
 TAGS = {"Project", "Stack", "Component", "ManagedBy"}
 SECRET_NAME = re.compile(r"(?i)(token|secret|password|api_?key)")
 LONGEST_STOP_SECONDS = {
@@ -26,7 +26,7 @@ LONGEST_STOP_SECONDS = {
     "engine": 900,
     "code": 120,
     "weights": 120,
-}  # Fargate allows no more; an instance does
+}  # Fargate's maximum; EC2 allows more
 GATEWAY_SOURCES = "\n".join(path.read_text() for path in sorted((ROOT / "image/gateway").glob("*.py")))
 
 
@@ -36,7 +36,7 @@ def exact_policies(program: Program, _: Settings) -> Iterator[str]:
 
 
 def tagged(program: Program, settings: Settings) -> Iterator[str]:
-    """Whatever takes tags says whose it is; so does what the Auto Scaling group launches."""
+    """Every resource that supports tags has the stack's tags, and so has everything that the Auto Scaling group launches."""
     wanted = TAGS | ({"Owner"} if settings.owner else set())
     for resource in program.resources:
         if resource.type.startswith("aws:") and _takes_tags(resource.type):
@@ -61,7 +61,7 @@ def _takes_tags(kind: str) -> bool:
 
 
 def closed_network(program: Program, settings: Settings) -> Iterator[str]:
-    """Addresses are let in at the load balancer alone, the internet only where the settings open it."""
+    """Only the load balancer accepts CIDR ranges, and the whole internet only if the settings allow it."""
     groups = {f"{r.name}-id": r.name.rpartition("-sg-")[2] for r in program.all("SecurityGroup")}
     open_to_all = not settings.internal and (settings.https or settings.allow_http_from_anywhere)
     links = {"in": set[tuple[str, str, int]](), "out": set[tuple[str, str, int]]()}
@@ -112,7 +112,7 @@ def private(program: Program, _: Settings) -> Iterator[str]:
 
 
 def encrypted(program: Program, _: Settings) -> Iterator[str]:
-    """What is stored is encrypted, and what is mounted comes over TLS by an access point and an identity."""
+    """Storage is encrypted, and mounts use TLS, an access point and IAM authorization."""
     for system in program.all("aws:efs/fileSystem:FileSystem"):
         if not system.inputs.get("encrypted"):
             yield f"{system.urn}: not encrypted"
@@ -123,7 +123,7 @@ def encrypted(program: Program, _: Settings) -> Iterator[str]:
     for definition in program.all("TaskDefinition"):
         for volume in definition.inputs.get("volumes") or []:
             if set(volume) == {"name"} or volume.get("hostPath") == "/mnt/nvme":
-                continue  # the task's own, on the encrypted root disk; the instance's NVMe disk, which encrypts by itself
+                continue  # the task's volume on the encrypted root disk; the instance's NVMe disk, which is encrypted by hardware
             efs = volume.get("efsVolumeConfiguration") or {}
             access = efs.get("authorizationConfig") or {}
             if efs.get("transitEncryption") != "ENABLED":
@@ -141,7 +141,7 @@ def encrypted(program: Program, _: Settings) -> Iterator[str]:
 
 
 def own_key(program: Program, settings: Settings) -> Iterator[str]:
-    """With a key of one's own, everything that is stored is encrypted with that one."""
+    """With a customer managed key, everything that is stored is encrypted with it."""
     if not settings.kms_key_arn:
         return
     used: list[tuple[str, Any]] = []
@@ -158,7 +158,7 @@ PUBLIC_ACCESS = ("blockPublicAcls", "blockPublicPolicy", "ignorePublicAcls", "re
 
 
 def metadata_guarded(program: Program, _: Settings) -> Iterator[str]:
-    """The instance's credentials cannot be had from a container or through a forged request."""
+    """The instance's credentials cannot be obtained from a container or with a forged request (SSRF)."""
     for template in program.all("LaunchTemplate"):
         options = template.inputs["metadataOptions"]
         if options.get("httpTokens") != "required":
@@ -172,7 +172,7 @@ def metadata_guarded(program: Program, _: Settings) -> Iterator[str]:
 
 
 def modest_containers(program: Program, settings: Settings) -> Iterator[str]:
-    """No privilege, no host network, logs, time to stop, and no secret in the plain environment."""
+    """No privileges, no host network, logs, a stop timeout, and no secret in the plain environment."""
     for definition in program.all("TaskDefinition"):
         for container in definition.document("containerDefinitions"):
             yield from (f"{definition.urn}: {what}" for what in _immodest(container))
@@ -202,7 +202,7 @@ def _immodest(container: dict[str, Any]) -> Iterator[str]:
 
 
 def hidden_secrets(program: Program, settings: Settings) -> Iterator[str]:
-    """Configured secrets stand in Secrets Manager alone, marked as secret, and in no output."""
+    """Configured secrets are only in Secrets Manager, marked as secret, and not in any output."""
     secrets = [key.get_secret_value() for key in settings.api_keys.values()]
     secrets += [settings.hf_token.get_secret_value()] if settings.hf_token.get_secret_value() else []
     for secret in secrets:
@@ -218,7 +218,7 @@ def hidden_secrets(program: Program, settings: Settings) -> Iterator[str]:
 
 
 def kept_logs(program: Program, settings: Settings) -> Iterator[str]:
-    """Every log group keeps what the settings say; none is made by a container behind the program's back."""
+    """Every log group has the retention of the settings, and containers do not create log groups themselves."""
     for group in program.all("LogGroup"):
         if group.inputs.get("retentionInDays") != settings.log_retention_days:
             yield f"{group.urn}: kept {group.inputs.get('retentionInDays')} days"
@@ -252,7 +252,7 @@ def _metrics(value: Any) -> Iterator[tuple[str, str, dict[str, str]]]:
 
 
 def agreeing_ports(program: Program, settings: Settings) -> Iterator[str]:
-    """A port is the same number wherever it is said."""
+    """A port has the same number everywhere."""
     containers = {d.container()["name"]: d.container() for d in program.all("TaskDefinition")}
     gateway, engine = (containers[name]["portMappings"][0]["containerPort"] for name in ("gateway", "engine"))
     told = next(d for d in program.all("TaskDefinition") if d.container()["name"] == "gateway").environment()
@@ -295,5 +295,5 @@ RULES: tuple[Rule, ...] = (
 
 
 def broken(program: Program, settings: Settings) -> list[str]:
-    """Everything that breaks a rule."""
+    """All violations of the rules."""
     return [f"{rule.__name__}: {what}" for rule in RULES for what in rule(program, settings)]

@@ -1,4 +1,4 @@
-"""A file system that was there before: what keeps a stack from using it, and what of it is used."""
+"""Adopting an existing file system: what prevents it, and which parts are used."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from infra.aws import adopted_weights
 from infra.aws.adopted_weights import AccessPoint, Existing, Found, MountTarget, adopt, refusals
-from infra.aws.context import KEPT_TAG, Context
+from infra.aws.context import RETAINED_TAG, Context
 from infra.aws.lookups import ExistingNetwork
 from infra.errors import DeployError
 from infra.settings import Settings
@@ -37,8 +37,8 @@ def settings(**values: Any) -> Settings:
     return parse_settings({"weightsFileSystemId": ID, **values})
 
 
-def point(path: str, *, user: int = 1000, kept: bool = True) -> AccessPoint:
-    return AccessPoint(Existing(f"fsap-{path[1:]}", "arn"), path, user, kept)
+def point(path: str, *, user: int = 1000, retained: bool = True) -> AccessPoint:
+    return AccessPoint(Existing(f"fsap-{path[1:]}", "arn"), path, user, retained)
 
 
 def mount(zone: str, *, vpc: str = "vpc-1", group: str = "sg-theirs") -> MountTarget:
@@ -57,16 +57,16 @@ ROLE = "arn:aws:iam::123456789012:role/"
     [
         ({"tags": {"Project": "vllm-endpoint", "Stack": "prod"}}, "belongs to stack prod, which deletes it"),
         ({"encrypted": False}, "is not encrypted at rest"),
-        ({"zone": "us-east-1a"}, "is of the class One Zone, in us-east-1a alone"),
+        ({"zone": "us-east-1a"}, "is a One Zone file system, in us-east-1a"),
         ({"read_only": True}, "is the read-only copy of a replication"),
         ({"throughput": "elastic"}, "has the throughput mode elastic, .* Set weightsThroughput: elastic"),
         ({"mount_targets": [mount("a", vpc="vpc-2")]}, "has mount targets in vpc-2, and vpcId is vpc-1"),
         ({"access_points": [point("/models", user=0)]}, "holds /models for user 0"),
         ({"access_points": [point("/compiled", user=7)]}, "holds /compiled for user 7"),
-        ({"policy": allows("*")}, "has a policy that lets in everybody"),
-        ({"policy": allows({"AWS": "*"})}, "has a policy that lets in everybody"),
-        ({"policy": allows({"AWS": [f"{ROLE}other", f"{ROLE}vllm-dev-role-x"]})}, "lets in [^,]*role/other, and"),
-        ({"policy": allows({"AWS": f"{ROLE}vllm-prod-role-engine"})}, "lets in [^,]*vllm-prod-role-engine"),
+        ({"policy": allows("*")}, "has a policy that allows everybody"),
+        ({"policy": allows({"AWS": "*"})}, "has a policy that allows everybody"),
+        ({"policy": allows({"AWS": [f"{ROLE}other", f"{ROLE}vllm-dev-role-x"]})}, "allows [^,]*role/other, and"),
+        ({"policy": allows({"AWS": f"{ROLE}vllm-prod-role-engine"})}, "allows [^,]*vllm-prod-role-engine"),
     ],
 )
 def test_each_thing_that_is_wrong_is_one_line(change: dict[str, Any], words: str) -> None:
@@ -79,9 +79,12 @@ def test_each_thing_that_is_wrong_is_one_line(change: dict[str, Any], words: str
     "change",
     [
         {},
-        {"tags": {"Project": "vllm-endpoint", "Stack": "prod", KEPT_TAG: "true"}},
+        {"tags": {"Project": "vllm-endpoint", "Stack": "prod", RETAINED_TAG: "true"}},
+        {
+            "tags": {"Project": "vllm-endpoint", "Stack": "prod", "KeptAtDestroy": "true"}
+        },  # retained by an earlier version
         {"tags": {"Project": "another"}},
-        {"throughput": "provisioned"},  # no setting says so, and it serves
+        {"throughput": "provisioned"},  # not a value of weightsThroughput, but it works
         {"mount_targets": [mount("a"), mount("b")]},
         {"access_points": [point("/models"), point("/theirs", user=0)]},
         {"policy": allows("*", "Deny")},
@@ -98,7 +101,7 @@ def test_another_key_than_the_stacks_is_refused_and_a_network_of_the_stacks_own_
     assert "is encrypted with the key of AWS, not with kmsKeyArn" in line
     mounted = dataclasses.replace(SOUND, mount_targets=[mount("a")])
     (line,) = refusals(mounted, settings(), CONTEXT, None)
-    assert "this stack makes a VPC of its own" in line
+    assert "this stack creates its own VPC" in line
     assert refusals(SOUND, settings(), CONTEXT, None) == []
 
 
@@ -106,7 +109,7 @@ def test_kept_access_points_and_zones_with_a_mount_target_are_used_as_they_are(m
     found = dataclasses.replace(
         SOUND,
         mount_targets=[mount("a"), mount("f", group="sg-elsewhere")],
-        access_points=[point("/models"), point("/compiled", kept=False)],
+        access_points=[point("/models"), point("/compiled", retained=False)],
     )
     monkeypatch.setattr(adopted_weights, "look_up", lambda *_: found)
     monkeypatch.setattr(adopted_weights, "zone_of_subnet", lambda subnet: f"us-east-1{subnet[-1]}")

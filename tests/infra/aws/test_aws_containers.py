@@ -1,4 +1,4 @@
-"""What both containers are given by the machine that they run on."""
+"""Resources that both containers get from their host."""
 
 from typing import Any
 

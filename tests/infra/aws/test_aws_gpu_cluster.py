@@ -1,4 +1,4 @@
-"""GPU instances: what they are, how they boot, how they come and go."""
+"""GPU instances: configuration, boot, launch and termination."""
 
 import base64
 import subprocess
@@ -245,7 +245,7 @@ def test_a_reservation_without_its_id_is_a_mistake_of_the_caller() -> None:
     context = Context("dev", "us-east-1", "123456789012", "aws")
     plan = make_plan(load_stack("dev")).replicas
     args: Any = {"image": None, "subnet_ids": [], "security_group_id": "sg-1", "role": None, "kms_key_arn": ""}
-    with pytest.raises(ValueError, match="one without the other"):
+    with pytest.raises(ValueError, match="set both or neither"):
         GpuCluster("c", GpuClusterArgs(context, plan, PurchaseOption.RESERVATION, "", 0, **args))
-    with pytest.raises(ValueError, match="on-demand instances only"):
+    with pytest.raises(ValueError, match="requires on-demand instances"):
         GpuCluster("c", GpuClusterArgs(context, plan, PurchaseOption.SPOT, "", 1, **args))

@@ -71,7 +71,7 @@ def test_a_thousand_branches_get_a_thousand_names() -> None:
 
 def test_a_wildcard_action_is_refused() -> None:
     for action in ("ecs:*", "*", "ecs:Describe*", "DescribeServices"):
-        with pytest.raises(ValueError, match="not one exact action"):
+        with pytest.raises(ValueError, match="not a single exact action"):
             allow("X", [action], ["arn:aws:ecs:::x"])
 
 

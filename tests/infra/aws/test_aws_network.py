@@ -1,4 +1,4 @@
-"""The network: what is public, what is private, who may reach whom."""
+"""The network: public and private subnets, and allowed connections."""
 
 from typing import Any
 
@@ -86,7 +86,7 @@ def test_a_nat_gateway_a_zone() -> None:
 
 
 def test_public_addresses_go_before_the_internet_gateway_is_detached(dev: Program) -> None:
-    """AWS refuses to detach one that has mapped public addresses behind it."""
+    """AWS does not detach an internet gateway with mapped public addresses."""
     internet = dev.one("InternetGateway")
     for kind in ("Eip", "NatGateway"):
         assert internet.urn in dev.one(kind).depends_on
@@ -192,5 +192,5 @@ def test_every_network_interface_is_in_the_group_of_its_part(dev: Program) -> No
 def test_guards() -> None:
     with pytest.raises(ValueError, match="needs 2 zones"):
         Network("n", NetworkArgs(CONTEXT, ("us-east-1a",), (), NatGateways.SINGLE))
-    with pytest.raises(ValueError, match="nobody may reach"):
+    with pytest.raises(ValueError, match="no client could connect"):
         SecurityGroups("s", SecurityGroupsArgs(CONTEXT, "vpc-1", (80,), {}, 8080, 8000))

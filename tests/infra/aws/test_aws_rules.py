@@ -1,4 +1,4 @@
-"""Each rule has a known-bad case: a program that is sound but for one thing is told, by that rule alone."""
+"""Each rule has a known-bad case: a valid program with a single bad input is flagged, by that rule only."""
 
 import base64
 import copy
@@ -63,7 +63,7 @@ TASK_POLICY = ("aws:iam/rolePolicy:RolePolicy", "gateway-task")
 TEMPLATE = ("LaunchTemplate", "")
 ENGINE = ("aws:ecs/taskDefinition:TaskDefinition", "engine")
 GATEWAY = ("aws:ecs/taskDefinition:TaskDefinition", "gateway")
-# The rule that must tell, the resource, what is done to it.
+# The rule that must flag it, the resource, the change to it.
 BAD: list[tuple[str, tuple[str, str], Change]] = [
     ("exact_policies", TASK_POLICY, statement(Action=["secretsmanager:*"])),
     ("exact_policies", TASK_POLICY, statement(Action="*")),

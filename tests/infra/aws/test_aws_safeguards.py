@@ -1,4 +1,4 @@
-"""Safeguards that work with every laptop off: the time to live and the budget."""
+"""Safeguards that run in AWS, without the user's machine: the time to live and the budget."""
 
 import datetime
 import importlib.util
@@ -127,7 +127,7 @@ def test_spend_is_compared_every_quarter_of_an_hour(budgeted: Program) -> None:
 
 
 def watch(monkeypatch: pytest.MonkeyPatch, spent: str) -> tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]:
-    """Runs the function as Lambda would, alone; its answer, and what it asked AWS to do."""
+    """Runs the function as Lambda would, as a single file; returns its result and its calls to AWS."""
     asked: list[tuple[str, dict[str, Any]]] = []
 
     class Client:

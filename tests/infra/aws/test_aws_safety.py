@@ -1,4 +1,4 @@
-"""What stands around the stack: flow logs, access logs, the web application firewall."""
+"""Flow logs, access logs and the web application firewall."""
 
 import re
 

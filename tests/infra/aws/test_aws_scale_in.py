@@ -1,4 +1,4 @@
-"""An instance that runs keeps its scale-in protection when the group's is switched off, until it is lifted."""
+"""A running instance retains its scale-in protection when the group's is turned off, until it is removed."""
 
 from __future__ import annotations
 

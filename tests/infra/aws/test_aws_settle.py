@@ -1,4 +1,4 @@
-"""After a deploy, what runs is brought within new bounds and onto new instance types; what fits is left alone."""
+"""After a deploy, running replicas are scaled within new bounds and moved to new instance types; others are unchanged."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def aws(*, desired: int = 0, capacity: int = 0, **group: Any) -> mock.Mock:
         (0, 0, (1, 3), 1, 1),
         (1, 1, (2, 3), 2, 2),
         (0, 3, (1, 3), 1, None),  # instances that still drain, or warm up, are not counted down
-        (3, 3, (0, 1), 1, None),  # ECS knows which instance is idle
+        (3, 3, (0, 1), 1, None),  # ECS can tell which instance is idle
         (2, 2, (0, 3), None, None),
         (0, 0, (0, 1), None, None),
     ],
@@ -144,7 +144,7 @@ def test_the_hooks_are_on_the_group_and_the_scalable_target() -> None:
 
 @pytest.mark.parametrize("values", [{}, {"warmPool": 1}, {"capacity": "spot"}], ids=str)
 def test_an_instance_of_any_type_of_the_plan_stays(monkeypatch: pytest.MonkeyPatch, values: dict[str, Any]) -> None:
-    """A warm pool has the group start the first type alone; a replica on the second serves on."""
+    """With a warm pool, the group launches only the first type; a replica on the second keeps serving."""
     wanted: list[Any] = []
     real = settle.types_hook
     monkeypatch.setattr("infra.aws.gpu_cluster.types_hook", lambda *given: wanted.append(given[1]) or real(*given))  # type: ignore[func-returns-value]

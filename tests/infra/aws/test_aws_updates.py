@@ -1,4 +1,4 @@
-"""What an update needs of the program: names by what a thing is, former names, and an order where AWS has one."""
+"""Requirements of updates: descriptive names, aliases for former names, and the order that AWS requires."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_mount_targets_of_an_existing_network_are_named_by_their_zones() -> None
     ("values", "words"),
     [
         ({"subnetIds": ["subnet-b", "subnet-1-b"]}, "subnet-1-b, subnet-b are all in us-east-1b"),
-        ({"subnetIds": ["subnet-a", "subnet-c"]}, "subnetIds: none lies in a zone that offers"),
+        ({"subnetIds": ["subnet-a", "subnet-c"]}, "subnetIds: none is in a zone that offers"),
     ],
 )
 def test_subnets_that_cannot_hold_the_stack_are_refused(values: dict[str, Any], words: str) -> None:

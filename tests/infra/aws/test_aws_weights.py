@@ -1,4 +1,4 @@
-"""Weights and secrets: who may read them, what stays, what is encrypted."""
+"""Weights and secrets: permissions, retention and encryption."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Runs the Kubernetes rendering under Pulumi's mocks and keeps everything that would be registered."""
+"""Runs the Kubernetes target under Pulumi's mocks and records everything that would be registered."""
 
 from __future__ import annotations
 

@@ -211,5 +211,5 @@ def test_what_a_cluster_has_no_use_for_is_said(dev: Rendered) -> None:
     assert "docker build -f image/gateway.Dockerfile -t vllm-endpoint-gateway:" in image
     rendered = render(gatewayImage="registry.example.com/gateway:1", maxReplicas=3, ttlHours=8, capacity="spot")
     scaling, unused = rendered.warnings
-    assert scaling.startswith("maxReplicas is 3, but target kubernetes does not scale yet: 1 run.")
-    assert unused.startswith("target kubernetes has no use for: capacity, ttlHours.")
+    assert scaling.startswith("maxReplicas is 3, but target kubernetes does not support autoscaling yet: 1 will run.")
+    assert unused.startswith("target kubernetes ignores: capacity, ttlHours.")

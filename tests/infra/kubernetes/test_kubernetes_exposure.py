@@ -1,4 +1,4 @@
-"""Who reaches the gateway from outside: nobody, named networks over HTTP, or a domain over HTTPS."""
+"""How the gateway is exposed: internal only, to specific networks over HTTP, or as a domain over HTTPS."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ def test_nothing_is_published_unless_asked_for() -> None:
     assert not [name for name in rendered.inputs if name.startswith("Ingress/")]
     assert rendered.spec("Service/gateway")["type"] == "ClusterIP"
     assert rendered.warnings == [
-        "target kubernetes has no use for: kubernetesIngressClass. The cluster's own tools do that"
+        "target kubernetes ignores: kubernetesIngressClass. Use the cluster's own tools instead"
     ]
 
 

@@ -1,4 +1,4 @@
-"""The two Deployments: rights, start and end of a pod, resources, what the containers are told."""
+"""The two Deployments: permissions, pod startup and shutdown, resources, arguments and environment."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Plans of the committed stacks with changes, and what is in them; no hub is asked."""
+"""Plans of the committed stacks with changes, without access to the Hub."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from infra.stack_files import load_stack
 
 
 def no_hub(model: str, revision: str) -> dict[str, object]:
-    raise UnknownModelError("the hub cannot be reached (tests never reach it)")
+    raise UnknownModelError("the Hub cannot be reached (tests never reach it)")
 
 
 def plan(stack: str = "dev", **overrides: Any) -> ServingPlan:

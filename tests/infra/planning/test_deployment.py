@@ -1,4 +1,4 @@
-"""What is refused before a deploy, though it could be served."""
+"""Valid plans that are rejected before a deploy."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What the plan tells vLLM for speed: graphs, kernels, quantization, copies, adapters, drafts, processes."""
+"""vLLM's performance arguments: graphs, kernels, quantization, copies, adapters, draft models, processes."""
 
 import json
 from typing import Any
@@ -111,7 +111,7 @@ def test_a_draft_model_takes_memory_and_must_fit_the_vocabulary() -> None:
     ("overrides", "key", "advice"),
     [
         ({"speculative": "TinyLlama/TinyLlama-1.1B-Chat-v1.0"}, "speculative", "same family"),
-        ({"speculative": "eagle3:acme/head"}, "speculative", "hub can be reached"),
+        ({"speculative": "eagle3:acme/head"}, "speculative", "access to the Hub"),
         ({"speculative": "mtp"}, "speculative", "ngram"),
         ({"speculative": "quickly"}, "speculative", "eagle3:MODEL"),
         ({"gpu": "h200", "gpuCount": 8, "model": "Qwen/Qwen3-4B-FP8"}, "gpuCount", "1 or 2 or 4"),

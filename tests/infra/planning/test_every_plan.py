@@ -1,4 +1,4 @@
-"""Every GPU with every model of the catalog, on 1, 2, 4 and 8 GPUs: a plan that vLLM takes, or reasons that help."""
+"""Every GPU with every model of the catalog, on 1, 2, 4 and 8 GPUs: a plan that vLLM accepts, or helpful problems."""
 
 import json
 import re
@@ -17,7 +17,7 @@ from infra.planning.plan import ServingPlan
 from infra.settings import Gpu
 from infra.settings_problems import parse_settings
 
-# The names that vLLM 0.32's own parser knows (benchmarks/engine/parse_plans.py writes them).
+# The option names of vLLM 0.32's own parser (`python -m benchmarks.engine.parse_plans names`).
 KNOWN = set(Path(__file__).with_name("vllm_arguments.txt").read_text().split())
 JSON_FLAGS = ("--compilation-config", "--limit-mm-per-prompt", "--speculative-config")
 COUNTS = (1, 2, 4, 8)
@@ -32,7 +32,7 @@ VARIANTS: tuple[dict[str, Any], ...] = (
 
 
 def no_hub(model: str, revision: str) -> dict[str, object]:
-    raise UnknownModelError("the hub cannot be reached (tests never reach it)")
+    raise UnknownModelError("the Hub cannot be reached (tests never reach it)")
 
 
 def settings_of_everything() -> Iterator[dict[str, Any]]:

@@ -98,7 +98,7 @@ def test_within_one_percent_of_what_vllm_reported(
 
 
 def test_the_one_that_is_further_off() -> None:
-    # 14B quantized at load keeps half a GiB more than its tensors add up to: 3.4% of the weights, 0.5% of the cache.
+    # 14B quantized at load uses half a GiB more than the sum of its tensors: 3.4% of the weights, 0.5% of the cache.
     predicted = divide("Qwen3-14B", quantization="fp8", compiles=False)
     assert predicted.weights_gib == pytest.approx(15.90, rel=0.035)
     assert predicted.kv_cache_tokens == pytest.approx(729_104, rel=0.01)

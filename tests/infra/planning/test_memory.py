@@ -1,4 +1,4 @@
-"""The memory prediction, against what vLLM reported and what the hub says of each model."""
+"""The memory prediction, compared with vLLM's reports and the Hub's figures for each model."""
 
 import pytest
 
@@ -103,9 +103,9 @@ def test_an_unknown_model_is_read_from_the_hub_and_a_known_one_is_not() -> None:
 
 def test_a_config_without_figures_and_a_hub_out_of_reach_are_refused() -> None:
     def unreachable(model: str, revision: str) -> dict[str, object]:
-        raise UnknownModelError("the hub cannot be reached (timed out)")
+        raise UnknownModelError("the Hub cannot be reached (timed out)")
 
-    with pytest.raises(UnknownModelError, match=r"acme/tiny is not in the catalog, and the hub cannot be reached"):
+    with pytest.raises(UnknownModelError, match=r"acme/tiny is not in the catalog, and the Hub cannot be reached"):
         find_model("acme/tiny", fetch=unreachable)
     with pytest.raises(UnknownModelError, match="hidden_size"):
         ModelArchitecture.from_config({}, "hub")

@@ -1,4 +1,4 @@
-"""The plan: what is decided, what is refused, and what a refusal tells to set."""
+"""The plan: decisions, problems, and what each problem suggests to set."""
 
 import json
 from typing import Any
@@ -241,7 +241,7 @@ def test_command_line_says_how_many_copies_share_the_gpus(capsys: pytest.Capture
 def test_command_line_table_answers_the_three_questions(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["dev"]) == 0
     table = capsys.readouterr().out
-    assert "1 x NVIDIA A10G a replica (g5.xlarge" in table
+    assert "1 x NVIDIA A10G per replica (g5.xlarge" in table
     assert "5 sequences of 16,384 tokens" in table
     assert "an hour active" in table
 

@@ -1,4 +1,4 @@
-"""Tools and pictures: what the plan tells vLLM and the gateway of them, and what /info tells of the plan."""
+"""Tools and images: the plan's arguments for vLLM and the gateway, and the plan's values in /info."""
 
 import json
 from typing import Any

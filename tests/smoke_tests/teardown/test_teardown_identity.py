@@ -7,10 +7,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.aws.context import KEPT_TAG as INFRA_KEPT_TAG
+from infra.aws.context import RETAINED_TAG as INFRA_RETAINED_TAG
 from infra.aws.context import Context
 from infra.settings import PROJECT as INFRA_PROJECT
-from smoke_tests.teardown.identity import ENDINGS, KEPT_TAG, PROJECT, WHOLE, Identity
+from smoke_tests.teardown.identity import ENDINGS, PROJECT, RETAINED_TAG, WHOLE, Identity
 from smoke_tests.teardown.kinds import KINDS, ORDER
 from smoke_tests.teardown.prices import price_table
 from tests.infra.program import run_program
@@ -173,7 +173,7 @@ def test_prices_are_those_of_the_plan() -> None:
 
 def test_what_is_kept_at_destroy_says_so_by_its_tag() -> None:
     made = [resource for resource in run_program("prod", accessLogs=True).resources if resource.inputs.get("tags")]
-    told = {r.name for r in made if isinstance(r.inputs["tags"], dict) and r.inputs["tags"].get(KEPT_TAG) == "true"}
+    told = {r.name for r in made if isinstance(r.inputs["tags"], dict) and r.inputs["tags"].get(RETAINED_TAG) == "true"}
     assert told == {resource.name for resource in made if resource.retained}
     assert len(told) == 8
-    assert KEPT_TAG == INFRA_KEPT_TAG
+    assert RETAINED_TAG == INFRA_RETAINED_TAG  # the sweep recognizes what the deploy tags

@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 from policy.emulator import REGION
 from smoke_tests.teardown import __main__ as command
 from smoke_tests.teardown import ec2
-from smoke_tests.teardown.identity import KEPT_TAG, Identity
+from smoke_tests.teardown.identity import RETAINED_TAG, Identity
 from smoke_tests.teardown.items import Item
 from smoke_tests.teardown.region_scan import Kind, RegionScan
 from smoke_tests.teardown.removal import remove
@@ -80,7 +80,7 @@ def _volume(aws: boto3.Session, **more: str) -> str:
 def test_what_was_kept_goes_only_when_asked_for(aws: boto3.Session, capsys: pytest.CaptureFixture[str]) -> None:
     mine = Planted(aws, "dev")
     mine.network()
-    _volume(aws, **{KEPT_TAG: "true"})
+    _volume(aws, **{RETAINED_TAG: "true"})
     elb = aws.client("elbv2")
     tags: Any = mine.pairs()
     arn = elb.create_load_balancer(Name=mine.name("int"), Subnets=mine.subnets, Tags=tags)["LoadBalancers"][0][
@@ -90,7 +90,7 @@ def test_what_was_kept_goes_only_when_asked_for(aws: boto3.Session, capsys: pyte
     elb.modify_load_balancer_attributes(LoadBalancerArn=arn, Attributes=[{"Key": protection, "Value": "true"}])
     command.main(["--stack", "dev", "--fix", "--yes", "--timeout-minutes", "0", *ARGUMENTS])
     assert [entry["kind"] for entry in json.loads(capsys.readouterr().out)["kept"]] == ["load balancer", "EBS volume"]
-    assert command.main(["--stack", "dev", "--fix", "--include-kept", "--yes", *ARGUMENTS]) == 0
+    assert command.main(["--stack", "dev", "--fix", "--include-retained", "--yes", *ARGUMENTS]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["left"], found["kept"]) == ([], [])
 
@@ -127,7 +127,7 @@ class Account:
         self.lines: list[str] = []
         sweeper = Sweeper(Identity("dev"), REGION, aws, self.lines.append, other_regions=False)
         return remove(
-            sweeper, sweeper.sweep(), self.lines.append, include_kept=False, timeout_seconds=timeout_seconds,
+            sweeper, sweeper.sweep(), self.lines.append, include_retained=False, timeout_seconds=timeout_seconds,
             pause=self.pauses.append, clock=lambda: sum(self.pauses),
         )  # fmt: skip
 

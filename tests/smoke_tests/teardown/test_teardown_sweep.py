@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from policy.emulator import REGION
 from smoke_tests.teardown import __main__ as command
 from smoke_tests.teardown import kinds
-from smoke_tests.teardown.identity import KEPT_TAG, Identity
+from smoke_tests.teardown.identity import RETAINED_TAGS, Identity
 from smoke_tests.teardown.items import State
 from smoke_tests.teardown.region_scan import Kind, RegionScan
 from tests.smoke_tests.teardown.planted import Planted
@@ -86,11 +86,12 @@ def test_a_clean_account_gives_0_and_says_so(aws: boto3.Session, capsys: pytest.
     assert "other regions by tag" in shown.err
 
 
+@pytest.mark.parametrize("retained_tag", sorted(RETAINED_TAGS))
 def test_what_was_kept_or_is_going_is_told_and_is_no_failure(
-    aws: boto3.Session, capsys: pytest.CaptureFixture[str]
+    aws: boto3.Session, capsys: pytest.CaptureFixture[str], retained_tag: str
 ) -> None:
     tags = {"Project": "vllm-endpoint", "Stack": "dev"}
-    pairs: Any = [{"Key": key, "Value": value} for key, value in {**tags, KEPT_TAG: "true"}.items()]
+    pairs: Any = [{"Key": key, "Value": value} for key, value in {**tags, retained_tag: "true"}.items()]
     system = aws.client("efs").create_file_system(CreationToken="x", Tags=pairs)["FileSystemId"]
     secrets: Any = aws.client("secretsmanager")
     arn = secrets.create_secret(Name="vllm-dev-secret-api-keys-1a2b3c4", SecretString="{}", Tags=pairs[:2])["ARN"]

@@ -1,10 +1,13 @@
-"""Write session_4_plans.json: arguments and environment exactly as the plan renders them, for session 4.
+"""Renders the plans that plan_comparison.py measures: the engine's arguments and environment, and the predicted memory.
 
-Usage, in the repository's root: python -m benchmarks.engine.session_4_plans > docs/benchmarks/engine/session_4_plans.json
+    python -m benchmarks.engine.render_plans > benchmarks/engine/plans.json
+
+The committed file has the plans that were measured; rendering them again changes what a comparison measures.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 from typing import Any
 
@@ -29,7 +32,8 @@ STACKS: dict[str, dict[str, Any]] = {
 
 
 def main() -> None:
-    """Print each stack's engine plan and the memory it predicts."""
+    """Print the plan of each stack."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     plans = {}
     for name, values in STACKS.items():
         plan = make_plan(parse_settings(H200 | values))

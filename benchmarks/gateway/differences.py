@@ -1,4 +1,4 @@
-"""Why the gateway answers some bytes otherwise than nginx does: every difference has its reason here."""
+"""The reason for each difference between the gateway and nginx."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ REFUSED = "400; closed"
 
 
 class Reason(NamedTuple):
-    """A group of differences: its heading, the justification, and what the gateway does for each request in it."""
+    """A group of differences: the heading, the justification, and the gateway's outcome for each request."""
 
     title: str
     why: str
@@ -26,7 +26,7 @@ def _all(prefix: str, ours: str, *names: str) -> dict[str, str]:
 REASONS = (
     Reason(
         "Rejected: bytes that RFC 9112 forbids and nginx tolerates",
-        "Two parsers that tolerate different things are what request smuggling needs. No client sends these.",
+        "Request smuggling requires two parsers that tolerate different bytes. No client sends these.",
         _all(
             "line",
             REFUSED,
@@ -43,13 +43,13 @@ REASONS = (
         ),
     ),
     Reason(
-        "Rejected: numbers and versions without an end",
+        "Rejected: unbounded numbers and versions",
         "RFC 9112 allows a bound on a chunk's size. HTTP/1.0 and HTTP/1.1 are the only versions served.",
         _refused("chunks: many leading zeros") | _all("line", REFUSED, "GET /health HTTP/1.2", "GET /health HTTP/1.10"),
     ),
     Reason(
         "The same rejection under another status",
-        "The gateway answers everything that is not valid HTTP with 400 in OpenAI's shape and closes; nginx has 405, 501 and 505 for some of it.",
+        "The gateway responds with 400 and an error in OpenAI's format to everything that is not valid HTTP, and closes the connection. nginx uses 405, 501 and 505 for some of it.",
         _all("line", REFUSED, "GET /health HTTP/2.0", "GET /health HTTP/9.9", "BREW /health HTTP/1.1", "CONNECT /health HTTP/1.1")
         | _all(
             "transfer-encoding",
@@ -59,8 +59,8 @@ REASONS = (
         ),
     ),
     Reason(
-        "An answer where nginx only closes",
-        "nginx closes without a word on HTTP/0.9 and when a head or a body does not arrive in time. The gateway says why.",
+        "A response where nginx only closes",
+        "nginx closes the connection without a response to HTTP/0.9, and when a head or a body times out. The gateway returns the reason.",
         _all("line", REFUSED, "GET /health")
         | dict.fromkeys(
             (
@@ -75,8 +75,8 @@ REASONS = (
     ),
     Reason(
         "An unknown path where nginx has its own rules",
-        "The gateway serves a list of paths, compares them as they are written but for percent-encoding, and resolves no dots. What is not in the "
-        "list is a 404, and the connection is kept. It takes long request lines, up to the 64 KiB of all headers.",
+        "The gateway serves a fixed list of paths. It decodes percent-encoding before comparing, but does not resolve dots. Every other path is a "
+        "404, and the connection stays open. Request lines may be as long as all headers together, 64 KiB.",
         _all(
             "line",
             "404; open",
@@ -93,13 +93,13 @@ REASONS = (
     ),
     Reason(
         "A tab is white space",
-        "RFC 9110 allows a tab before a value. llhttp removes it, and `chunked` is left; nginx refuses the request, so that the two cannot disagree.",
+        "RFC 9110 allows a tab before a value. llhttp removes it, which leaves `chunked`. nginx rejects the request, so the two cannot disagree.",
         {"transfer-encoding: '\\tchunked'": "200; engine 41 B 8d512b; open"},
     ),
     Reason(
         "The gateway reads the body before an engine does",
-        "A body that is not JSON is rejected by the gateway; nginx passes it to the engine, whose stand-in here answers anything. Both agree on where "
-        "the body ends.",
+        "The gateway rejects a body that is not JSON. nginx forwards it to the engine; the fake engine of this run accepts any body. Both agree on "
+        "where the body ends.",
         {
             "content-length: short by one": "400, 400; closed",
             "content-length: 0, body follows": "400, 400; closed",
@@ -118,7 +118,7 @@ REASONS = (
 
 
 def reason_of(name: str, ours: str) -> Reason | None:
-    """The justification of a difference, if it has one."""
+    """The reason for a difference, or None."""
     for reason in REASONS:
         if reason.ours.get(name) == ours:
             return reason

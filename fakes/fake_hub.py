@@ -1,4 +1,4 @@
-"""A fake Hugging Face hub on loopback: model information, files with ranges, redirects to a "CDN", and faults on demand."""
+"""A fake Hugging Face Hub on loopback: model information, range requests, redirects to a "CDN", and faults on demand."""
 
 from __future__ import annotations
 
@@ -14,28 +14,29 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class FakeModel:
-    """Files of a model and what is wrong with it. Files of 1 KiB and more are large ones, as LFS stores them."""
+    """The files of a model, and its faults. Files of 1 KiB or more are served as LFS files."""
 
     files: dict[str, bytes]
     gated: bool = False
     readers: set[str] = field(default_factory=set)
     cuts: dict[str, int] = field(default_factory=dict)
-    """File -> bytes after which the connection breaks, once."""
+    """File -> number of bytes after which the connection is closed, once."""
     breaking: set[str] = field(default_factory=set)
-    """Files whose connection breaks at once, always."""
+    """Files whose connection is always closed before the first byte."""
     damaged: dict[str, int] = field(default_factory=dict)
-    """File -> how many times it is sent with a wrong byte."""
+    """File -> number of times it is sent with a wrong byte."""
     stalled: dict[str, threading.Event] = field(default_factory=dict)
-    """File -> half of it is sent, and the rest once the event is set."""
+    """File -> event; half of the file is sent at once, the rest when the event is set."""
 
     @property
     def commit(self) -> str:
+        """The revision: a hash of all files."""
         return _sha1(json.dumps({name: _sha1(content) for name, content in self.files.items()}).encode())
 
 
 @dataclass
 class Served:
-    """One request that was answered with a file."""
+    """A request that was answered with a file."""
 
     name: str
     start: int
@@ -44,7 +45,7 @@ class Served:
 
 
 class FakeHub:
-    """Models by name, and what was asked for."""
+    """Models by name, and the requests received."""
 
     def __init__(self) -> None:
         self.models: dict[str, FakeModel] = {}
@@ -54,7 +55,7 @@ class FakeHub:
         self.sending = threading.Event()
 
     def names(self) -> list[str]:
-        """Files that were sent, in order."""
+        """Names of the files sent, in order."""
         return [one.name for one in self.served]
 
 
@@ -62,7 +63,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: object, client_address: object) -> None:
-        pass  # clients are killed here on purpose
+        pass  # tests kill clients on purpose
 
 
 def _sha1(content: bytes) -> str:
@@ -71,7 +72,7 @@ def _sha1(content: bytes) -> str:
 
 @contextmanager
 def fake_hub() -> Iterator[FakeHub]:
-    """A hub while the block runs."""
+    """Serve a Hub until the block ends."""
     hub = FakeHub()
     server = _Server(("127.0.0.1", 0), _handler(hub))
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
@@ -111,7 +112,7 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
                     return self._refuse(403 if token else 401, "GatedRepo")
                 if len(model.files[found["name"]]) < 1024:
                     return self._send(model, found["name"], token)
-                # Another host: localhost is to 127.0.0.1 what the CDN is to the hub.
+                # Redirect to another host name, as the Hub redirects to its CDN.
                 self.send_response(302)
                 self.send_header("Location", f"{hub.address.replace('127.0.0.1', 'localhost')}/cdn{self.path}")
                 self.send_header("Content-Length", "0")

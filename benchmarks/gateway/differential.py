@@ -1,10 +1,13 @@
-"""The same bytes to the gateway and to nginx: what each answers, what its engine receives, whether the connection survives.
+"""The same raw requests to the gateway and to nginx: their responses, the engine's requests, and the connection's state.
 
-.venv/bin/python -m tests.image.gateway.differential > docs/benchmarks/gateway/differential.md
+    .venv/bin/python -m benchmarks.gateway.differential > docs/benchmarks/gateway/differential.md
+
+Requires nginx. Prints a Markdown page of all differences.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import hashlib
 import re
@@ -15,16 +18,13 @@ from pathlib import Path
 
 import uvloop
 
-from image.gateway.backends import FixedDiscovery
-from image.gateway.service import Service
-from image.gateway.settings import Settings
-from image.gateway.telemetry import Telemetry
-from tests.image.gateway.differences import REASONS, reason_of
-from tests.image.gateway.fake_engine import MODEL, FakeEngine, Line, Request
-from tests.image.gateway.nginx import NGINX, nginx
-from tests.image.gateway.raw_requests import REQUESTS
+from benchmarks.gateway.differences import REASONS, reason_of
+from benchmarks.gateway.nginx import NGINX, nginx
+from benchmarks.gateway.raw_requests import REQUESTS
+from benchmarks.gateway.running import in_process, loopback_settings, port_of
+from fakes.fake_engine import MODEL, FakeEngine, Line, Request
 
-# One path to an engine, one answered by the server itself, as in the gateway; short timeouts for what never ends.
+# As in the gateway, one path leads to an engine and one is answered by the server itself. Timeouts are short.
 BESIDE = """
 client_header_timeout 1s; client_body_timeout 1s; lingering_timeout 1s; keepalive_timeout 20s;
 client_max_body_size 20m; merge_slashes off;
@@ -40,17 +40,17 @@ server {{
   location / {{ return 404; }}
 }}
 """
-QUIET_SECONDS = 1.8
-"""A connection on which nothing comes for so long is taken to stay open; above the timeouts for heads and bodies."""
+QUIET_SECONDS = 3.0
+"""A connection that is silent for this long counts as open. Longer than the timeouts for heads and bodies."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one request."""
+    """The result of one request at one server."""
 
     statuses: tuple[int, ...]
     bodies: tuple[str, ...]
-    """Each body that the engine received, by length and hash."""
+    """Length and hash of each body that the engine received."""
     closed: bool
 
     def __str__(self) -> str:
@@ -62,7 +62,7 @@ class Outcome:
 
 
 async def ask(port: int, request: bytes) -> tuple[tuple[int, ...], bool]:
-    """The statuses of the answers to some bytes, and whether the connection was closed."""
+    """Send some bytes. Returns the status of each response, and whether the connection was closed."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     found = b""
     closed = False
@@ -81,12 +81,12 @@ async def ask(port: int, request: bytes) -> tuple[tuple[int, ...], bool]:
 
 
 async def _answer(request: Request, line: Line) -> None:
-    """Whatever the body is."""
+    """Respond with 200 to any body."""
     line.reply({})
 
 
 async def outcomes(port: int, engine: FakeEngine) -> dict[str, Outcome]:
-    """What comes of every request at one server, all at once; a query tells the engine's requests apart."""
+    """Send every request to one server, concurrently. A query string identifies each at the engine."""
 
     async def one(number: int, request: bytes) -> tuple[tuple[int, ...], bool]:
         return await ask(port, request.replace(b"/v1/completions", b"/v1/completions?case=%d" % number))
@@ -103,37 +103,24 @@ async def outcomes(port: int, engine: FakeEngine) -> dict[str, Outcome]:
 
 
 async def both(folder: Path) -> tuple[dict[str, Outcome], dict[str, Outcome]]:
-    """The outcomes at the gateway, and at nginx."""
+    """The outcomes at the gateway and at nginx."""
     engines = [await FakeEngine(_answer).start() for _ in range(2)]
-    settings = Settings(
-        model=MODEL,
-        discovery=FixedDiscovery((("127.0.0.1", engines[0].port),)),
-        host="127.0.0.1",
-        port=0,
-        metrics_port=0,
-        header_timeout_seconds=1,
-        body_timeout_seconds=1,
-        concurrency_per_replica=1000,
-    )
-    with (folder / "log").open("w") as log:
-        service = Service(settings, telemetry=Telemetry(log.fileno()))
-        running = asyncio.create_task(service.run())
-        try:
-            while not service.fleet.rotation:  # noqa: ASYNC110 - nothing tells of it
-                await asyncio.sleep(0.01)
-            ours = await outcomes(service.sockets[0].getsockname()[1], engines[0])
-            async with nginx(folder, BESIDE.format(port=engines[1].port)) as port:
-                theirs = await outcomes(port, engines[1])
-        finally:
-            service.stop()
-            await running
-            for engine in engines:
-                await engine.stop()
+    timeouts = {"header_timeout_seconds": 1, "body_timeout_seconds": 1}
+    settings = loopback_settings(MODEL, [engines[0].port], concurrency_per_replica=1000, **timeouts)
+    try:
+        with (folder / "log").open("w") as log:
+            async with in_process(settings, 1, log.fileno()) as service:
+                ours = await outcomes(port_of(service), engines[0])
+                async with nginx(folder, BESIDE.format(port=engines[1].port)) as port:
+                    theirs = await outcomes(port, engines[1])
+    finally:
+        for engine in engines:
+            await engine.stop()
     return ours, theirs
 
 
 def unjustified(ours: dict[str, Outcome], theirs: dict[str, Outcome]) -> list[str]:
-    """The requests that both treat differently without a reason in `differences`."""
+    """The requests with different outcomes for which `differences` has no reason."""
     return [name for name in REQUESTS if ours[name] != theirs[name] and reason_of(name, str(ours[name])) is None]
 
 
@@ -142,14 +129,14 @@ def _cell(name: str) -> str:
 
 
 def report(ours: dict[str, Outcome], theirs: dict[str, Outcome], version: str) -> str:
-    """The differences as Markdown, grouped by their reason."""
+    """The differences as Markdown, grouped by reason."""
     unlike = [name for name in REQUESTS if ours[name] != theirs[name]]
     lines = [
         "# The gateway and nginx, request by request",
         "",
-        f"{len(REQUESTS)} raw requests to both ({version}): {len(REQUESTS) - len(unlike)} alike, {len(unlike)} unlike. Each cell is the",
-        "status of every answer, the bodies that the engine received, and whether the connection was closed. Written by",
-        "`python -m tests.image.gateway.differential`; `tests/image/gateway/test_gateway_nginx.py` fails on any other difference.",
+        f"{len(REQUESTS)} raw requests to both ({version}): {len(REQUESTS) - len(unlike)} have the same outcome, {len(unlike)} differ. Each cell has",
+        "the status of each response, the bodies that the engine received, and whether the connection was closed. Written by",
+        "`python -m benchmarks.gateway.differential`; `tests/image/gateway/test_gateway_nginx.py` fails on any other difference.",
     ]
     for reason in REASONS:
         rows = [name for name in unlike if reason_of(name, str(ours[name])) is reason]
@@ -158,18 +145,26 @@ def report(ours: dict[str, Outcome], theirs: dict[str, Outcome], version: str) -
             lines += [f"| `{_cell(name)}` | {ours[name]} | {theirs[name]} |" for name in rows]
     for name in unjustified(ours, theirs):
         lines += ["", f"**Not justified**: `{name}`: {ours[name]}; nginx: {theirs[name]}"]
-    lines += ["", "## Alike", "", "| request | both |", "|---|---|"]
+    lines += ["", "## Same outcome", "", "| request | both |", "|---|---|"]
     lines += [f"| `{_cell(name)}` | {ours[name]} |" for name in REQUESTS if name not in unlike]
     return "\n".join(lines)
 
 
 def nginx_version() -> str:
-    """nginx and its version."""
+    """The name and version of nginx."""
     assert NGINX is not None
     told = subprocess.run([NGINX, "-v"], capture_output=True, text=True, check=True).stderr
     return told.strip().rpartition(" ")[2]
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Run both, and print the report."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    if NGINX is None:
+        raise SystemExit("nginx: not found. Install it; on Debian: apt-get install nginx-light")
     with tempfile.TemporaryDirectory() as path:
         print(report(*uvloop.run(both(Path(path))), nginx_version()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,13 +1,12 @@
-"""Mutated requests to the gateway, with vLLM's own HTTP servers behind it and other parsers beside it.
+"""Mutated requests to the gateway, with vLLM's own HTTP servers behind it and other parsers to compare with.
 
-Each case is some bytes on one connection. What must hold, whatever they are: see `Found`.
+Each case is a sequence of bytes on one connection. `Found` has the properties that must hold for all of them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import ipaddress
 import json
 import logging
@@ -23,16 +22,15 @@ from typing import Any
 import h11
 import uvicorn
 
-from image.gateway.backends import FixedDiscovery, InlineKeys
+from benchmarks.gateway.fuzz_cases import EXPIRED, KEY, KEYS, Case, cases
+from benchmarks.gateway.nginx import nginx
+from benchmarks.gateway.running import in_process, loopback_settings, port_of, until
+from fakes.fake_engine import MODEL
+from image.gateway.backends import InlineKeys
 from image.gateway.headers import KEY_HEADERS
 from image.gateway.service import Service
-from image.gateway.settings import Settings
-from image.gateway.telemetry import Telemetry
-from tests.image.gateway.fake_engine import MODEL
-from tests.image.gateway.fuzz_cases import EXPIRED, KEY, KEYS, Case, cases
-from tests.image.gateway.nginx import nginx
 
-# Every connection is closed by a timeout of the gateway's before this, also on a busy machine.
+# The gateway's timeouts close every connection earlier than this, even on a busy machine.
 _LONGEST_SECONDS = 20
 _RESPONSE_HEADERS = frozenset(
     b"date content-type content-length transfer-encoding connection x-request-id allow www-authenticate retry-after vary "
@@ -45,7 +43,7 @@ _CASE = re.compile(rb"case-\d+-\d+-[0-9a-f]+-")
 
 
 class Recorder:
-    """An ASGI application in the engine's place: keeps every body, and answers with its case."""
+    """An ASGI application as the engine: records every body, and responds with the name of its case."""
 
     def __init__(self) -> None:
         self.bodies: dict[str, list[tuple[int, bytes]]] = {}
@@ -53,10 +51,11 @@ class Recorder:
         self.problems: list[str] = []
 
     def take(self, case: Case) -> list[bytes]:
-        """The bodies with the name of a case, or with what a mutation made of it, in their order; they are forgotten."""
+        """Remove and return the bodies with the name of a case, or a mutation of the name, in order of arrival."""
         return [body for _, body in sorted(entry for name in names_of(case) for entry in self.bodies.pop(name, ()))]
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Handle one request."""
         body, more = b"", True
         while more:
             message = await receive()
@@ -78,19 +77,19 @@ class Recorder:
 
 
 def case_of(data: bytes) -> str:
-    """The case whose request this is, as far as it can be read."""
+    """The name of the case in some bytes; empty if there is none."""
     match = _CASE.search(data)
     return match[0].decode() if match else ""
 
 
 def names_of(case: Case) -> set[str]:
-    """What its requests may be called: a mutation may have changed the name, also where it lies in chunks of a byte."""
+    """The names its requests may have: a mutation may change the name, even in a body of one-byte chunks."""
     plain = b" ".join((case.data, *as_h11_reads(case.data)[0]))
     return {case.name, *(name.decode() for name in _CASE.findall(plain))}
 
 
 async def ask(port: int, case: Case) -> bytes | None:
-    """All that is answered until the connection is closed; None if it never is."""
+    """Send a case. Returns everything received until the connection is closed; None if it is never closed."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     found = b""
     try:
@@ -111,35 +110,35 @@ async def ask(port: int, case: Case) -> bytes | None:
 
 
 def responses(data: bytes, *, behind_nginx: bool = False) -> list[tuple[int, bytes]]:
-    """Status and body of each answer; raises ValueError for what is not a whole answer, or holds a header nobody made."""
+    """Status and body of each response. Raises ValueError for an incomplete response or an unknown header."""
     found = []
     while data:
         if behind_nginx and not data.startswith(b"HTTP/1.1 "):
-            break  # HTTP/0.9, which nginx still answers: no head, and nothing behind it
+            break  # nginx still supports HTTP/0.9, which has no head
         head, end, data = data.partition(b"\r\n\r\n")
         lines = head.split(b"\r\n")
         status = re.fullmatch(rb"HTTP/1\.1 (\d{3}) [A-Za-z -]+", lines[0])
         if not end or status is None:
-            raise ValueError(f"not the head of an answer: {head[:200]!r}")
+            raise ValueError(f"not the head of a response: {head[:200]!r}")
         headers = dict(line.lower().split(b": ", 1) for line in lines[1:])
         if strange := headers.keys() - _RESPONSE_HEADERS:
-            raise ValueError(f"headers that nobody made: {strange}")
+            raise ValueError(f"unknown headers: {strange}")
         if status[1] == b"100":
             continue
         body = b""
-        if b"content-length" in headers and not data.startswith(b"HTTP/1.1 "):  # else of HEAD
+        if b"content-length" in headers and not data.startswith(b"HTTP/1.1 "):  # otherwise a response to HEAD
             length = int(headers[b"content-length"])
             body, data = data[:length], data[length:]
             if data == b"" and body == b"":
-                length = 0  # of HEAD, the last one
+                length = 0  # the last one, to HEAD
             if len(body) != length:
-                raise ValueError(f"an answer cut off: {head[:200]!r}")
+                raise ValueError(f"an incomplete response: {head[:200]!r}")
         found.append((int(status[1]), body))
     return found
 
 
 def as_h11_reads(data: bytes) -> tuple[list[bytes], bool]:
-    """The bodies of the requests in some bytes as another parser finds them, and whether it found an error."""
+    """The bodies of the requests in some bytes according to h11, and whether h11 found an error."""
     bodies: list[bytes] = []
     connection = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 20)
     connection.receive_data(data)
@@ -169,18 +168,18 @@ def as_h11_reads(data: bytes) -> tuple[list[bytes], bool]:
 
 @dataclass
 class Found:
-    """What came of all cases. `problems` must be empty."""
+    """The results of all cases. `problems` must be empty."""
 
     behind_nginx: bool = False
     cases: int = 0
     answers: Counter[int] = field(default_factory=Counter)
     engine_requests: int = 0
     stricter: Counter[str] = field(default_factory=Counter)
-    """Bodies that the gateway passed on, and another parser had refused the bytes before."""
+    """Parser -> bodies that the gateway forwarded although this parser rejects the bytes of the connection."""
     problems: list[str] = field(default_factory=list)
 
     def judge(self, case: Case, answer: bytes, engine: list[bytes]) -> None:
-        """One case: its bytes, its answers, and the bodies that the engine got with its name."""
+        """Check one case: its bytes, its responses, and the bodies with its name that the engine received."""
         self.cases += 1
         self.engine_requests += len(engine)
         try:
@@ -201,7 +200,7 @@ class Found:
         theirs, refused = as_h11_reads(case.data)
         left = iter(theirs)
         for body in engine:
-            plain = re.sub(rb',"model":"fake/model-1"\}$', b"}", body)  # what the name of a deployment adds
+            plain = re.sub(rb',"model":"fake/model-1"\}$', b"}", body)  # added when the model is named in the path
             if not any(their in (body, plain) for their in left):
                 if refused:
                     self.stricter["h11"] += 1
@@ -217,7 +216,7 @@ class _Server(uvicorn.Server):
 
 @contextlib.asynccontextmanager
 async def engines(recorder: Recorder) -> AsyncIterator[list[int]]:
-    """The two servers that vLLM may run on, on free ports: uvicorn's with httptools and with h11."""
+    """The two HTTP servers that vLLM can use, on free ports: uvicorn with httptools and with h11."""
     servers, running, ports = [], [], []
     for http in ("httptools", "h11"):
         listening = socket.create_server(("127.0.0.1", 0))
@@ -247,7 +246,7 @@ def _open_files() -> int:
     return len(list(folder.iterdir())) if folder.is_dir() else 0
 
 
-# All connections share those to the gateway: what one of them smuggles, another one is answered.
+# All clients share the connections to the gateway, so a smuggled request is answered to another client.
 _FRONT = """
 upstream gateway {{ server 127.0.0.1:{port}; keepalive 4; }}
 server {{
@@ -261,22 +260,19 @@ server {{
 
 
 async def fuzz(count: int, seed: int, folder: Path, *, at_once: int = 128, behind_nginx: bool = False) -> Found:
-    """Run all cases against a gateway with short timeouts, or one that a real nginx stands before; `folder` gets its log."""
+    """Run all cases against a gateway with short timeouts, directly or through nginx. The log is written to `folder`."""
     found, recorder = Found(behind_nginx), Recorder()
     complaints = _Complaints(found.problems)
     logging.getLogger("uvicorn.error").addHandler(complaints)
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: found.problems.append(f"the loop: {context}"))
     async with engines(recorder) as ports:
-        settings = Settings(
-            model=MODEL,
-            discovery=FixedDiscovery(tuple(("127.0.0.1", port) for port in ports)),
+        settings = loopback_settings(
+            MODEL,
+            ports,
             keys=InlineKeys(KEYS),
             allowed_origins=("http://page.example",),
             trusted_proxies=(ipaddress.ip_network("127.0.0.0/8"),),
-            host="127.0.0.1",
-            port=0,
-            metrics_port=0,
             header_timeout_seconds=1,
             body_timeout_seconds=1,
             keep_alive_seconds=1,
@@ -284,23 +280,17 @@ async def fuzz(count: int, seed: int, folder: Path, *, at_once: int = 128, behin
             concurrency_per_replica=1000,
         )
         with (folder / "log").open("w") as log:
-            service = Service(settings, telemetry=Telemetry(log.fileno()))
-            running = asyncio.create_task(service.run())
-            try:
-                await _until(lambda: len(service.fleet.rotation) == 2)
-                await ask(_port(service), next(cases(1, seed)))  # so that all is loaded that ever is
+            async with in_process(settings, len(ports), log.fileno()) as service:
+                await ask(port_of(service), next(cases(1, seed)))  # warm up: everything that is loaded lazily
                 recorder.bodies.clear()
-                await _until(lambda: not service.app.active)
+                await until(lambda: not service.app.active)
                 files, tasks = _open_files(), len(asyncio.all_tasks())
                 if behind_nginx:
-                    async with nginx(folder, _FRONT.format(port=_port(service))) as port:
+                    async with nginx(folder, _FRONT.format(port=port_of(service))) as port:
                         await _send_all(count, seed, at_once, port, recorder, found)
                 else:
-                    await _send_all(count, seed, at_once, _port(service), recorder, found)
+                    await _send_all(count, seed, at_once, port_of(service), recorder, found)
                 await _at_rest(service, found, files, tasks)
-            finally:
-                service.stop()
-                await running
     found.problems += recorder.problems
     text = (folder / "log").read_text()
     for word in ("Traceback", "internal_error", KEY, EXPIRED):
@@ -340,21 +330,6 @@ async def _at_rest(service: Service, found: Found, files: int, tasks: int) -> No
     }
     for name, left in state.items():
         try:
-            await _until(functools.partial(_is_none, left), 10)
+            await until(lambda left=left: not left(), 10)  # type: ignore[misc]
         except TimeoutError:
             found.problems.append(f"{name} left over: {left()}")
-
-
-def _is_none(left: Callable[[], int]) -> bool:
-    return not left()
-
-
-def _port(service: Service) -> int:
-    port: int = service.sockets[0].getsockname()[1]
-    return port
-
-
-async def _until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what changes is the gateway's, and tells nobody
-            await asyncio.sleep(0.01)

@@ -1,6 +1,6 @@
-"""A fake engine on loopback: it speaks just enough of vLLM's HTTP to be answered through, and fails on demand.
+"""A fake engine on loopback: the part of vLLM's HTTP API that the gateway needs, with faults on demand.
 
-What it does with a request is its `behaviour`, a function of the request and its connection; the faults are below.
+`behaviour` is called with each request and its connection. The behaviours, faults included, are at the end of this module.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MODEL = "fake/model-1"
 
 @dataclass
 class Request:
-    """What the engine received."""
+    """A request as the engine received it."""
 
     method: str
     path: str
@@ -26,11 +26,12 @@ class Request:
 
     @property
     def json(self) -> Any:
+        """The body, parsed."""
         return json.loads(self.body)
 
 
 class Line:
-    """The engine's end of a connection."""
+    """The engine's side of a connection."""
 
     def __init__(self, engine: FakeEngine, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.engine = engine
@@ -38,9 +39,11 @@ class Line:
         self.writer = writer
 
     def write(self, data: bytes) -> None:
+        """Send bytes as they are."""
         self.writer.write(data)
 
     def head(self, status: int = 200, content_type: str = "application/json", length: int | None = None) -> None:
+        """Send the status line and headers; the body is chunked unless its length is known."""
         framing = "transfer-encoding: chunked" if length is None else f"content-length: {length}"
         self.write(
             f"HTTP/1.1 {status} Whatever\r\ndate: now\r\nserver: uvicorn\r\ncontent-type: {content_type}\r\n"
@@ -48,21 +51,25 @@ class Line:
         )
 
     def chunk(self, data: bytes) -> None:
+        """Send one chunk of a chunked body."""
         self.write(b"%x\r\n%b\r\n" % (len(data), data))
 
     def end(self) -> None:
+        """Send the last chunk."""
         self.write(b"0\r\n\r\n")
 
     def reply(self, document: Any, status: int = 200) -> None:
+        """Send a complete JSON response."""
         body = json.dumps(document).encode()
         self.head(status, length=len(body))
         self.write(body)
 
     def reset(self) -> None:
+        """Reset the connection."""
         self.writer.transport.abort()
 
     async def gone(self) -> None:
-        """Until the gateway has closed this connection."""
+        """Wait until the gateway has closed this connection."""
         with contextlib.suppress(OSError):
             while await self.reader.read(65536):
                 pass
@@ -83,24 +90,26 @@ class FakeEngine:
         self.connections = 0
         self.running = 0
         self.most_running = 0
-        self.go_on = asyncio.Event()  # what a behaviour waits for
-        self.reached = asyncio.Event()  # what a behaviour tells
-        self.abandoned = asyncio.Event()  # the gateway closed a connection in the middle
+        self.go_on = asyncio.Event()  # set by the test; some behaviours wait for it
+        self.reached = asyncio.Event()  # set by behaviours that then wait
+        self.abandoned = asyncio.Event()  # the gateway closed a connection before the response was complete
         self.answered: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def url(self) -> str:
+        """The base URL."""
         return f"http://127.0.0.1:{self.port}"
 
     async def start(self, port: int = 0) -> FakeEngine:
+        """Listen on a port, by default a free one."""
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", port)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
     async def stop(self) -> None:
-        """As a killed process: nothing listens, and every connection is reset."""
+        """Stop like a killed process: stop listening and reset every connection."""
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -109,7 +118,7 @@ class FakeEngine:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def abandoned_after(self, request: asyncio.Task[Any]) -> None:
-        """Have the client of a request leave it in the middle."""
+        """Cancel a request once the engine has received it, and wait until the gateway closes its connection."""
         await self.reached.wait()
         request.cancel()
         await asyncio.wait_for(self.abandoned.wait(), 1)
@@ -157,10 +166,11 @@ async def _read(reader: asyncio.StreamReader) -> Request | None:
     return Request(method, path, headers, body)
 
 
-# What it does with a request
+# Behaviours
 
 
 def event(text: str | None, **more: Any) -> bytes:
+    """A chat completion chunk as a server-sent event."""
     choices = [] if text is None else [{"index": 0, "delta": {"content": text}, "finish_reason": None}]
     return f"data: {json.dumps({'id': 'c', 'object': 'chat.completion.chunk', 'created': 1, 'model': MODEL, 'choices': choices, **more})}\n\n".encode()
 
@@ -182,7 +192,7 @@ COMPLETION = {
 
 
 async def answer(request: Request, line: Line) -> None:
-    """Well, and at once."""
+    """Respond completely, without delay."""
     streams = request.headers.get("content-type") == "application/json" and request.json.get("stream")
     if not streams:
         line.reply(COMPLETION)
@@ -194,7 +204,7 @@ async def answer(request: Request, line: Line) -> None:
 
 
 async def answer_when_told(request: Request, line: Line) -> None:
-    """Well, when `go_on` is set; a stream's first event comes before."""
+    """Respond completely once `go_on` is set; the first event of a stream is sent before."""
     if request.json.get("stream"):
         line.head(content_type="text/event-stream; charset=utf-8")
         line.chunk(EVENTS[0])
@@ -210,13 +220,14 @@ async def answer_when_told(request: Request, line: Line) -> None:
 
 
 async def say_nothing(request: Request, line: Line) -> None:
-    """Take the request and never answer."""
+    """Accept the request and never respond."""
     line.engine.reached.set()
     await line.gone()
     line.engine.abandoned.set()
 
 
 async def stream_for_ever(request: Request, line: Line) -> None:
+    """Send one event, and never end the stream."""
     line.head(content_type="text/event-stream")
     line.chunk(EVENTS[0])
     line.engine.reached.set()
@@ -225,7 +236,7 @@ async def stream_for_ever(request: Request, line: Line) -> None:
 
 
 async def flood(request: Request, line: Line) -> None:
-    """As much as the gateway takes, for ever."""
+    """Stream without end, as fast as the gateway reads."""
     line.head(content_type="text/event-stream")
     while True:
         line.chunk(EVENTS[0] * 500)
@@ -233,12 +244,13 @@ async def flood(request: Request, line: Line) -> None:
 
 
 async def reset(request: Request, line: Line) -> None:
+    """Reset the connection before responding."""
     line.reset()
     await line.gone()
 
 
 async def close_when_asked_again(request: Request, line: Line) -> None:
-    """As a server whose idle timeout runs out just when a request comes: the second one on a connection is dropped."""
+    """Drop the second request on a connection, like a server whose idle timeout expires as the request arrives."""
     if line.writer in line.engine.answered:
         line.reset()
         await line.gone()
@@ -248,7 +260,7 @@ async def close_when_asked_again(request: Request, line: Line) -> None:
 
 
 async def reset_within_a_stream(request: Request, line: Line) -> None:
-    """Die in the middle of an event."""
+    """Reset the connection in the middle of an event."""
     line.head(content_type="text/event-stream")
     line.chunk(EVENTS[0])
     line.chunk(EVENTS[1][:20])
@@ -259,6 +271,7 @@ async def reset_within_a_stream(request: Request, line: Line) -> None:
 
 
 async def close_within_an_answer(request: Request, line: Line) -> None:
+    """Close the connection after part of the body."""
     line.head(length=1000)
     line.write(b'{"id":')
     await line.writer.drain()
@@ -266,36 +279,38 @@ async def close_within_an_answer(request: Request, line: Line) -> None:
 
 
 async def break_the_chunking(request: Request, line: Line) -> None:
+    """Send one event, then bytes that are not a chunk."""
     line.head(content_type="text/event-stream")
     line.chunk(EVENTS[0])
     line.write(b"this is no chunk\r\n")
 
 
 async def answer_nonsense(request: Request, line: Line) -> None:
+    """Respond with another protocol."""
     line.write(b"SMTP ready\r\n\r\n")
 
 
 async def refuse(request: Request, line: Line) -> None:
-    """A 400 of the engine's own, in vLLM's shape."""
+    """Respond with 400 and an error in vLLM's format."""
     error = {"message": "max_tokens is too large", "type": "BadRequestError", "param": "max_tokens", "code": 400}
     line.reply({"error": error}, 400)
 
 
 async def have_no_such_path(request: Request, line: Line) -> None:
-    """As vLLM does where the path is for models of another kind."""
+    """Respond with 404, as vLLM does for an API that the model does not support."""
     body = b'{"detail":"Not Found"}'
     line.head(404, length=len(body))
     line.write(body)
 
 
 async def fail(request: Request, line: Line) -> None:
-    """A 500 that is no JSON."""
+    """Respond with 500 and a body that is not JSON."""
     line.head(500, "text/plain", length=5)
     line.write(b"oops\n")
 
 
 async def drip(request: Request, line: Line) -> None:
-    """A whole stream, one byte a chunk."""
+    """Stream completely, one byte per chunk."""
     line.head(content_type="text/event-stream")
     for byte in b"".join(EVENTS):
         line.chunk(bytes([byte]))
@@ -304,7 +319,7 @@ async def drip(request: Request, line: Line) -> None:
 
 
 async def answer_at_length(request: Request, line: Line) -> None:
-    """Three megabytes that are no stream."""
+    """Respond with three megabytes that are not an event stream."""
     line.head(content_type="application/octet-stream")
     for number in range(300):
         line.chunk(bytes([number % 256]) * 10_000)
@@ -313,7 +328,7 @@ async def answer_at_length(request: Request, line: Line) -> None:
 
 
 async def answer_until_close(request: Request, line: Line) -> None:
-    """A body without a length: it ends with its connection."""
+    """Respond with a body of unknown length that ends when the connection closes."""
     line.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n\r\nall of it")
     await line.writer.drain()
     line.writer.close()

@@ -1,4 +1,4 @@
-"""A real nginx on loopback, of the package that the machine has, with its files in a folder of the caller's."""
+"""Runs the nginx installed on this machine, on loopback, with its files in the caller's folder."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ http {{
 
 @contextlib.asynccontextmanager
 async def nginx(folder: Path, http: str) -> AsyncIterator[int]:
-    """Runs nginx with what its `http` block shall hold; `PORT` in it is replaced by the port, which is returned."""
+    """Run nginx with this content of the `http` block, in which `PORT` is replaced. Yields the port."""
     assert NGINX is not None
     port = free_port()
     config = folder / "nginx.conf"

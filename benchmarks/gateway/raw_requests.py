@@ -1,11 +1,11 @@
-"""Some 280 requests as bytes, at and beyond the edges of RFC 9112: for the differential run against nginx."""
+"""About 280 raw requests, at and beyond the limits of RFC 9112, for the differential run against nginx."""
 
 from __future__ import annotations
 
 import gzip
 import json
 
-from tests.image.gateway.fake_engine import MODEL
+from fakes.fake_engine import MODEL
 
 BODY = json.dumps({"model": MODEL, "prompt": "Hi"}).encode()
 PATH = "/v1/completions"
@@ -16,7 +16,7 @@ HOST = "host: x\r\n"
 def post(
     headers: str = "", body: bytes = BODY, *, length: str | None = None, line: str = "", host: str = HOST
 ) -> bytes:
-    """A completion; `length` is the header that frames its body."""
+    """A completion request; `length` is the header that frames its body."""
     framing = f"content-length: {len(body)}\r\n" if length is None else length
     return f"{line or f'POST {PATH} HTTP/1.1'}\r\n{host}{JSON}{headers}{framing}\r\n".encode("latin-1") + body
 
@@ -27,7 +27,7 @@ def get(line: str = "GET /health HTTP/1.1", headers: str = HOST) -> bytes:
 
 
 def chunked(chunks: bytes, coding: str = "chunked", headers: str = "") -> bytes:
-    """A completion with a chunked body."""
+    """A completion request with a chunked body."""
     return post(headers, chunks, length=f"transfer-encoding: {coding}\r\n")
 
 

@@ -1,4 +1,4 @@
-"""Requests for the fuzzer: forty seeds, and what mutations make of them. The same seed gives the same cases."""
+"""Requests for the fuzzer: forty seed requests and their mutations. The same random seed generates the same cases."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tests.image.gateway.fake_engine import MODEL
+from fakes.fake_engine import MODEL
 
 KEY, EXPIRED = "sk-fuzz-Good7", "sk-fuzz-Old7"
 KEYS = json.dumps({"fuzz": {"key": KEY, "limits": {"concurrency": 10_000}}, "old": {"key": EXPIRED, "expires": "2020-01-01T00:00:00Z"}})  # fmt: skip
@@ -18,7 +18,7 @@ _BAD_KEYS = ("sk-fuzz-Good", "sk-fuzz-good7", "sk-fuzz-Goad7", EXPIRED, "", "\u0
 
 
 def seeds(key: str, case: str) -> list[bytes]:
-    """Forty requests that are served, or nearly. `case` is in each body, so that an engine can say whose it got."""
+    """Forty requests that are served, or nearly. `case` is in each body and identifies the request at the engine."""
     auth = f"authorization: Bearer {key}\r\n"
     body = json.dumps({"model": MODEL, "prompt": "Hi", "case": case}).encode()
     half = len(body) // 2
@@ -102,7 +102,7 @@ _TOKENS = [
 def mutated(data: bytes, rng: random.Random) -> bytes:
     """The bytes with one change."""
     at = rng.randrange(len(data) + 1)
-    # Half of the changes go where framing is decided.
+    # Half of the mutations affect framing.
     if rng.random() < 0.5 and (end := data.find(b"\r\n\r\n")) > 0:
         at = rng.randrange(end + 4)
     match rng.randrange(9):
@@ -112,7 +112,7 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
             return data[:at] + data[at + rng.choice((1, 1, 2, 4, 20)) :]
         case 2 | 3:
             return data[:at] + rng.choice(_TOKENS) + data[at:]
-        case 4:  # a line again, or elsewhere, or not at all
+        case 4:  # duplicate, move or remove a line
             lines = data.split(b"\r\n")
             line = rng.choice(lines)
             if rng.random() < 0.5:
@@ -120,7 +120,7 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
             if rng.random() < 0.7:
                 lines.insert(rng.randrange(len(lines) + 1), line)
             return b"\r\n".join(lines)
-        case 5:  # another number
+        case 5:  # change a number
             numbers = list(re.finditer(rb"[0-9a-f]{1,6}(?=\r\n)|\b[0-9]{1,6}\b", data))
             if not numbers:
                 return data
@@ -143,7 +143,7 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
             )
         case 7:
             return data[: max(at, 1)]
-        case _:  # a part of it again
+        case _:  # repeat a part
             return data[:at] + data[rng.randrange(at + 1) : at] + data[at:]  # fmt: skip
 
 
@@ -157,14 +157,15 @@ class Case:
 
     @property
     def data(self) -> bytes:
+        """All bytes of the connection."""
         return b"".join(self.parts)
 
 
 def cases(count: int, seed: int) -> Iterator[Case]:
-    """The same ones for the same seed."""
-    rng = random.Random(seed)  # noqa: S311 - to be had again
+    """Generate so many cases. The same seed generates the same cases."""
+    rng = random.Random(seed)  # noqa: S311 - reproducible
     for number in range(count):
-        # Of which a mutation does not make another case's.
+        # A mutation cannot turn one name into that of another case.
         name = f"case-{seed}-{number}-{zlib.crc32(b'%d %d' % (seed, number)):08x}-"
         has_key = rng.random() < 0.6
         pool = seeds(KEY if has_key else rng.choice(_BAD_KEYS), name)
