@@ -45,7 +45,9 @@ def fields_of(component: str) -> dict[str, FieldInfo]:
     """The settings that are arguments of a component, in the order of the stack file's documentation."""
     fields: Mapping[str, FieldInfo] = Settings.model_fields
     if component == "VllmEndpoint":
-        return {name: field for name, field in fields.items() if name != "target" and not name.startswith("kubernetes_")}
+        return {
+            name: field for name, field in fields.items() if name != "target" and not name.startswith("kubernetes_")
+        }
     return {name: field for name, field in fields.items() if name != "target" and name not in _ON_AWS_ALONE}
 
 
@@ -92,7 +94,11 @@ def source() -> str:
 
 
 def _class(component: str) -> str:
-    lines = [f"class {component}Args(TypedDict, total=False):", f'    """Arguments of `{component}`, {COMPONENTS[component]}."""', ""]
+    lines = [
+        f"class {component}Args(TypedDict, total=False):",
+        f'    """Arguments of `{component}`, {COMPONENTS[component]}."""',
+        "",
+    ]
     for name, field in fields_of(component).items():
         lines += [f"    {name}: {python_type(name, field)}", f'    """{description(name, field)}"""']
     return "\n\n" + "\n".join(lines) + "\n"
@@ -108,7 +114,11 @@ def table(component: str) -> Iterator[str]:
             shown = "Input, list of str" if "Sequence" in kind else "Input, str"
         secret = ", secret" if name in SECRET_FIELDS else ""
         text = description(name, field).replace("|", "\\|")
-        yield f"| `{name}` / `{to_camel(name)}` | {shown}{secret} | {text} |" if to_camel(name) != name else f"| `{name}` | {shown}{secret} | {text} |"
+        yield (
+            f"| `{name}` / `{to_camel(name)}` | {shown}{secret} | {text} |"
+            if to_camel(name) != name
+            else f"| `{name}` | {shown}{secret} | {text} |"
+        )
 
 
 def main(arguments: list[str]) -> int:

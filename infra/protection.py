@@ -40,16 +40,19 @@ class Protection:
     def __init__(self, protect: bool) -> None:
         self._protect = protect
         self._declared: list[pulumi.Resource] = []
-        pulumi.runtime.register_stack_transformation(self._note)
 
-    def guard(self) -> Guard:
-        """Declare the guard, which depends on everything declared so far. Call it last.
+    def guard(self, name: str, component: pulumi.Resource) -> Guard:
+        """Declare the guard of a component, which depends on all children declared so far. Call it last.
 
         The guard also exists without ``protect``, because turning protection off requires an update before a delete.
         """
-        return Guard("guard", pulumi.ResourceOptions(protect=self._protect, depends_on=list(self._declared)))
+        options = pulumi.ResourceOptions(
+            parent=component, protect=self._protect or None, depends_on=list(self._declared)
+        )
+        return Guard(name, options)
 
-    def _note(self, args: pulumi.ResourceTransformationArgs) -> pulumi.ResourceTransformationResult | None:
+    def note(self, args: pulumi.ResourceTransformationArgs) -> pulumi.ResourceTransformationResult | None:
+        """A transformation of the component, which applies to its children."""
         if isinstance(args.resource, Guard):
             return None
         if not isinstance(args.resource, pulumi.ComponentResource):

@@ -11,6 +11,7 @@ import ipaddress
 import json
 import re
 import unicodedata
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -19,6 +20,7 @@ from pydantic.alias_generators import to_camel
 
 from image.gateway import keys_document
 from image.gateway.cors import parse_origins
+from infra.inputs import Input, is_output
 
 PROJECT = "vllm-endpoint"
 
@@ -253,9 +255,12 @@ class Settings(BaseModel):
         "", description="Container image of the engine; empty: the upstream vLLM image of the pinned version."
     )
 
-    docker_hub_credentials_arn: Text = Field(
+    docker_hub_credentials_arn: Input[
+        Annotated[
+            Text, Field(pattern=r"^$|^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:\d{12}:secret:ecr-pullthroughcache/.+")
+        ]
+    ] = Field(
         "",
-        pattern=r"^$|^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:\d{12}:secret:ecr-pullthroughcache/.+",
         description="ARN of a secret with Docker Hub credentials, whose name starts with ecr-pullthroughcache/; the engine's image is then pulled once through an ECR pull-through cache instead of by each instance over the NAT gateway.",
     )
 
@@ -278,7 +283,7 @@ class Settings(BaseModel):
         PurchaseOption.ON_DEMAND,
         description="How instances are purchased: on-demand, spot, reservation (a targeted capacity reservation) or capacity-block.",
     )
-    capacity_reservation_id: Text = Field(
+    capacity_reservation_id: Input[Text] = Field(
         "", description="Id of the capacity reservation (cr-...) for capacity: reservation or capacity-block."
     )
     warm_pool: int = Field(
@@ -323,7 +328,7 @@ class Settings(BaseModel):
     )
 
     # Gateway and load balancer
-    gateway_image: Text = Field(
+    gateway_image: Input[Text] = Field(
         "",
         description="Container image of the gateway; empty: built by Pulumi and pushed to the stack's own repository.",
     )
@@ -341,11 +346,11 @@ class Settings(BaseModel):
         le=65535,
         description="Port of the endpoint; 0: 443 with a certificate, 80 without, 8000 with make local.",
     )
-    api_keys: Keys = Field(
+    api_keys: Input[Keys] = Field(
         default_factory=dict,
         description="API keys: name=key pairs or one bare key, separated by commas; empty: one is generated.",
     )
-    api_keys_document: Annotated[SecretStr, BeforeValidator(_stripped), AfterValidator(_keys_document)] = Field(
+    api_keys_document: Input[Annotated[SecretStr, BeforeValidator(_stripped), AfterValidator(_keys_document)]] = Field(
         SecretStr(""),
         description="API keys as one JSON document, with limits, expiry and priority per key (docs/keys.md); use instead of apiKeys.",
     )
@@ -358,12 +363,11 @@ class Settings(BaseModel):
         (),
         description="Additional environment variables for the gateway, each NAME=value: gateway settings (docs/gateway.md), OTEL_EXPORTER_OTLP_ENDPOINT, a proxy; no secrets.",
     )
-    hf_token: Annotated[SecretStr, BeforeValidator(_stripped)] = Field(
+    hf_token: Input[Annotated[SecretStr, BeforeValidator(_stripped)]] = Field(
         SecretStr(""), description="Hugging Face token, for gated models."
     )
-    certificate_arn: Text = Field(
+    certificate_arn: Input[Annotated[Text, Field(pattern=r"^$|^arn:aws[a-z-]*:acm:")]] = Field(
         "",
-        pattern=r"^$|^arn:aws[a-z-]*:acm:",
         description="ARN of an ACM certificate for HTTPS, in the stack's region.",
     )
     domain: Text = Field(
@@ -376,9 +380,16 @@ class Settings(BaseModel):
         pattern=r"^$|^([a-z0-9-]+\.)+[a-z]{2,}$",
         description="Route 53 zone that contains domain; empty: the domain without its first label.",
     )
+    hosted_zone_id: Input[Annotated[Text, Field(pattern=r"^$|^Z[A-Z0-9]+$")]] = Field(
+        "",
+        description="Id of the Route 53 zone that contains domain, for a zone that the name does not find; empty: found by its name.",
+    )
     allowed_cidrs: tuple[Cidr, ...] = Field(
         (),
         description="CIDR ranges that may connect to the load balancer, over plain HTTP unless certificateArn or domain is set. Empty: an internal load balancer, or with HTTPS, open to the internet.",
+    )
+    allowed_security_group_ids: Input[tuple[Input[Annotated[str, Field(pattern=r"^sg-")]], ...]] = Field(
+        (), description="Security groups whose members may reach the load balancer, in addition to allowedCidrs."
     )
 
     allow_http_from_anywhere: bool = Field(
@@ -395,11 +406,13 @@ class Settings(BaseModel):
     access_logs: bool = Field(False, description="Write the load balancer's access logs to an S3 bucket.")
 
     # Network
-    vpc_id: Text = Field("", pattern=r"^$|^vpc-", description="Existing VPC; empty: the stack creates one.")
-    subnet_ids: tuple[Annotated[str, Field(pattern=r"^subnet-")], ...] = Field(
+    vpc_id: Input[Annotated[Text, Field(pattern=r"^$|^vpc-")]] = Field(
+        "", description="Existing VPC; empty: the stack creates one."
+    )
+    subnet_ids: Input[tuple[Input[Annotated[str, Field(pattern=r"^subnet-")]], ...]] = Field(
         (), description="Private subnets in vpcId, at least two, in different zones."
     )
-    load_balancer_subnet_ids: tuple[Annotated[str, Field(pattern=r"^subnet-")], ...] = Field(
+    load_balancer_subnet_ids: Input[tuple[Input[Annotated[str, Field(pattern=r"^subnet-")]], ...]] = Field(
         (),
         description="Public subnets in vpcId for an internet-facing load balancer; empty: an internal one in subnetIds.",
     )
@@ -421,16 +434,15 @@ class Settings(BaseModel):
     kubernetes_ingress_class: Text = Field(
         "", description="IngressClass of the Ingress; empty: the cluster's default (target kubernetes)."
     )
-    kubernetes_storage_class: Text = Field(
+    kubernetes_storage_class: Input[Text] = Field(
         "",
         description="StorageClass of the weight cache; must support ReadWriteMany for more than one replica; empty: the cluster's default (target kubernetes).",
     )
 
     # Monitoring and encryption
     dashboard: bool = Field(True, description="Create a CloudWatch dashboard; the first three per account are free.")
-    kms_key_arn: Text = Field(
+    kms_key_arn: Input[Annotated[Text, Field(pattern=r"^$|^arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:key/")]] = Field(
         "",
-        pattern=r"^$|^arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:key/",
         description="ARN of the KMS key that encrypts weights, disks, secrets, logs and images; empty: AWS managed keys.",
     )
     log_retention_days: LogRetentionDays = Field(30, description="Retention of logs in days.")
@@ -458,9 +470,8 @@ class Settings(BaseModel):
     )
 
     # make verify
-    results_bucket: Text = Field(
+    results_bucket: Input[Annotated[Text, Field(pattern=r"^$|^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]] = Field(
         "",
-        pattern=r"^$|^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$",
         description="S3 bucket where make verify stores results; empty: a local folder.",
     )
     verify_max_slowdown_percent: int = Field(
@@ -503,14 +514,22 @@ class Settings(BaseModel):
 
     @property
     def given_keys(self) -> str:
-        """The keys document from the stack file, a secret; empty if no keys are set, in which case one is generated."""
-        keys = {name: key.get_secret_value() for name, key in self.api_keys.items()}
-        return self.api_keys_document.get_secret_value() or (json.dumps(keys, sort_keys=True) if keys else "")
+        """The keys document from the stack file, a secret; empty: none, so that one key is generated.
+
+        For keys that are outputs, see `infra.component.keys_of`.
+        """
+        if is_output(self.api_keys_document) or is_output(self.api_keys):
+            return ""
+        document, keys = secret_text(self.api_keys_document), self.api_keys
+        return document or keys_text(keys if isinstance(keys, dict) else {})
 
     @property
     def keys_setting(self) -> str:
-        """The config key that sets the API keys; empty if neither is set."""
-        return "apiKeysDocument" if self.api_keys_document.get_secret_value() else "apiKeys" if self.api_keys else ""
+        """The setting that contains the keys; empty: none does."""
+        document = self.api_keys_document
+        if is_output(document) or secret_text(document):
+            return "apiKeysDocument"
+        return "apiKeys" if is_output(self.api_keys) or self.api_keys else ""
 
     @property
     def tensor_parallel_size(self) -> int:
@@ -532,6 +551,17 @@ class Settings(BaseModel):
     def endpoint_port(self) -> int:
         """The load balancer's port."""
         return self.port or (443 if self.https else 80)
+
+
+def keys_text(keys: Mapping[str, SecretStr]) -> str:
+    """The keys document of these keys; empty: there are none."""
+    found = {name: key.get_secret_value() for name, key in keys.items()}
+    return json.dumps(found, sort_keys=True) if found else ""
+
+
+def secret_text(value: object) -> str:
+    """The text of a secret that is not an output; empty for an output."""
+    return value.get_secret_value() if isinstance(value, SecretStr) else ""
 
 
 def config_keys() -> dict[str, Any]:

@@ -12,9 +12,10 @@ from pydantic import ValidationError
 from pydantic.alias_generators import to_camel
 
 from infra.errors import SettingsError
+from infra.inputs import is_output, is_plain
 from infra.gateway_environment import problems as gateway_environment_problems
 from infra.plain_secrets import misplaced
-from infra.settings import SECRET_FIELDS, NatGateways, PurchaseOption, Settings, Target, list_keys, secret_keys
+from infra.settings import SECRET_FIELDS, NatGateways, PurchaseOption, Settings, Target, list_keys, secret_keys, secret_text
 
 MOST_REPLICAS_BY_NAME = 8  # Route 53 returns up to eight records for a multivalue answer
 LEAST_WAF_LIMIT = 10
@@ -40,6 +41,8 @@ def parse_settings(values: Mapping[str, Any], stack: str = "stack") -> Settings:
     for key in [key for key in good if key not in secret_keys()]:
         if key in list_keys():
             good[key] = _as_list(good[key])
+        if not is_plain(good[key]):
+            continue
         if refusal := misplaced(key, good[key]):
             problems.append(refusal)
             bad.add(key)
@@ -152,7 +155,7 @@ def _conflicts(s: Settings) -> list[tuple[tuple[str, ...], str]]:
             "servedModelName",
             text=f"loraAdapters: found the name {twice[0]} twice, or as a name of the model. Set a unique name for each adapter",
         )
-    if s.api_keys and s.api_keys_document.get_secret_value():
+    if s.api_keys and (is_output(s.api_keys_document) or secret_text(s.api_keys_document)):
         add(
             "apiKeys",
             "apiKeysDocument",
@@ -201,7 +204,7 @@ def _conflicts(s: Settings) -> list[tuple[tuple[str, ...], str]]:
             "domain",
             text=f"hostedZone: found {s.hosted_zone}, which does not contain the domain {s.domain or '(none)'}. Set the zone that domain ends with, or remove hostedZone",
         )
-    if s.vpc_id and len(s.subnet_ids) < 2:
+    if s.vpc_id and isinstance(s.subnet_ids, tuple) and len(s.subnet_ids) < 2:
         add(
             "vpcId",
             "subnetIds",
@@ -214,7 +217,7 @@ def _conflicts(s: Settings) -> list[tuple[tuple[str, ...], str]]:
             "loadBalancerSubnetIds",
             text="vpcId: not set, but subnets are. Set vpcId to the VPC of the subnets, or remove the subnets",
         )
-    if s.load_balancer_subnet_ids and len(s.load_balancer_subnet_ids) < 2:
+    if isinstance(s.load_balancer_subnet_ids, tuple) and len(s.load_balancer_subnet_ids) == 1:
         add(
             "loadBalancerSubnetIds",
             text="loadBalancerSubnetIds: found 1; a load balancer requires two zones. Set two public subnets, or none",

@@ -13,8 +13,10 @@ import pulumi
 import pulumi_aws as aws
 
 from infra.aws.context import RETAINED_TAGS, Context
-from infra.aws.lookups import ExistingNetwork, ask, zone_of_subnet
+from infra.aws.existing_network import ExistingNetwork, zone_of_subnet
+from infra.aws.lookups import ask
 from infra.errors import DeployError
+from infra.inputs import is_output
 from infra.settings import PROJECT, Settings, WeightsThroughput
 
 FOLDERS = ("models", "compiled")
@@ -100,7 +102,7 @@ def adopt(settings: Settings, context: Context, network: ExistingNetwork | None)
     if problems := refusals(found, settings, context, network):
         raise DeployError("\n".join(problems))
     used = {target.zone: target for target in found.mount_targets}
-    zones = {subnet: zone_of_subnet(subnet) for subnet in network.private_subnet_ids} if network and used else {}
+    zones = {subnet: zone_of_subnet(subnet, context.lookup) for subnet in network.private_subnet_ids} if network and used else {}
     covered = {subnet: used[zone] for subnet, zone in zones.items() if zone in used}
     points = {point.path.removeprefix("/"): point.existing for point in found.access_points if point.retained}
     return AdoptedWeights(
@@ -118,8 +120,8 @@ def look_up(file_system_id: str, context: Context) -> Found:
         DeployError: it does not exist in the stack's region and account, or access to it is denied.
     """
     what = f"weightsFileSystemId: {file_system_id} in {context.region}, account {context.account_id}"
-    system = ask(what, lambda: aws.efs.get_file_system(file_system_id=file_system_id))
-    points = ask(f"access points of {file_system_id}", lambda: aws.efs.get_access_points(file_system_id=file_system_id))
+    system = ask(what, lambda: aws.efs.get_file_system(file_system_id=file_system_id, opts=context.lookup))
+    points = ask(f"access points of {file_system_id}", lambda: aws.efs.get_access_points(file_system_id=file_system_id, opts=context.lookup))
     return Found(
         existing=Existing(file_system_id, system.arn),
         encrypted=system.encrypted,
@@ -129,8 +131,8 @@ def look_up(file_system_id: str, context: Context) -> Found:
         read_only=any(item.replication_overwrite == "REPLICATING" for item in system.protections or ()),
         tags=system.tags or {},
         mount_targets=_mount_targets(file_system_id, context),
-        access_points=[_access_point(point) for point in points.ids],
-        policy=_policy(file_system_id),
+        access_points=[_access_point(point, context) for point in points.ids],
+        policy=_policy(file_system_id, context),
     )
 
 
@@ -149,7 +151,7 @@ def refusals(found: Found, settings: Settings, context: Context, network: Existi
         add(
             "is not encrypted at rest, and EFS cannot change that. Remove weightsFileSystemId to let the stack create its own"
         )
-    if settings.kms_key_arn and found.encrypted and found.kms_key_arn != settings.kms_key_arn:
+    if settings.kms_key_arn and not is_output(settings.kms_key_arn) and found.encrypted and found.kms_key_arn != settings.kms_key_arn:
         add(
             f"is encrypted with {found.kms_key_arn or 'the key of AWS'}, not with kmsKeyArn, and EFS cannot change that. Set kmsKeyArn to that key, or remove weightsFileSystemId"
         )
@@ -196,10 +198,10 @@ def _strangers(policy: Mapping[str, Any] | None, context: Context) -> list[str]:
     return sorted({name for name in found if not own.fullmatch(name)})
 
 
-def _policy(file_system_id: str) -> Mapping[str, Any] | None:
+def _policy(file_system_id: str, context: Context) -> Mapping[str, Any] | None:
     # The provider's EFS lookups do not return the policy; Cloud Control does.
     try:
-        answer = aws.cloudcontrol.get_resource(identifier=file_system_id, type_name="AWS::EFS::FileSystem")
+        answer = aws.cloudcontrol.get_resource(identifier=file_system_id, type_name="AWS::EFS::FileSystem", opts=context.lookup)
         policy = json.loads(answer.properties).get("FileSystemPolicy")
     except Exception as error:  # raised by the SDK; a missing read permission must not fail the deploy
         reason = " ".join(str(error).split())
@@ -214,10 +216,10 @@ def _policy(file_system_id: str) -> Mapping[str, Any] | None:
 def _mount_targets(file_system_id: str, context: Context) -> list[MountTarget]:
     """The mount targets that this stack did not create, found by their network interfaces' descriptions."""
     by_name = aws.ec2.GetNetworkInterfacesFilterArgs(name="description", values=[f"*{file_system_id}*"])
-    ids = ask(f"mount targets of {file_system_id}", lambda: aws.ec2.get_network_interfaces(filters=[by_name]).ids)
+    ids = ask(f"mount targets of {file_system_id}", lambda: aws.ec2.get_network_interfaces(filters=[by_name], opts=context.lookup).ids)
     found = []
     for interface_id in ids:
-        one = ask(f"mount target {interface_id}", partial(aws.ec2.get_network_interface, id=interface_id))
+        one = ask(f"mount target {interface_id}", partial(aws.ec2.get_network_interface, id=interface_id, opts=context.lookup))
         of_target = tuple(sorted(one.security_groups))
         found.append(MountTarget(one.subnet_id, one.vpc_id, one.availability_zone, of_target))
     if not found:
@@ -231,11 +233,11 @@ def _own(groups: Sequence[str], context: Context) -> set[str]:
     """The security groups among these that this stack created."""
     pairs = {"group-id": list(groups), "tag:Project": [PROJECT], "tag:Stack": [context.stack]}
     filters = [aws.ec2.GetSecurityGroupsFilterArgs(name=name, values=values) for name, values in pairs.items()]
-    return set(ask("security groups of mount targets", lambda: aws.ec2.get_security_groups(filters=filters).ids))
+    return set(ask("security groups of mount targets", lambda: aws.ec2.get_security_groups(filters=filters, opts=context.lookup).ids))
 
 
-def _access_point(access_point_id: str) -> AccessPoint:
-    one = ask(f"access point {access_point_id}", lambda: aws.efs.get_access_point(access_point_id=access_point_id))
+def _access_point(access_point_id: str, context: Context) -> AccessPoint:
+    one = ask(f"access point {access_point_id}", lambda: aws.efs.get_access_point(access_point_id=access_point_id, opts=context.lookup))
     path = one.root_directories[0].path if one.root_directories else "/"
     user = one.posix_users[0].uid if one.posix_users else 0
     tags = one.tags or {}

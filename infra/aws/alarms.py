@@ -39,7 +39,7 @@ class AlarmsArgs:
     metrics: StackMetrics
     bursting: bool
     email: str
-    kms_key_arn: str
+    kms_key_arn: pulumi.Input[str]
 
 
 class Alarms(pulumi.ComponentResource):

@@ -40,7 +40,7 @@ class BudgetArgs:
     service: aws.ecs.Service
     group: aws.autoscaling.Group
     log_retention_days: int
-    kms_key_arn: str
+    kms_key_arn: pulumi.Input[str]
 
 
 class Budget(pulumi.ComponentResource):

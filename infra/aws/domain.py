@@ -19,7 +19,7 @@ def hosted_zone_name(domain: str, hosted_zone: str) -> str:
     return hosted_zone or (parent if "." in parent else domain)
 
 
-def find_hosted_zone(domain: str, hosted_zone: str) -> str:
+def find_hosted_zone(domain: str, hosted_zone: str, lookup: pulumi.InvokeOptions) -> str:
     """The id of the public hosted zone that contains ``domain``.
 
     Raises:
@@ -28,7 +28,7 @@ def find_hosted_zone(domain: str, hosted_zone: str) -> str:
     name = hosted_zone_name(domain, hosted_zone)
     return ask(
         f"domain: the Route 53 zone {name} of {domain} (hostedZone names another)",
-        lambda: aws.route53.get_zone(name=name, private_zone=False).zone_id,
+        lambda: aws.route53.get_zone(name=name, private_zone=False, opts=lookup).zone_id,
     )
 
 
@@ -38,7 +38,7 @@ class CertificateArgs:
 
     context: Context
     domain: str
-    zone_id: str
+    zone_id: pulumi.Input[str]
 
 
 class Certificate(pulumi.ComponentResource):
@@ -81,7 +81,7 @@ class DomainRecordArgs:
     """The domain name, its zone, and the load balancer that it points to."""
 
     domain: str
-    zone_id: str
+    zone_id: pulumi.Input[str]
     load_balancer: aws.lb.LoadBalancer
 
 

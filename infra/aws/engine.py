@@ -66,7 +66,7 @@ class EngineArgs:
     security_group_id: pulumi.Input[str]
     log_group: aws.cloudwatch.LogGroup
     hf_token_arn: pulumi.Output[str] | None
-    kms_key_arn: str
+    kms_key_arn: pulumi.Input[str]
     needs: Sequence[pulumi.Resource] = ()
     shares_vpc: bool = False
 

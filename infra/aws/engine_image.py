@@ -30,8 +30,8 @@ class EngineImageArgs:
 
     context: Context
     image: str
-    credentials_arn: str
-    kms_key_arn: str
+    credentials_arn: pulumi.Input[str]
+    kms_key_arn: pulumi.Input[str]
 
 
 class EngineImage(pulumi.ComponentResource):

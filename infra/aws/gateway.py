@@ -62,7 +62,7 @@ class GatewayArgs:
     security_group_id: pulumi.Input[str]
     log_group: aws.cloudwatch.LogGroup
     api_keys_arn: pulumi.Input[str]
-    kms_key_arn: str
+    kms_key_arn: pulumi.Input[str]
     needs: Sequence[pulumi.Resource] = ()
 
 

@@ -30,7 +30,7 @@ class GatewayImageArgs:
     """
 
     context: Context
-    kms_key_arn: str
+    kms_key_arn: pulumi.Input[str]
     retain: bool
 
 

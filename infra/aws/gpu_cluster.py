@@ -52,13 +52,13 @@ class GpuClusterArgs:
     context: Context
     plan: ReplicaPlan
     purchase: PurchaseOption
-    reservation_id: str
+    reservation_id: pulumi.Input[str]
     warm_pool: int
     image: EngineImage
     subnet_ids: pulumi.Input[Sequence[str]]
     security_group_id: pulumi.Input[str]
     role: aws.iam.Role
-    kms_key_arn: str
+    kms_key_arn: pulumi.Input[str]
     needs: Sequence[pulumi.Resource] = ()
 
 
@@ -77,7 +77,7 @@ class GpuCluster(pulumi.ComponentResource):
             raise ValueError("purchase and reservation_id: set both or neither")
         if args.warm_pool and args.purchase is not PurchaseOption.ON_DEMAND:
             raise ValueError("warm_pool: requires on-demand instances")
-        super().__init__("vllm:aws:Capacity", name, None, opts)
+        super().__init__("vllm:aws:GpuCluster", name, None, opts)
         self._name, self._args = name, args
         self._child = pulumi.ResourceOptions(parent=self)
         self.cluster = aws.ecs.Cluster(
@@ -86,7 +86,7 @@ class GpuCluster(pulumi.ComponentResource):
             tags=self._tags(),
             opts=self._child,
         )
-        self._clients = clients(args.context.region, pulumi.Config("aws").get("profile"))
+        self._clients = clients(args.context)
         template = self._launch_template()
         policies = [self._agent_policy()]
         if args.warm_pool:

@@ -46,7 +46,7 @@ def allow(
     return statement
 
 
-def read_secret(sid: str, secret_arn: pulumi.Input[str], kms_key_arn: str) -> list[Statement]:
+def read_secret(sid: str, secret_arn: pulumi.Input[str], kms_key_arn: pulumi.Input[str]) -> list[Statement]:
     """Permissions to read one secret, and to use its KMS key if it has a customer managed one."""
     found = [allow(sid, ["secretsmanager:GetSecretValue"], [secret_arn])]
     if kms_key_arn:

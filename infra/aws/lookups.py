@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import TypeVar
 
 import pulumi
@@ -21,21 +20,6 @@ _GIVEN_TO_THE_PROVIDER = (
     "accessKey", "assumeRole", "assumeRoles", "assumeRoleWithWebIdentity", "endpoints", "sharedCredentialsFiles",
     "sharedConfigFiles", "skipCredentialsValidation", "customCaBundle", "httpProxy", "httpsProxy",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class ExistingNetwork:
-    """An existing VPC, and its subnets that the stack may use.
-
-    ``zones``: the availability zone of each subnet, by its id.
-    """
-
-    vpc_id: str
-    cidr_block: str
-    private_subnet_ids: tuple[str, ...]
-    gpu_subnet_ids: tuple[str, ...]
-    load_balancer_subnet_ids: tuple[str, ...]
-    zones: Mapping[str, str] = field(default_factory=dict)
 
 
 def ask(what: str, question: Callable[[], T]) -> T:
@@ -107,7 +91,9 @@ def check_account(account_id: str) -> None:
         raise DeployError(explain(reason, profile_name(), region_name(), pulumi.get_stack()))
 
 
-def zones_by_offer(instance_types: tuple[InstanceType, ...], region: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def zones_by_offer(
+    instance_types: tuple[InstanceType, ...], region: str, lookup: pulumi.InvokeOptions
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The region's availability zones: (zones that offer one of the instance types, other zones), each sorted by name.
 
     Raises:
@@ -117,84 +103,16 @@ def zones_by_offer(instance_types: tuple[InstanceType, ...], region: str) -> tup
     ordinary = aws.GetAvailabilityZonesFilterArgs(name="opt-in-status", values=["opt-in-not-required"])
     available = ask(
         f"the availability zones of {region}",
-        lambda: aws.get_availability_zones(state="available", filters=[ordinary]).names,
+        lambda: aws.get_availability_zones(state="available", filters=[ordinary], opts=lookup).names,
     )
     names = [instance_type.name for instance_type in instance_types]
     wanted = aws.ec2.GetInstanceTypeOfferingsFilterArgs(name="instance-type", values=names)
     offers = ask(
         f"the zones that offer {', '.join(names)}",
-        lambda: aws.ec2.get_instance_type_offerings(location_type="availability-zone", filters=[wanted]),
+        lambda: aws.ec2.get_instance_type_offerings(location_type="availability-zone", filters=[wanted], opts=lookup),
     )
     pairs = zip(offers.instance_types, offers.locations, strict=True)
     offering = offered_zones(instance_types, [(name, zone) for name, zone in pairs if zone in available])
     if not offering:
         raise DeployError(not_offered(instance_types, region))
     return offering, tuple(sorted(set(available) - set(offering)))
-
-
-def zone_of_subnet(subnet_id: str) -> str:
-    """The availability zone of a subnet.
-
-    Raises:
-        DeployError: the subnet does not exist, or access to it is denied.
-    """
-    return ask(f"subnet {subnet_id}", lambda: aws.ec2.get_subnet(id=subnet_id)).availability_zone
-
-
-def find_network(
-    vpc_id: str,
-    subnet_ids: Sequence[str],
-    load_balancer_subnet_ids: Sequence[str],
-    zones: Sequence[str],
-    instance_types: Sequence[InstanceType],
-) -> ExistingNetwork:
-    """The existing network that a stack's settings name.
-
-    Args:
-        vpc_id: the VPC.
-        subnet_ids: its private subnets that the stack may use.
-        load_balancer_subnet_ids: its public subnets for the load balancer; empty: the private ones.
-        zones: zones that offer the instance types.
-        instance_types: the instance types, for the error message.
-
-    Raises:
-        DeployError: the VPC or a subnet does not exist, two subnets share a zone, or no subnet is in one of ``zones``.
-    """
-    vpc = ask(
-        f"vpcId: {vpc_id}",
-        lambda: aws.ec2.get_vpc(filters=[aws.ec2.GetVpcFilterArgs(name="vpc-id", values=[vpc_id])]),
-    )
-
-    def subnets(key: str, wanted: Sequence[str]) -> tuple[str, ...]:
-        filters = [
-            aws.ec2.GetSubnetsFilterArgs(name="vpc-id", values=[vpc.id]),
-            aws.ec2.GetSubnetsFilterArgs(name="subnet-id", values=list(wanted)),
-        ]
-        found = ask(f"{key} in {vpc_id}", lambda: aws.ec2.get_subnets(filters=filters).ids)
-        return tuple(sorted(found))
-
-    private = subnets("subnetIds", subnet_ids)
-    public = subnets("loadBalancerSubnetIds", load_balancer_subnet_ids) if load_balancer_subnet_ids else private
-    for key, wanted, found in (
-        ("subnetIds", subnet_ids, private),
-        ("loadBalancerSubnetIds", load_balancer_subnet_ids, public),
-    ):
-        if len(found) < len(set(wanted)):
-            missing = sorted(set(wanted) - set(found))
-            raise DeployError(f"{key}: {', '.join(missing)} not found in {vpc_id}. Set subnets of that VPC")
-    zone_of = {subnet: zone_of_subnet(subnet) for subnet in dict.fromkeys((*private, *public))}
-    for key, found in (("subnetIds", private), ("loadBalancerSubnetIds", public)):
-        for zone in sorted({zone_of[subnet] for subnet in found}):
-            alike = [subnet for subnet in found if zone_of[subnet] == zone]
-            if len(alike) > 1:
-                raise DeployError(
-                    f"{key}: {', '.join(alike)} are all in {zone}; a load balancer and EFS allow one subnet per zone. "
-                    f"Set only one of them"
-                )
-    gpu = tuple(subnet for subnet in private if zone_of.get(subnet) in zones)
-    if not gpu:
-        raise DeployError(
-            f"subnetIds: none is in a zone that offers {', '.join(instance_type.name for instance_type in instance_types)}; they are offered in "
-            f"{', '.join(zones)}. Add a subnet of one of these zones, or set gpu to another class"
-        )
-    return ExistingNetwork(vpc.id, vpc.cidr_block, private, gpu, public, zone_of)

@@ -9,7 +9,7 @@ import pulumi
 import pulumi_aws as aws
 
 from infra.aws.context import Context
-from infra.aws.lookups import ExistingNetwork
+from infra.aws.existing_network import ExistingNetwork
 from infra.refusal import refuse
 from infra.settings import NatGateways
 
@@ -74,8 +74,12 @@ class Network(pulumi.ComponentResource):
             self.private_subnet_ids = args.existing.private_subnet_ids
             self.gpu_subnet_ids = args.existing.gpu_subnet_ids
             self.public_subnet_ids = args.existing.load_balancer_subnet_ids
-            self.mount_subnets = {args.existing.zones.get(i, i): i for i in args.existing.private_subnet_ids}
-            self.client_cidr = args.existing.cidr_block
+            zones, cidr = args.existing.zones, args.existing.cidr_block
+            self.mount_subnets = {
+                zones.get(i, i) if isinstance(i, str) else str(number): i
+                for number, i in enumerate(args.existing.private_subnet_ids)
+            }
+            self.client_cidr = cidr if isinstance(cidr, str) else "network"
         else:
             self._make()
         self.register_outputs({"vpcId": self.vpc_id})

@@ -26,7 +26,7 @@ class ObservabilityArgs:
 
     context: Context
     retention_days: int
-    kms_key_arn: str
+    kms_key_arn: pulumi.Input[str]
     retain: bool
     network: bool = False
 

@@ -14,8 +14,18 @@ PULL_ACTIONS = ("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:Get
 _ECR = re.compile(r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(\.cn)?/(?P<name>[^:@]+)")
 
 
-def repository_arn(image: str, partition: str) -> str | None:
-    """The ARN of the private ECR repository of ``image``, or None if it is not in ECR."""
+def repository_arn(image: pulumi.Input[str], partition: str) -> pulumi.Input[str] | None:
+    """The ARN of the private ECR repository of ``image``, or None if it is not in ECR.
+
+    For an output, whose registry is not known yet, it is the ARN of no repository where the image is not in ECR.
+    """
+    if isinstance(image, str):
+        return _arn(image, partition)
+    nothing = f"arn:{partition}:ecr:*:*:repository/not-in-ecr"
+    return pulumi.Output.from_input(image).apply(lambda known: _arn(known, partition) or nothing)
+
+
+def _arn(image: str, partition: str) -> str | None:
     found = _ECR.match(image)
     if not found:
         return None
@@ -32,7 +42,7 @@ def pull(repository: pulumi.Input[str] | None) -> Sequence[Statement]:
     ]
 
 
-def encryption(kms_key_arn: str) -> list[aws.ecr.RepositoryEncryptionConfigurationArgs]:
+def encryption(kms_key_arn: pulumi.Input[str]) -> list[aws.ecr.RepositoryEncryptionConfigurationArgs]:
     """How a repository encrypts its images: with a customer managed key, or an AWS managed one."""
     if kms_key_arn:
         return [aws.ecr.RepositoryEncryptionConfigurationArgs(encryption_type="KMS", kms_key=kms_key_arn)]

@@ -71,8 +71,7 @@ class Scaling(pulumi.ComponentResource):
         self._child = pulumi.ResourceOptions(parent=self)
         replicas = args.plan.replicas
         self.alarms: dict[str, aws.cloudwatch.MetricAlarm] = {}
-        region, profile = args.context.region, pulumi.Config("aws").get("profile")
-        settling = bounds_hook(f"{name}-bounds", clients(region, profile))
+        settling = bounds_hook(f"{name}-bounds", clients(args.context))
         target = aws.appautoscaling.Target(
             name,
             service_namespace="ecs",

@@ -31,7 +31,7 @@ class SecretsArgs:
     context: Context
     keys_document: pulumi.Output[str] | None
     hf_token: pulumi.Output[str] | None
-    kms_key_arn: str
+    kms_key_arn: pulumi.Input[str]
     retain: bool
 
 

@@ -17,15 +17,32 @@ import pulumi
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from infra.aws.context import Context
+
 _CONFIG = Config(connect_timeout=3, read_timeout=10, retries={"max_attempts": 4})
 Client = Callable[[str], Any]
 
 
-def clients(region: str, profile: str | None) -> Client:
-    """Creates AWS clients with the program's credentials."""
+class OtherAccountError(BotoCoreError):
+    """The program's credentials are of another account than the component's provider."""
+
+    fmt = "the program's credentials are of account {found}, the endpoint is in {wanted}"
+
+
+def clients(context: Context) -> Client:
+    """Creates AWS clients with the program's credentials.
+
+    A component's own provider can have other credentials, which cannot be read from it; so its account is compared first.
+    """
+    profile = None if context.explicit else pulumi.Config("aws").get("profile")
 
     def client(service: Any) -> Any:  # boto3-stubs only accept literal names
-        return boto3.Session(region_name=region, profile_name=profile).client(service, config=_CONFIG)
+        session = boto3.Session(region_name=context.region, profile_name=profile)
+        if context.explicit:
+            found = session.client("sts", config=_CONFIG).get_caller_identity()["Account"]
+            if found != context.account_id:
+                raise OtherAccountError(found=found, wanted=context.account_id)
+        return session.client(service, config=_CONFIG)
 
     return client
 

@@ -40,7 +40,7 @@ class WeightsArgs:
     client_security_group_id: pulumi.Input[str]
     readers: Mapping[str, aws.iam.Role]
     throughput: WeightsThroughput
-    kms_key_arn: str
+    kms_key_arn: pulumi.Input[str]
     retain: bool
     adopted: AdoptedWeights | None = None
 

@@ -19,18 +19,19 @@ REASONS = {
 UNSET = "none (the stack's own)"
 
 
-def hold_place(name: str, place: Mapping[str, str]) -> None:
+def hold_place(name: str, component: pulumi.Resource, place: Mapping[str, str]) -> None:
     """Reject a place that differs from the first deploy's, which is recorded in the state. Call it before declaring resources.
 
     Args:
         name: name of the record in the state.
+        component: the endpoint's component.
         place: the place by keys of ``REASONS``; keys that the first deploy did not record are not checked.
 
     Raises:
         DeployError: the stack was deployed elsewhere; nothing has been changed yet.
     """
     # The output of a stash stays at its first value, whatever its later inputs are.
-    record = pulumi.Stash(name, input=dict(place), opts=pulumi.ResourceOptions(ignore_changes=["input"]))
+    record = pulumi.Stash(name, input=dict(place), opts=pulumi.ResourceOptions(parent=component, ignore_changes=["input"]))
 
     async def first() -> Mapping[str, str]:
         return await record.output.future() or place

@@ -19,14 +19,14 @@ class Watch:
     program exits, so removals are derived from the endpoint recorded in the state.
     """
 
-    def __init__(self, name: str, prefix: str = "") -> None:
-        """Attach the hooks. Must be called before the endpoint's resources are declared.
+    def __init__(self, name: str) -> None:
+        """Register the hooks. `attach` is a transformation of the endpoint's component, which attaches them to its children.
 
         Args:
             name: name of the record in the state, and prefix of the hooks' names.
-            prefix: prefix of the names of the endpoint's resources.
         """
-        self._name, self._prefix = name, prefix
+        self._name = name
+        self._component: pulumi.Resource | None = None
         self._steps: list[Step] = []
         self._watched: list[pulumi.Resource] = []
         self._names: list[str] = []
@@ -38,15 +38,16 @@ class Watch:
         self._record_hooks = pulumi.ResourceHookBinding(
             before_create=[self._hook("first", self._first)], before_update=[self._hook("again", self._again)]
         )
-        pulumi.runtime.register_stack_transformation(self._attach)
 
-    def say(self, endpoint: Endpoint, estimate: Estimate) -> None:
+    def say(self, component: pulumi.Resource, endpoint: Endpoint, estimate: Estimate) -> None:
         """Log one line about the change once every resource is registered; nothing at the first deploy.
 
         Args:
+            component: the endpoint's component.
             endpoint: the endpoint after the change.
             estimate: duration and cost of fetching its weights and of a cold start.
         """
+        self._component = component
         names = hashlib.sha256("\n".join(sorted(self._names)).encode()).hexdigest()[:16]
         known = dataclasses.replace(endpoint, parts=names)
         urns = [resource.urn for resource in self._watched]
@@ -55,7 +56,9 @@ class Watch:
     def _record(self, endpoint: Endpoint, estimate: Estimate) -> None:
         # Registered last: if a deploy fails halfway, the state still contains the previous endpoint.
         record = pulumi.Stash(
-            self._name, input=endpoint.record(), opts=pulumi.ResourceOptions(hooks=self._record_hooks)
+            self._name,
+            input=endpoint.record(),
+            opts=pulumi.ResourceOptions(parent=self._component, hooks=self._record_hooks),
         )
         record.urn.apply(lambda _: self._tell(endpoint, estimate))
 
@@ -64,16 +67,16 @@ class Watch:
             return
         line, hurts = describe(self._before or endpoint, endpoint, self._steps, estimate)
         if line:
-            (pulumi.log.warn if hurts else pulumi.log.info)(line)
+            (pulumi.log.warn if hurts else pulumi.log.info)(line, self._component)
 
     def _hook(self, suffix: str, callback: pulumi.ResourceHookFunction) -> pulumi.ResourceHook:
         # A failure to report must not stop a deploy.
         options = pulumi.ResourceHookOptions(on_dry_run=True, ignore_errors=True)
         return pulumi.ResourceHook(f"{self._name}-{suffix}", callback, options)
 
-    def _attach(self, args: pulumi.ResourceTransformationArgs) -> pulumi.ResourceTransformationResult | None:
-        is_ours = args.name.startswith(self._prefix) and not args.type_.startswith(("vllm:", "pulumi:"))
-        if not is_ours:
+    def attach(self, args: pulumi.ResourceTransformationArgs) -> pulumi.ResourceTransformationResult | None:
+        """The transformation."""
+        if isinstance(args.resource, pulumi.ComponentResource) or args.type_.startswith("pulumi:"):
             return None
         self._watched.append(args.resource)
         self._names.append(f"{args.type_} {args.name}")
