@@ -1,52 +1,42 @@
-"""The Pulumi program: settings -> plan -> target -> outputs."""
+"""The stack-file program: settings -> one component -> outputs."""
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 import pulumi
 
-# Pulumi runs this folder as a script, so its parent must be on the path for `import infra`.
+# Pulumi runs this folder as a script, but the imports use the package name `infra`.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from infra.errors import PlanError, UserError
+from infra.component import Endpoint
+from infra.errors import UserError
 from infra.outputs import for_people_first
-from infra.planning import make_plan
-from infra.planning.deployment import deployment_problems
-from infra.protection import Protection
 from infra.refusal import refuse
-from infra.settings import Target
+from infra.settings import Settings, Target
 from infra.stack_config import read_settings
 
 
 def main() -> None:
-    """Declare the stack, or exit with the problems and what to set."""
+    """Declare the stack, or explain why it cannot work and what to set."""
     try:
-        settings = read_settings()
-        plan = make_plan(settings, region=_region())
-        if reasons := deployment_problems(settings, plan, plan.cost.region):
-            raise PlanError(reasons)
-        for warning in plan.warnings:
-            pulumi.log.warn(warning)
-        if settings.target is Target.KUBERNETES:
-            from infra.kubernetes.endpoint import deploy
-        else:
-            from infra.aws.endpoint import deploy
-        protection = Protection(settings.protect)
-        outputs = deploy(settings, plan)
-        protection.guard()
+        endpoint = declare(read_settings())
     except UserError as error:
         refuse(str(error))
-    for name, value in for_people_first(outputs).items():
+    for name, value in for_people_first(endpoint.outputs_by_name).items():
         pulumi.export(name, value)
 
 
-def _region() -> str:
-    """The AWS region, for the cost estimate; the provider itself requires one if it is used."""
-    known = (pulumi.Config("aws").get("region"), os.environ.get("AWS_REGION"), os.environ.get("AWS_DEFAULT_REGION"))
-    return next(filter(None, known), "us-east-1")
+def declare(settings: Settings) -> Endpoint:
+    """The stack's one endpoint. A target's SDK is imported only where it is used."""
+    if settings.target is Target.KUBERNETES:
+        from infra.kubernetes.endpoint import VllmEndpointOnKubernetes
+
+        return VllmEndpointOnKubernetes.of_stack(settings)
+    from infra.aws.endpoint import VllmEndpoint
+
+    return VllmEndpoint.of_stack(settings)
 
 
 if sys.argv[1:2] in (["-h"], ["--help"]):

@@ -35,13 +35,19 @@ class Identity:
         return text if len(text) <= 256 else f"{text[:247]}-{self._digest}"
 
     def prefix(self, longest: int) -> str:
-        """A prefix for names: ``vllm-``, the beginning of the endpoint's name, and a hash of the whole identity.
+        """A prefix for names: ``vllm-<stack>``, or ``vllm-``, the beginning of the endpoint's name, and a hash of all three.
 
         It consists of lower-case letters, digits and hyphens, and is the same at every deploy.
         """
+        if not self.endpoint:
+            return bounded(f"vllm-{self.stack}", longest, digits_of(self.stack))
         room = longest - len("vllm--") - _DIGITS
         readable = re.sub(r"[^a-z0-9]+", "-", self.endpoint.lower()).strip("-")[:room].strip("-")
         return "-".join(filter(None, ("vllm", readable, self._digest)))
+
+    def record(self, name: str, longest: int = 20) -> str:
+        """The logical name of a record in Pulumi's state, unique in the stack."""
+        return f"{self.prefix(longest)}-{name}" if self.endpoint else name
 
     @property
     def _digest(self) -> str:

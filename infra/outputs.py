@@ -8,6 +8,7 @@ from typing import Any
 
 import pulumi
 
+from infra.identity import Identity
 from infra.planning.plan import ServingPlan
 from infra.settings import Settings
 
@@ -29,11 +30,17 @@ def key_command(stack: str) -> str:
     return f"make api-key STACK={stack}"
 
 
-def ways_in(stack: str) -> dict[str, str]:
-    """The commands that publish a stack's endpoint: over HTTPS to the internet, or over plain HTTP to specific networks.
+def ways_in(identity: Identity) -> dict[str, str]:
+    """What publishes an endpoint: over HTTPS to the internet, or over plain HTTP to specific networks.
 
     Each command includes the stack's name, because another stack may be selected.
     """
+    if identity.endpoint:
+        return {
+            "everybody": 'the argument domain, such as "llm.example.com"',
+            "networks": 'the argument allowedCidrs, such as ["203.0.113.7/32"]',
+        }
+    stack = identity.stack
     return {
         "everybody": f"pulumi config set --stack {stack} domain llm.example.com",
         "networks": f"pulumi config set --stack {stack} --path 'allowedCidrs[0]' 203.0.113.7/32",

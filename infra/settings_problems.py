@@ -55,7 +55,7 @@ def parse_settings(values: Mapping[str, Any], stack: str = "stack") -> Settings:
             for detail in error.errors(include_url=False, include_context=False):
                 key = str(detail["loc"][0])
                 if key not in bad:
-                    problems.append(_describe(key, known[key], detail, good[key]))
+                    problems.append(describe(key, known[key], detail, good[key]))
                 bad.add(key)
                 good.pop(key, None)
     problems += [text for keys, text in _conflicts(settings) if not bad & set(keys)]
@@ -82,7 +82,7 @@ def list_command(key: str, value: str) -> str:
     return f"pulumi config set --path '{key}[0]' {'-- ' if value.startswith('-') else ''}{shown}"
 
 
-def _describe(key: str, field: str, detail: Any, value: object) -> str:
+def describe(key: str, field: str, detail: Any, value: object) -> str:
     """One line: the key, the value found (never a secret), what is expected."""
     description = Settings.model_fields[field].description or ""
     if field in SECRET_FIELDS:
@@ -209,6 +209,24 @@ def _conflicts(s: Settings) -> list[tuple[tuple[str, ...], str]]:
             "vpcId",
             "subnetIds",
             text=f"subnetIds: found {len(s.subnet_ids)}, but vpcId is set. Set at least two private subnets in different zones",
+        )
+    if s.allowed_security_group_ids and not s.vpc_id:
+        add(
+            "allowedSecurityGroupIds",
+            "vpcId",
+            text="allowedSecurityGroupIds: found without vpcId, but a security group belongs to a VPC. Set vpcId to the VPC of these groups, or remove them",
+        )
+    if s.hosted_zone_id and not s.domain:
+        add(
+            "hostedZoneId",
+            "domain",
+            text="hostedZoneId: found without a domain. Set domain to a name in that zone, or remove hostedZoneId",
+        )
+    if s.hosted_zone_id and s.hosted_zone:
+        add(
+            "hostedZone",
+            "hostedZoneId",
+            text="hostedZone: found in addition to hostedZoneId, which selects the zone. Remove one of the two",
         )
     if not s.vpc_id and (s.subnet_ids or s.load_balancer_subnet_ids):
         add(

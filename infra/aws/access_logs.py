@@ -38,7 +38,7 @@ class AccessLogs(pulumi.ComponentResource):
             name,
             force_destroy=not args.retain,
             tags=context.tags("load-balancer", name, retain=args.retain),
-            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=args.retain),
+            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=args.retain or None),
         )
         aws.s3.BucketOwnershipControls(
             name,

@@ -102,7 +102,8 @@ def adopt(settings: Settings, context: Context, network: ExistingNetwork | None)
     if problems := refusals(found, settings, context, network):
         raise DeployError("\n".join(problems))
     used = {target.zone: target for target in found.mount_targets}
-    zones = {subnet: zone_of_subnet(subnet, context.lookup) for subnet in network.private_subnet_ids} if network and used else {}
+    private = [subnet for subnet in network.private_subnet_ids if isinstance(subnet, str)] if network and used else []
+    zones = {subnet: zone_of_subnet(subnet, context.lookup) for subnet in private}
     covered = {subnet: used[zone] for subnet, zone in zones.items() if zone in used}
     points = {point.path.removeprefix("/"): point.existing for point in found.access_points if point.retained}
     return AdoptedWeights(
@@ -166,6 +167,9 @@ def refusals(found: Found, settings: Settings, context: Context, network: Existi
             f"has the throughput mode {found.throughput}, which the stack does not change. Set weightsThroughput: {found.throughput}"
         )
     vpcs = sorted({target.vpc_id for target in found.mount_targets})
+    if vpcs and network and not (isinstance(network.vpc_id, str) and all(isinstance(i, str) for i in network.private_subnet_ids)):
+        add("has mount targets, which are compared with the subnets. Set vpcId and subnetIds to ids, not outputs")
+        vpcs = []
     if vpcs and (network is None or vpcs != [network.vpc_id]):
         ours = f"and vpcId is {network.vpc_id}" if network else "and this stack creates its own VPC"
         add(

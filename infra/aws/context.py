@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pulumi
 
-from infra.identity import Identity, bounded, digits_of
+from infra.identity import Identity
 from infra.settings import PROJECT
 
 RETAINED_TAG = "RetainedAtDestroy"
@@ -50,10 +50,8 @@ class Context:
 
     @property
     def prefix(self) -> str:
-        """The prefix of every resource's name: ``vllm-<stack>``, or see `Identity` for a component in another program."""
-        if self.identity.endpoint:
-            return self.identity.prefix(LONGEST_PREFIX)
-        return bounded(f"vllm-{self.stack}", LONGEST_PREFIX, digits_of(self.stack))
+        """The prefix of every resource's name."""
+        return self.identity.prefix(LONGEST_PREFIX)
 
     def tags(self, component: str, name: str = "", *, retain: bool = False) -> dict[str, str]:
         """Tags of one resource.

@@ -62,7 +62,7 @@ def existing_network(
         vpc_id=vpc_id,
         cidr_block=aws.ec2.get_vpc_output(id=vpc_id, opts=options).cidr_block,
         private_subnet_ids=ids,
-        gpu_subnet_ids=found.apply(lambda pairs: _offering(pairs, zones, instance_types)),
+        gpu_subnet_ids=found.apply(lambda pairs: _offering(pairs, zones, instance_types, parent)),
         load_balancer_subnet_ids=_items(public) if public else ids,
     )
 
@@ -73,13 +73,15 @@ def _items(ids: Input[tuple[Input[str], ...]]) -> Sequence[pulumi.Input[str]]:
     return [pulumi.Output.from_input(ids).apply(lambda known, i=i: known[i]) for i in range(SUBNETS)]  # type: ignore[misc]
 
 
-def _offering(pairs: Sequence[Sequence[str]], zones: Sequence[str], types: Sequence[InstanceType]) -> list[str]:
+def _offering(
+    pairs: Sequence[Sequence[str]], zones: Sequence[str], types: Sequence[InstanceType], component: pulumi.Resource | None
+) -> list[str]:
     """The subnets in one of the zones, once ids are known."""
     if problem := _same_zone("subnetIds", {subnet: zone for subnet, zone in pairs}):
-        refuse(problem)
+        refuse(problem, component)
     ids = [subnet for subnet, zone in pairs if zone in zones]
     if not ids:
-        refuse(_no_zone(zones, types))
+        refuse(_no_zone(zones, types), component)
     return ids
 
 

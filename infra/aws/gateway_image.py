@@ -52,7 +52,7 @@ class GatewayImage(pulumi.ComponentResource):
             encryption_configurations=encryption(args.kms_key_arn),
             force_delete=not args.retain,
             tags=args.context.tags("gateway", name, retain=args.retain),
-            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=args.retain),
+            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=args.retain or None),
         )
         rule = {
             "rulePriority": 1,

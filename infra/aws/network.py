@@ -14,6 +14,7 @@ from infra.refusal import refuse
 from infra.settings import NatGateways
 
 VPC_CIDR = "10.64.0.0/16"
+UNKNOWN_CIDR = "network"  # in names, in place of the CIDR block of a VPC that another resource creates
 SERVING_ZONES = 2  # the minimum for a load balancer; gateways and NAT gateways use the same zones
 GPU_ZONES = 3  # a third zone is free, and increases the chance of finding a GPU
 
@@ -79,7 +80,7 @@ class Network(pulumi.ComponentResource):
                 zones.get(i, i) if isinstance(i, str) else str(number): i
                 for number, i in enumerate(args.existing.private_subnet_ids)
             }
-            self.client_cidr = cidr if isinstance(cidr, str) else "network"
+            self.client_cidr = cidr if isinstance(cidr, str) else UNKNOWN_CIDR
         else:
             self._make()
         self.register_outputs({"vpcId": self.vpc_id})
@@ -211,7 +212,8 @@ class Network(pulumi.ComponentResource):
                 refuse(
                     f"gpu: {', '.join(args.instance_types)}: offered in {', '.join(sorted(offering))}, but the subnets of this "
                     f"stack are in {', '.join(sorted(zone for _, zone in found))} and cannot move. Set gpu (or instanceTypes) to "
-                    "one that is offered there, or deploy it as a second stack"
+                    "one that is offered there, or deploy it as a second stack",
+                    args.context.parent,
                 )
             return ids
 

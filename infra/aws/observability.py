@@ -43,7 +43,7 @@ class Observability(pulumi.ComponentResource):
                 retention_in_days=args.retention_days,
                 kms_key_id=args.kms_key_arn or None,
                 tags=args.context.tags(component, f"{name}-{component}", retain=args.retain),
-                opts=pulumi.ResourceOptions(parent=self, retain_on_delete=args.retain),
+                opts=pulumi.ResourceOptions(parent=self, retain_on_delete=args.retain or None),
             )
 
         self.engine = group("engine")

@@ -60,12 +60,12 @@ def stack_outputs(
         "openaiBaseUrl": pulumi.Output.concat(endpoint, "/v1"),
         "model": plan.served_model_name,
         "region": context.region,
-        "profile": pulumi.Config("aws").get("profile") or "",
+        "profile": "" if context.explicit else pulumi.Config("aws").get("profile") or "",
         "gpu": settings.gpu.value,
         "gpuCount": plan.replicas.gpu_count,
         "instanceType": plan.replicas.instance_types[0].name,
         **engine_outputs(settings, plan),
-        "getApiKey": key_command(context.stack),
+        "getApiKey": get_api_key(context, secrets.api_keys_arn),
         "apiKeySecretArn": secrets.api_keys_arn,
         "apiKeysSetBy": settings.keys_setting or "make key",
         "clusterName": gpu_cluster.cluster.name,
@@ -90,7 +90,7 @@ def stack_outputs(
     if settings.monthly_budget_usd:
         found["budgetCounts"] = BUDGET_COUNTS
     if settings.internal:
-        found["howToOpen"] = how_to_open(settings, context.stack)
+        found["howToOpen"] = how_to_open(settings, context)
     return found
 
 
@@ -109,12 +109,22 @@ def endpoint_url(settings: Settings, dns_name: pulumi.Output[str]) -> pulumi.Out
     return pulumi.Output.concat(scheme, "://", host, port)
 
 
-def how_to_open(settings: Settings, stack: str) -> dict[str, str]:
+def get_api_key(context: Context, secret_arn: pulumi.Output[str]) -> pulumi.Input[str]:
+    """The command that prints the API keys."""
+    if not context.identity.endpoint:
+        return key_command(context.stack)
+    command = f"aws secretsmanager get-secret-value --region {context.region} --query SecretString --output text --secret-id "
+    return pulumi.Output.concat(command, secret_arn)
+
+
+def how_to_open(settings: Settings, context: Context) -> dict[str, str]:
     """The commands that make an internal load balancer public, by purpose; to run before `pulumi up`."""
-    ways = ways_in(stack)
+    ways = ways_in(context.identity)
     if settings.vpc_id:
         ways["before"] = (
-            f"pulumi config set --stack {stack} --path 'loadBalancerSubnetIds[0]' subnet-..., and [1]: two public subnets"
+            "the argument loadBalancerSubnetIds: two public subnets"
+            if context.identity.endpoint
+            else f"pulumi config set --stack {context.stack} --path 'loadBalancerSubnetIds[0]' subnet-..., and [1]: two public subnets"
         )
     return ways
 

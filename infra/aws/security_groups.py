@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pulumi
 import pulumi_aws as aws
 
 from infra.aws.context import Context
+from infra.inputs import Input, is_output
 
 HTTPS_PORT = 443
 NFS_PORT = 2049
@@ -24,6 +26,8 @@ class SecurityGroupsArgs:
         listener_ports: ports of the load balancer.
         client_cidrs: networks that may connect to them, by their CIDR as text, so that a network has the same rule
             whichever setting it comes from.
+        client_groups: security groups whose members may connect to them. If the list itself is an output, its rules are
+            created once it is known, so that a preview may not show them.
         former_labels: former names of each network's rule, by the same CIDR.
         gateway_port: the gateway's port.
         engine_port: vLLM's port.
@@ -36,6 +40,7 @@ class SecurityGroupsArgs:
     gateway_port: int
     engine_port: int
     former_labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    client_groups: Input[tuple[Input[str], ...]] = ()
 
 
 class SecurityGroups(pulumi.ComponentResource):
@@ -46,8 +51,8 @@ class SecurityGroups(pulumi.ComponentResource):
     """
 
     def __init__(self, name: str, args: SecurityGroupsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        if not args.client_cidrs:
-            raise ValueError("client_cidrs: empty, so no client could connect to the load balancer")
+        if not (args.client_cidrs or args.client_groups):
+            raise ValueError("client_cidrs and client_groups: empty, so no client could connect to the load balancer")
         super().__init__("vllm:aws:SecurityGroups", name, None, opts)
         self._name, self._args = name, args
         self.load_balancer = self._group("load-balancer", "What clients reach", "load-balancer")
@@ -58,6 +63,7 @@ class SecurityGroups(pulumi.ComponentResource):
         for port in args.listener_ports:
             for label, cidr in args.client_cidrs.items():
                 self._let_in_clients(port, label, cidr)
+        self._let_in_groups(args.client_groups)
         self._connect("clients", self.load_balancer, self.gateway, args.gateway_port)
         self._connect("requests", self.gateway, self.engine, args.engine_port)
         self._connect("nfs", self.engine, self.weights, NFS_PORT)
@@ -109,6 +115,25 @@ class SecurityGroups(pulumi.ComponentResource):
                 ],
             ),
         )
+
+    def _let_in_groups(self, groups: Any) -> None:
+        if is_output(groups):
+            groups.apply(self._let_in_groups)
+            return
+        for port in self._args.listener_ports:
+            for number, group in enumerate(groups):
+                label = group if isinstance(group, str) else f"group-{number}"
+                aws.vpc.SecurityGroupIngressRule(
+                    f"{self._name}-clients-{port}-{label}",
+                    security_group_id=self.load_balancer.id,
+                    description="Clients",
+                    ip_protocol="tcp",
+                    from_port=port,
+                    to_port=port,
+                    referenced_security_group_id=group,
+                    tags=self._args.context.tags("load-balancer"),
+                    opts=pulumi.ResourceOptions(parent=self),
+                )
 
     def _connect(self, suffix: str, source: aws.ec2.SecurityGroup, target: aws.ec2.SecurityGroup, port: int) -> None:
         """Allow ``source`` to connect to ``target`` on one port: an egress and an ingress rule."""

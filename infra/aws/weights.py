@@ -136,7 +136,7 @@ class Weights(pulumi.ComponentResource):
                 aws.efs.FileSystemLifecyclePolicyArgs(transition_to_primary_storage_class="AFTER_1_ACCESS"),
             ],
             tags=args.context.tags("weights", self._name, retain=args.retain),
-            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=args.retain),
+            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=args.retain or None),
         )
 
     def _reach(self, group_id: str) -> list[pulumi.Resource]:
@@ -183,5 +183,5 @@ class Weights(pulumi.ComponentResource):
                 ),
             ),
             tags=self._args.context.tags("weights", name, retain=retain),
-            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=retain),
+            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=retain or None),
         )

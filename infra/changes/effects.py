@@ -199,4 +199,4 @@ def _unmounts(step: Step) -> bool:
 
 
 def _kubernetes_front(step: Step) -> bool:
-    return step.name == "gateway"
+    return step.name == "gateway" or step.name.endswith("-gateway")

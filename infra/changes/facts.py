@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from infra.changes.effects import Endpoint, Estimate
+from infra.inputs import is_output
 from infra.planning.catalog.models import GIB
 from infra.planning.cost import prices
 from infra.planning.plan import ServingPlan
@@ -21,7 +22,7 @@ def place_of(settings: Settings, account_id: str, region: str) -> dict[str, str]
         "target": settings.target.value,
         "account": account_id,
         "aws:region": region,
-        "vpcId": settings.vpc_id,
+        **({} if is_output(settings.vpc_id) else {"vpcId": str(settings.vpc_id)}),
     }
 
 

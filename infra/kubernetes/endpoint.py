@@ -1,149 +1,142 @@
-"""The Kubernetes target: turns the plan into the objects of one namespace."""
+"""The component: an endpoint on a Kubernetes cluster, in any Pulumi program."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Self
 
 import pulumi
-from pulumi_kubernetes import core, meta
 
-from infra.changes import Watch, endpoint_of, estimate_of, hold_place
+from infra.changes import endpoint_of, estimate_of, hold_place
+from infra.component import Endpoint, planned, refusals_named, settings_of
+from infra.component_args import VllmEndpointOnKubernetesArgs
 from infra.errors import PlanError
+from infra.identity import Identity
 from infra.kubernetes import exposure
-from infra.kubernetes.engine import NAME as ENGINE
-from infra.kubernetes.engine import Engine, EngineArgs
-from infra.kubernetes.gateway import Gateway, GatewayArgs, local_image
-from infra.kubernetes.gateway_access import GatewayAccess, GatewayAccessArgs
-from infra.kubernetes.ingress import Ingress, IngressArgs
-from infra.kubernetes.network_policies import NetworkPolicies, NetworkPoliciesArgs
-from infra.kubernetes.outputs import stack_outputs
-from infra.kubernetes.pods import Labels
-from infra.kubernetes.secrets import Secrets, SecretsArgs
-from infra.kubernetes.weights import Weights, WeightsArgs
+from infra.kubernetes.assembly import Assembly
+from infra.kubernetes.gateway import local_image
+from infra.kubernetes.pods import LONGEST_LABEL
 from infra.planning.plan import ServingPlan
-from infra.settings import Settings
+from infra.settings import Settings, Target
+
+KIND = "VllmEndpointOnKubernetes"
 
 
-def deploy(settings: Settings, plan: ServingPlan) -> dict[str, pulumi.Input[Any]]:
-    """Declare the stack on the current kubeconfig's cluster.
+class VllmEndpointOnKubernetes(Endpoint):
+    """An endpoint on a Kubernetes cluster that serves a model with vLLM through the OpenAI API.
 
-    Returns:
-        The stack's outputs, by name.
-
-    Raises:
-        PlanError: the settings cannot expose the endpoint as specified.
+    It creates a namespace of its own, named after the component unless `kubernetesNamespace` is set.
     """
-    if problems := exposure.problems(settings):
-        raise PlanError(problems)
-    hold_place("place", {"target": settings.target.value})
-    watch = Watch("endpoint")
-    labels = Labels(pulumi.get_stack())
-    replicas = max(1, plan.replicas.min_replicas)
-    _warn(settings, plan, replicas)
-    namespace = _namespace(settings, labels)
-    secrets = Secrets("secrets", SecretsArgs(namespace, labels, settings.given_keys, settings.hf_token))
-    weights = Weights(
-        "weights",
-        WeightsArgs(
-            namespace=namespace,
-            labels=labels,
-            checkpoint_gib=plan.engine.checkpoint_gib,
-            shared=plan.replicas.max_replicas > 1,
-            storage_class=settings.kubernetes_storage_class,
-            retain=settings.protect,
-        ),
-    )
-    policies = NetworkPolicies(
-        "network-policies",
-        NetworkPoliciesArgs(namespace, labels, plan.engine.port, plan.gateway.port, plan.gateway.metrics_port),
-    )
-    engine = Engine(
-        "engine",
-        EngineArgs(
-            namespace=namespace,
-            labels=labels,
-            plan=plan,
-            replicas=replicas,
-            claim_name=weights.claim_name,
-            hf_token_name=secrets.hf_token_name,
-            node_instance_types=settings.instance_types,
-            needs=(policies,),
-        ),
-    )
-    access = GatewayAccess("gateway-access", GatewayAccessArgs(namespace, labels))
-    public_cidrs = () if settings.domain else settings.allowed_cidrs
-    gateway = Gateway(
-        "gateway",
-        GatewayArgs(
-            namespace=namespace,
-            labels=labels,
-            plan=plan.gateway,
-            api_keys_name=secrets.api_keys_name,
-            # The trailing dot prevents the resolver from trying search domains, for example one with a wildcard record.
-            discovery=pulumi.Output.format(
-                "dns:{0}.{1}.svc.cluster.local.:{2}", engine.service_name, namespace, plan.engine.port
-            ),
-            capacity=pulumi.Output.format("kubernetes:{0}/{1}", namespace, ENGINE),
-            service_account=access.service_account,
-            service_port=80 if settings.domain else settings.endpoint_port,
-            allowed_cidrs=public_cidrs,
-            needs=(policies, access),
-        ),
-    )
-    if settings.domain:
-        Ingress(
-            "ingress",
-            IngressArgs(
-                namespace=namespace,
-                labels=labels,
-                ingress_class=settings.kubernetes_ingress_class,
-                domain=settings.domain,
-                certificate_arn=settings.certificate_arn,
-                allowed_cidrs=settings.allowed_cidrs,
-                idle_timeout_seconds=plan.gateway.idle_timeout_seconds,
-                service_name=gateway.service_name,
-            ),
-        )
-    watch.say(endpoint_of(settings, plan), estimate_of(settings, plan, restarts_all=replicas == 1))
-    return stack_outputs(settings, plan, namespace, secrets=secrets, weights=weights, engine=engine, gateway=gateway)
+
+    endpoint_url: pulumi.Output[str]
+    """The base URL, without /v1."""
+    openai_base_url: pulumi.Output[str]
+    """The base URL for OpenAI clients, with /v1."""
+    served_model_name: pulumi.Output[str]
+    """The name that clients send as `model`."""
+    namespace: pulumi.Output[str]
+    """The namespace of all objects."""
+    api_keys_secret_name: pulumi.Output[str]
+    """The Secret that contains the API keys."""
+    engine_service_name: pulumi.Output[str]
+    """The Service of vLLM."""
+    gateway_service_name: pulumi.Output[str]
+    """The Service of the gateway, for example for an Ingress of your own."""
+    weights_claim_name: pulumi.Output[str]
+    """The PersistentVolumeClaim of the weights."""
+    usd_per_hour_active: pulumi.Output[float]
+    """The cost per hour at AWS's list price while one replica runs, in US dollars."""
+    usd_per_hour_idle: pulumi.Output[float]
+    """The cost per hour at AWS's list price while no replica above `minReplicas` runs, in US dollars."""
+    details: pulumi.Output[dict[str, Any]]
+    """Everything above and more in one record, which `make verify` and the benchmarks read."""
+
+    def __init__(
+        self,
+        name: str,
+        args: VllmEndpointOnKubernetesArgs | None = None,
+        opts: pulumi.ResourceOptions | None = None,
+        **values: Any,
+    ) -> None:
+        """Declare an endpoint.
+
+        Args:
+            name: the component's name, from which the namespace and the labels are derived.
+            args: the arguments, which are the stack file's settings in snake_case.
+            opts: options. The provider selects the cluster.
+            values: the same arguments, as keywords.
+
+        Raises:
+            pulumi.RunError: the arguments cannot work.
+        """
+        given = {**(args or {}), **values}
+        identity = Identity(pulumi.get_stack(), pulumi.get_project(), name)
+        # Two endpoints of one cluster must not share a namespace.
+        if not given.get("kubernetes_namespace"):
+            given["kubernetes_namespace"] = identity.prefix(LONGEST_LABEL)
+        settings = settings_of(KIND, name, Target.KUBERNETES, given)
+        with refusals_named(f"{KIND} {name}"):
+            self._declare(name, settings, identity, opts)
+
+    @classmethod
+    def of_stack(cls, settings: Settings) -> Self:
+        """The endpoint of the stack-file program, named after the stack.
+
+        Raises:
+            UserError: the settings cannot work.
+        """
+        made = cls.__new__(cls)
+        made._declare("endpoint", settings, Identity(pulumi.get_stack()), None)
+        return made
+
+    def _declare(
+        self, name: str, settings: Settings, identity: Identity, opts: pulumi.ResourceOptions | None
+    ) -> None:
+        plan = planned(settings)
+        if problems := exposure.problems(settings):
+            raise PlanError(problems)
+        self._start(KIND, name, identity, settings, opts)
+        replicas = max(1, plan.replicas.min_replicas)
+        for warning in (*plan.warnings, *_warnings(settings, plan, replicas)):
+            pulumi.log.warn(warning, self)
+        hold_place(identity.record("place"), self, {"target": settings.target.value})
+        made = Assembly(self, identity, settings, plan, replicas)
+        self._watch.say(self, endpoint_of(settings, plan), estimate_of(settings, plan, restarts_all=replicas == 1))
+        found = made.outputs()
+        self.endpoint_url = pulumi.Output.from_input(found["endpoint"])
+        self.openai_base_url = pulumi.Output.from_input(found["openaiBaseUrl"])
+        self.served_model_name = pulumi.Output.from_input(plan.served_model_name)
+        self.namespace = made.namespace
+        self.api_keys_secret_name = made.secrets.api_keys_name
+        self.engine_service_name = made.engine.service_name
+        self.gateway_service_name = made.gateway.service_name
+        self.weights_claim_name = made.weights.claim_name
+        self.usd_per_hour_active = pulumi.Output.from_input(plan.cost.usd_per_hour_active)
+        self.usd_per_hour_idle = pulumi.Output.from_input(plan.cost.usd_per_hour_idle)
+        self.details = pulumi.Output.from_input(found)
+        self._finish(found)
 
 
-def _namespace(settings: Settings, labels: Labels) -> pulumi.Output[str]:
-    """The namespace's name, as an output, so that every namespaced object is created after it and deleted before it."""
-    namespace = core.v1.Namespace(
-        "namespace",
-        metadata=meta.v1.ObjectMetaArgs(
-            name=settings.kubernetes_namespace,
-            # Pod Security admission then rejects pods with more privileges than these need.
-            labels=labels.common | {"pod-security.kubernetes.io/enforce": "restricted"},
-            annotations={"vllm-endpoint/owner": settings.owner} if settings.owner else None,
-        ),
-        # A volume cannot outlive its namespace.
-        opts=pulumi.ResourceOptions(retain_on_delete=settings.protect),
-    )
-    return namespace.metadata.apply(lambda metadata: str(metadata.name))
-
-
-def _warn(settings: Settings, plan: ServingPlan, replicas: int) -> None:
-    """Warn about settings that have no effect on this target."""
+def _warnings(settings: Settings, plan: ServingPlan, replicas: int) -> Iterator[str]:
+    """Settings that have no effect on this target, or need something of the cluster."""
     if not plan.gateway.image:
         image = local_image()
-        pulumi.log.warn(
+        yield (
             f"gatewayImage is not set: {image} must already exist on every node. Build it with `docker build -f "
             f"image/gateway.Dockerfile -t {image} .` and load it (kind load docker-image, minikube image load); or push "
             "it to your registry and set gatewayImage to its name there"
         )
     if plan.replicas.max_replicas > replicas:
-        pulumi.log.warn(
+        yield (
             f"maxReplicas is {plan.replicas.max_replicas}, but target kubernetes does not support autoscaling yet: {replicas} will run. "
             "Set minReplicas to run more"
         )
     ingress_class = settings.kubernetes_ingress_class
     if settings.domain and ingress_class and not exposure.controller_of(ingress_class):
-        pulumi.log.warn(
+        yield (
             f"kubernetesIngressClass {ingress_class}: set its controller's timeouts to at least "
             f"{plan.gateway.idle_timeout_seconds} s and its body limit to 20 MB yourself; its annotations are not "
             "supported (only classes with nginx or alb in their name are)"
         )
     if keys := exposure.without_effect(settings):
-        pulumi.log.warn(f"target kubernetes ignores: {', '.join(keys)}. Use the cluster's own tools instead")
+        yield f"target kubernetes ignores: {', '.join(keys)}. Use the cluster's own tools instead"

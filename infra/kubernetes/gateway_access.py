@@ -32,11 +32,12 @@ class GatewayAccess(pulumi.ComponentResource):
     def __init__(self, name: str, args: GatewayAccessArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(f"{COMPONENTS}:GatewayAccess", name, None, opts)
         children = pulumi.ResourceOptions(parent=self)
+        logical = args.labels.logical(NAME)
         metadata = args.labels.metadata(NAME, args.namespace, name=NAME)
-        account = core.v1.ServiceAccount(NAME, metadata=metadata, automount_service_account_token=False, opts=children)
+        account = core.v1.ServiceAccount(logical, metadata=metadata, automount_service_account_token=False, opts=children)
         self.service_account = account.metadata.apply(lambda metadata: str(metadata.name))
         role = rbac.v1.Role(
-            NAME,
+            logical,
             metadata=metadata,
             rules=[
                 _rule("apps", "deployments/scale", ["get", "patch"], engine.NAME),
@@ -47,7 +48,7 @@ class GatewayAccess(pulumi.ComponentResource):
             opts=children,
         )
         rbac.v1.RoleBinding(
-            NAME,
+            logical,
             metadata=metadata,
             role_ref=rbac.v1.RoleRefArgs(
                 api_group="rbac.authorization.k8s.io", kind="Role", name=role.metadata.apply(lambda of: str(of.name))

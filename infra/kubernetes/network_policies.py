@@ -40,7 +40,7 @@ class NetworkPolicies(pulumi.ComponentResource):
         }
         for component, ingress in rules.items():
             networking.v1.NetworkPolicy(
-                component,
+                args.labels.logical(component),
                 metadata=args.labels.metadata(component, args.namespace, name=component),
                 spec=networking.v1.NetworkPolicySpecArgs(
                     pod_selector=meta.v1.LabelSelectorArgs(match_labels=args.labels.of(component)),

@@ -6,6 +6,7 @@ from typing import Any
 
 import pulumi
 
+from infra.identity import Identity
 from infra.kubernetes.engine import Engine
 from infra.kubernetes.exposure import TLS_SECRET_NAME
 from infra.kubernetes.gateway import Gateway
@@ -19,6 +20,7 @@ from infra.settings import Settings
 def stack_outputs(
     settings: Settings,
     plan: ServingPlan,
+    identity: Identity,
     namespace: pulumi.Output[str],
     *,
     secrets: Secrets,
@@ -29,6 +31,9 @@ def stack_outputs(
     """The outputs by name; outputs that the ECS target also has mean the same there."""
     endpoint = _endpoint(settings, namespace, gateway)
     entry = "{.data." + API_KEYS_FILE.replace(".", "\\.") + "}"
+    show = pulumi.Output.format(
+        "kubectl -n {0} get secret {1} -o jsonpath='{2}' | base64 -d", namespace, secrets.api_keys_name, entry
+    )
     found: dict[str, pulumi.Input[Any]] = {
         "endpoint": endpoint,
         "openaiBaseUrl": pulumi.Output.concat(endpoint, "/v1"),
@@ -37,11 +42,9 @@ def stack_outputs(
         "gpu": settings.gpu.value,
         "gpuCount": plan.replicas.gpu_count,
         **engine_outputs(settings, plan),
-        "getApiKey": key_command(pulumi.get_stack()),
+        "getApiKey": show if identity.endpoint else key_command(identity.stack),
         "apiKeySecretName": secrets.api_keys_name,
-        "showApiKeys": pulumi.Output.format(
-            "kubectl -n {0} get secret {1} -o jsonpath='{2}' | base64 -d", namespace, secrets.api_keys_name, entry
-        ),
+        "showApiKeys": show,
         "engineServiceName": engine.service_name,
         "gatewayServiceName": gateway.service_name,
         "retainedAtDestroy": {"namespace": namespace, "weights": weights.claim_name} if settings.protect else {},
@@ -49,7 +52,7 @@ def stack_outputs(
         "usdPerHourIdle": plan.cost.usd_per_hour_idle,
         "verify": verify_output(settings),
     }
-    if how := _how_to_open(settings):
+    if how := _how_to_open(settings, identity):
         found["howToOpen"] = how
     return found
 
@@ -64,7 +67,7 @@ def _endpoint(settings: Settings, namespace: pulumi.Output[str], gateway: Gatewa
     return pulumi.Output.format("http://{0}.{1}.svc.cluster.local{2}", gateway.service_name, namespace, port)
 
 
-def _how_to_open(settings: Settings) -> dict[str, str]:
+def _how_to_open(settings: Settings, identity: Identity) -> dict[str, str]:
     """The remaining steps before clients outside the cluster can connect, one command each; empty if none are required."""
     kubectl = f"kubectl -n {settings.kubernetes_namespace}"
     if settings.domain:
@@ -77,5 +80,5 @@ def _how_to_open(settings: Settings) -> dict[str, str]:
         return {}
     return {
         "here": f"{kubectl} port-forward service/gateway 8000:{settings.endpoint_port}",
-        **ways_in(pulumi.get_stack()),
+        **ways_in(identity),
     }

@@ -9,29 +9,35 @@ from dataclasses import dataclass
 import pulumi
 from pulumi_kubernetes import core, meta
 
+from infra.identity import Identity
 from infra.settings import PROJECT
 
+LONGEST_LABEL = 63
 COMPONENTS = "vllm:kubernetes"
 """Package and module of the components' type tokens."""
 
 
 @dataclass(frozen=True)
 class Labels:
-    """The labels that Kubernetes recommends, for one stack.
+    """The recommended Kubernetes labels, for one endpoint, and the names that its resources have in Pulumi's state.
 
-    ``stack`` may be any valid Pulumi stack name; as a label value it is truncated to 63 characters that begin and end with
-    a letter or a digit.
+    A stack can have any name that Pulumi accepts; as a label value it is truncated to 63 characters that start and end with
+    a letter or digit.
     """
 
-    stack: str
+    identity: Identity
+
+    def logical(self, name: str) -> str:
+        """A resource's name in Pulumi's state, unique in the stack. In the cluster, the namespace tells endpoints apart."""
+        return self.identity.record(name)
 
     @property
     def common(self) -> dict[str, str]:
-        """The labels of all the stack's objects."""
-        instance = re.sub(r"[^A-Za-z0-9._-]", "-", self.stack)[:63].strip("._-")
+        """The labels of all objects of the endpoint."""
+        instance = re.sub(r"[^A-Za-z0-9._-]", "-", self.identity.stack)[:63].strip("._-")
         return {
             "app.kubernetes.io/name": PROJECT,
-            "app.kubernetes.io/instance": instance,
+            "app.kubernetes.io/instance": self.identity.prefix(LONGEST_LABEL) if self.identity.endpoint else instance,
             "app.kubernetes.io/managed-by": "pulumi",
         }
 

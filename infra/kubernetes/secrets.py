@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pulumi
 import pulumi_random
 from pulumi_kubernetes import core
-from pydantic import SecretStr
 
 from infra.kubernetes.pods import COMPONENTS, Labels
 
@@ -21,12 +20,12 @@ GENERATED_KEY_LENGTH = 48
 
 @dataclass(frozen=True)
 class SecretsArgs:
-    """``keys_document``: the API keys from the stack file; empty: one is generated. The token is empty if it is not set."""
+    """``keys_document``: the API keys that the settings give, a secret; None: one is generated. ``hf_token``: None: there is none."""
 
     namespace: pulumi.Input[str]
     labels: Labels
-    keys_document: str = field(repr=False)
-    hf_token: SecretStr
+    keys_document: pulumi.Output[str] | None
+    hf_token: pulumi.Output[str] | None
 
 
 class Secrets(pulumi.ComponentResource):
@@ -42,8 +41,8 @@ class Secrets(pulumi.ComponentResource):
     def __init__(self, name: str, args: SecretsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(f"{COMPONENTS}:Secrets", name, None, opts)
         children = pulumi.ResourceOptions(parent=self)
-        if args.keys_document:
-            document = pulumi.Output.secret(args.keys_document)
+        if args.keys_document is not None:
+            document = args.keys_document
         else:
             made = pulumi_random.RandomPassword(
                 f"{name}-default-key", length=GENERATED_KEY_LENGTH, special=False, opts=children
@@ -57,11 +56,11 @@ class Secrets(pulumi.ComponentResource):
         )
         self.api_keys_name = keys.metadata.apply(lambda metadata: str(metadata.name))
         self.hf_token_name = None
-        if token := args.hf_token.get_secret_value():
+        if args.hf_token is not None:
             secret = core.v1.Secret(
                 f"{name}-{HF_TOKEN_NAME}",
                 metadata=args.labels.metadata("engine", args.namespace, name=HF_TOKEN_NAME),
-                string_data={HF_TOKEN_KEY: pulumi.Output.secret(token)},
+                string_data={HF_TOKEN_KEY: args.hf_token},
                 opts=children,
             )
             self.hf_token_name = secret.metadata.apply(lambda metadata: str(metadata.name))

@@ -52,7 +52,7 @@ class Weights(pulumi.ComponentResource):
                     requests={"storage": f"{claim_size_gib(args.checkpoint_gib)}Gi"}
                 ),
             ),
-            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=args.retain, replace_on_changes=["spec"]),
+            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=args.retain or None, replace_on_changes=["spec"]),
         )
         self.claim_name = claim.metadata.apply(lambda metadata: str(metadata.name))
         self.register_outputs({"claim_name": self.claim_name})

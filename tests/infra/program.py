@@ -88,7 +88,7 @@ class Program:
 
     def all(self, kind: str) -> list[Registered]:
         """Every resource of a type, named as in ``aws:ecs/service:Service`` or by its last part."""
-        custom = [r for r in self.resources if not r.type.startswith("vllm:")]
+        custom = [r for r in self.resources if not r.type.startswith(("vllm:", "vllm-endpoint:"))]
         return [r for r in custom if kind in (r.type, r.type.rpartition(":")[2])]
 
     def one(self, kind: str, name: str = "") -> Registered:
@@ -159,7 +159,7 @@ def _program(program: Program) -> Any:
         stack = pulumi.runtime.get_root_resource()
         assert isinstance(stack, Stack)
         with (
-            mock.patch("infra.aws.endpoint.vcpu_quota", return_value=Findings()),
+            mock.patch("infra.aws.account.vcpu_quota", return_value=Findings()),
             mock.patch("infra.aws.endpoint.check_credentials", return_value=True),
         ):
             runpy.run_path(str(ROOT / "infra"), run_name="__main__")

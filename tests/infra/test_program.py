@@ -21,7 +21,7 @@ def dev() -> Program:
 
 
 def test_dev_is_exactly_these_resources(dev: Program) -> None:
-    found = {kind.removeprefix("aws:"): count for kind, count in dev.kinds().items() if not kind.startswith("vllm:")}
+    found = {kind.removeprefix("aws:"): count for kind, count in dev.kinds().items() if not kind.startswith(("vllm:", "vllm-endpoint:"))}
     assert found == {
         "appautoscaling/policy:Policy": 1,
         "appautoscaling/target:Target": 1,
@@ -81,7 +81,7 @@ def test_a_preview_makes_the_same_resources(dev: Program) -> None:
 def test_every_resource_belongs_to_a_component(program: Program) -> None:
     for resource in program.resources:
         parent = resource.parent.split("::")[2].rpartition("$")[2]
-        expected = "pulumi:pulumi:Stack" if resource.type.startswith("vllm:") else "vllm:aws:"
+        expected = "pulumi:pulumi:Stack" if resource.type.startswith(("vllm:", "vllm-endpoint:")) else "vllm:aws:"
         assert parent.startswith(expected), resource.urn
 
 
@@ -89,7 +89,7 @@ def test_names_fit_into_what_aws_allows() -> None:
     for resource in run_program("a-very-long-stack-name-for-a-feature-xyz").resources:
         if resource.type.startswith("aws:lb/") and not resource.type.endswith(":Listener"):  # which has no name
             assert len(resource.name) + 8 <= 32, resource.name
-        assert len(resource.name) + 8 <= 64 or resource.type.startswith("vllm:"), resource.name
+        assert len(resource.name) + 8 <= 64 or resource.type.startswith(("vllm:", "vllm-endpoint:")), resource.name
 
 
 def test_secrets_never_leave_their_secrets() -> None:

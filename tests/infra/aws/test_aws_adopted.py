@@ -11,13 +11,14 @@ import pytest
 from infra.aws import adopted_weights
 from infra.aws.adopted_weights import AccessPoint, Existing, Found, MountTarget, adopt, refusals
 from infra.aws.context import RETAINED_TAG, Context
-from infra.aws.lookups import ExistingNetwork
+from infra.aws.existing_network import ExistingNetwork
+from infra.identity import Identity
 from infra.errors import DeployError
 from infra.settings import Settings
 from infra.settings_problems import parse_settings
 
 ID, KEY = "fs-0123456789abcdef0", "arn:aws:kms:us-east-1:123456789012:key/1"
-CONTEXT = Context(stack="dev", region="us-east-1", account_id="123456789012", partition="aws", owner="")
+CONTEXT = Context(Identity("dev"), region="us-east-1", account_id="123456789012", partition="aws", owner="")
 NETWORK = ExistingNetwork("vpc-1", "10.0.0.0/16", ("subnet-a", "subnet-b"), ("subnet-a",), (), {})
 SOUND = Found(
     existing=Existing(ID, f"arn:{ID}"),

@@ -9,6 +9,7 @@ import pytest
 from infra.aws.context import Context
 from infra.aws.gpu_cluster import GpuCluster, GpuClusterArgs
 from infra.planning import make_plan
+from infra.identity import Identity
 from infra.settings import PurchaseOption
 from infra.stack_files import load_stack
 from tests.infra.program import Program, arn, run_program
@@ -242,7 +243,7 @@ def test_the_cluster_has_gpus_and_fargate(dev: Program) -> None:
 
 
 def test_a_reservation_without_its_id_is_a_mistake_of_the_caller() -> None:
-    context = Context("dev", "us-east-1", "123456789012", "aws")
+    context = Context(Identity("dev"), "us-east-1", "123456789012", "aws")
     plan = make_plan(load_stack("dev")).replicas
     args: Any = {"image": None, "subnet_ids": [], "security_group_id": "sg-1", "role": None, "kms_key_arn": ""}
     with pytest.raises(ValueError, match="set both or neither"):

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.aws.context import LONGEST_PREFIX, Context, bounded
+from infra.aws.context import LONGEST_PREFIX, Context
 from infra.aws.iam import allow, trust_tasks
+from infra.identity import Identity, bounded
 from tests.infra.program import Program, run_program
 
-CONTEXT = Context("dev", "us-east-1", "123456789012", "aws")
+CONTEXT = Context(Identity("dev"), "us-east-1", "123456789012", "aws")
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def test_a_name_is_bounded_plain_and_of_one_stack_only(first: str, second: str) 
 
 
 def prefix(stack: str) -> str:
-    return Context(stack, "us-east-1", "123456789012", "aws").prefix
+    return Context(Identity(stack), "us-east-1", "123456789012", "aws").prefix
 
 
 # What stacks were called when only names of at most 40 letters, digits and hyphens were let through.

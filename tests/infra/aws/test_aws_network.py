@@ -7,10 +7,11 @@ import pytest
 from infra.aws.context import Context
 from infra.aws.network import Network, NetworkArgs
 from infra.aws.security_groups import SecurityGroups, SecurityGroupsArgs
+from infra.identity import Identity
 from infra.settings import NatGateways
 from tests.infra.program import Program, Registered, run_program
 
-CONTEXT = Context("dev", "us-east-1", "123456789012", "aws")
+CONTEXT = Context(Identity("dev"), "us-east-1", "123456789012", "aws")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any
 import pulumi
 from pulumi.runtime import mocks
 
-from infra.kubernetes.endpoint import deploy
+from infra.kubernetes.endpoint import VllmEndpointOnKubernetes
 from infra.planning import make_plan
 from infra.planning.plan import ServingPlan
 from infra.settings_problems import parse_settings
@@ -107,7 +107,7 @@ def render(stack: str = "dev", **values: Any) -> Rendered:
     logger.addHandler(_Warnings(rendered))
 
     def program() -> pulumi.Output[None]:
-        return pulumi.Output.all(**deploy(settings, rendered.plan)).apply(rendered.exports.update)
+        return pulumi.Output.all(**VllmEndpointOnKubernetes.of_stack(settings).outputs_by_name).apply(rendered.exports.update)
 
     def run() -> None:
         asyncio.set_event_loop(asyncio.new_event_loop())

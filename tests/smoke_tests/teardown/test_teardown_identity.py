@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from infra.aws.context import RETAINED_TAG as INFRA_RETAINED_TAG
 from infra.aws.context import Context
+from infra.identity import Identity as Owner
 from infra.settings import PROJECT as INFRA_PROJECT
 from smoke_tests.teardown.identity import ENDINGS, PROJECT, RETAINED_TAG, WHOLE, Identity
 from smoke_tests.teardown.kinds import KINDS, ORDER
@@ -112,7 +113,7 @@ def test_kinds_and_order_name_the_same() -> None:
 
 @given(stacks)
 def test_a_stack_is_shortened_as_the_program_shortens_it(stack: str) -> None:
-    assert Identity(stack).prefix == Context(stack, "us-east-1", "1", "aws").prefix
+    assert Identity(stack).prefix == Context(Owner(stack), "us-east-1", "1", "aws").prefix
     assert PROJECT == INFRA_PROJECT
 
 
