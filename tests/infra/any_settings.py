@@ -45,6 +45,8 @@ TEXTS: dict[str, st.SearchStrategy[Any]] = {
     "certificate_arn": st.sampled_from([CERTIFICATE.format("us-east-1"), CERTIFICATE.format("eu-west-1"), "arn:aws:s3:::x"]),
     "domain": st.sampled_from(["llm.example.com", "example.com", "LLM.example.com", "x"]),
     "hosted_zone": st.sampled_from(["example.com", "example"]),
+    "hosted_zone_id": st.sampled_from(["Z0123456789", "example.com"]),
+    "allowed_security_group_ids": st.lists(st.sampled_from(["sg-0123456789abcdef0", "group"]), max_size=2),
     "allowed_cidrs": st.lists(
         st.sampled_from(["203.0.113.0/24", "10.0.0.0/8", "2001:db8::/32", "0.0.0.0/0", "::/0", "999.1.1.1/99", "x"]),
         max_size=3,
