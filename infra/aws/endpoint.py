@@ -1,6 +1,6 @@
 """The component: an endpoint on AWS, in any Pulumi program."""
 
-from __future__ import annotations
+# The plugin's schema is inferred from these annotations, which must be types and not their text.
 
 from typing import Any, Self
 
@@ -75,7 +75,7 @@ class VllmEndpoint(Endpoint):
     def __init__(
         self,
         name: str,
-        args: VllmEndpointArgs | None = None,
+        args: VllmEndpointArgs = None,  # type: ignore[assignment] # it may be left out, but a schema is inferred from this type
         opts: pulumi.ResourceOptions | None = None,
         **values: Any,
     ) -> None:

@@ -1,6 +1,6 @@
 """The component: an endpoint on a Kubernetes cluster, in any Pulumi program."""
 
-from __future__ import annotations
+# The plugin's schema is inferred from these annotations, which must be types and not their text.
 
 from collections.abc import Iterator
 from typing import Any, Self
@@ -54,7 +54,7 @@ class VllmEndpointOnKubernetes(Endpoint):
     def __init__(
         self,
         name: str,
-        args: VllmEndpointOnKubernetesArgs | None = None,
+        args: VllmEndpointOnKubernetesArgs = None,  # type: ignore[assignment] # it may be left out, but a schema is inferred from this type
         opts: pulumi.ResourceOptions | None = None,
         **values: Any,
     ) -> None:

@@ -9,6 +9,8 @@ import pytest
 
 from tests.infra.program import ROOT, Program, RefusedError, run_program
 
+ENDPOINT = "vllm-endpoint:index:VllmEndpoint"
+
 
 @pytest.fixture(params=["dev", "prod"])
 def program(request: pytest.FixtureRequest) -> Program:
@@ -81,7 +83,9 @@ def test_a_preview_makes_the_same_resources(dev: Program) -> None:
 def test_every_resource_belongs_to_a_component(program: Program) -> None:
     for resource in program.resources:
         parent = resource.parent.split("::")[2].rpartition("$")[2]
-        expected = "pulumi:pulumi:Stack" if resource.type.startswith(("vllm:", "vllm-endpoint:")) else "vllm:aws:"
+        expected = "vllm:aws:"
+        if resource.type.startswith("vllm"):
+            expected = "pulumi:pulumi:Stack" if resource.type == ENDPOINT else ENDPOINT
         assert parent.startswith(expected), resource.urn
 
 

@@ -113,7 +113,7 @@ def test_kept_access_points_and_zones_with_a_mount_target_are_used_as_they_are(m
         access_points=[point("/models"), point("/compiled", retained=False)],
     )
     monkeypatch.setattr(adopted_weights, "look_up", lambda *_: found)
-    monkeypatch.setattr(adopted_weights, "zone_of_subnet", lambda subnet: f"us-east-1{subnet[-1]}")
+    monkeypatch.setattr(adopted_weights, "zone_of_subnet", lambda subnet, _: f"us-east-1{subnet[-1]}")
     used = adopt(settings(), CONTEXT, NETWORK)
     assert used
     assert used.access_points == {"models": Existing("fsap-models", "arn")}, "what others use is theirs"

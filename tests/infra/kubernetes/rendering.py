@@ -96,7 +96,8 @@ class _Warnings(logging.Handler):
         self._rendered = rendered
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._rendered.warnings.append(record.getMessage())
+        if record.getMessage() not in self._rendered.plan.warnings:  # which are the same for both targets
+            self._rendered.warnings.append(record.getMessage())
 
 
 def render(stack: str = "dev", **values: Any) -> Rendered:
