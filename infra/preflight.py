@@ -22,6 +22,12 @@ QUOTA_CODES = {
 QUOTA_NAMES = {"g": "G and VT", "p": "P"}
 
 
+class QuotaError(BotoCoreError):
+    """The quota could not be looked up in another way than with boto3."""
+
+    fmt = "{reason}"
+
+
 @dataclass(frozen=True)
 class Findings:
     """The results of a check: problems that prevent a deploy, and warnings."""
@@ -106,4 +112,4 @@ def _client(service: str, region: str, profile: str | None) -> Any:
 def _reason(error: Exception) -> str:
     if isinstance(error, ClientError):
         return str(error.response.get("Error", {}).get("Code", "refused"))
-    return type(error).__name__
+    return str(error) if isinstance(error, QuotaError) else type(error).__name__

@@ -6,14 +6,13 @@ from typing import Any
 
 import pulumi
 import pulumi_aws as aws
-from botocore.exceptions import BotoCoreError
 
 from infra.aws.context import Context
 from infra.aws.lookups import ask, check_account, profile_name
 from infra.errors import DeployError
 from infra.identity import Identity
 from infra.planning.plan import ServingPlan
-from infra.preflight import vcpu_quota
+from infra.preflight import QuotaError, vcpu_quota
 from infra.settings import Settings
 
 
@@ -59,12 +58,6 @@ def check_quota(context: Context, settings: Settings, plan: ServingPlan) -> None
         pulumi.log.warn(warning, context.parent)
     if findings.refusals:
         raise DeployError("\n".join(findings.refusals))
-
-
-class QuotaError(BotoCoreError):
-    """The provider could not look up the quota."""
-
-    fmt = "{reason}"
 
 
 class _Quotas:

@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import get_type_hints
 
 import pytest
 from pydantic.alias_generators import to_camel
@@ -20,7 +19,7 @@ SCHEMA = Path(__file__).with_name("schema.json")
 
 @pytest.fixture(scope="module")
 def schema() -> dict[str, dict[str, object]]:
-    return json.loads(Provider(COMPONENTS, NAME, None, version()).get_schema())
+    return json.loads(Provider(COMPONENTS, NAME, None, version()).schema)
 
 
 def test_the_arguments_are_generated_from_the_settings() -> None:
@@ -38,7 +37,7 @@ def test_every_argument_is_a_setting_with_its_name_type_default_and_description(
     named = {to_camel(name): (name, field) for name, field in arguments.fields_of(component).items()}
     assert set(inputs) == set(named)
     assert not resource.get("requiredInputs")
-    hints = get_type_hints(getattr(component_args, f"{component}Args"))
+    hints = getattr(component_args, f"{component}Args").__annotations__
     assert set(hints) == {name for name, _ in named.values()}
     for key, (name, field) in named.items():
         # The stack file's documentation is the same text; the default, which a schema cannot hold, follows it.

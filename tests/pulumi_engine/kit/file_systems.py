@@ -16,7 +16,10 @@ PREFIXES = {"FileSystem": "fs", "AccessPoint": "fsap", "MountTarget": "fsmt", "S
 
 def identifier(urn: str) -> str | None:
     """An id as AWS's, for the types whose ids settings or lookups name."""
-    prefix = PREFIXES.get(urn.split("::")[2].rpartition(":")[2])
+    kind = urn.split("::")[2].rpartition(":")[2]
+    if kind == "Zone":
+        return f"Z{uuid.uuid4().hex[:13].upper()}"
+    prefix = PREFIXES.get(kind)
     return f"{prefix}-{uuid.uuid4().hex[:17]}" if prefix else None
 
 
@@ -26,6 +29,9 @@ def answer(token: str, args: dict[str, Any], region: str) -> dict[str, Any] | st
     filters = {item["name"]: item["values"] for item in args.get("filters") or []}
     if token == "getCallerIdentity" and (account := os.environ.get("STANDIN_ACCOUNT")):
         return {"accountId": account, "arn": f"arn:aws:iam::{account}:user/standin", "userId": "X", "id": account}
+    if token == "getServiceQuota":
+        value = float(os.environ.get("STANDIN_QUOTA", "1000"))
+        return {"id": args["quotaCode"], "arn": "arn:aws:servicequotas", "value": value, **args}
     if token == "getFileSystem":
         return _file_system(args["fileSystemId"], rows, region)
     if token == "getResource" and args.get("typeName") == "AWS::EFS::FileSystem":
@@ -46,7 +52,9 @@ def answer(token: str, args: dict[str, Any], region: str) -> dict[str, Any] | st
         groups = [id_ for id_, row in _of(rows, "SecurityGroup").items() if _matches(id_, row, filters)]
         return {"id": region, "ids": groups, "arns": [], "vpcIds": []}
     if token == "getSubnet":
-        return {"id": args["id"], "vpcId": GIVEN_VPC, "availabilityZone": region + _subnets().get(args["id"], "a")}
+        made = rows.get(args["id"], {})
+        zone = made.get("availabilityZone") or region + _subnets().get(args["id"], "a")
+        return {"id": args["id"], "vpcId": made.get("vpcId", GIVEN_VPC), "availabilityZone": zone}
     return None
 
 
