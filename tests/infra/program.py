@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import functools
 import json
 import logging
 import runpy
 import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,7 @@ class Registered:
     outputs: dict[str, Any] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
     hooks: tuple[str, ...] = ()
+    provider: str = ""
 
     def tags(self) -> dict[str, str]:
         """Its tags, whichever way the type spells them."""
@@ -126,18 +129,45 @@ def run_program(stack: str = "dev", *, preview: bool = False, encrypted: bool = 
 @functools.cache
 def _run(stack: str, preview: bool, encrypted: bool, values: str) -> Program:
     program = Program()
-    config = _config(stack, json.loads(values))
+    _in_mocks(program, PROJECT, stack, preview, _config(stack, json.loads(values)), encrypted, _program(program))
+    return program
 
+
+def run_foreign(
+    declare: Callable[[], object], *, preview: bool = False, stack: str = "prod", project: str = "platform"
+) -> Program:
+    """The run of somebody else's program.
+
+    Args:
+        declare: declares its resources.
+        preview: whether nothing is known of what would be made.
+        stack: its stack's name.
+        project: its project's name.
+    """
+    program = Program()
+
+    def run() -> pulumi.Output[None]:
+        with _account():
+            declare()
+        return pulumi.Output.from_input(None)
+
+    _in_mocks(program, project, stack, preview, {}, False, run)
+    return program
+
+
+def _in_mocks(
+    program: Program, project: str, stack: str, preview: bool, config: dict[str, str], encrypted: bool, function: Any
+) -> None:
     def run() -> None:
         asyncio.set_event_loop(asyncio.new_event_loop())
         logger = logging.Logger("program")
         logger.addHandler(_Warnings(program))
         monitor = _Recorder(program, preview)
-        mocks.set_mocks(monitor.mocks, PROJECT, stack, preview=preview, logger=logger, monitor=monitor)
+        mocks.set_mocks(monitor.mocks, project, stack, preview=preview, logger=logger, monitor=monitor)
         secrets = [f"{PROJECT}:{key}" for key in secret_keys()] if encrypted else []
         pulumi.runtime.set_all_config(config, secrets)
         try:
-            pulumi.runtime.test(_program(program))()  # type: ignore[no-untyped-call]
+            pulumi.runtime.test(function)()  # type: ignore[no-untyped-call]
         except SystemExit as end:
             assert end.code == SHOWN_TO_THE_USER
             raise RefusedError("\n".join(program.errors)) from None
@@ -151,17 +181,22 @@ def _run(stack: str, preview: bool, encrypted: bool, values: str) -> Program:
         # The SDK warns of its own renamed classes when it is imported.
         warnings.filterwarnings("ignore", category=DeprecationWarning, module="pulumi_aws")
         thread.submit(run).result()
-    return program
+
+
+@contextlib.contextmanager
+def _account() -> Iterator[None]:
+    with (
+        mock.patch("infra.aws.account.vcpu_quota", return_value=Findings()),
+        mock.patch("infra.aws.endpoint.check_credentials", return_value=True),
+    ):
+        yield
 
 
 def _program(program: Program) -> Any:
     def run() -> pulumi.Output[None]:
         stack = pulumi.runtime.get_root_resource()
         assert isinstance(stack, Stack)
-        with (
-            mock.patch("infra.aws.account.vcpu_quota", return_value=Findings()),
-            mock.patch("infra.aws.endpoint.check_credentials", return_value=True),
-        ):
+        with _account():
             runpy.run_path(str(ROOT / "infra"), run_name="__main__")
         return pulumi.Output.all(**stack.outputs).apply(lambda found: program.outputs.update(flat(found)))
 
@@ -211,6 +246,7 @@ class _Recorder(mocks.MockMonitor):
             outputs=computed | inputs,
             aliases=tuple(alias.spec.name for alias in request.aliases),
             hooks=tuple(request.hooks.after_update),
+            provider=request.provider,
         )
         # A stash is an entry of Pulumi's state: nothing of it exists in a cloud.
         (self._program.stashes if request.type == STASH else self._program.resources).append(recorded)
