@@ -28,7 +28,7 @@ COMPONENTS = {
 # The component itself is the target. Each has no use for the other's own settings.
 _ON_AWS_ALONE = frozenset({
     "access_logs", "alarm_email", "allowed_security_group_ids", "capacity", "capacity_reservation_id", "dashboard",
-    "docker_hub_credentials_arn", "flow_logs", "gateway_cpu", "hosted_zone", "kms_key_arn", "load_balancer_subnet_ids",
+    "docker_hub_credentials_arn", "flow_logs", "gateway_cpu", "hosted_zone", "hosted_zone_id", "kms_key_arn", "load_balancer_subnet_ids",
     "log_retention_days", "monthly_budget_usd", "nat_gateways", "results_bucket", "subnet_ids", "ttl_hours", "vpc_id",
     "waf_requests_per_five_minutes", "warm_pool", "weights_file_system_id", "weights_throughput",
 })  # fmt: skip

@@ -84,7 +84,9 @@ def settings_of(component: str, name: str, target: Target, values: Mapping[str, 
             continue
         del given[key]
     try:
-        settings = parse_settings({to_camel(key): value for key, value in given.items()} | {"target": target.value}, title)
+        settings = parse_settings(
+            {to_camel(key): value for key, value in given.items()} | {"target": target.value}, title
+        )
     except SettingsError as error:
         problems += error.problems
     if problems:

@@ -256,8 +256,6 @@ class VllmEndpointOnKubernetesArgs(TypedDict, total=False):
     """ARN of an ACM certificate for HTTPS, in the stack's region."""
     domain: str
     """Domain name of the endpoint, in a Route 53 zone of this account; a certificate is created unless certificateArn is set."""
-    hosted_zone_id: pulumi.Input[str]
-    """Id of the Route 53 zone that contains domain, for a zone that the name does not find; empty: found by its name."""
     allowed_cidrs: Sequence[str]
     """CIDR ranges that may connect to the load balancer, over plain HTTP unless certificateArn or domain is set. Empty: an internal load balancer, or with HTTPS, open to the internet."""
     allow_http_from_anywhere: bool

@@ -389,7 +389,8 @@ class Settings(BaseModel):
         description="CIDR ranges that may connect to the load balancer, over plain HTTP unless certificateArn or domain is set. Empty: an internal load balancer, or with HTTPS, open to the internet.",
     )
     allowed_security_group_ids: Input[tuple[Input[Annotated[str, Field(pattern=r"^sg-")]], ...]] = Field(
-        (), description="Security groups of vpcId whose members may connect to the load balancer, in addition to allowedCidrs. If it is internal and allowedCidrs is empty, only they may."
+        (),
+        description="Security groups of vpcId whose members may connect to the load balancer, in addition to allowedCidrs. If it is internal and allowedCidrs is empty, only they may.",
     )
 
     allow_http_from_anywhere: bool = Field(

@@ -15,7 +15,16 @@ from infra.errors import SettingsError
 from infra.inputs import is_output, is_plain
 from infra.gateway_environment import problems as gateway_environment_problems
 from infra.plain_secrets import misplaced
-from infra.settings import SECRET_FIELDS, NatGateways, PurchaseOption, Settings, Target, list_keys, secret_keys, secret_text
+from infra.settings import (
+    SECRET_FIELDS,
+    NatGateways,
+    PurchaseOption,
+    Settings,
+    Target,
+    list_keys,
+    secret_keys,
+    secret_text,
+)
 
 MOST_REPLICAS_BY_NAME = 8  # Route 53 returns up to eight records for a multivalue answer
 LEAST_WAF_LIMIT = 10

@@ -34,9 +34,7 @@ private_routes = aws.ec2.RouteTable(
 )
 private = []
 for number, zone in enumerate(ZONES, start=1):
-    subnet = aws.ec2.Subnet(
-        f"private-{zone}", vpc_id=vpc.id, cidr_block=f"10.20.{number}.0/24", availability_zone=zone
-    )
+    subnet = aws.ec2.Subnet(f"private-{zone}", vpc_id=vpc.id, cidr_block=f"10.20.{number}.0/24", availability_zone=zone)
     aws.ec2.RouteTableAssociation(f"private-{zone}", subnet_id=subnet.id, route_table_id=private_routes.id)
     private.append(subnet)
 zone = aws.route53.Zone("main", name="example.com")

@@ -122,7 +122,10 @@ def look_up(file_system_id: str, context: Context) -> Found:
     """
     what = f"weightsFileSystemId: {file_system_id} in {context.region}, account {context.account_id}"
     system = ask(what, lambda: aws.efs.get_file_system(file_system_id=file_system_id, opts=context.lookup))
-    points = ask(f"access points of {file_system_id}", lambda: aws.efs.get_access_points(file_system_id=file_system_id, opts=context.lookup))
+    points = ask(
+        f"access points of {file_system_id}",
+        lambda: aws.efs.get_access_points(file_system_id=file_system_id, opts=context.lookup),
+    )
     return Found(
         existing=Existing(file_system_id, system.arn),
         encrypted=system.encrypted,
@@ -152,7 +155,12 @@ def refusals(found: Found, settings: Settings, context: Context, network: Existi
         add(
             "is not encrypted at rest, and EFS cannot change that. Remove weightsFileSystemId to let the stack create its own"
         )
-    if settings.kms_key_arn and not is_output(settings.kms_key_arn) and found.encrypted and found.kms_key_arn != settings.kms_key_arn:
+    if (
+        settings.kms_key_arn
+        and not is_output(settings.kms_key_arn)
+        and found.encrypted
+        and found.kms_key_arn != settings.kms_key_arn
+    ):
         add(
             f"is encrypted with {found.kms_key_arn or 'the key of AWS'}, not with kmsKeyArn, and EFS cannot change that. Set kmsKeyArn to that key, or remove weightsFileSystemId"
         )
@@ -167,7 +175,11 @@ def refusals(found: Found, settings: Settings, context: Context, network: Existi
             f"has the throughput mode {found.throughput}, which the stack does not change. Set weightsThroughput: {found.throughput}"
         )
     vpcs = sorted({target.vpc_id for target in found.mount_targets})
-    if vpcs and network and not (isinstance(network.vpc_id, str) and all(isinstance(i, str) for i in network.private_subnet_ids)):
+    if (
+        vpcs
+        and network
+        and not (isinstance(network.vpc_id, str) and all(isinstance(i, str) for i in network.private_subnet_ids))
+    ):
         add("has mount targets, which are compared with the subnets. Set vpcId and subnetIds to ids, not outputs")
         vpcs = []
     if vpcs and (network is None or vpcs != [network.vpc_id]):
@@ -205,7 +217,9 @@ def _strangers(policy: Mapping[str, Any] | None, context: Context) -> list[str]:
 def _policy(file_system_id: str, context: Context) -> Mapping[str, Any] | None:
     # The provider's EFS lookups do not return the policy; Cloud Control does.
     try:
-        answer = aws.cloudcontrol.get_resource(identifier=file_system_id, type_name="AWS::EFS::FileSystem", opts=context.lookup)
+        answer = aws.cloudcontrol.get_resource(
+            identifier=file_system_id, type_name="AWS::EFS::FileSystem", opts=context.lookup
+        )
         policy = json.loads(answer.properties).get("FileSystemPolicy")
     except Exception as error:  # raised by the SDK; a missing read permission must not fail the deploy
         reason = " ".join(str(error).split())
@@ -220,10 +234,15 @@ def _policy(file_system_id: str, context: Context) -> Mapping[str, Any] | None:
 def _mount_targets(file_system_id: str, context: Context) -> list[MountTarget]:
     """The mount targets that this stack did not create, found by their network interfaces' descriptions."""
     by_name = aws.ec2.GetNetworkInterfacesFilterArgs(name="description", values=[f"*{file_system_id}*"])
-    ids = ask(f"mount targets of {file_system_id}", lambda: aws.ec2.get_network_interfaces(filters=[by_name], opts=context.lookup).ids)
+    ids = ask(
+        f"mount targets of {file_system_id}",
+        lambda: aws.ec2.get_network_interfaces(filters=[by_name], opts=context.lookup).ids,
+    )
     found = []
     for interface_id in ids:
-        one = ask(f"mount target {interface_id}", partial(aws.ec2.get_network_interface, id=interface_id, opts=context.lookup))
+        one = ask(
+            f"mount target {interface_id}", partial(aws.ec2.get_network_interface, id=interface_id, opts=context.lookup)
+        )
         of_target = tuple(sorted(one.security_groups))
         found.append(MountTarget(one.subnet_id, one.vpc_id, one.availability_zone, of_target))
     if not found:
@@ -237,11 +256,19 @@ def _own(groups: Sequence[str], context: Context) -> set[str]:
     """The security groups among these that this stack created."""
     pairs = {"group-id": list(groups), "tag:Project": [PROJECT], "tag:Stack": [context.stack]}
     filters = [aws.ec2.GetSecurityGroupsFilterArgs(name=name, values=values) for name, values in pairs.items()]
-    return set(ask("security groups of mount targets", lambda: aws.ec2.get_security_groups(filters=filters, opts=context.lookup).ids))
+    return set(
+        ask(
+            "security groups of mount targets",
+            lambda: aws.ec2.get_security_groups(filters=filters, opts=context.lookup).ids,
+        )
+    )
 
 
 def _access_point(access_point_id: str, context: Context) -> AccessPoint:
-    one = ask(f"access point {access_point_id}", lambda: aws.efs.get_access_point(access_point_id=access_point_id, opts=context.lookup))
+    one = ask(
+        f"access point {access_point_id}",
+        lambda: aws.efs.get_access_point(access_point_id=access_point_id, opts=context.lookup),
+    )
     path = one.root_directories[0].path if one.root_directories else "/"
     user = one.posix_users[0].uid if one.posix_users else 0
     tags = one.tags or {}

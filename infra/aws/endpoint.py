@@ -106,9 +106,7 @@ class VllmEndpoint(Endpoint):
         made._declare("endpoint", settings, Identity(pulumi.get_stack()), None)
         return made
 
-    def _declare(
-        self, name: str, settings: Settings, identity: Identity, opts: pulumi.ResourceOptions | None
-    ) -> None:
+    def _declare(self, name: str, settings: Settings, identity: Identity, opts: pulumi.ResourceOptions | None) -> None:
         explicit = has_provider(opts, "aws")
         # Without a provider of its own, its region is known before AWS is asked anything, and so are the plan's problems.
         plan = None if explicit else planned(settings, region_name() or USUAL_REGION)

@@ -74,7 +74,10 @@ def _items(ids: Input[tuple[Input[str], ...]]) -> Sequence[pulumi.Input[str]]:
 
 
 def _offering(
-    pairs: Sequence[Sequence[str]], zones: Sequence[str], types: Sequence[InstanceType], component: pulumi.Resource | None
+    pairs: Sequence[Sequence[str]],
+    zones: Sequence[str],
+    types: Sequence[InstanceType],
+    component: pulumi.Resource | None,
 ) -> list[str]:
     """The subnets in one of the zones, once ids are known."""
     if problem := _same_zone("subnetIds", {subnet: zone for subnet, zone in pairs}):

@@ -113,7 +113,9 @@ def get_api_key(context: Context, secret_arn: pulumi.Output[str]) -> pulumi.Inpu
     """The command that prints the API keys."""
     if not context.identity.endpoint:
         return key_command(context.stack)
-    command = f"aws secretsmanager get-secret-value --region {context.region} --query SecretString --output text --secret-id "
+    command = (
+        f"aws secretsmanager get-secret-value --region {context.region} --query SecretString --output text --secret-id "
+    )
     return pulumi.Output.concat(command, secret_arn)
 
 

@@ -31,7 +31,9 @@ def hold_place(name: str, component: pulumi.Resource, place: Mapping[str, str]) 
         DeployError: the stack was deployed elsewhere; nothing has been changed yet.
     """
     # The output of a stash stays at its first value, whatever its later inputs are.
-    record = pulumi.Stash(name, input=dict(place), opts=pulumi.ResourceOptions(parent=component, ignore_changes=["input"]))
+    record = pulumi.Stash(
+        name, input=dict(place), opts=pulumi.ResourceOptions(parent=component, ignore_changes=["input"])
+    )
 
     async def first() -> Mapping[str, str]:
         return await record.output.future() or place

@@ -111,9 +111,7 @@ class Assembly:
 
     def _make_gateway(self) -> None:
         settings, plan, namespace = self._settings, self._plan, self.namespace
-        access = GatewayAccess(
-            self._name("gateway-access"), GatewayAccessArgs(namespace, self._labels), self._child
-        )
+        access = GatewayAccess(self._name("gateway-access"), GatewayAccessArgs(namespace, self._labels), self._child)
         self.gateway = Gateway(
             self._name("gateway"),
             GatewayArgs(

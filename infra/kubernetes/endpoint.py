@@ -89,9 +89,7 @@ class VllmEndpointOnKubernetes(Endpoint):
         made._declare("endpoint", settings, Identity(pulumi.get_stack()), None)
         return made
 
-    def _declare(
-        self, name: str, settings: Settings, identity: Identity, opts: pulumi.ResourceOptions | None
-    ) -> None:
+    def _declare(self, name: str, settings: Settings, identity: Identity, opts: pulumi.ResourceOptions | None) -> None:
         plan = planned(settings)
         if problems := exposure.problems(settings):
             raise PlanError(problems)

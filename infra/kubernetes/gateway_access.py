@@ -34,7 +34,9 @@ class GatewayAccess(pulumi.ComponentResource):
         children = pulumi.ResourceOptions(parent=self)
         logical = args.labels.logical(NAME)
         metadata = args.labels.metadata(NAME, args.namespace, name=NAME)
-        account = core.v1.ServiceAccount(logical, metadata=metadata, automount_service_account_token=False, opts=children)
+        account = core.v1.ServiceAccount(
+            logical, metadata=metadata, automount_service_account_token=False, opts=children
+        )
         self.service_account = account.metadata.apply(lambda metadata: str(metadata.name))
         role = rbac.v1.Role(
             logical,

@@ -24,7 +24,10 @@ def deployment_problems(settings: Settings, plan: ServingPlan, region: str) -> l
     if settings.target is not Target.ECS:
         return found
     found += _fargate_size(settings)
-    match = re.match(r"arn:aws[a-z-]*:acm:(?P<region>[a-z0-9-]+):", settings.certificate_arn if isinstance(settings.certificate_arn, str) else "")
+    match = re.match(
+        r"arn:aws[a-z-]*:acm:(?P<region>[a-z0-9-]+):",
+        settings.certificate_arn if isinstance(settings.certificate_arn, str) else "",
+    )
     if match and match["region"] != region:
         found.append(
             f"certificateArn: found a certificate in {match['region']}, but the stack is in {region}; a load balancer requires a certificate in its own region. Set certificateArn to one in {region}, or aws:region: {match['region']}"

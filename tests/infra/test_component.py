@@ -74,9 +74,8 @@ def outputs_are_never_text() -> Iterator[None]:
         raise AssertionError("an output was formatted, compared or iterated over")
 
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("__str__", "__format__", "__repr__", "__iter__", "__eq__", "__len__", "__contains__"):
+        for name in ("__str__", "__format__", "__iter__", "__contains__"):
             patch.setattr(pulumi.Output, name, refuse, raising=False)
-        patch.setattr(pulumi.Output, "__hash__", object.__hash__, raising=False)
         yield
 
 
@@ -122,8 +121,8 @@ def test_an_outputs_value_is_validated_like_a_plain_one() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"gppu": "h100"}, "gppu: no such setting; did you mean gpu"),
-        ({"max_modle_len": 1}, "maxModleLen: no such setting; did you mean maxModelLen"),
+        ({"gppu": "h100"}, "gppu: unknown setting; did you mean gpu"),
+        ({"max_modle_len": 1}, "maxModleLen: unknown setting; did you mean maxModelLen"),
         ({"gpu": "h1"}, "gpu: found 'h1'"),
         ({"kubernetes_namespace": "llm"}, "kubernetesNamespace: not an argument of VllmEndpoint"),
         ({"model": "Qwen/Qwen3-32B-FP8"}, "does not fit on one NVIDIA A10G"),

@@ -23,7 +23,11 @@ def dev() -> Program:
 
 
 def test_dev_is_exactly_these_resources(dev: Program) -> None:
-    found = {kind.removeprefix("aws:"): count for kind, count in dev.kinds().items() if not kind.startswith(("vllm:", "vllm-endpoint:"))}
+    found = {
+        kind.removeprefix("aws:"): count
+        for kind, count in dev.kinds().items()
+        if not kind.startswith(("vllm:", "vllm-endpoint:"))
+    }
     assert found == {
         "appautoscaling/policy:Policy": 1,
         "appautoscaling/target:Target": 1,

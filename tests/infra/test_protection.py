@@ -19,7 +19,9 @@ STACKS: dict[str, dict[str, Any]] = {
 def split(program: Program) -> tuple[Registered, list[Registered]]:
     """The guard, and everything that exists outside Pulumi's state."""
     (guard,) = [resource for resource in program.resources if resource.type == GUARD]
-    return guard, [resource for resource in program.resources if not resource.type.startswith(("vllm:", "vllm-endpoint:"))]
+    return guard, [
+        resource for resource in program.resources if not resource.type.startswith(("vllm:", "vllm-endpoint:"))
+    ]
 
 
 @pytest.mark.parametrize("stack", STACKS)

@@ -108,7 +108,9 @@ def render(stack: str = "dev", **values: Any) -> Rendered:
     logger.addHandler(_Warnings(rendered))
 
     def program() -> pulumi.Output[None]:
-        return pulumi.Output.all(**VllmEndpointOnKubernetes.of_stack(settings).outputs_by_name).apply(rendered.exports.update)
+        return pulumi.Output.all(**VllmEndpointOnKubernetes.of_stack(settings).outputs_by_name).apply(
+            rendered.exports.update
+        )
 
     def run() -> None:
         asyncio.set_event_loop(asyncio.new_event_loop())
