@@ -54,7 +54,7 @@ def fields_of(component: str) -> dict[str, FieldInfo]:
 def description(name: str, field: FieldInfo) -> str:
     """A setting's description and default. A component's schema has no field for a default."""
     default = field.get_default(call_default_factory=True)
-    if name in SECRET_FIELDS or default in ("", 0, (), {}) and not isinstance(default, bool):
+    if name in SECRET_FIELDS or (default in ("", 0, (), {}) and not isinstance(default, bool)):
         return str(field.description)
     if isinstance(default, bool | enum.Enum):
         default = str(default.value if isinstance(default, enum.Enum) else default).lower()

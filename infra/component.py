@@ -18,7 +18,7 @@ from infra.planning import make_plan
 from infra.planning.deployment import deployment_problems
 from infra.planning.plan import ServingPlan
 from infra.protection import Protection
-from infra.settings import Settings, Target
+from infra.settings import Settings, Target, secret_text
 from infra.settings_problems import parse_settings
 from infra.validation import validated
 
@@ -131,7 +131,7 @@ def keys_of(settings: Settings) -> pulumi.Output[str] | None:
     """The keys document that the settings give, a secret; None: one key is generated."""
     for given in (settings.api_keys_document, settings.api_keys):
         if is_output(given):
-            return pulumi.Output.secret(given)  # type: ignore[arg-type]
+            return pulumi.Output.secret(given)
     return pulumi.Output.secret(settings.given_keys) if settings.given_keys else None
 
 
@@ -139,8 +139,8 @@ def token_of(settings: Settings) -> pulumi.Output[str] | None:
     """The Hugging Face token, a secret; None: there is none."""
     token = settings.hf_token
     if is_output(token):
-        return pulumi.Output.secret(token)  # type: ignore[arg-type]
-    text = token.get_secret_value()  # type: ignore[union-attr]
+        return pulumi.Output.secret(token)
+    text = secret_text(token)
     return pulumi.Output.secret(text) if text else None
 
 

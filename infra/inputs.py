@@ -38,7 +38,7 @@ def _let_outputs_through(value: Any, validate: Callable[[Any], Any]) -> Any:
 if TYPE_CHECKING:
     from pulumi import Output
 
-    Input = Union[T, Output[T]]
+    Input = Union[T, Output[T]]  # noqa: UP007 - of a type variable, at run time of no concern
 else:
 
     class Input:

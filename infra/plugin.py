@@ -13,7 +13,8 @@ from pathlib import Path
 import pulumi
 from pulumi.errors import InputPropertyError
 from pulumi.output import Inputs
-from pulumi.provider import ConstructResult, main as serve
+from pulumi.provider import ConstructResult
+from pulumi.provider import main as serve
 from pulumi.provider.experimental.component import ComponentProvider
 from pulumi.provider.server import ComponentInitError
 

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from pydantic.alias_generators import to_camel
 
 from infra.errors import SettingsError
-from infra.inputs import is_output, is_plain
 from infra.gateway_environment import problems as gateway_environment_problems
+from infra.inputs import is_output, is_plain
 from infra.plain_secrets import misplaced
 from infra.settings import (
     SECRET_FIELDS,

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import pulumi
 import pulumi_aws as aws
 
 from infra.aws.lookups import ask
 from infra.errors import DeployError
-from infra.inputs import Input, is_output, is_plain
+from infra.inputs import is_output, is_plain
 from infra.planning.catalog.gpus import InstanceType
 from infra.refusal import refuse
 from infra.settings import Settings
@@ -54,7 +56,7 @@ def existing_network(
     if isinstance(vpc_id, str) and is_plain(private) and is_plain(public):
         return find_network(vpc_id, private, public, zones, instance_types, pulumi.InvokeOptions(parent=parent))
     options = pulumi.InvokeOutputOptions(parent=parent)
-    ids = _items(private)
+    ids = _items("subnetIds", private, parent)
     found = pulumi.Output.all(
         *[pulumi.Output.all(i, aws.ec2.get_subnet_output(id=i, opts=options).availability_zone) for i in ids]
     )
@@ -63,14 +65,21 @@ def existing_network(
         cidr_block=aws.ec2.get_vpc_output(id=vpc_id, opts=options).cidr_block,
         private_subnet_ids=ids,
         gpu_subnet_ids=found.apply(lambda pairs: _offering(pairs, zones, instance_types, parent)),
-        load_balancer_subnet_ids=_items(public) if public else ids,
+        load_balancer_subnet_ids=_items("loadBalancerSubnetIds", public, parent) if public else ids,
     )
 
 
-def _items(ids: Input[tuple[Input[str], ...]]) -> Sequence[pulumi.Input[str]]:
+def _items(key: str, ids: Any, component: pulumi.Resource | None) -> Sequence[pulumi.Input[str]]:
+    """The ids one by one; of a list that is an output, the first `SUBNETS`."""
     if not is_output(ids):
-        return list(ids)  # type: ignore[arg-type]
-    return [pulumi.Output.from_input(ids).apply(lambda known, i=i: known[i]) for i in range(SUBNETS)]  # type: ignore[misc]
+        return list(ids)
+
+    def item(known: Sequence[str], number: int) -> str:
+        if len(known) < SUBNETS:
+            refuse(f"{key}: found {len(known)}. Set at least two subnets in different zones", component)
+        return known[number]
+
+    return [ids.apply(partial(item, number=number)) for number in range(SUBNETS)]
 
 
 def _offering(
@@ -80,7 +89,7 @@ def _offering(
     component: pulumi.Resource | None,
 ) -> list[str]:
     """The subnets in one of the zones, once ids are known."""
-    if problem := _same_zone("subnetIds", {subnet: zone for subnet, zone in pairs}):
+    if problem := _same_zone("subnetIds", dict(pairs)):
         refuse(problem, component)
     ids = [subnet for subnet, zone in pairs if zone in zones]
     if not ids:

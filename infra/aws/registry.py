@@ -9,12 +9,13 @@ import pulumi
 import pulumi_aws as aws
 
 from infra.aws.iam import Statement, allow
+from infra.inputs import Input
 
 PULL_ACTIONS = ("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer")
 _ECR = re.compile(r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(\.cn)?/(?P<name>[^:@]+)")
 
 
-def repository_arn(image: pulumi.Input[str], partition: str) -> pulumi.Input[str] | None:
+def repository_arn(image: Input[str], partition: str) -> pulumi.Input[str] | None:
     """The ARN of the private ECR repository of ``image``, or None if it is not in ECR.
 
     For an output, whose registry is not known yet, it is the ARN of no repository where the image is not in ECR.

@@ -24,7 +24,7 @@ class IngressArgs:
     labels: Labels
     ingress_class: str
     domain: str
-    certificate_arn: str
+    certificate_arn: pulumi.Input[str]
     allowed_cidrs: tuple[str, ...]
     idle_timeout_seconds: int
     service_name: pulumi.Input[str]

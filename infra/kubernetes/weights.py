@@ -30,7 +30,7 @@ class WeightsArgs:
     labels: Labels
     checkpoint_gib: float
     shared: bool
-    storage_class: str
+    storage_class: pulumi.Input[str]
     retain: bool
 
 

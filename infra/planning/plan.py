@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from infra.inputs import Input
 from infra.planning.catalog.gpus import GpuSpec, InstanceType
 from infra.planning.catalog.models import ModelArchitecture
 
@@ -54,7 +55,7 @@ class EnginePlan:
 class GatewayPlan:
     """The gateway. The target adds the rest of ``environment``: discovery, capacity, keys, stack."""
 
-    image: str
+    image: Input[str]
     count: int
     cpu_units: int
     memory_mib: int

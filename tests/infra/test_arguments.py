@@ -1,8 +1,6 @@
 """One definition of the settings: the stack file's keys, the components' arguments and the documentation agree."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +9,7 @@ from pydantic.alias_generators import to_camel
 from infra import arguments, component_args
 from infra.inputs import is_input
 from infra.plugin import COMPONENTS, NAME, Provider, version
-from infra.settings import SECRET_FIELDS, Settings, config_keys
+from infra.settings import SECRET_FIELDS, config_keys
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = Path(__file__).with_name("schema.json")
@@ -19,7 +17,8 @@ SCHEMA = Path(__file__).with_name("schema.json")
 
 @pytest.fixture(scope="module")
 def schema() -> dict[str, dict[str, object]]:
-    return json.loads(Provider(COMPONENTS, NAME, None, version()).schema)
+    found: dict[str, dict[str, object]] = json.loads(Provider(COMPONENTS, NAME, None, version()).schema or "")
+    return found
 
 
 def test_the_arguments_are_generated_from_the_settings() -> None:

@@ -18,10 +18,9 @@ from infra.inputs import is_input
 from infra.kubernetes.endpoint import VllmEndpointOnKubernetes
 from tests.infra.program import Program, run_foreign
 
-IMAGE = {"gateway_image": "registry.example.com/gateway:1"}  # nothing is built
-DOMAIN = {"domain": "llm.example.com"}
-VPC = {"vpc_id": "vpc-1", "subnet_ids": ["subnet-b", "subnet-d"]}
-PUBLIC = {**VPC, "load_balancer_subnet_ids": ["subnet-a", "subnet-c"]}
+IMAGE: Any = {"gateway_image": "registry.example.com/gateway:1"}  # nothing is built
+DOMAIN: Any = {"domain": "llm.example.com"}
+VPC: Any = {"vpc_id": "vpc-1", "subnet_ids": ["subnet-b", "subnet-d"]}
 # argument -> (its value, the arguments that it needs beside it)
 INPUTS: dict[str, tuple[Any, dict[str, Any]]] = {
     "allowed_security_group_ids": (["sg-1", "sg-2"], VPC),
@@ -92,7 +91,7 @@ def test_an_argument_can_be_an_output_that_a_preview_does_not_know(
     value, beside = INPUTS[name]
     if kind is not VllmEndpoint and name == "certificate_arn":
         beside = {**DOMAIN, "kubernetes_ingress_class": "alb"}
-    program = run_foreign(lambda: kind("chat", {**IMAGE, **beside, name: forms(value)[form]()}), preview=preview)
+    program = run_foreign(lambda: kind("chat", IMAGE | beside | {name: forms(value)[form]()}), preview=preview)
     assert len(program.resources) > 15
     told = " ".join([*program.warnings, *program.errors])
     assert "utput" not in told
@@ -129,7 +128,7 @@ def test_an_outputs_value_is_validated_like_a_plain_one() -> None:
         ({"vpc_id": "vpc-1", "subnet_ids": ["subnet-a", "subnet-x"]}, "subnetIds: subnet-x not found in vpc-1"),
     ],
 )
-def test_a_refusal_names_the_component_and_is_no_traceback(arguments: dict[str, Any], words: str) -> None:
+def test_a_refusal_names_the_component_and_is_no_traceback(arguments: Any, words: str) -> None:
     with pytest.raises(pulumi.RunError, match=re.escape(words)) as refused:
         run_foreign(lambda: VllmEndpoint("chat", **IMAGE, **arguments))
     assert str(refused.value).startswith("VllmEndpoint chat: ")
@@ -190,7 +189,7 @@ def test_a_hundred_pairs_of_endpoint_and_stack_have_a_hundred_valid_prefixes() -
 
 
 def test_two_endpoints_share_no_name_of_aws_nor_the_stack_files() -> None:
-    values: dict[str, Any] = {
+    values: Any = {
         "ttl_hours": 8, "monthly_budget_usd": 300, "alarm_email": "ops@example.com", "access_logs": True, **VPC,
         "waf_requests_per_five_minutes": 100, "docker_hub_credentials_arn": INPUTS["docker_hub_credentials_arn"][0],
     }  # fmt: skip

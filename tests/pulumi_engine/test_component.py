@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.pulumi_engine.scene import Scene, fail, names
+from tests.pulumi_engine.scene import Scene, names
 
 FOREIGN = Path(__file__).with_name("foreign")
 
@@ -21,7 +22,7 @@ def foreign(tmp_path: Path) -> Scene:
     return scene
 
 
-def of(scene: Scene, endpoint: str) -> list[dict]:
+def of(scene: Scene, endpoint: str) -> list[dict[str, Any]]:
     """The resources of one endpoint, the component itself included."""
     rows = scene.resources()
     own = {row["urn"] for row in rows if row["urn"].endswith(f"vllm-endpoint:index:VllmEndpoint::{endpoint}")}

@@ -12,7 +12,7 @@ from typing import Any
 
 import pulumi_aws
 
-from infra.settings import Settings
+from infra.settings import Settings, secret_text
 from tests.infra.aws.policies import wildcards
 from tests.infra.program import ROOT, Program
 
@@ -203,8 +203,8 @@ def _immodest(container: dict[str, Any]) -> Iterator[str]:
 
 def hidden_secrets(program: Program, settings: Settings) -> Iterator[str]:
     """Configured secrets are only in Secrets Manager, marked as secret, and not in any output."""
-    secrets = [key.get_secret_value() for key in settings.api_keys.values()]
-    secrets += [settings.hf_token.get_secret_value()] if settings.hf_token.get_secret_value() else []
+    secrets = [secret_text(key) for key in dict(settings.api_keys).values()]
+    secrets += filter(None, [secret_text(settings.hf_token)])
     for secret in secrets:
         for resource in program.resources:
             if secret not in json.dumps(resource.inputs):

@@ -12,8 +12,8 @@ from infra.aws import adopted_weights
 from infra.aws.adopted_weights import AccessPoint, Existing, Found, MountTarget, adopt, refusals
 from infra.aws.context import RETAINED_TAG, Context
 from infra.aws.existing_network import ExistingNetwork
-from infra.identity import Identity
 from infra.errors import DeployError
+from infra.identity import Identity
 from infra.settings import Settings
 from infra.settings_problems import parse_settings
 

@@ -8,8 +8,8 @@ import pytest
 
 from infra.aws.context import Context
 from infra.aws.gpu_cluster import GpuCluster, GpuClusterArgs
-from infra.planning import make_plan
 from infra.identity import Identity
+from infra.planning import make_plan
 from infra.settings import PurchaseOption
 from infra.stack_files import load_stack
 from tests.infra.program import Program, arn, run_program

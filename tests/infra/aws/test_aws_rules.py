@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from infra.stack_files import load_stack
 from tests.infra.aws.rules import RULES, broken
@@ -116,7 +117,7 @@ def test_a_fault_is_told_by_its_rule(rule: str, resource: tuple[str, str], chang
 
 
 def test_a_secret_outside_secrets_manager_is_told() -> None:
-    settings = SETTINGS.model_copy(update={"hf_token": type(SETTINGS.hf_token)("hf_1234")})
+    settings = SETTINGS.model_copy(update={"hf_token": SecretStr("hf_1234")})
     leaking = spoil("aws:ec2/vpc:Vpc", "", put("hf_1234", "tags", "Token"))
     assert [line for line in broken(leaking, settings) if line.startswith("hidden_secrets: ")]
     told = dataclasses.replace(run_program("dev"), outputs={"token": "hf_1234"})
