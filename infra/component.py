@@ -121,7 +121,7 @@ def has_provider(opts: pulumi.ResourceOptions | None, package: str) -> bool:
     if opts is None:
         return False
     listed = opts.providers or ()
-    found: Sequence[Any] = list(listed.values()) if isinstance(listed, Mapping) else listed  # type: ignore[assignment]
+    found: Sequence[Any] = list(listed.values()) if isinstance(listed, Mapping) else listed
     if any(provider.package == package for provider in (*found, *filter(None, [opts.provider]))):
         return True
     return opts.parent is not None and opts.parent.get_provider(f"{package}:index:any") is not None

@@ -15,7 +15,7 @@ T = TypeVar("T")
 _INPUT = "accepts an output"
 
 
-def is_output(value: object) -> bool:
+def is_output(value: object) -> TypeGuard[Any]:
     """Whether a value is a `pulumi.Output`, which may be unknown during a preview."""
     return type(value).__module__.startswith("pulumi.") and hasattr(type(value), "apply")
 

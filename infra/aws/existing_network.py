@@ -83,7 +83,7 @@ def _items(key: str, ids: Any, component: pulumi.Resource | None) -> Sequence[pu
 
 
 def _offering(
-    pairs: Sequence[Sequence[str]],
+    pairs: Sequence[tuple[str, str]],
     zones: Sequence[str],
     types: Sequence[InstanceType],
     component: pulumi.Resource | None,

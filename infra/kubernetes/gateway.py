@@ -10,6 +10,7 @@ import pulumi
 from pulumi_kubernetes import apps, core, meta, policy
 
 from infra.containers import GATEWAY_USER_ID
+from infra.inputs import Input
 from infra.kubernetes.pods import COMPONENTS, Labels, container_security, environment, http_probe, pod_security
 from infra.kubernetes.secrets import API_KEYS_FILE
 from infra.planning.plan import GatewayPlan
@@ -28,7 +29,7 @@ def local_image() -> str:
     return f"{IMAGE_NAME}:{project['version']}"
 
 
-def image_of(plan: GatewayPlan) -> str:
+def image_of(plan: GatewayPlan) -> Input[str]:
     """The gateway's image, which also contains the engine's entrypoint."""
     return plan.image or local_image()
 

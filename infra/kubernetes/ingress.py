@@ -62,7 +62,7 @@ class Ingress(pulumi.ComponentResource):
         self.register_outputs({})
 
 
-def controller_annotations(args: IngressArgs) -> dict[str, str]:
+def controller_annotations(args: IngressArgs) -> dict[str, pulumi.Input[str]]:
     """Annotations that allow long responses, held requests and image uploads.
 
     They are for ingress-nginx and the AWS Load Balancer Controller. The cluster's default class gets ingress-nginx's; other
@@ -72,7 +72,7 @@ def controller_annotations(args: IngressArgs) -> dict[str, str]:
     cidrs = ",".join(args.allowed_cidrs)
     controller = controller_of(args.ingress_class)
     if controller == ALB:
-        found = {
+        found: dict[str, pulumi.Input[str]] = {
             "scheme": "internet-facing",
             "target-type": "ip",
             "listen-ports": json.dumps([{"HTTPS": 443}]),

@@ -51,7 +51,7 @@ class Labels:
         namespace: pulumi.Input[str],
         *,
         name: str | None = None,
-        annotations: Mapping[str, str] | None = None,
+        annotations: Mapping[str, pulumi.Input[str]] | None = None,
     ) -> meta.v1.ObjectMetaArgs:
         """The metadata of one object of a component; without a name, Pulumi generates one, which changes at a replacement."""
         return meta.v1.ObjectMetaArgs(
