@@ -60,3 +60,20 @@ def test_two_endpoints_in_two_regions_beside_the_programs_own_network(foreign: S
 
     foreign.destroy()
     assert foreign.gone
+
+
+def test_two_endpoints_on_one_cluster(tmp_path: Path) -> None:
+    scene = Scene(tmp_path / "scene", root=FOREIGN.with_name("foreign_kubernetes"))
+    scene.run("stack", "init", "prod")
+    scene.environment["PULUMI_STACK"] = "prod"
+    scene.up()
+    outputs = scene.outputs()
+    assert outputs["chatNamespace"] != outputs["batchNamespace"]
+    assert outputs["chatNamespace"] in outputs["chatUrl"]
+    assert scene.up().unchanged
+    scene.run("config", "set", "chatGateways", "2")
+    changed = scene.up()
+    assert changed.steps
+    assert all("chat" in step.name for step in changed.steps)
+    scene.destroy()
+    assert scene.gone
