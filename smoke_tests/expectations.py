@@ -1,4 +1,4 @@
-"""What several tests look for in an answer."""
+"""Assertions and accessors that several tests share."""
 
 from typing import Any
 
@@ -6,13 +6,13 @@ import httpx2
 
 
 def answer_text(message: Any) -> str:
-    """Return what a chat message or a streamed delta says, a reasoning model's thoughts included."""
+    """Return the text of a chat message or a streamed delta, including reasoning."""
     parts = (getattr(message, name, None) for name in ("reasoning", "reasoning_content", "content"))
     return "".join(part for part in parts if part)
 
 
 def assert_openai_error(response: httpx2.Response, status: int) -> None:
-    """Assert that `response` has `status` and OpenAI's error body, so that every SDK can read it."""
+    """Assert that `response` has `status` and OpenAI's error body, which every SDK can parse."""
     assert response.status_code == status, f"HTTP {response.status_code}: {response.text[:200]}"
     body = response.json()
     error = body.get("error") if isinstance(body, dict) else None

@@ -1,4 +1,4 @@
-"""OpenAI's newer API, /v1/responses."""
+"""OpenAI's Responses API, /v1/responses."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ LONGEST = 16
 
 
 def test_a_response_is_made(client: OpenAI, model: str) -> None:
-    """/v1/responses answers in its own form, with its usage."""
+    """/v1/responses answers in the format of the Responses API, with usage."""
     answer = client.responses.create(model=model, input=QUESTION, max_output_tokens=LONGEST, temperature=0)
     assert answer.object == "response"
     assert answer.model == model
@@ -21,7 +21,7 @@ def test_a_response_is_made(client: OpenAI, model: str) -> None:
 
 
 def test_instructions_and_turns_are_read(client: OpenAI, model: str) -> None:
-    """Instructions and a list of turns are read whole."""
+    """The model reads the instructions and every turn of the input."""
     turns: Any = [
         {"role": "user", "content": "My name is Ada."},
         {"role": "assistant", "content": "Nice to meet you."},
@@ -37,11 +37,11 @@ def test_instructions_and_turns_are_read(client: OpenAI, model: str) -> None:
 
 
 def test_a_response_is_streamed(client: OpenAI, model: str) -> None:
-    """A streamed response begins, comes in numbered pieces and ends, in this order."""
+    """The events of a streamed response begin with response.created, are numbered in order, and end with the response."""
     events = list(client.responses.create(model=model, input=QUESTION, max_output_tokens=LONGEST, stream=True))
     kinds = [event.type for event in events]
     assert kinds[0] == "response.created"
     assert kinds[-1] in ("response.completed", "response.incomplete"), f"the last event is {kinds[-1]}"
-    assert any(kind.endswith(".delta") for kind in kinds), "no text came in pieces"
+    assert any(kind.endswith(".delta") for kind in kinds), "no text was streamed"
     numbers = [event.sequence_number for event in events]
     assert numbers == sorted(set(numbers)), f"the events are out of order: {numbers}"

@@ -1,4 +1,4 @@
-"""Answers of a given form: JSON schemas, and calls of tools where the model makes them."""
+"""Structured output: JSON schemas and tool calls."""
 
 import json
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from smoke_tests.asking import ask, stream, user
 from smoke_tests.expectations import assert_openai_error
 
 CITIES, STARS = ["Paris", "Rome", "Tokyo"], {"minimum": 1, "maximum": 5}
-# Nothing in it may be of any length: a model that rambles must come to an end.
+# Every value has a bounded length, so that even a random model finishes.
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -26,7 +26,7 @@ SCHEMA: dict[str, Any] = {
 }
 FORMAT = {"type": "json_schema", "json_schema": {"name": "hotel", "schema": SCHEMA, "strict": True}}
 QUESTION = user("Recommend a hotel.")
-# White space between tokens is free, and a random model likes it.
+# JSON allows white space between tokens, and a random model produces much of it.
 ENOUGH_TOKENS = 600
 
 
@@ -46,8 +46,8 @@ def assert_fits(text: str | None) -> None:
     try:
         value = json.loads(text)
     except ValueError:
-        raise AssertionError(f"the answer is no JSON: {text[:200]!r}") from None
-    assert isinstance(value, dict), f"the answer is no object: {text[:200]!r}"
+        raise AssertionError(f"the answer is not JSON: {text[:200]!r}") from None
+    assert isinstance(value, dict), f"the answer is not a JSON object: {text[:200]!r}"
     assert set(value) == {"city", "stars", "open"}, f"the answer has the fields {sorted(value)}"
     assert value["city"] in CITIES
     assert type(value["stars"]) is int
@@ -56,19 +56,19 @@ def assert_fits(text: str | None) -> None:
 
 
 def test_a_json_schema_is_kept(client: OpenAI, model: str) -> None:
-    """An answer under a JSON schema is JSON of that schema."""
+    """An answer with a JSON schema is JSON that matches the schema."""
     answer = ask(client, model, QUESTION, max_tokens=ENOUGH_TOKENS, response_format=FORMAT)
     assert_fits(answer.choices[0].message.content)
 
 
 def test_a_json_schema_is_kept_in_a_stream(client: OpenAI, model: str) -> None:
-    """A streamed answer under a JSON schema is the same once it is put together."""
+    """The concatenated chunks of a streamed answer match the JSON schema."""
     chunks = stream(client, model, QUESTION, max_tokens=ENOUGH_TOKENS, response_format=FORMAT)
     assert_fits("".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices))
 
 
 def test_a_wrong_schema_is_400(http: httpx2.Client, model: str) -> None:
-    """A JSON schema that is none is a 400 in OpenAI's form."""
+    """An invalid JSON schema is rejected with 400 in OpenAI's error format."""
     wrong = {"type": "json_schema", "json_schema": {"name": "wrong", "schema": {"type": "nonsense"}}}
     body = {"model": model, "messages": [QUESTION], "max_tokens": 1, "response_format": wrong}
     assert_openai_error(http.post("/v1/chat/completions", json=body), 400)
@@ -81,16 +81,16 @@ def _why_no_tools(http: httpx2.Client, model: str) -> str | None:
 
 @pytest.fixture
 def tools(_why_no_tools: str | None, needs: Callable[[str, str | None], None]) -> None:
-    """The model calls tools."""
+    """The model supports tool calls."""
     needs("tools", _why_no_tools)
 
 
 @pytest.mark.usefixtures("tools")
 def test_a_named_tool_is_called(client: OpenAI, model: str) -> None:
-    """A tool that is named is called, with arguments of its schema."""
+    """A tool named in tool_choice is called with arguments that match its schema."""
     answer = ask(client, model, QUESTION, max_tokens=ENOUGH_TOKENS, tools=TOOLS, tool_choice=NAMED)
     calls = answer.choices[0].message.tool_calls
-    assert calls, "no tool is called"
+    assert calls, "no tool was called"
     assert [call.function.name for call in calls if call.type == "function"] == ["find_restaurant"]
     assert calls[0].id
     assert calls[0].type == "function"
@@ -100,10 +100,10 @@ def test_a_named_tool_is_called(client: OpenAI, model: str) -> None:
 
 @pytest.mark.usefixtures("tools")
 def test_a_tool_is_called_where_one_must_be(client: OpenAI, model: str) -> None:
-    """With tool_choice "required" one of the tools is called, with arguments of its schema."""
+    """With tool_choice "required", a tool is called with arguments that match its schema."""
     answer = ask(client, model, QUESTION, max_tokens=ENOUGH_TOKENS, tools=TOOLS[:1], tool_choice="required")
     calls = answer.choices[0].message.tool_calls
-    assert calls, "no tool is called"
+    assert calls, "no tool was called"
     assert calls[0].type == "function"
     assert calls[0].function.name == "find_hotel"
     assert_fits(calls[0].function.arguments)
@@ -111,7 +111,7 @@ def test_a_tool_is_called_where_one_must_be(client: OpenAI, model: str) -> None:
 
 @pytest.mark.usefixtures("tools")
 def test_a_tool_call_is_streamed(client: OpenAI, model: str) -> None:
-    """A streamed call of a tool is whole once its pieces are put together."""
+    """The concatenated chunks of a streamed tool call are a complete call."""
     chunks = stream(client, model, QUESTION, max_tokens=ENOUGH_TOKENS, tools=TOOLS, tool_choice=NAMED)
     pieces = [
         call.function
@@ -126,9 +126,9 @@ def test_a_tool_call_is_streamed(client: OpenAI, model: str) -> None:
 
 @pytest.mark.usefixtures("tools")
 def test_a_tools_result_is_read(client: OpenAI, model: str) -> None:
-    """A conversation with a call and its result is answered, and the result is read."""
+    """The model reads the result of a tool call."""
 
-    def told(result: str) -> int:
+    def prompt_tokens(result: str) -> int:
         call = {"id": "call_1", "type": "function", "function": {"name": "find_hotel", "arguments": "{}"}}
         answer = ask(
             client, model, QUESTION, {"role": "assistant", "content": None, "tool_calls": [call]},
@@ -139,4 +139,4 @@ def test_a_tools_result_is_read(client: OpenAI, model: str) -> None:
         assert answer.usage is not None
         return answer.usage.prompt_tokens
 
-    assert told("The Ritz, five stars, open all the year round") > told("None")
+    assert prompt_tokens("The Ritz, five stars, open all the year round") > prompt_tokens("None")

@@ -1,4 +1,4 @@
-"""The fake server's answers in OpenAI's forms: chat, text completions and responses, whole and as events."""
+"""The fake server's answers in OpenAI's formats: chat, text completions and responses, whole and streamed."""
 
 import itertools
 import time
@@ -12,7 +12,7 @@ Events = Iterator[tuple[Body, float]]
 
 
 def usage_of(body: Body, has: Has, completion_tokens: int) -> dict[str, int]:
-    """Return the usage of an answer of so many tokens."""
+    """Return the usage of an answer."""
     read = prompt_tokens(body, has)
     if has("hides_how_much_it_says"):
         completion_tokens = min(completion_tokens, body.get("max_tokens", 16))
@@ -65,7 +65,7 @@ def chat_document(body: Body, has: Has) -> Body:
 
 
 def chat_chunks(body: Body, has: Has, gap: float) -> Events:
-    """Yield every event of a streamed chat or text completion but [DONE], each with the seconds it takes to make."""
+    """Yield every event of a streamed chat or text completion except [DONE], with the seconds that generating it takes."""
     frame = _frame(body, has, ".chunk")
     for event, seconds in _chunks(body, has, gap):
         if has("changes_ids_within_a_stream"):
@@ -132,7 +132,7 @@ def response_document(body: Body, has: Has) -> Body:
 
 
 def response_events(body: Body, has: Has, gap: float) -> Events:
-    """Yield the events of a streamed response, each with the seconds it takes to make."""
+    """Yield the events of a streamed response, with the seconds that generating each takes."""
     whole = response_document(body, has)
     numbers = itertools.count()
     events: list[Body] = [{"type": "response.created", "response": whole | {"output": [], "status": "in_progress"}}]

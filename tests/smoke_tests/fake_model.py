@@ -1,4 +1,4 @@
-"""What the fake server's model says: deterministic nonsense, a word a token, under whatever the request asks for."""
+"""The fake server's model: deterministic nonsense, one word a token, according to the parameters of the request."""
 
 import base64
 import hashlib
@@ -22,7 +22,7 @@ Body = dict[str, Any]
 
 
 class RefusalError(Exception):
-    """An answer that is an error."""
+    """The request is rejected with this status and message."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -30,7 +30,7 @@ class RefusalError(Exception):
 
 
 def answer_tokens(body: Body, index: int = 0) -> list[str]:
-    """Return the words that answer a request: the same for the same conversation, unless it asks for chance."""
+    """Return the words that answer a request: the same for the same conversation, unless temperature is set."""
     asked = json.dumps(body.get("messages") or body.get("prompt") or body.get("input"))
     if (body.get("temperature") or 0) > 0:
         asked += f"{index}{body['seed'] if body.get('seed') is not None else random.random()}"  # noqa: S311
@@ -42,13 +42,13 @@ def answer_tokens(body: Body, index: int = 0) -> list[str]:
 
 
 def logprobs(token: str, count: int, upside_down: bool) -> Body:
-    """Return a token's log probabilities as chat tells them."""
+    """Return a token's log probabilities in the chat format."""
     top = [{"token": f"{token}{n or ''}", "logprob": -0.5 - 2 * n, "bytes": None} for n in range(count)]
     return {"token": token, "logprob": -0.5, "bytes": None, "top_logprobs": top[::-1] if upside_down else top}
 
 
 def call_of(body: Body, has: Has) -> Body | None:
-    """Return the call of a tool that a request must be answered with, None where a text will do."""
+    """Return the tool call that answers a request, or None if text answers it."""
     choice = body.get("tool_choice")
     if isinstance(choice, dict):
         name = "another" if has("calls_another_tool") else choice["function"]["name"]
@@ -60,7 +60,7 @@ def call_of(body: Body, has: Has) -> Body | None:
 
 
 def says(body: Body, has: Has, index: int = 0) -> tuple[list[str], str]:
-    """Return the tokens of one answer and why it ends."""
+    """Return the tokens of one answer and its finish_reason."""
     if has("answers_nothing"):
         return [], "stop"
     schema = (body.get("response_format") or {}).get("type") == "json_schema"
@@ -89,7 +89,7 @@ def says(body: Body, has: Has, index: int = 0) -> tuple[list[str], str]:
 
 
 def _as_seen(body: Body, has: Has) -> Body:
-    """Return the request as the model sees it: addresses are the pictures behind them."""
+    """Return the request with each URL replaced by the media that it refers to."""
     messages = body.get("messages")
     if not isinstance(messages, list):
         return body
@@ -115,7 +115,7 @@ def _picture(part: Body, has: Has) -> Body:
 
 
 def check_pictures(body: Body, has: Has) -> None:
-    """Refuse pictures that cannot be seen; raises RefusalError."""
+    """Reject invalid pictures; raises RefusalError."""
     pictures = [part for part in _parts(body) if "text" not in part]
     images = [part for part in pictures if part["type"] == "image_url"]
     if len(images) > MOST_IMAGES and not has("takes_any_number_of_images"):
@@ -142,7 +142,7 @@ def _parts(body: Body) -> list[Body]:
 
 
 def prompt_tokens(body: Body, has: Has) -> int:
-    """Return how many tokens a request has: words, pictures and the template's."""
+    """Return the prompt tokens of a request: words, pictures and the template."""
     turns = body.get("messages") or body.get("input")
     if not isinstance(turns, list):
         return len(str(body.get("prompt") or turns or "").split()) + (
@@ -168,7 +168,7 @@ def _content_tokens(content: Any, has: Has) -> int:
 
 
 def is_bad(body: Body) -> bool:
-    """Whether a parameter is out of range or of the wrong type."""
+    """Whether a parameter is out of range or has the wrong type."""
     form = (body.get("response_format") or {"type": "text"}).get("type")
     return (
         not 0 <= (body.get("temperature") or 0) <= 2
@@ -187,6 +187,6 @@ def is_bad(body: Body) -> bool:
 
 
 def has_wrong_schema(body: Body) -> bool:
-    """Whether a JSON schema is asked for that is none."""
+    """Whether the request has an invalid JSON schema."""
     schema = (body.get("response_format") or {}).get("json_schema") or {}
     return bool((schema.get("schema") or {}).get("type") == "nonsense")

@@ -1,7 +1,7 @@
-"""An OpenAI-compatible server that says deterministic nonsense, and can be told to be wrong in one way at a time.
+"""A fake OpenAI-compatible server that answers deterministic nonsense, optionally with exactly one fault.
 
-It exists so that the tests of an endpoint can be tested: right, it passes all of them; with one fault of `faults`, it
-fails the test that is there for that fault. What its model says is in `fake_model`.
+It tests the conformance tests: without a fault it passes all of them; with a fault from `faults`, it fails exactly the
+tests that the table names. `fake_model` generates the answers.
 """
 
 import json
@@ -28,9 +28,10 @@ GOES_ON_SECONDS = 2.0
 
 
 class FakeOpenAIServer(ThreadingHTTPServer):
-    """Listens on a free port of 127.0.0.1. `api_key` None asks for none; `cold_requests` of them get a 503.
+    """Listens on a free port of 127.0.0.1.
 
-    `keys_file` holds the keys document where keys can be rotated.
+    `api_key` None requires no key. The first `cold_requests` requests are answered with 503. `keys_file` is the keys
+    document, if keys can be rotated.
     """
 
     daemon_threads = True
@@ -71,7 +72,7 @@ class FakeOpenAIServer(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def keys(self) -> set[str | None]:
-        """The keys that are good now."""
+        """The keys that are valid now."""
         if self.keys_file is None:
             return {self.api_key}
         now = list(parse_document(self.keys_file.read_text()))
@@ -107,7 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.connections += 1
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
     def do_GET(self) -> None:
         self._handle(b"")

@@ -1,13 +1,13 @@
-"""Every fault that the fake server can have, with the test that is there for it."""
+"""Every fault that the fake server can have, and the conformance tests that catch it."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Fault:
-    """In which file of the conformance tests which tests fail, and no others of that file.
+    """The tests that fail with a fault: exactly `tests`, in `file`.
 
-    `breaks_much`: the tests named are among those that fail, as the fault breaks nearly everything.
+    `breaks_much`: the fault breaks nearly everything, so that other tests of the file may fail, too.
     """
 
     file: str
@@ -113,7 +113,7 @@ FAULTS = {
     "ignores_the_seed": _fails("sampling", "a_seed_repeats_the_answer"),
     "ignores_the_temperature": _fails("sampling", "n_answers_come_back", "temperature_varies_the_answer"),
     "knows_max_tokens_by_its_old_name_alone": _fails("sampling", "either_name_bounds_the_answer[max_completion_tokens]"),
-    # Answers of a given form
+    # Structured output
     "ignores_schemas": _fails(
         "structured", "a_json_schema_is_kept", "a_json_schema_is_kept_in_a_stream"
     ),
@@ -151,7 +151,7 @@ FAULTS = {
     "counts_responses_wrong": _fails("responses", "a_response_is_made"),
     "ignores_instructions": _fails("responses", "instructions_and_turns_are_read"),
     "reorders_streamed_responses": _fails("responses", "a_response_is_streamed"),
-    # Many clients
+    # Concurrent clients
     "refuses_parallel_requests": _fails("load", "sixteen_at_once", "sixteen_streams_at_once"),
     "reuses_answer_ids": _fails("load", "sixteen_at_once"),
     "mixes_up_answers": _fails("load", "sixteen_at_once"),
