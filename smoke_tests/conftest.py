@@ -10,7 +10,9 @@ from openai import OpenAI
 from smoke_tests import pictures
 from smoke_tests.abilities import why_not
 from smoke_tests.conformance import STASH, Conformance
+from smoke_tests.schemas import TOOLS
 from smoke_tests.target import Target
+from smoke_tests.wire import Wire
 
 # Long enough for a slow engine with sixteen concurrent requests. The cold start is over before the tests begin.
 REQUEST_TIMEOUT_SECONDS = 300.0
@@ -62,6 +64,12 @@ def http(target: Target) -> Iterator[httpx2.Client]:
 
 
 @pytest.fixture(scope="session")
+def wire(http: httpx2.Client, model: str) -> Wire:
+    """Raw JSON answers of the model, for details that the SDK hides."""
+    return Wire(http, model)
+
+
+@pytest.fixture(scope="session")
 def plain(target: Target) -> Iterator[httpx2.Client]:
     """Plain HTTP without an API key."""
     with httpx2.Client(base_url=target.endpoint, timeout=60.0) as session:
@@ -96,8 +104,9 @@ def needs(conformance: Conformance, info: dict[str, Any]) -> Callable[[str, str 
             return
         if ability in conformance.required:
             pytest.fail(f"--require {ability}: {reason}")
-        if planned := info.get(REPORTED_BY[ability]):
-            pytest.fail(f"/info reports {REPORTED_BY[ability]}: {planned}, but the endpoint refuses: {reason}")
+        field = REPORTED_BY.get(ability, "")
+        if planned := info.get(field):
+            pytest.fail(f"/info reports {field}: {planned}, but the endpoint refuses: {reason}")
         pytest.skip(f"the model does not support {ability}: {reason}")
 
     return check
@@ -111,6 +120,17 @@ def _why_no_image(http: httpx2.Client, model: str) -> str | None:
 @pytest.fixture(scope="session")
 def _why_no_video(http: httpx2.Client, model: str) -> str | None:
     return why_not(http, model, {"messages": pictures.messages(pictures.video_part(pictures.RED_VIDEO))})
+
+
+@pytest.fixture(scope="session")
+def _why_no_tools(http: httpx2.Client, model: str) -> str | None:
+    return why_not(http, model, {"tools": TOOLS, "tool_choice": "auto"})
+
+
+@pytest.fixture
+def tools(_why_no_tools: str | None, needs: Callable[[str, str | None], None]) -> None:
+    """The model supports tool calls."""
+    needs("tools", _why_no_tools)
 
 
 @pytest.fixture

@@ -5,9 +5,11 @@ import uuid
 import httpx2
 import pytest
 from openai import OpenAI
+from openai.types import Completion
 
 from smoke_tests.asking import ask, assert_usage_adds_up, user
-from smoke_tests.expectations import answer_text
+from smoke_tests.expectations import answer_text, assert_usage
+from smoke_tests.wire import COMPLETIONS, Wire, assert_is
 
 # Two, three and four bytes in UTF-8: a hop that decodes and re-encodes would corrupt them.
 FOREIGN_TEXT = "Grüße, 東京 🦜"
@@ -105,3 +107,43 @@ def test_request_id_is_made_where_none_is_sent(http: httpx2.Client) -> None:
     made = [http.get("/v1/models").headers.get("x-request-id") for _ in range(2)]
     assert all(made), "no X-Request-Id in the answer"
     assert made[0] != made[1], f"the same X-Request-Id twice: {made[0]}"
+
+
+def test_a_text_completion_has_openais_format(wire: Wire) -> None:
+    """A text completion has every required field of OpenAI's format, and finish_reason "length" if it is truncated."""
+    answer = wire.answer(COMPLETIONS, prompt="Once upon a time", max_tokens=8)
+    assert_is(Completion, answer)
+    assert answer["id"], "the id is empty"
+    assert answer["model"] == wire.model
+    assert 1_600_000_000 < answer["created"] < 100_000_000_000, f"created is not in seconds: {answer['created']}"
+    assert [choice["index"] for choice in answer["choices"]] == [0]
+    assert answer["choices"][0]["text"], "the text is empty"
+    assert_usage(answer.get("usage"))
+    ended = {"length": answer["usage"]["completion_tokens"] == 8, "stop": True}
+    assert ended.get(answer["choices"][0]["finish_reason"]), (
+        f"finish_reason is {answer['choices'][0]['finish_reason']!r}"
+    )
+    for limit in (3, 5):
+        shorter = wire.answer(COMPLETIONS, prompt="Once upon a time", max_tokens=limit)
+        if shorter["choices"][0]["finish_reason"] == "length":
+            break
+        assert shorter["usage"]["completion_tokens"] < limit, "a truncated answer has finish_reason stop"
+
+
+def test_prompts_are_answered_in_order(wire: Wire) -> None:
+    """With a list of prompts and n, answer i belongs to prompt i // n, and the usage counts all of them."""
+    prompts = ["Once upon a time", "The future of"]
+    answer = wire.answer(COMPLETIONS, prompt=prompts, max_tokens=2, echo=True, n=2, temperature=1)
+    assert [choice["index"] for choice in answer["choices"]] == [0, 1, 2, 3]
+    for choice in answer["choices"]:
+        prompt = prompts[choice["index"] // 2]
+        assert choice["text"].startswith(prompt), f"answer {choice['index']} begins with {choice['text'][:40]!r}"
+    alone = [wire.answer(COMPLETIONS, prompt=prompt, max_tokens=2)["usage"]["prompt_tokens"] for prompt in prompts]
+    assert answer["usage"]["prompt_tokens"] == sum(alone), "the usage does not count every prompt once"
+
+
+def test_a_prompt_may_be_tokens(wire: Wire) -> None:
+    """A prompt may be a list of token ids, which are the prompt tokens of the usage."""
+    answer = wire.answer(COMPLETIONS, prompt=[11, 12, 13, 14, 15], max_tokens=1)
+    assert answer["usage"]["prompt_tokens"] == 5, f"5 tokens are counted as {answer['usage']['prompt_tokens']}"
+    assert len(answer["choices"]) == 1, f"one prompt has {len(answer['choices'])} answers"

@@ -8,6 +8,7 @@ from openai import OpenAI
 
 from smoke_tests.asking import ATTEMPTS, ask, stream, user
 from smoke_tests.expectations import answer_text
+from smoke_tests.wire import CHAT, COMPLETIONS, Wire
 
 QUESTION = user("Tell me a story in twenty words.")
 TOP = 3
@@ -108,3 +109,92 @@ def test_either_name_bounds_the_answer(client: OpenAI, model: str, tokens: dict[
     answer = ask(client, model, QUESTION, **({"max_tokens": None} | tokens))
     assert answer.usage is not None
     assert answer.usage.completion_tokens <= 3
+
+
+def _stop_in_the_middle(text: str) -> tuple[int, str]:
+    """Return the position and text of five characters in the middle that do not occur before."""
+    middle = next(i for i in range(len(text) // 3, len(text)) if text.find(text[i : i + 5]) == i)
+    return middle, text[middle : middle + 5]
+
+
+@pytest.mark.parametrize("form", ["text", "list"])
+def test_stop_ends_a_chat_answer(wire: Wire, form: str) -> None:
+    """In chat, stop may be a text or a list of several; the first that occurs ends the answer before it."""
+    for _ in range(ATTEMPTS):
+        text = wire.answer(CHAT, messages=[QUESTION], max_tokens=24)["choices"][0]["message"]["content"]
+        middle, stop = _stop_in_the_middle(text)
+        given = stop if form == "text" else ["never said at all", text[-5:], stop]
+        choice = wire.answer(CHAT, messages=[QUESTION], max_tokens=24, stop=given)["choices"][0]
+        content = choice["message"]["content"] or ""
+        assert stop not in content, f"the answer contains the stop sequence {stop!r}"
+        # Greedy answers may differ where two tokens are nearly equally likely: then try again.
+        if choice["finish_reason"] == "stop" and content == text[:middle]:
+            return
+    raise AssertionError(f"{content!r} ({choice['finish_reason']}) does not end before {stop!r}: {text[:middle]!r}")
+
+
+def test_log_probabilities_are_complete(wire: Wire) -> None:
+    """There is one log probability for each token, with the token's text and UTF-8 bytes, as for each alternative."""
+    answer = wire.answer(CHAT, messages=[QUESTION], max_tokens=6, logprobs=True, top_logprobs=TOP)
+    choice = answer["choices"][0]
+    tokens = choice["logprobs"]["content"]
+    count = answer["usage"]["completion_tokens"]
+    assert len(tokens) == count, f"log probabilities of {len(tokens)} tokens, and the answer has {count}"
+    assert "".join(token["token"] for token in tokens).startswith(choice["message"]["content"] or "")
+    for token in tokens:
+        assert len({other["token"] for other in token["top_logprobs"]}) >= TOP - 1, "top_logprobs repeat a token"
+        for each in (token, *token["top_logprobs"]):
+            assert isinstance(each["token"], str)
+            assert type(each["logprob"]) in (int, float), f"a log probability is {each['logprob']!r}"
+            assert "bytes" in each, "a token has no bytes field"
+            # A token may be a part of a character.
+            if each["bytes"] is not None and "\ufffd" not in each["token"]:
+                assert bytes(each["bytes"]).decode(errors="replace") == each["token"], f"bytes of {each['token']!r}"
+        own = [other["logprob"] for other in token["top_logprobs"] if other["token"] == token["token"]]
+        assert not own or abs(own[0] - token["logprob"]) < 0.01, "a token has two log probabilities"
+
+
+def test_log_probabilities_without_alternatives(wire: Wire) -> None:
+    """Without top_logprobs, each token has its log probability and an empty list of alternatives."""
+    answer = wire.answer(CHAT, messages=[QUESTION], max_tokens=3, logprobs=True)
+    tokens = answer["choices"][0]["logprobs"]["content"]
+    assert tokens, "logprobs are empty"
+    assert all(token["top_logprobs"] == [] for token in tokens), "top_logprobs were not requested"
+
+
+def test_log_probabilities_of_completions_are_complete(wire: Wire) -> None:
+    """The lists of a text completion's log probabilities have one entry for each token, with its offset in the text."""
+    answer = wire.answer(COMPLETIONS, prompt="Once", max_tokens=4, logprobs=2)
+    choice = answer["choices"][0]
+    logprobs = choice["logprobs"]
+    assert len(logprobs["tokens"]) == answer["usage"]["completion_tokens"]
+    for field in ("token_logprobs", "top_logprobs", "text_offset"):
+        assert len(logprobs[field]) == len(logprobs["tokens"]), f"{field} has {len(logprobs[field])} entries"
+    for top in logprobs["top_logprobs"]:
+        assert isinstance(top, dict), f"top_logprobs are {type(top).__name__}"
+        assert 1 <= len(top) <= 3, f"{len(top)} top_logprobs, and 2 were requested"
+    offsets = [sum(map(len, logprobs["tokens"][:position])) for position in range(len(logprobs["tokens"]))]
+    assert [offset - logprobs["text_offset"][0] for offset in logprobs["text_offset"]] == offsets
+    plain = wire.answer(COMPLETIONS, prompt="Once", max_tokens=4)["choices"][0]
+    assert plain.get("logprobs") is None, "log probabilities were not requested"
+
+
+def test_logit_bias_changes_the_answer(wire: Wire) -> None:
+    """logit_bias is applied: a token with a bias of 100 replaces every other."""
+    plain = wire.answer(CHAT, messages=[QUESTION], max_tokens=4)["choices"][0]["message"]["content"]
+    # Any token will do: whatever it is, it is not the likeliest four times.
+    biased = wire.answer(CHAT, messages=[QUESTION], max_tokens=4, logit_bias={"100": 100})
+    assert biased["choices"][0]["message"]["content"] != plain, "the bias does not change the answer"
+
+
+def test_top_p_narrows_the_choice(wire: Wire) -> None:
+    """With a tiny top_p, the answer is the likeliest one, whatever the temperature."""
+
+    def answer(**options: Any) -> str:
+        body = {"messages": [QUESTION], "max_tokens": 6} | options
+        return str(wire.answer(CHAT, **body)["choices"][0]["message"]["content"])
+
+    # Where two tokens are nearly equally likely, another batch may change the answer.
+    likeliest = {answer() for _ in range(ATTEMPTS)}
+    narrowed = [answer(temperature=1, top_p=0.000001) for _ in range(ATTEMPTS)]
+    assert likeliest & set(narrowed), f"{narrowed[0]!r} with top_p 0.000001 and {likeliest} with temperature 0"

@@ -7,9 +7,11 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 from openai import NotFoundError, OpenAI
+from openai.types import Model
 
 from smoke_tests.expectations import assert_openai_error
 from smoke_tests.target import Target
+from smoke_tests.wire import assert_is
 
 # vLLM serves these paths beside /v1, and its --api-key protects few of them.
 FORBIDDEN_PATHS = [
@@ -43,6 +45,21 @@ def test_models_lists_the_model(client: OpenAI, model: str) -> None:
     listed = client.models.list().data
     assert model in [entry.id for entry in listed]
     assert all(entry.object == "model" for entry in listed)
+
+
+def test_models_have_openais_format(http: httpx2.Client, model: str) -> None:
+    """/v1/models is a list of unique models with id, object, created and owned_by, each the same under its own path."""
+    listed = http.get("/v1/models").json()
+    assert listed["object"] == "list", f"the object is {listed['object']!r}"
+    for card in listed["data"]:
+        assert_is(Model, card)
+    names = [card["id"] for card in listed["data"]]
+    assert len(set(names)) == len(names), f"a model is listed twice: {names}"
+    card = next(card for card in listed["data"] if card["id"] == model)
+    assert 0 < card["created"] < 100_000_000_000, f"created is not in seconds: {card['created']}"
+    alone = http.get(f"/v1/models/{model}").json()
+    assert_is(Model, alone)
+    assert [alone[field] for field in ("id", "owned_by")] == [card[field] for field in ("id", "owned_by")]
 
 
 def test_a_model_is_found_by_its_name(client: OpenAI, model: str) -> None:

@@ -59,7 +59,10 @@ def test_what_the_plan_tells_fails_where_it_would_be_skipped(tmp_path: Path) -> 
         assert run_conformance(conformance, files=("test_vision.py",), report=report, pytest_arguments=only) == 1
     outcomes = {test["name"]: (test["outcome"], test["detail"]) for test in json.loads(report.read_text())["tests"]}
     assert outcomes == {
-        "test_an_image_by_base64_is_read": ("skipped", "the model does not support image: this model takes no pictures"),
+        "test_an_image_by_base64_is_read": (
+            "skipped",
+            "the model does not support image: this model takes no pictures",
+        ),
         "test_a_video_by_base64_is_read": (
             "failed",
             "Failed: /info reports video_limit: 1, but the endpoint refuses: this model takes no pictures",

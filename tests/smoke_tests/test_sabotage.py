@@ -92,6 +92,20 @@ def test_the_real_gateway_passes_all_of_them(tmp_path: Path, keys_file: Path) ->
     assert failed(outcomes) == set()
 
 
+def test_a_sound_server_with_embeddings_passes_all_of_them(tmp_path: Path, keys_file: Path) -> None:
+    report = tmp_path / "report.json"
+    server = FakeOpenAIServer(keys_file=keys_file)
+    server.embeds = True
+    with serving(server):
+        conformance = Conformance(Target(server.endpoint, KEY, MODEL), keys=KeysFile(keys_file))
+        quickly = ("-o", "timeout=0", "-q", "-p", "no:unraisableexception")
+        assert run_conformance(conformance, report=report, pytest_arguments=quickly) == 0
+    tests = json.loads(report.read_text())["tests"]
+    assert [test["name"] for test in tests if test["outcome"] == "skipped"] == [
+        "test_what_the_model_is_not_for_is_refused[/v1/embeddings]"
+    ]
+
+
 def smoke_tests(*arguments: str, key: str | None = None) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": "/usr/bin:/bin"} | ({"VLLM_API_KEY": key} if key else {})
     return subprocess.run(
@@ -128,4 +142,4 @@ def test_only_the_key_tests_are_skipped_without_keys(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
     assert done.stdout.count("SKIPPED") >= 1
     assert "no API key was given and the endpoint answers without one" in done.stdout
-    assert "3 passed, 9 skipped" in done.stdout
+    assert "4 passed, 9 skipped" in done.stdout
