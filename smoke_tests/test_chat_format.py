@@ -1,5 +1,6 @@
 """The format of chat answers that SDKs and frameworks rely on, and the fields that a request may have."""
 
+import json
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from openai.types.chat import ChatCompletion
 from smoke_tests.abilities import why_not
 from smoke_tests.asking import user
 from smoke_tests.expectations import answer_text_of, assert_usage
-from smoke_tests.wire import CHAT, Document, Wire, assert_is
+from smoke_tests.wire import CHAT, FOREIGN_TEXT, Document, Wire, assert_is, text_of
 
 QUESTION = user("Tell me a story.")
 # Longer than the default limits of servers that truncate an answer without max_tokens.
@@ -41,6 +42,7 @@ def assert_format(answer: Document, model: str) -> None:
     assert answer["id"], "the id is empty"
     assert answer["model"] == model, f"the model is {answer['model']!r}"
     assert 1_600_000_000 < answer["created"] < 100_000_000_000, f"created is not in seconds: {answer['created']}"
+    assert answer["choices"], "the answer has no choices"
     assert [choice["index"] for choice in answer["choices"]] == list(range(len(answer["choices"])))
     for choice in answer["choices"]:
         message = choice["message"]
@@ -146,3 +148,27 @@ def test_instructions_are_read(wire: Wire, role: str) -> None:
 def test_messages_may_have_names(wire: Wire) -> None:
     """A message with the optional name of its author is accepted."""
     assert_format(one(wire, messages=[QUESTION | {"name": "ada"}]), wire.model)
+
+
+def test_an_answer_can_be_sent_back(wire: Wire) -> None:
+    """The message of an answer is accepted unchanged as a turn of the next request, with all its fields."""
+    first = one(wire)
+    message = first["choices"][0]["message"]
+    second = one(wire, messages=[QUESTION, message, QUESTION])
+    assert_format(second, wire.model)
+    longer = one(wire, messages=[QUESTION, message | {"content": 5 * answer_text_of(message)}, QUESTION])
+    assert longer["usage"]["prompt_tokens"] > second["usage"]["prompt_tokens"], "the earlier answer is not read"
+
+
+def test_foreign_text_is_generated(wire: Wire) -> None:
+    """Generated text in any script arrives whole, with and without streaming, although it is several tokens a character."""
+    schema = {
+        "type": "object", "properties": {"text": {"type": "string", "enum": [FOREIGN_TEXT]}}, "required": ["text"],
+        "additionalProperties": False,
+    }  # fmt: skip
+    form = {"type": "json_schema", "json_schema": {"name": "text", "schema": schema, "strict": True}}
+    body = {"messages": [QUESTION], "max_tokens": 300, "response_format": form}
+    whole = wire.answer(CHAT, **body)["choices"][0]["message"]["content"]
+    assert json.loads(whole) == {"text": FOREIGN_TEXT}, f"the answer is {whole!r}"
+    streamed = text_of(wire.stream(CHAT, **body))
+    assert json.loads(streamed) == {"text": FOREIGN_TEXT}, f"the streamed answer is {streamed!r}"

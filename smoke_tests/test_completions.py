@@ -9,10 +9,7 @@ from openai.types import Completion
 
 from smoke_tests.asking import ask, assert_usage_adds_up, user
 from smoke_tests.expectations import answer_text, assert_usage
-from smoke_tests.wire import COMPLETIONS, Wire, assert_is
-
-# Two, three and four bytes in UTF-8: a hop that decodes and re-encodes would corrupt them.
-FOREIGN_TEXT = "Grüße, 東京 🦜"
+from smoke_tests.wire import COMPLETIONS, FOREIGN_TEXT, Wire, assert_is
 
 
 def test_chat_answers(client: OpenAI, model: str) -> None:

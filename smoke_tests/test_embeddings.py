@@ -101,3 +101,20 @@ def test_wrong_embeddings_requests_are_400(http: httpx2.Client, model: str) -> N
     """Empty input and an unknown encoding are rejected with 400 in OpenAI's error format."""
     for wrong in ({"input": []}, {"input": "Hi", "encoding_format": "roman"}):
         assert_openai_error(http.post(PATH, json={"model": model} | wrong), 400)
+
+
+def test_embeddings_of_tokens(wire: Wire) -> None:
+    """The input may be lists of token ids, which are the tokens of the usage: LangChain sends them by default."""
+    answer = embed(wire, [[11, 12, 13], [14, 15]])
+    assert [each["index"] for each in answer["data"]] == [0, 1]
+    assert answer["usage"]["prompt_tokens"] == 5, f"5 tokens are counted as {answer['usage']['prompt_tokens']}"
+
+
+def test_dimensions_are_not_ignored(wire: Wire) -> None:
+    """Vectors have the requested dimensions, or the request is rejected with 400."""
+    response = wire.http.post(PATH, json={"model": wire.model, "input": "Hi", "dimensions": 3})
+    if response.status_code == 200:
+        length = len(response.json()["data"][0]["embedding"])
+        assert length == 3, f"3 dimensions were requested, and the vector has {length}"
+    else:
+        assert_openai_error(response, 400)

@@ -13,6 +13,7 @@ from smoke_tests.wire import RESPONSES, Document, Wire, assert_is
 
 QUESTION = "Say hello."
 LONGEST = 16
+TOOL = {"type": "function"} | TOOLS[0]["function"]
 # OpenAI ends a truncated response with response.incomplete, vLLM with response.completed and the status incomplete.
 LAST = ("response.completed", "response.incomplete")
 
@@ -161,9 +162,8 @@ def test_a_response_may_have_a_json_schema(wire: Wire) -> None:
 @pytest.mark.usefixtures("tools")
 def test_a_response_may_call_a_tool(wire: Wire) -> None:
     """With tool_choice "required" a response has a function_call item, with a call_id and arguments of the schema."""
-    tool = {"type": "function"} | TOOLS[0]["function"]
     answer = wire.answer(
-        RESPONSES, input="Recommend a hotel.", max_output_tokens=ENOUGH_TOKENS, tools=[tool], tool_choice="required"
+        RESPONSES, input="Recommend a hotel.", max_output_tokens=ENOUGH_TOKENS, tools=[TOOL], tool_choice="required"
     )
     assert_is(Response, answer)
     calls = [item for item in answer["output"] if item["type"] == "function_call"]
@@ -178,3 +178,57 @@ def test_an_unknown_previous_response_is_refused(http: httpx2.Client, model: str
     body = {"model": model, "input": QUESTION, "previous_response_id": "resp_unknown", "max_output_tokens": 1}
     response = http.post(RESPONSES, json=body)
     assert_openai_error(response, 400 if response.status_code == 400 else 404)
+
+
+def test_input_may_have_parts_and_a_developer(wire: Wire) -> None:
+    """The input may have a developer message and content as a list of input_text parts, and all of them are read."""
+
+    def tokens(given: Any) -> int:
+        return int(wire.answer(RESPONSES, input=given, max_output_tokens=1)["usage"]["input_tokens"])
+
+    parts = [
+        {"type": "input_text", "text": "My name is Ada and I live in London."},
+        {"type": "input_text", "text": QUESTION},
+    ]
+    developer = {"role": "developer", "content": "You are the captain of a ship and answer in verse."}
+    alone, in_parts = tokens(QUESTION), tokens([{"role": "user", "content": parts}])
+    assert in_parts >= alone + 8, f"{alone} tokens without the first part, {in_parts} with it"
+    instructed = tokens([developer, {"role": "user", "content": QUESTION}])
+    assert instructed >= alone + 8, f"{alone} tokens without the developer's message, {instructed} with it"
+
+
+@pytest.mark.usefixtures("tools")
+def test_a_response_reads_the_result_of_a_tool(wire: Wire) -> None:
+    """A function_call item and its function_call_output are accepted as input, and the output is read."""
+
+    def tokens(output: str) -> int:
+        call = {"type": "function_call", "call_id": "call_1", "name": "find_hotel", "arguments": "{}"}
+        result = {"type": "function_call_output", "call_id": "call_1", "output": output}
+        given = [{"role": "user", "content": QUESTION}, call, result]
+        answer = wire.answer(RESPONSES, input=given, tools=[TOOL], max_output_tokens=LONGEST)
+        assert answer["output"], "the output is empty"
+        return int(answer["usage"]["input_tokens"])
+
+    assert tokens("The Ritz, five stars, open all the year round") > tokens("None")
+
+
+@pytest.mark.usefixtures("tools")
+def test_a_tool_call_of_a_response_is_streamed(wire: Wire) -> None:
+    """The argument deltas of a streamed function call, its done event and its item have the same arguments and id."""
+    body = {"input": "Recommend a hotel.", "tools": [TOOL], "tool_choice": "required"}
+    events = wire.stream(RESPONSES, max_output_tokens=ENOUGH_TOKENS, **body)
+    for event in events:
+        assert_is(ResponseStreamEvent, event)
+    kind = "response.function_call_arguments"
+    deltas = [event for event in events if event["type"] == f"{kind}.delta"]
+    done = [event for event in events if event["type"] == f"{kind}.done"]
+    calls = [item for item in events[-1]["response"]["output"] if item["type"] == "function_call"]
+    assert len(calls) == len(done) == 1, f"{len(calls)} calls and {len(done)} done events"
+    arguments = "".join(event["delta"] for event in deltas)
+    assert arguments == done[0]["arguments"] == calls[0]["arguments"], (
+        f"deltas {arguments!r}, done {done[0]['arguments']!r}"
+    )
+    assert_fits(arguments)
+    assert {event["item_id"] for event in (*deltas, *done)} == {calls[0]["id"]}, "the item id changes"
+    added = [event["item"] for event in events if event["type"] == "response.output_item.added"]
+    assert [item["name"] for item in added if item["type"] == "function_call"] == ["find_hotel"]

@@ -7,11 +7,9 @@ from openai.types.chat import ChatCompletionChunk
 
 from smoke_tests.asking import ATTEMPTS, user
 from smoke_tests.expectations import answer_text_of, assert_usage
-from smoke_tests.wire import CHAT, COMPLETIONS, Document, Wire, assert_is, choices_of, text_of
+from smoke_tests.wire import CHAT, COMPLETIONS, FOREIGN_TEXT, Document, Wire, assert_is, choices_of, text_of
 
 QUESTION = user("Count from 1 to 20.")
-# Two, three and four bytes in UTF-8: a hop that decodes and re-encodes would corrupt them.
-FOREIGN_TEXT = "Grüße, 東京 🦜"
 USAGE = {"stream_options": {"include_usage": True}}
 
 
@@ -190,3 +188,32 @@ def test_several_prompts_are_streamed_by_index(wire: Wire) -> None:
         text = "".join(choice["text"] for choice in own)
         assert text.startswith(prompt), f"answer {index} begins with {text[:40]!r}, not with its prompt"
         assert len([choice for choice in own if choice["finish_reason"]]) == 1, f"answer {index} has no single end"
+
+
+def test_a_partial_stop_sequence_is_not_lost(wire: Wire) -> None:
+    """Text that only begins like a stop sequence is sent, although the server holds it back at first."""
+    for _ in range(ATTEMPTS):
+        text = text_of(wire.stream(CHAT, messages=[QUESTION], max_tokens=12))
+        stop = text[-6:] + "never said"
+        chunks = wire.stream(CHAT, messages=[QUESTION], max_tokens=12, stop=[stop])
+        # Greedy answers may differ where two tokens are nearly equally likely: then try again.
+        if text_of(chunks) == text:
+            return
+    raise AssertionError(f"{text_of(chunks)!r} with a stop sequence that does not occur, {text!r} without")
+
+
+def test_log_probabilities_of_text_completions_are_streamed(wire: Wire) -> None:
+    """The streamed log probabilities of a text completion are of its tokens, with their offsets in the text."""
+    chunks = wire.stream(COMPLETIONS, prompt="Once upon a time", max_tokens=6, logprobs=2, **USAGE)
+    logprobs = [choice.get("logprobs") for choice in choices_of(chunks) if choice.get("logprobs")]
+    assert logprobs, "no log probabilities"
+    joined = {field: [each for one in logprobs for each in one[field]] for field in logprobs[0]}
+    count = chunks[-1]["usage"]["completion_tokens"]
+    for field in ("tokens", "token_logprobs", "top_logprobs", "text_offset"):
+        assert len(joined[field]) == count, (
+            f"{field} has {len(joined[field])} entries, and the answer has {count} tokens"
+        )
+    assert "".join(joined["tokens"]).startswith("".join(choice["text"] for choice in choices_of(chunks)))
+    assert all(logprob <= 0 for logprob in joined["token_logprobs"])
+    offsets = [sum(map(len, joined["tokens"][:position])) for position in range(count)]
+    assert [offset - joined["text_offset"][0] for offset in joined["text_offset"]] == offsets, "the offsets are wrong"

@@ -169,6 +169,26 @@ def test_tool_choice_none_calls_no_tool(wire: Wire, streamed: bool) -> None:
     assert choices[-1]["finish_reason"] in ("stop", "length"), f"finish_reason is {choices[-1]['finish_reason']!r}"
 
 
+def test_tool_choice_none_needs_no_tools(wire: Wire) -> None:
+    """tool_choice "none" is accepted without tools: some frameworks always send it."""
+    message = wire.answer(CHAT, messages=[QUESTION], max_tokens=8, tool_choice="none")["choices"][0]["message"]
+    assert not message.get("tool_calls"), "a tool was called"
+
+
+@pytest.mark.parametrize("content", ["unchanged", "null", "empty", "absent"])
+def test_a_tool_call_can_be_sent_back(wire: Wire, content: str) -> None:
+    """The message of a tool call is accepted as a turn before the result, whatever its empty content is."""
+    body = {"max_tokens": ENOUGH_TOKENS} | REQUIRED
+    message = wire.answer(CHAT, messages=[QUESTION], **body)["choices"][0]["message"]
+    call = message["tool_calls"][0]
+    if content != "unchanged":
+        empty = {"null": {"content": None}, "empty": {"content": ""}, "absent": {}}[content]
+        message = {"role": "assistant", "tool_calls": [call]} | empty
+    result = {"role": "tool", "tool_call_id": call["id"], "content": "The Ritz"}
+    answer = wire.answer(CHAT, messages=[QUESTION, message, result], tools=TOOLS, max_tokens=8)
+    assert answer["choices"][0]["finish_reason"], "the answer has no finish_reason"
+
+
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
 def test_with_tool_choice_auto_the_finish_reason_tells_of_calls(wire: Wire, streamed: bool) -> None:
     """If the model may choose, finish_reason is "tool_calls" exactly if a tool is called and the answer is complete."""

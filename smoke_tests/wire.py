@@ -10,6 +10,8 @@ from pydantic import TypeAdapter, ValidationError
 
 CHAT, COMPLETIONS, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
 Document = dict[str, Any]
+# Two, three and four bytes in UTF-8: a hop that decodes and re-encodes would corrupt them.
+FOREIGN_TEXT = "Grüße, 東京 🦜"
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,9 @@ class Wire:
         assert response.status_code == 200, f"HTTP {response.status_code}: {response.text[:300]}"
         content_type = response.headers.get("content-type", "")
         assert content_type.startswith("application/json"), f"the answer has content type {content_type!r}"
-        document = response.json()
+        document = json.loads(response.text, parse_constant=_refuse)
         assert isinstance(document, dict), f"the answer is not a JSON object: {response.text[:200]}"
+        assert not document.get("error"), f"the answer with status 200 has an error: {response.text[:200]}"
         return document
 
     def stream(self, path: str, **body: Any) -> list[Document]:
@@ -39,8 +42,8 @@ class Wire:
         content_type = response.headers.get("content-type", "")
         assert content_type.startswith("text/event-stream"), f"the stream has content type {content_type!r}"
         events = [event for _, event in _events(text)]
-        if path != RESPONSES:
-            assert events, "the stream is empty"
+        assert events, "the stream is empty"
+        if path != RESPONSES or events[-1] == "[DONE]":
             assert events[-1] == "[DONE]", f"the last event is not [DONE]: {events[-1][:80]!r}"
             events.pop()
         return [_document(event) for event in events]
@@ -71,10 +74,15 @@ def _events(text: str) -> Iterator[tuple[str, str]]:
             assert line.startswith((":", "id:", "retry:")), f"not a line of server-sent events: {line[:80]!r}"
 
 
+def _refuse(constant: str) -> None:
+    """Reject NaN and Infinity, which Python accepts and JSON does not have."""
+    raise AssertionError(f"{constant} is not valid JSON")
+
+
 def _document(event: str) -> Document:
     assert event != "[DONE]", "[DONE] is sent before the end of the stream"
     try:
-        document = json.loads(event)
+        document = json.loads(event, parse_constant=_refuse)
     except ValueError:
         raise AssertionError(f"an event is not JSON: {event[:120]!r}") from None
     assert isinstance(document, dict), f"an event is not a JSON object: {event[:120]!r}"

@@ -113,7 +113,7 @@ def _structured(body: Body, has: Has) -> str | None:
     if form.get("type") != "json_schema":
         return None
     schema = form.get("json_schema", form)["schema"]
-    return json.dumps(instance(schema, schema))
+    return json.dumps(instance(schema, schema), ensure_ascii=False)
 
 
 def cut(pieces: list[str], body: Body) -> tuple[list[str], bool]:
@@ -229,8 +229,9 @@ def prompt_tokens(body: Body, has: Has) -> int:
     if has("forgets_the_conversation") or (has("ignores_instructions") and "input" in body):
         turns = turns[-1:]
     if has("ignores_results_of_tools"):
-        turns = [turn for turn in turns if turn["role"] != "tool"]
-    return sum(_content_tokens(turn.get("content"), has) + TOKENS_OF_TEMPLATE for turn in turns)
+        turns = [turn for turn in turns if turn.get("role") != "tool"]
+    contents = [turn.get("content") or turn.get("output") for turn in turns]
+    return sum(_content_tokens(content, has) + TOKENS_OF_TEMPLATE for content in contents)
 
 
 def _content_tokens(content: Any, has: Has) -> int:

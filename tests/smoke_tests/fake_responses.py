@@ -57,21 +57,10 @@ def response_events(body: Body, has: Has, gap: float) -> Events:
     numbers = itertools.count()
     begun = whole | {"output": [], "status": "in_progress", "incomplete_details": None, "usage": None}
     item = whole["output"][0]
-    part = item["content"][0]
-    tokens, _ = says(body, has)
-    at = {"item_id": item["id"], "output_index": 0, "content_index": 0}
     events: list[Body] = [
         {"type": "response.created", "response": begun},
         {"type": "response.in_progress", "response": begun},
-        {
-            "type": "response.output_item.added",
-            "output_index": 0,
-            "item": item | {"content": [], "status": "in_progress"},
-        },
-        {"type": "response.content_part.added", "part": part | {"text": ""}, **at},
-        *({"type": "response.output_text.delta", "delta": token, "logprobs": [], **at} for token in tokens),
-        {"type": "response.output_text.done", "text": part["text"], "logprobs": [], **at},
-        {"type": "response.content_part.done", "part": part, **at},
+        *(_call_events(item) if item["type"] == "function_call" else _text_events(item, says(body, has)[0])),
         {"type": "response.output_item.done", "output_index": 0, "item": item},
         {"type": f"response.{whole['status']}", "response": whole},
     ]
@@ -82,13 +71,37 @@ def response_events(body: Body, has: Has, gap: float) -> Events:
         yield event, gap if event["type"].endswith(".delta") else 0.0
 
 
+def _text_events(item: Body, tokens: list[str]) -> list[Body]:
+    part = item["content"][0]
+    at = {"item_id": item["id"], "output_index": 0, "content_index": 0}
+    begun = item | {"content": [], "status": "in_progress"}
+    return [
+        {"type": "response.output_item.added", "output_index": 0, "item": begun},
+        {"type": "response.content_part.added", "part": part | {"text": ""}, **at},
+        *({"type": "response.output_text.delta", "delta": token, "logprobs": [], **at} for token in tokens),
+        {"type": "response.output_text.done", "text": part["text"], "logprobs": [], **at},
+        {"type": "response.content_part.done", "part": part, **at},
+    ]
+
+
+def _call_events(item: Body) -> list[Body]:
+    at, arguments = {"item_id": item["id"], "output_index": 0}, item["arguments"]
+    kind = "response.function_call_arguments"
+    begun = item | {"arguments": "", "status": "in_progress"}
+    return [
+        {"type": "response.output_item.added", "output_index": 0, "item": begun},
+        *({"type": f"{kind}.delta", "delta": arguments[i : i + 5], **at} for i in range(0, len(arguments), 5)),
+        {"type": f"{kind}.done", "arguments": arguments, "name": item["name"], **at},
+    ]
+
+
 def embeddings_document(body: Body, has: Has) -> Body:
     """Return the embeddings of texts or token lists; raises RefusalError for empty input and unknown formats."""
     given: Any = body.get("input")
     if isinstance(given, str) or (isinstance(given, list) and given and isinstance(given[0], int)):
         given = [given]
     form = body.get("encoding_format") or "float"
-    if not given or form not in ("float", "base64"):
+    if not given or form not in ("float", "base64") or body.get("dimensions"):
         raise RefusalError(400, "the input or its encoding_format is not valid")
     vectors = [_embedding(each) for each in given]
     tokens = sum(len(each) if isinstance(each, list) else len(each.split()) for each in given)

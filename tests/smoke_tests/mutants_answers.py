@@ -135,7 +135,7 @@ ANSWERS: dict[str, Fault] = {
     "counts_more_cached_than_read": mutant("chat answer", every(usages, put(prompt_tokens_details={"cached_tokens": 9999})), "chat_format", "an_answer_has_openais_format"),
     "counts_one_of_n_answers": mutant("chat answer", _repeat_usage, "chat_format", "each_of_n_answers_has_openais_format"),
     "answers_with_logprobs_unasked": mutant("chat answer", every(choices, lambda choice: choice.update(logprobs=choice["logprobs"] or {"content": [], "refusal": None})), "chat_format", "nothing_is_returned_that_was_not_requested"),
-    "answers_as_binary": mutant("content type", lambda given: "application/octet-stream" if given == "application/json" else given, "chat_format", "nothing_is_returned_that_was_not_requested"),
+    "answers_as_binary": mutant("content type", lambda given: "application/octet-stream" if given == "application/json" else given, "chat_format", "each_answer_has_its_own_id"),
     "truncates_after_100_tokens": mutant("chat request", _cap, "chat_format", "an_answer_is_not_truncated_without_max_tokens"),
     "refuses_nulls": mutant("chat request", _null_is_wrong, "chat_format", "null_fields_mean_the_default"),
     "refuses_a_user": mutant("chat request", lambda request: request.update(temperature=-1) if request.get("user") else None, "chat_format", "common_fields_are_accepted"),
@@ -143,6 +143,15 @@ ANSWERS: dict[str, Fault] = {
     "refuses_developer_messages": mutant("chat request", _role("developer", _refuse), "chat_format", "instructions_are_read[developer]"),
     "drops_system_messages": mutant("chat request", _role("system", _without), "chat_format", "instructions_are_read[system]"),
     "refuses_names": mutant("chat request", lambda request: request.update(temperature=-1) if "'name': 'ada'" in str(request.get("messages")) else None, "chat_format", "messages_may_have_names"),
+    "refuses_its_own_answers": mutant("chat request", lambda request: request.update(temperature=-1) if any("refusal" in turn for turn in request.get("messages") or () if isinstance(turn, dict)) else None, "chat_format", "an_answer_can_be_sent_back"),
+    "forgets_its_own_answers": mutant("chat request", lambda request: request.update(messages=[turn for turn in request["messages"] if turn["role"] != "assistant"]) if isinstance(request.get("messages"), list) else None, "chat_format", "an_answer_can_be_sent_back"),
+    "answers_in_ascii": mutant("chat answer", every(messages, lambda message: message.update(content=(message["content"] or "").encode("ascii", "replace").decode())), "chat_format", "foreign_text_is_generated"),
+    "answers_with_comments_in_json": mutant("chat answer", put(created=float("nan")), "chat_format", "each_answer_has_its_own_id"),
+    "answers_with_a_trailing_role": mutant("chat answer", every(messages, lambda message: message.update(content="assistant: " + message["content"], role="Assistant")), "chat_format", "foreign_text_is_generated"),
+    "sends_null_choices": mutant("chat answer", put(choices=None), "chat_format", "foreign_text_is_generated"),
+    "sends_no_choices": mutant("chat answer", put(choices=[]), "chat_format", "foreign_text_is_generated"),
+    "wraps_answers_in_data": mutant("chat answer", lambda document: document.update(data={"choices": document.pop("choices")}), "chat_format", "foreign_text_is_generated"),
+    "reports_errors_in_answers": mutant("chat answer", lambda document: document.update(error={"message": "overloaded"}, choices=[]), "chat_format", "each_answer_has_its_own_id"),
     # Text completions
     "completes_as_chat": mutant("completions answer", put(object="chat.completion"), "completions", "completions_answers"),
     "completes_without_id": mutant("completions answer", drop("id"), "completions", "a_text_completion_has_openais_format"),
@@ -176,6 +185,9 @@ ANSWERS: dict[str, Fault] = {
     "ignores_logit_bias": mutant("chat request", drop("logit_bias"), "sampling", "logit_bias_changes_the_answer"),
     "ignores_top_p": mutant("chat request", drop("top_p"), "sampling", "top_p_narrows_the_choice"),
     "ignores_max_completion_tokens": mutant("chat request", drop("max_completion_tokens"), "sampling", "either_name_bounds_the_answer[max_completion_tokens]"),
+    "returns_infinite_logprobs": mutant("chat answer", every(_logprobs, put(logprob=float("-inf"))), "sampling", "log_probabilities_without_alternatives"),
+    "merges_alternatives_of_the_same_text": mutant("chat answer", every(_logprobs, lambda token: token.update(top_logprobs=token["top_logprobs"][:1] * len(token["top_logprobs"]))), "sampling", "logprobs_of_chat"),
+    "returns_logprobs_of_the_prompt_too": mutant("chat answer", every(choices, lambda choice: choice["logprobs"] and choice["logprobs"]["content"].insert(0, choice["logprobs"]["content"][0])), "sampling", "logprobs_of_chat"),
     # Models
     "lists_models_without_a_list": mutant("models", put(object="models"), "service", "models_have_openais_format"),
     "lists_models_without_created": mutant("models", lambda listed: [card.pop("created") for card in listed["data"]], "service", "models_have_openais_format"),
@@ -227,5 +239,8 @@ ANSWERS: dict[str, Fault] = {
     "always_encodes": mutant("embeddings request", put(encoding_format="base64"), "embeddings", "wrong_embeddings_requests_are_400"),
     "embeds_nothing": mutant("embeddings request", lambda request: request.update(input="x") if not request["input"] else None, "embeddings", "wrong_embeddings_requests_are_400"),
     "knows_any_encoding": mutant("embeddings request", lambda request: request.update(encoding_format="float") if request.get("encoding_format") == "roman" else None, "embeddings", "wrong_embeddings_requests_are_400"),
+    "ignores_dimensions": mutant("embeddings request", drop("dimensions"), "embeddings", "dimensions_are_not_ignored"),
+    "embeds_tokens_as_one_text": mutant("embeddings request", lambda request: request.update(input=str(request["input"])) if isinstance(request["input"], list) and request["input"] and isinstance(request["input"][0], list) else None, "embeddings", "embeddings_of_tokens"),
+    "refuses_tokens_to_embed": mutant("embeddings request", lambda request: request.update(input=[]) if isinstance(request["input"], list) and request["input"] and isinstance(request["input"][0], list) else None, "embeddings", "embeddings_of_tokens"),
 }
 # fmt: on

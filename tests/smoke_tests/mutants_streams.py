@@ -159,6 +159,12 @@ STREAMS: dict[str, Fault] = {
     "sends_done_without_data": mutant("last line", lambda line: line.removeprefix(b"data: "), "stream_format", "a_stream_consists_of_server_sent_events"),
     "sends_errors_within_the_stream": mutant("last line", lambda line: b'data: {"error": {"message": "aborted"}}\n\n' + line, "stream_format", "a_stream_consists_of_server_sent_events"),
     "streams_as_plain_text": mutant("content type", lambda given: "text/plain" if given == "text/event-stream" else given, "stream_format", "a_stream_consists_of_server_sent_events"),
+    "sends_indented_data_lines": mutant("lines", lambda line: b" " + line, "stream_format", "a_partial_stop_sequence_is_not_lost"),
+    "sends_latin_1": mutant("lines", lambda line: line.replace(b'"content": " ', b'"content": "\xe9'), "stream_format", "a_partial_stop_sequence_is_not_lost"),
+    "sends_infinity": mutant("lines", lambda line: line.replace(b'"logprobs": null', b'"logprobs": NaN'), "stream_format", "a_partial_stop_sequence_is_not_lost"),
+    "sends_null_events": mutant("lines", lambda line: b"data: null\n\n" + line, "stream_format", "a_partial_stop_sequence_is_not_lost"),
+    "sends_a_list_of_chunks": mutant("lines", lambda line: line.replace(b"data: {", b"data: [{").replace(b"}\n", b"}]\n"), "stream_format", "a_partial_stop_sequence_is_not_lost"),
+    "sends_no_last_blank_line": mutant("last line", lambda line: line.rstrip(), "stream_format", "a_partial_stop_sequence_is_not_lost"),
     # Chunks
     "streams_without_object": mutant(CHAT, every(chunks, drop("object")), "stream_format", "chunks_have_openais_format"),
     "streams_whole_answers": mutant(CHAT, every(chunks, put(object="chat.completion")), "stream_format", "chunks_have_openais_format"),
@@ -206,6 +212,9 @@ STREAMS: dict[str, Fault] = {
     "streams_usage_that_does_not_add_up": mutant(CHAT, every(usages, lambda usage: usage.update(total_tokens=usage["completion_tokens"])), "stream_format", "streamed_usage_is_exact"),
     "counts_chunks_as_tokens": mutant(CHAT, lambda events: [usage.update(completion_tokens=len(events), total_tokens=len(events) + usage["prompt_tokens"]) for usage in usages(events)], "stream_format", "streamed_usage_is_exact"),
     "counts_other_prompt_tokens_in_streams": mutant(CHAT, every(usages, lambda usage: usage.update(prompt_tokens=usage["prompt_tokens"] + 3, total_tokens=usage["total_tokens"] + 3)), "stream_format", "streamed_usage_is_exact"),
+    "streams_usage_with_null_choices": mutant(CHAT, every(lambda events: events[-1:] if usages(events) else [], put(choices=None)), "stream_format", "streamed_usage_is_exact"),
+    "streams_usage_twice": mutant(CHAT, lambda events: [*events, events[-1]] if usages(events) else events, "stream_format", "streamed_usage_is_exact"),
+    "streams_usage_without_being_asked_not_to": mutant("chat request", lambda request: request.update(stream_options={"include_usage": True}) if request.get("stream") else None, "stream_format", "a_stream_has_no_usage_unless_requested"),
     # Several answers
     "streams_one_role_for_n": mutant(CHAT, _first_role_only, "stream_format", "each_of_n_streamed_answers_is_complete"),
     "ends_only_the_first_of_n_streams": mutant(CHAT, every(_of_index(1), put(finish_reason=None)), "stream_format", "each_of_n_streamed_answers_is_complete"),
@@ -224,6 +233,7 @@ STREAMS: dict[str, Fault] = {
     "streams_a_part_of_the_stop": mutant(CHAT, _stop_text, "stream_format", "a_stop_sequence_ends_a_stream"),
     "streams_length_for_stop": mutant(CHAT, every(choices, lambda choice: choice["finish_reason"] and choice.update(finish_reason="length")), "stream_format", "a_stop_sequence_ends_a_stream"),
     "mangles_foreign_text_in_streams": mutant(TEXT, _mangled, "stream_format", "foreign_text_survives_a_stream"),
+    "loses_text_that_was_held_back": mutant("chat request", lambda request: request.update(stop=request["stop"][0][:6]) if request.get("stream") and isinstance(request.get("stop"), list) else None, "stream_format", "a_partial_stop_sequence_is_not_lost"),
     # Text completions
     "streams_text_as_chat": mutant(TEXT, every(chunks, put(object="chat.completion.chunk")), "stream_format", "streamed_text_completions_have_openais_format"),
     "streams_text_with_many_ids": mutant(TEXT, lambda events: [event.update(id=f"cmpl-{number}") for number, event in enumerate(events)], "stream_format", "streamed_text_completions_have_openais_format"),
@@ -235,6 +245,10 @@ STREAMS: dict[str, Fault] = {
     "streams_text_with_a_usage_chunk_unasked": mutant(TEXT, _unasked_usage, "stream_format", "text_completions_stream_no_usage_unless_requested"),
     "streams_text_with_one_index": mutant(TEXT, every(choices, put(index=0)), "stream_format", "several_prompts_are_streamed_by_index"),
     "streams_text_with_empty_finish_reasons": mutant(TEXT, every(choices, lambda choice: choice["finish_reason"] or choice.update(finish_reason="")), "stream_format", "streamed_text_completions_have_openais_format"),
+    "streams_no_text_logprobs": mutant(TEXT, every(choices, put(logprobs=None)), "stream_format", "log_probabilities_of_text_completions_are_streamed"),
+    "streams_text_offsets_from_zero": mutant(TEXT, every(lambda events: [choice["logprobs"] for choice in choices(events) if choice["logprobs"]], put(text_offset=[0])), "stream_format", "log_probabilities_of_text_completions_are_streamed"),
+    "streams_text_logprobs_as_chat": mutant(TEXT, every(choices, lambda choice: choice["logprobs"] and choice.update(logprobs={"content": []})), "stream_format", "log_probabilities_of_text_completions_are_streamed"),
+    "streams_text_logprobs_without_tokens": mutant(TEXT, every(lambda events: [choice["logprobs"] for choice in choices(events) if choice["logprobs"]], put(tokens=[])), "stream_format", "log_probabilities_of_text_completions_are_streamed"),
     # Responses, whole
     "responds_without_id": mutant("responses answer", drop("id"), "responses", "a_response_may_call_a_tool"),
     "responds_with_one_id_for_all": mutant("responses answer", put(id="resp_1"), "responses", "a_response_has_openais_format"),
@@ -260,6 +274,11 @@ STREAMS: dict[str, Fault] = {
     "calls_tools_without_call_id": mutant("responses answer", every(_function_calls, drop("call_id")), "responses", "a_response_may_call_a_tool"),
     "calls_tools_with_objects": mutant("responses answer", every(_function_calls, put(arguments={"city": "Rome"})), "responses", "a_response_may_call_a_tool"),
     "ignores_previous_responses": mutant("responses request", drop("previous_response_id"), "responses", "an_unknown_previous_response_is_refused"),
+    "responds_to_the_last_part": mutant("responses request", lambda request: [turn.update(content=turn["content"][-1:]) for turn in request["input"] if isinstance(turn.get("content"), list)] if isinstance(request.get("input"), list) else None, "responses", "input_may_have_parts_and_a_developer"),
+    "responds_without_the_developer": mutant("responses request", lambda request: request.update(input=[turn for turn in request["input"] if turn.get("role") != "developer"]) if isinstance(request.get("input"), list) else None, "responses", "input_may_have_parts_and_a_developer"),
+    "refuses_the_developer_in_responses": mutant("responses request", lambda request: request.update(temperature=-1) if "'developer'" in str(request.get("input")) else None, "responses", "input_may_have_parts_and_a_developer"),
+    "responds_without_results_of_tools": mutant("responses request", lambda request: request.update(input=[turn for turn in request["input"] if turn.get("type") != "function_call_output"]) if isinstance(request.get("input"), list) else None, "responses", "a_response_reads_the_result_of_a_tool"),
+    "refuses_results_of_tools_in_responses": mutant("responses request", lambda request: request.update(temperature=-1) if "function_call_output" in str(request.get("input")) else None, "responses", "a_response_reads_the_result_of_a_tool"),
     # Responses, streamed
     "streams_no_sequence_numbers": mutant(EVENTS, every(chunks, drop("sequence_number")), "responses", "a_response_is_streamed"),
     "streams_sequence_numbers_from_one": mutant(EVENTS, _renumbered(lambda number: number + 1), "responses", "streamed_events_have_openais_format"),
@@ -286,5 +305,11 @@ STREAMS: dict[str, Fault] = {
     "streams_a_final_response_without_usage": mutant(EVENTS, _final(put(usage=None)), "responses", "a_streamed_response_is_the_whole_response"),
     "streams_a_final_response_with_another_id": mutant(EVENTS, _final(put(id="resp_2")), "responses", "a_streamed_response_is_the_whole_response"),
     "streams_a_completed_beginning": mutant(EVENTS, lambda events: events[0]["response"].update(status="completed"), "responses", "a_streamed_response_is_the_whole_response"),
+    "streams_arguments_without_done": mutant(EVENTS, _omitting("function_call_arguments.done"), "responses", "a_tool_call_of_a_response_is_streamed"),
+    "streams_arguments_without_deltas": mutant(EVENTS, _omitting("function_call_arguments.delta"), "responses", "a_tool_call_of_a_response_is_streamed"),
+    "streams_arguments_of_another_item": mutant(EVENTS, _in_events("arguments.delta", put(item_id="fc_2")), "responses", "a_tool_call_of_a_response_is_streamed"),
+    "streams_half_of_the_done_arguments": mutant(EVENTS, _in_events("arguments.done", put(arguments="{")), "responses", "a_tool_call_of_a_response_is_streamed"),
+    "streams_arguments_as_text": mutant(EVENTS, _in_events("arguments.delta", put(type="response.output_text.delta", content_index=0, logprobs=[])), "responses", "a_tool_call_of_a_response_is_streamed"),
+    "ends_responses_with_done": mutant(EVENTS, lambda events: [*events[:-1], events[-1] | {"type": "response.done"}], "responses", "a_response_is_streamed"),
 }
 # fmt: on
