@@ -19,7 +19,9 @@ def test_n_answers_come_back(client: OpenAI, model: str) -> None:
     answer = ask(client, model, QUESTION, n=3, temperature=1)
     assert [choice.index for choice in sorted(answer.choices, key=lambda choice: choice.index)] == [0, 1, 2]
     texts = [answer_text(choice.message) for choice in answer.choices]
-    assert all(texts), "one of the answers is empty"
+    # A sampled answer may end at once.
+    ended = [text or choice.finish_reason == "stop" for text, choice in zip(texts, answer.choices, strict=True)]
+    assert all(ended), "one of the answers is empty"
     assert len(set(texts)) > 1, "all three answers are the same"
     assert answer.usage is not None
     assert answer.usage.completion_tokens >= len(texts)

@@ -112,7 +112,7 @@ def _structured(body: Body, has: Has) -> str | None:
         return json.dumps({"answer": "text"})
     if form.get("type") != "json_schema":
         return None
-    schema = form.get("json_schema", form)["schema"]
+    schema: Body = (form.get("json_schema") or form)["schema"]
     return json.dumps(instance(schema, schema), ensure_ascii=False)
 
 
