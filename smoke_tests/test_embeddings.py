@@ -99,7 +99,8 @@ def test_the_sdk_decodes_embeddings(client: OpenAI, wire: Wire, model: str) -> N
 
 def test_wrong_embeddings_requests_are_400(http: httpx2.Client, model: str) -> None:
     """Empty input and an unknown encoding are rejected with 400 in OpenAI's error format."""
-    for wrong in ({"input": []}, {"input": "Hi", "encoding_format": "roman"}):
+    requests: tuple[Document, ...] = ({"input": []}, {"input": "Hi", "encoding_format": "roman"})
+    for wrong in requests:
         assert_openai_error(http.post(PATH, json={"model": model} | wrong), 400)
 
 

@@ -83,7 +83,7 @@ def test_streamed_usage_is_exact(wire: Wire) -> None:
     chunks = streamed(wire, **USAGE)
     assert all(chunk.get("usage") is None for chunk in chunks[:-1]), "a chunk before the last has usage"
     assert chunks[-1]["choices"] == [], "the chunk with the usage has choices"
-    usage = chunks[-1].get("usage")
+    usage: Any = chunks[-1].get("usage")
     assert_usage(usage)
     for _ in range(ATTEMPTS):
         whole = wire.answer(CHAT, messages=[QUESTION], max_tokens=8)
@@ -207,7 +207,7 @@ def test_a_partial_stop_sequence_is_not_lost(wire: Wire) -> None:
 def test_log_probabilities_of_text_completions_are_streamed(wire: Wire) -> None:
     """The streamed log probabilities of a text completion are of its tokens, with their offsets in the text."""
     chunks = wire.stream(COMPLETIONS, prompt="Once upon a time", max_tokens=6, logprobs=2, **USAGE)
-    logprobs = [choice.get("logprobs") for choice in choices_of(chunks) if choice.get("logprobs")]
+    logprobs: list[Any] = [choice["logprobs"] for choice in choices_of(chunks) if choice.get("logprobs")]
     assert logprobs, "no log probabilities"
     joined = {field: [each for one in logprobs for each in one[field]] for field in logprobs[0]}
     count = chunks[-1]["usage"]["completion_tokens"]

@@ -182,8 +182,8 @@ def test_a_tool_call_can_be_sent_back(wire: Wire, content: str) -> None:
     message = wire.answer(CHAT, messages=[QUESTION], **body)["choices"][0]["message"]
     call = message["tool_calls"][0]
     if content != "unchanged":
-        empty = {"null": {"content": None}, "empty": {"content": ""}, "absent": {}}[content]
-        message = {"role": "assistant", "tool_calls": [call]} | empty
+        empty: dict[str, Document] = {"null": {"content": None}, "empty": {"content": ""}, "absent": {}}
+        message = {"role": "assistant", "tool_calls": [call], **empty[content]}
     result = {"role": "tool", "tool_call_id": call["id"], "content": "The Ritz"}
     answer = wire.answer(CHAT, messages=[QUESTION, message, result], tools=TOOLS, max_tokens=8)
     assert answer["choices"][0]["finish_reason"], "the answer has no finish_reason"

@@ -59,7 +59,8 @@ def _events(text: str) -> Iterator[tuple[str, str]]:
     """Yield the name and the data of each server-sent event, which a blank line ends."""
     lines = text.replace("\r\n", "\n").split("\n")
     assert lines[-1] == "", f"the stream ends within an event: {lines[-1][:80]!r}"
-    name, data = "", []
+    name = ""
+    data: list[str] = []
     for line in lines:
         if not line:
             if data:
