@@ -1,4 +1,4 @@
-"""Which endpoint is meant: command-line options in, a `Target` out."""
+"""Resolve command-line options to the endpoint under test, a `Target`."""
 
 import argparse
 import os
@@ -27,12 +27,12 @@ def ask_loopback_directly(endpoint: str) -> None:
 
 @dataclass(frozen=True)
 class Target:
-    """An endpoint under test and what is known of it.
+    """An endpoint under test and its known properties.
 
-    `endpoint` is the base URL without `/v1` and without a trailing slash. `api_key` is None where the
-    endpoint asks for none; it never shows in a repr, so a failing test cannot print it. `model` is empty
-    until the endpoint was asked (see `cold_start.wait_for_answer`). `usd_per_hour` is what the stack's plan
-    says an active hour costs; None for a bare endpoint. `outputs` are the stack's, empty for a bare endpoint.
+    `endpoint` is the base URL without `/v1` and without a trailing slash. `api_key` is None if the endpoint
+    requires none; a repr never contains it, so that a failing test cannot print it. `model` is empty until
+    the endpoint has answered (see `cold_start.wait_for_answer`). `usd_per_hour` is the planned cost of an
+    active hour. It is None, and `outputs` is empty, for an endpoint without a stack.
     """
 
     endpoint: str
@@ -48,17 +48,17 @@ class Target:
 
     @property
     def openai_base_url(self) -> str:
-        """The base URL the OpenAI SDK takes."""
+        """The base URL for the OpenAI SDK."""
         return f"{self.endpoint}/v1"
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers that carry the key, empty without one."""
+        """The headers with the API key; empty without a key."""
         return {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
 
 
 def add_target_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that every command of this package shares."""
+    """Add the options that all commands of this package share."""
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--endpoint", metavar="URL", help="base URL, with or without /v1")
     where.add_argument("--stack", help="Pulumi stack whose outputs name endpoint, model and key")
@@ -81,8 +81,8 @@ def add_target_options(parser: argparse.ArgumentParser) -> None:
 def target_from_options(options: argparse.Namespace) -> Target:
     """Return the target that the options name.
 
-    The key comes from `--api-key-file`, else from the environment, else from the stack's secret. Raises
-    TargetError with one line for the person at the terminal.
+    The key is read from `--api-key-file`, else from the environment, else from the stack's secret. Raises
+    TargetError with a one-line message for the user.
     """
     key = _given_key(options.api_key_file)
     if options.stack is None:
@@ -114,10 +114,9 @@ def normalize_endpoint(url: str) -> str:
 
 
 def first_key(document: str) -> str:
-    """Return the first key of a keys document that asks for answers today, read as the gateway reads it.
+    """Return the first usable key of a keys document, parsed as the gateway parses it.
 
-    Keys that have expired, and those for health checks, are passed over. Raises TargetError where there is no usable
-    key; no message holds one.
+    Expired keys and health-check keys are skipped. Raises TargetError if no key is usable; the message contains no key.
     """
     try:
         keys = keys_document.parse(document)
