@@ -43,6 +43,7 @@ def exit_code(main: Callable[[], int]) -> int:
     use_no_proxy_for_this_machine()
     for name in ("stdout", "stderr"):
         setattr(sys, name, _Stream(getattr(sys, name) or open(os.devnull, "w"), is_output=name == "stdout"))  # noqa: PTH123, SIM115
+    argparse.ArgumentParser.error = _usage_error  # type: ignore[assignment, method-assign]
     with contextlib.suppress(ValueError):  # not in the main thread
         signal.signal(signal.SIGTERM, _terminate)
     try:
@@ -65,6 +66,11 @@ def exit_code(main: Callable[[], int]) -> int:
         print(f"error: {what}{error.strerror or error}", file=sys.stderr)
         return 1
     return code
+
+
+def _usage_error(parser: argparse.ArgumentParser, message: str) -> NoReturn:
+    """One line instead of the usage, which is a screen long for some programs."""
+    parser.exit(2, f"error: {message}; see --help\n")
 
 
 def interrupted_exit_code() -> int:
@@ -115,7 +121,9 @@ class _Stream:
         try:
             yield
         except OSError as error:
-            with contextlib.suppress(OSError, ValueError):  # nothing fails again, and Python has nothing to flush at its end
+            with contextlib.suppress(
+                OSError, ValueError
+            ):  # nothing fails again, and Python has nothing to flush at its end
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
             if not self._is_output or (error.errno == errno.EPIPE and _state["keep_going"]):
                 return

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from infra.errors import UserError
 from infra.web_address import redact
@@ -27,17 +27,36 @@ class OutputError(UserError):
     """A file cannot be written; the message says which, and why."""
 
 
-def output_option(text: str) -> Path:
-    """The type of an option that names a file to write: the path, checked. `-` is standard output."""
+class OutputFile(argparse.Action):
+    """The action of an option that names a file to write: stores the path, once it is checked. `-` is standard output.
+
+    Raises OutputError, which names the option.
+    """
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Part of argparse.Action."""
+        setattr(namespace, self.dest, output_path(str(values), option_string or self.dest))
+
+
+def output_path(text: str, option: str) -> Path:
+    """Return the path of a file to write, checked. Raises OutputError, which names the option."""
+    if not text or text.endswith("/"):
+        raise OutputError(
+            f"{option}: found {text!r}, which does not name a file. Set a file name, or - for standard output"
+        )
+    path = Path(text)
+    if path == STANDARD_OUTPUT and text != "-":
+        path = Path.cwd() / text
     try:
-        if not text or text.endswith("/"):
-            raise OutputError(f"found {text!r}, which does not name a file. Set the name of a file, or - for standard output")
-        path = Path(text)
-        if path == STANDARD_OUTPUT and text != "-":
-            path = Path.cwd() / text
         check(path)
     except OutputError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+        raise OutputError(f"{option}: {error}") from None
     return path
 
 
@@ -63,7 +82,7 @@ def check(path: Path) -> None:
 
 def _check_folder(path: Path) -> None:
     if not path.parent.is_dir():
-        raise OutputError(f"cannot write {path}: there is no folder {path.parent}")
+        raise OutputError(f"there is no folder {path.parent}; cannot write {path.name} in it")
     temporary = _temporary(path)
     try:
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
@@ -202,7 +221,9 @@ def _last_resort(path: Path, text: str) -> str:
         else:
             return "The results are printed on standard output instead"
     try:
-        with tempfile.NamedTemporaryFile("w", prefix="results-", suffix=path.suffix, encoding="utf-8", delete=False) as file:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="results-", suffix=path.suffix, encoding="utf-8", delete=False
+        ) as file:
             file.write(text)
     except OSError as error:
         return f"They could not be saved in {tempfile.gettempdir()} either: {error.strerror}"

@@ -160,9 +160,13 @@ def use_no_proxy_for_this_machine(*urls: str) -> None:
     form for 127.0.0.0/8; so are the custom endpoints of AWS and of the Hugging Face Hub in the environment.
     """
     environment = os.environ
-    if not any(name.lower().endswith("_proxy") and name.lower() != "no_proxy" for name in environment if environment[name]):
+    if not any(
+        name.lower().endswith("_proxy") and name.lower() != "no_proxy" for name in environment if environment[name]
+    ):
         return
-    custom = [value for name, value in environment.items() if name.startswith("AWS_ENDPOINT_URL") or name == "HF_ENDPOINT"]
+    custom = [
+        value for name, value in environment.items() if name.startswith("AWS_ENDPOINT_URL") or name == "HF_ENDPOINT"
+    ]
     hosts = [urlsplit(url).hostname or "" for url in (*urls, *custom) if is_local_url(url)]
     given = [part.strip() for name in ("NO_PROXY", "no_proxy") for part in environment.get(name, "").split(",")]
     names = ",".join(dict.fromkeys(filter(None, [*given, *DIRECT, *hosts])))

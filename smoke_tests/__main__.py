@@ -8,7 +8,7 @@ import pytest
 
 from infra.command_line import count, interrupted_exit_code, positive, run, without_reader, zero_or_more
 from infra.errors import UserError
-from infra.output_file import output_option, results_to
+from infra.output_file import OutputFile, results_to
 from smoke_tests.availability import AvailabilityRun, run_availability
 from smoke_tests.cold_start import wait_for_answer
 from smoke_tests.conformance import ABILITIES, Conformance, run_conformance
@@ -30,7 +30,10 @@ def main(arguments: list[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     own, command = (given[: given.index("--")], given[given.index("--") + 1 :]) if "--" in given else (given, [])
     parser = _parser()
-    options, pytest_arguments = parser.parse_known_args(own)
+    try:
+        options, pytest_arguments = parser.parse_known_args(own)
+    except UserError as error:
+        parser.error(str(error))
     if command and not options.availability:
         parser.error("a command after -- is for --availability")
     if options.availability and pytest_arguments:
@@ -76,8 +79,8 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add_target_options(parser)
-    parser.add_argument("--junitxml", "--junit", type=output_option, metavar="FILE", help="write a JUnit report")
-    parser.add_argument("--json", type=output_option, metavar="FILE", help="write the results as JSON")
+    parser.add_argument("--junitxml", "--junit", action=OutputFile, metavar="FILE", help="write a JUnit report")
+    parser.add_argument("--json", action=OutputFile, metavar="FILE", help="write the results as JSON")
     parser.add_argument(
         "--require",
         nargs="+",
@@ -103,7 +106,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     traffic.add_argument("--concurrency", type=count, default=4, metavar="N", help="requests at once (default 4)")
     traffic.add_argument(
-        "--baseline-seconds", type=zero_or_more, default=15.0, metavar="S", help="traffic before the change (default 15)"
+        "--baseline-seconds",
+        type=zero_or_more,
+        default=15.0,
+        metavar="S",
+        help="traffic before the change (default 15)",
     )
     traffic.add_argument("--duration-seconds", type=positive, metavar="S", help="how long to watch the change")
     return parser

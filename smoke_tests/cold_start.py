@@ -128,7 +128,7 @@ class _Waiter:
                 raise TargetError(
                     f"{self.target.endpoint} rejected the user name and password of --endpoint (HTTP {status}); correct them"
                 )
-            given = "the given API key" if self.target.api_key else "a request without an API key"
+            given = "the API key" if self.target.api_key else "a request without an API key"
             raise TargetError(
                 f"{self.target.endpoint} rejected {given} (HTTP {status}); give --api-key-file (make local's is .local/api-key) or set {API_KEY_VARIABLE}"
             )

@@ -23,7 +23,12 @@ def async_client(target: Target, *, timeout: httpx2.Timeout) -> httpx2.AsyncClie
     """The same for asyncio."""
     transport = httpx2.AsyncHTTPTransport() if is_local_url(target.endpoint) else None
     return _made(
-        target, httpx2.AsyncClient, base_url=target.endpoint, headers=target.headers, timeout=timeout, transport=transport
+        target,
+        httpx2.AsyncClient,
+        base_url=target.endpoint,
+        headers=target.headers,
+        timeout=timeout,
+        transport=transport,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from infra.command_line import count, run
 from infra.errors import UserError
-from infra.output_file import is_standard_output, output_option
+from infra.output_file import is_standard_output, output_path
 from infra.terminal import paint
 from smoke_tests.benchmark.record import Record, write_record
 from smoke_tests.errors import TargetError
@@ -60,7 +60,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--limit", type=count, default=20, metavar="N", help="the last N (default 20)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(
-        "--record", nargs=2, metavar=("ID", "FILE"), help="write the benchmark record of one entry, for compare and report; FILE - is standard output"
+        "--record",
+        nargs=2,
+        metavar=("ID", "FILE"),
+        help="write the benchmark record of one entry, for compare and report; FILE - is standard output",
     )
     return parser
 
@@ -82,10 +85,7 @@ def bucket_of(outputs: Any) -> str:
 
 
 def _write_record(name: str, store: Store, wanted: str, file: str) -> int:
-    try:
-        path = output_option(file)
-    except argparse.ArgumentTypeError as error:
-        raise TargetError(f"--record: {error}") from None
+    path = output_path(file, "--record")
     found = [entry for entry in store.entries(name) if wanted in entry.id]
     if len(found) != 1 or (record := found[0].record()) is None:
         many = f"{len(found)} entries" if len(found) != 1 else "no benchmark that this version reads"

@@ -58,7 +58,9 @@ class Target:
 def add_target_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that all commands of this package share."""
     where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--endpoint", metavar="URL", help="base URL, with or without /v1; user:password@ is sent as Basic auth")
+    where.add_argument(
+        "--endpoint", metavar="URL", help="base URL, with or without /v1; user:password@ is sent as Basic auth"
+    )
     where.add_argument("--stack", help="Pulumi stack whose outputs name endpoint, model and key")
     parser.add_argument(
         "--api-key-file",

@@ -11,8 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from infra.command_line import interrupted_exit_code, run, without_reader
 from infra.errors import UserError
 from infra.terminal import paint
@@ -32,6 +30,7 @@ from smoke_tests.target import Target, add_target_options, target_from_options
 
 UNUSABLE_TARGET_EXIT_CODE = 4
 INTERRUPTED = "interrupted"
+SIGNALLED = 128  # a program that a signal ended exits with this and the signal's number
 # Only equal loads can be compared. From 100 requests on, p99 is judged as well.
 LOAD = ("--concurrency", "1,16", "--requests", "100", "--prompt-tokens", "256", "--max-tokens", "64")
 
@@ -140,7 +139,7 @@ def _verify(
         if not report.is_file():
             return None, []
         tests = json.loads(report.read_text(encoding="utf-8"))
-        if tests.get("exit_code") == pytest.ExitCode.INTERRUPTED:
+        if code > SIGNALLED:
             reasons.append(f"{INTERRUPTED} during the conformance tests")
         elif code:
             reasons.append(_failed_tests(tests, code))
@@ -149,7 +148,7 @@ def _verify(
             print(flush=True)
             code = run_command.main([*where, *load, "--json", str(file)])
             record = read_record(file) if code <= 1 or file.is_file() else None
-            if code > 1:
+            if code > SIGNALLED:
                 reasons.append(f"{INTERRUPTED} during the benchmark")
         if record is not None:
             reasons += [_failed_requests(point) for point in record.measurements if point.figures.failed]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from infra.command_line import LARGEST_COUNT, count, count_or_zero, positive, zero_or_more
-from infra.output_file import is_same_file, output_option
+from infra.output_file import is_same_file, OutputFile
 from smoke_tests.benchmark.cost import OUTPUT_TO_INPUT_PRICE, DailyPattern, parse_pattern
 from smoke_tests.benchmark.record import Lengths
 from smoke_tests.benchmark.workload import PATHS
@@ -28,7 +28,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     if options.shared_prefixes is not None and not options.shared_prefix_tokens:
         parser.error("--shared-prefixes needs --shared-prefix-tokens")
     if options.dataset is not None and options.prompt_tokens is not None:
-        parser.error("--prompt-tokens and --dataset: the prompts of the data file have their own lengths; give one of them")
+        parser.error(
+            "--prompt-tokens and --dataset: the prompts of the data file have their own lengths; give one of them"
+        )
     if options.dataset is not None and options.json is not None and is_same_file(options.dataset, options.json):
         parser.error(f"--dataset and --json both name {options.json}, which would be overwritten; name another file")
     options.concurrency = options.concurrency or ([10] if options.request_rate is None else None)
@@ -156,7 +158,10 @@ def _parser() -> argparse.ArgumentParser:
         help="count requests that keep these, e.g. ttft:500 tpot:50 e2el:3000",
     )
     told.add_argument(
-        "--json", type=output_option, metavar="FILE", help="write the record; - is standard output, and the rest goes to stderr"
+        "--json",
+        action=OutputFile,
+        metavar="FILE",
+        help="write the record; - is standard output, and the rest goes to stderr",
     )
     told.add_argument("--quiet", action="store_true", help="no progress")
     return parser  # fmt: skip
@@ -187,5 +192,7 @@ def _pattern(text: str) -> DailyPattern:
 def _slo(text: str) -> tuple[str, float]:
     name, _, limit = text.partition(":")
     if name not in SLO_NAMES:
-        raise argparse.ArgumentTypeError(f"{text!r} must be NAME:MILLISECONDS, where NAME is one of {', '.join(SLO_NAMES)}")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} must be NAME:MILLISECONDS, where NAME is one of {', '.join(SLO_NAMES)}"
+        )
     return name, positive(limit)

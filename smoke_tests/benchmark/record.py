@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from infra.output_file import write
+from infra.output_file import OutputError, write
 from infra.web_address import redact
 from smoke_tests.errors import TargetError
 
@@ -307,7 +307,9 @@ def parse_record(text: str, name: str) -> Record:
     except RecursionError:
         raise RecordError(f"{name} is not a benchmark record: its JSON is nested too deeply") from None
     if not isinstance(document, dict) or document.get("kind", KIND) != KIND or "schema_version" not in document:
-        raise RecordError(f"{name} is not a benchmark record; make one: python -m smoke_tests.benchmark ... --json FILE")
+        raise RecordError(
+            f"{name} is not a benchmark record; make one: python -m smoke_tests.benchmark ... --json FILE"
+        )
     version = document["schema_version"]
     if version != SCHEMA_VERSION:
         newer = isinstance(version, int) and version > SCHEMA_VERSION
@@ -342,5 +344,8 @@ def as_text(record: Record) -> str:
 
 
 def write_record(record: Record, path: Path) -> None:
-    """Write a record to a file, or to standard output if that fails. Raises OutputError, after the record is printed."""
-    write(path, as_text(record))
+    """Write a record to a file, or to standard output if that fails. Raises RecordError, once the record is printed."""
+    try:
+        write(path, as_text(record))
+    except OutputError as error:
+        raise RecordError(str(error)) from None

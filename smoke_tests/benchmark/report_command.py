@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from infra.output_file import is_same_file, is_standard_output, output_option, write
+from infra.output_file import is_same_file, is_standard_output, output_path, write
 from smoke_tests.benchmark.record import read_record
 from smoke_tests.benchmark.report.page import page
 
@@ -16,10 +16,9 @@ def main(arguments: list[str]) -> int:
         allow_abbrev=False,
     )
     parser.add_argument("records", type=Path, nargs="+", metavar="RECORD.json", help="records, the newest last")
-    parser.add_argument(
-        "-o", "--output", type=output_option, default="report.html", metavar="FILE", help="(default report.html)"
-    )
+    parser.add_argument("-o", "--output", type=str, default="report.html", metavar="FILE", help="(default report.html)")
     options = parser.parse_args(arguments)
+    options.output = output_path(options.output, "-o")
     for path in options.records:
         if is_same_file(path, options.output):
             parser.error(f"-o: {options.output} is one of the records and would be overwritten; name another file")

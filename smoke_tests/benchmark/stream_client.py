@@ -169,7 +169,9 @@ class Endpoint:
         try:
             host = f"[{self._address.host}]" if ":" in self._address.host else self._address.host
             place = f"{host}:{self._address.port}"
-            writer.write(f"CONNECT {place} HTTP/1.1\r\nHost: {place}\r\n{self._proxy_authorization}\r\n".encode("latin-1"))
+            writer.write(
+                f"CONNECT {place} HTTP/1.1\r\nHost: {place}\r\n{self._proxy_authorization}\r\n".encode("latin-1")
+            )
             status = (await reader.readuntil(b"\r\n\r\n")).partition(b"\r\n")[0].decode("latin-1")
             if status.split(" ")[1:2] != ["200"]:
                 raise OSError(f"the proxy {proxy.url} answered CONNECT with {status!r}")
