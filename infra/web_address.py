@@ -64,15 +64,19 @@ def parse(text: str) -> WebAddress:
     shown = repr(hide_userinfo(text.strip()))
     try:
         parts = urlsplit(text.strip())
-        port = parts.port
         host = _ascii_host(parts)
-    except ValueError as error:
-        reason = str(error).partition(":")[0] if "ort" in str(error) else str(error)
-        raise AddressError(f"{shown} is not a URL ({_sentence(reason)}); set one such as {EXAMPLE}") from None
+    except ValueError:
+        raise AddressError(f"{shown} is not a URL (its host name is not valid); set one such as {EXAMPLE}") from None
+    try:
+        port = parts.port
+    except ValueError:  # its text would show the start of a password that contains a slash
+        port = 0
     if parts.scheme.lower() not in ("http", "https") or not host:
         raise AddressError(f"{shown} is not a URL; set one such as {EXAMPLE}")
     if port == 0:
-        raise AddressError(f"{shown} is not a URL (port 0 does not exist); set one such as {EXAMPLE}")
+        raise AddressError(
+            f"{shown} is not a URL (its port must be a number from 1 to 65535); set one such as {EXAMPLE}"
+        )
     if parts.query or parts.fragment:
         raise AddressError(f"{shown} has a query or a fragment; set the base URL alone, such as {EXAMPLE}")
     user = unquote(parts.netloc.rpartition("@")[0])
@@ -88,12 +92,10 @@ def parse(text: str) -> WebAddress:
 def _ascii_host(parts: SplitResult) -> str:
     host = parts.hostname or ""
     if re.search(r"[\s\\\"<>^`{|}]|%(?!25)", host):
-        raise ValueError("the host name has a character that host names cannot have")
+        raise ValueError("a character that host names cannot have")
+    if not re.fullmatch(r"(?:\[[^\[\]]*\]|[^\[\]]*)(?::.*)?", parts.netloc.rpartition("@")[2]):
+        raise ValueError("brackets that are not those of an IPv6 address")
     return host if host.isascii() else host.encode("idna").decode()
-
-
-def _sentence(reason: str) -> str:
-    return reason[:1].lower() + reason[1:] if not reason.startswith("IPv6") else reason
 
 
 def hide_userinfo(text: str) -> str:
@@ -150,6 +152,12 @@ def is_local_url(url: str) -> bool:
         return False
 
 
+def proxies_named() -> list[str]:
+    """The proxies in the environment, as they are written there."""
+    found = {name.lower(): value for name, value in os.environ.items() if value}
+    return [value for name, value in found.items() if name.endswith("_proxy") and name != "no_proxy"]
+
+
 DIRECT = ("localhost", ".localhost", "127.0.0.1", "::1")
 
 
@@ -160,10 +168,11 @@ def use_no_proxy_for_this_machine(*urls: str) -> None:
     form for 127.0.0.0/8; so are the custom endpoints of AWS and of the Hugging Face Hub in the environment.
     """
     environment = os.environ
-    if not any(
-        name.lower().endswith("_proxy") and name.lower() != "no_proxy" for name in environment if environment[name]
-    ):
+    if not (proxies := proxies_named()):
         return
+    for proxy in proxies:
+        if "@" in proxy:
+            remember_secret(unquote(proxy.rpartition("://")[2].rpartition("@")[0]))
     custom = [
         value for name, value in environment.items() if name.startswith("AWS_ENDPOINT_URL") or name == "HF_ENDPOINT"
     ]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from infra.command_line import LARGEST_COUNT, count, count_or_zero, positive, zero_or_more
-from infra.output_file import is_same_file, OutputFile
+from infra.output_file import OutputFile, is_same_file
 from smoke_tests.benchmark.cost import OUTPUT_TO_INPUT_PRICE, DailyPattern, parse_pattern
 from smoke_tests.benchmark.record import Lengths
 from smoke_tests.benchmark.workload import PATHS
