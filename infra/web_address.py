@@ -132,6 +132,7 @@ def is_this_machine(host: str) -> bool:
     name = host.strip("[]").rstrip(".").lower()
     if name == "localhost" or name.endswith(".localhost"):
         return True
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address | None
     try:
         address = ipaddress.ip_address(name.partition("%")[0])
     except ValueError:
@@ -192,7 +193,7 @@ def proxy_for(address: WebAddress, environment: Mapping[str, str] | None = None)
     proxies = urllib.request.getproxies_environment()
     scheme = "https" if address.secure else "http"
     found = proxies.get(scheme) or proxies.get("all")
-    if not found or urllib.request.proxy_bypass_environment(address.host_header, proxies):
+    if not found or urllib.request.proxy_bypass(address.host_header):
         return None
     try:
         return parse(found if "://" in found else f"http://{found}")

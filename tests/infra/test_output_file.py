@@ -5,13 +5,13 @@ import contextlib
 import os
 import socket
 import stat
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from infra import output_file
 from infra.output_file import OutputError, OutputFile, check, output_path, replace, results_to, write
 from infra.web_address import parse
 
@@ -168,7 +168,7 @@ def test_what_becomes_unwritable_during_the_run_is_printed(tmp_path: Path, capsy
 
 
 def test_what_cannot_be_printed_either_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(output_file.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with Path("/dev/full").open("w") as full:
         with contextlib.redirect_stdout(full), pytest.raises(OutputError, match=r"The results are in .*results-"):
             write(tmp_path / "none" / "x.json", TEXT)
@@ -187,7 +187,7 @@ def test_a_full_disk_leaves_the_old_file(
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(output_file.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OutputError, match="No space left"):
         write(path, TEXT)
     assert (path.read_text(), capsys.readouterr().out) == ("old", TEXT)

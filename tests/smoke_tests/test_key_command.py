@@ -25,7 +25,6 @@ from image.gateway.errors import ApiError
 from image.gateway.keys_document import parse, rfc_3339, timestamp
 from image.gateway.limits import Limits
 from image.gateway.telemetry import Telemetry
-from infra import output_file
 from local import folders, gateway
 from smoke_tests.errors import TargetError
 from smoke_tests.keys import __main__ as command
@@ -376,7 +375,7 @@ def test_a_write_that_fails_leaves_no_second_file_of_keys(tmp_path: Path, monkey
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(output_file.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(TargetError, match="No space left"):
         store.write('{"bob": "k2"}', version)
     assert [entry.name for entry in tmp_path.iterdir()] == ["keys.json"]
