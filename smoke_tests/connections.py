@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import httpx2
 import openai
@@ -10,6 +11,8 @@ import openai
 from infra.web_address import is_local_url, redact
 from smoke_tests.errors import TargetError
 from smoke_tests.target import Target
+
+T = TypeVar("T")
 
 
 def sync_client(target: Target, *, timeout: float, with_key: bool = True) -> httpx2.Client:
@@ -42,7 +45,7 @@ def openai_client(target: Target, *, timeout: float) -> openai.OpenAI:
     )  # fmt: skip
 
 
-def _made(target: Target, kind: Any, **arguments: Any) -> Any:
+def _made(target: Target, kind: Callable[..., T], **arguments: Any) -> T:
     """Make a client. With a proxy that it cannot use, or a malformed NO_PROXY, its constructor raises whatever it likes."""
     try:
         return kind(**arguments)

@@ -165,27 +165,40 @@ class Endpoint:
 
     async def _tunnel(self, proxy: WebAddress, tls: ssl.SSLContext) -> Connection:
         """Open a connection through a proxy with CONNECT."""
-        reader, writer = await asyncio.open_connection(proxy.host, proxy.port)
+        loop = asyncio.get_running_loop()
+        plain, reply = await loop.create_connection(_ConnectReply, proxy.host, proxy.port)
         try:
             host = f"[{self._address.host}]" if ":" in self._address.host else self._address.host
-            place = f"{host}:{self._address.port}"
-            writer.write(
-                f"CONNECT {place} HTTP/1.1\r\nHost: {place}\r\n{self._proxy_authorization}\r\n".encode("latin-1")
-            )
-            status = (await reader.readuntil(b"\r\n\r\n")).partition(b"\r\n")[0].decode("latin-1")
+            head = f"{host}:{self._address.port} HTTP/1.1\r\nHost: {host}:{self._address.port}\r\n"
+            plain.write(f"CONNECT {head}{self._proxy_authorization}\r\n".encode("latin-1"))
+            status = await reply.status
             if status.split(" ")[1:2] != ["200"]:
                 raise OSError(f"the proxy {proxy.url} answered CONNECT with {status!r}")
             connection = Connection()
-            writer.transport.set_protocol(connection)
-            transport = await asyncio.get_running_loop().start_tls(
-                writer.transport, connection, tls, server_hostname=self._address.host
-            )
-        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            writer.transport.abort()
-            raise OSError(f"the proxy {proxy.url} did not answer CONNECT") from None
+            plain.set_protocol(connection)
+            secure = await loop.start_tls(plain, connection, tls, server_hostname=self._address.host)
         except BaseException:
-            writer.transport.abort()
+            plain.abort()
             raise
-        assert transport is not None
-        connection.connection_made(transport)
+        assert secure is not None
+        connection.connection_made(secure)
         return connection
+
+
+class _ConnectReply(asyncio.Protocol):
+    """Waits for the head of a proxy's answer to CONNECT. `status` is its first line, or text that says it never came."""
+
+    def __init__(self) -> None:
+        self.status: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._head = b""
+
+    def data_received(self, data: bytes) -> None:
+        """Part of asyncio.Protocol."""
+        self._head += data
+        if b"\r\n\r\n" in self._head and not self.status.done():
+            self.status.set_result(self._head.partition(b"\r\n")[0].decode("latin-1"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Part of asyncio.Protocol."""
+        if not self.status.done():
+            self.status.set_result("a closed connection")

@@ -66,13 +66,14 @@ class Recording(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def proxy() -> Iterator[tuple[list[str], dict[str, str]]]:
     """What a proxy was asked, and an environment that names it."""
-    handler = type("Handler", (Recording,), {"asked": []})
+    asked: list[str] = []
+    handler = type("Handler", (Recording,), {"asked": asked})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         address = f"http://proxyuser:{PASSWORD}@127.0.0.1:{server.server_address[1]}"
         names = ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
-        yield handler.asked, dict.fromkeys(names, address)
+        yield asked, dict.fromkeys(names, address)
         server.shutdown()
         thread.join()
 
