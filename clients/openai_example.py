@@ -77,7 +77,8 @@ def split_user(base_url: str) -> tuple[str, str]:
     except ValueError:
         usable = False
     if not usable or "?" in rest or "#" in rest or any(character.isspace() for character in rest):
-        raise UsageError(f"{clean if at else base_url!r} is not a URL; set one such as {DEFAULT_ENDPOINT}")
+        shown = (clean if at else base_url).partition("?")[0]  # a query may contain a key
+        raise UsageError(f"{shown!r} is not a URL; set one such as {DEFAULT_ENDPOINT}")
     return clean, unquote(user)
 
 

@@ -70,7 +70,8 @@ def exit_code(main: Callable[[], int]) -> int:
 
 def _usage_error(parser: argparse.ArgumentParser, message: str) -> NoReturn:
     """One line instead of the usage, which is a screen long for some programs."""
-    parser.exit(2, f"error: {message}; see --help\n")
+    more = "" if os.environ.get("STARTED_BY_MAKE") else "; see --help"
+    parser.exit(2, f"error: {message}{more}\n")
 
 
 def interrupted_exit_code() -> int:

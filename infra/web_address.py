@@ -78,7 +78,8 @@ def parse(text: str) -> WebAddress:
             f"{shown} is not a URL (its port must be a number from 1 to 65535); set one such as {EXAMPLE}"
         )
     if parts.query or parts.fragment:
-        raise AddressError(f"{shown} has a query or a fragment; set the base URL alone, such as {EXAMPLE}")
+        shown = repr(re.split(r"[?#]", hide_userinfo(text.strip()))[0])  # a query may contain a key
+        raise AddressError(f"{shown} is followed by a query or a fragment; set the base URL alone, such as {EXAMPLE}")
     user = unquote(parts.netloc.rpartition("@")[0])
     if user:
         remember_secret(user)

@@ -10,7 +10,7 @@ from pathlib import Path
 import boto3
 from botocore.exceptions import BotoCoreError
 
-from infra.command_line import positive, run
+from infra.command_line import run, zero_or_more
 from smoke_tests.errors import TargetError
 from smoke_tests.progress import ProgressLine
 from smoke_tests.stack import own_name
@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--include-kept", action="store_true", help="with --fix: delete what protect kept, too")
     parser.add_argument("--yes", action="store_true", help="with --fix: do not ask; for programs")
     parser.add_argument(
-        "--timeout-minutes", type=positive, default=30, metavar="M", help="with --fix: how long (default 30)"
+        "--timeout-minutes", type=zero_or_more, default=30, metavar="M", help="with --fix: how long (default 30)"
     )
     return parser
 

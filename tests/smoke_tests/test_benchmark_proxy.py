@@ -35,6 +35,7 @@ class Server(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", "2")
         self.end_headers()
         self.wfile.write(b"{}")
+        self.wfile.flush()
 
     def do_CONNECT(self) -> None:
         self.asked.append((f"CONNECT {self.path}", self.headers.get("Proxy-Authorization", "")))
@@ -43,7 +44,7 @@ class Server(http.server.BaseHTTPRequestHandler):
         if self.status == 200 and self.tls:
             with self.tls.wrap_socket(self.connection, server_side=True) as inside:
                 self.connection = inside
-                self.rfile, self.wfile = inside.makefile("rb"), inside.makefile("wb", 0)
+                self.rfile, self.wfile = inside.makefile("rb"), inside.makefile("wb")
                 self.handle_one_request()
         self.close_connection = True
 
