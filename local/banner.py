@@ -7,6 +7,7 @@ import re
 import shlex
 from dataclasses import dataclass
 
+from infra.web_address import proxies_named
 from local import folders
 from local.machine import Machine
 
@@ -30,23 +31,31 @@ class Shown:
 
 
 def curl_line(base_url: str, model: str) -> str:
-    """A curl command. The key is in a file that curl reads, so that it does not appear in the process list."""
+    """A command for the shell. curl reads the key from a file, so that it does not appear in the list of processes.
+
+    If the shell names a proxy, the command says not to use it: curl would send it the key, and ask it for its own loopback.
+    """
     body = {"model": model, "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": MAX_TOKENS}
     headers = shlex.quote(f"@{folders.CURL_HEADERS}")
-    return f"curl -sS {base_url}/chat/completions -H {headers} -d {shlex.quote(json.dumps(body))}"
+    direct = "--noproxy '*' " if proxies_named() else ""
+    return f"curl -sS {direct}{base_url}/chat/completions -H {headers} -d {shlex.quote(json.dumps(body))}"
 
 
 def sdk_lines(base_url: str, model: str) -> str:
-    """A Python program with the OpenAI SDK."""
+    """A program for Python with the OpenAI SDK; it does not use a proxy that the shell names."""
+    names, direct = "OpenAI", ""
+    if proxies_named():
+        names, direct = "DefaultHttpxClient, OpenAI", ", http_client=DefaultHttpxClient(trust_env=False)"
     return f"""\
 from pathlib import Path
-from openai import OpenAI
+from openai import {names}
 
-client = OpenAI(base_url={base_url!r}, api_key=Path({str(folders.API_KEY)!r}).read_text().strip())
+client = OpenAI(base_url={base_url!r}, api_key=Path({str(folders.API_KEY)!r}).read_text().strip(){direct})
 answer = client.chat.completions.create(
     model={model!r}, messages=[{{"role": "user", "content": "Hello!"}}], max_tokens={MAX_TOKENS}
 )
-print(answer.choices[0].message.content)"""
+message = answer.choices[0].message
+print(message.content or getattr(message, "reasoning", None) or "")"""
 
 
 def chat_lines(base_url: str) -> list[str]:

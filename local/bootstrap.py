@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn, TextIO
 
+from infra.web_address import use_no_proxy_for_this_machine
 from local import folders, machine, preflight
 from local.environments import environments, install
 from local.failures import LocalError, one_line
@@ -25,6 +26,7 @@ def main(arguments: Sequence[str]) -> int:
     Returns an exit code on failure; otherwise this process becomes the second stage.
     """
     options = parse(arguments)
+    use_no_proxy_for_this_machine()
     progress = Progress()
     try:
         with stop_on_signals():

@@ -1,6 +1,7 @@
 """Run the conformance tests in this folder against one target, with pytest."""
 
 import json
+import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from infra.output_file import OutputError, check, write
+from infra.web_address import redact
 from smoke_tests.keys_document import KeysDocument
 from smoke_tests.target import Target
 
@@ -44,7 +47,7 @@ class _Result:
 
 @dataclass(eq=False)  # pytest keeps plugins in sets
 class ConformancePlugin:
-    """Pass the target to the tests in memory, so that the key is in no command line or environment; collect the results."""
+    """Passes the target to the tests without a command line or a variable, which would show the key; collects results."""
 
     conformance: Conformance
     results: dict[str, _Result] = field(default_factory=dict)
@@ -54,8 +57,11 @@ class ConformancePlugin:
         """Store the target for the fixtures."""
         config.stash[STASH] = self.conformance
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Record a test's outcome; a failed set-up or clean-up counts as a failed test."""
+        """Collect a test's outcome. A test whose set-up or clean-up failed has failed."""
+        if report.failed and (text := redact(str(report.longrepr))) != str(report.longrepr):
+            report.longrepr = text  # the terminal and the JUnit report print it
         before = self.results.get(report.nodeid, _Result("passed", 0.0, ""))
         seconds = before.seconds + report.duration
         if report.outcome == "passed" or before.outcome == "failed":
@@ -85,20 +91,36 @@ def run_conformance(
 
     Args:
         conformance: the target and what the tests may use.
-        files: names of test files, such as test_keys.py; all files if empty.
-        junit: path of the JUnit report to write.
-        report: path of the JSON report to write.
-        pytest_arguments: additional arguments for pytest.
+        files: names of test files, such as test_keys.py; empty: all of them.
+        junit: file for a JUnit report.
+        report: file for the same as JSON.
+        pytest_arguments: more for pytest.
+
+    Raises:
+        OutputError: a report cannot be written; the tests have run, and the message says where it is instead.
     """
+    for path in filter(None, (junit, report)):
+        check(path)
     arguments = ["-c", str(FOLDER / "pytest.ini"), "--rootdir", str(FOLDER)]
-    if junit is not None:
-        arguments += ["--junitxml", str(junit.resolve())]
     paths = [str(FOLDER / name) for name in files] or [str(FOLDER)]
     plugin = ConformancePlugin(conformance)
     started = time.time()
-    code = int(pytest.main([*arguments, *pytest_arguments, *paths], plugins=[plugin]))
-    if report is not None:
-        report.write_text(json.dumps(_document(plugin, started, code), indent=1) + "\n", encoding="utf-8")
+    with tempfile.TemporaryDirectory() as temporary:
+        xml = Path(temporary, "junit.xml")
+        if junit is not None:
+            arguments += ["--junitxml", str(xml)]
+        code = int(pytest.main([*arguments, *pytest_arguments, *paths], plugins=[plugin]))
+        documents = {report: json.dumps(_document(plugin, started, code), indent=1) + "\n"} if report else {}
+        if junit is not None and xml.is_file():
+            documents[junit] = xml.read_text(encoding="utf-8")
+        problems: list[str] = []
+        for path, text in documents.items():
+            try:
+                write(path, text)
+            except OutputError as error:
+                problems += error.problems
+    if problems:
+        raise OutputError(problems)
     return code
 
 

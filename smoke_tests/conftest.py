@@ -1,4 +1,4 @@
-"""Fixtures of the conformance tests: the target, the OpenAI SDK, plain HTTP, and the model's abilities."""
+"""Fixtures of the conformance tests: the target, the real OpenAI SDK, plain HTTP, and the abilities of the model."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,6 +10,7 @@ from openai import OpenAI
 from smoke_tests import pictures
 from smoke_tests.abilities import why_not
 from smoke_tests.conformance import STASH, Conformance
+from smoke_tests.connections import openai_client, sync_client
 from smoke_tests.schemas import TOOLS
 from smoke_tests.target import Target
 from smoke_tests.wire import Wire
@@ -46,20 +47,15 @@ def model(target: Target) -> str:
 
 @pytest.fixture(scope="session")
 def client(target: Target) -> Iterator[OpenAI]:
-    """The OpenAI SDK without retries: a request that fails once is a failure."""
-    with OpenAI(
-        base_url=target.openai_base_url,
-        api_key=target.api_key or "none",
-        max_retries=0,
-        timeout=REQUEST_TIMEOUT_SECONDS,
-    ) as sdk:
+    """The SDK as users have it, but without its retries: a request that fails once is a failure here."""
+    with openai_client(target, timeout=REQUEST_TIMEOUT_SECONDS) as sdk:
         yield sdk
 
 
 @pytest.fixture(scope="session")
 def http(target: Target) -> Iterator[httpx2.Client]:
-    """Plain HTTP with the API key, for details that the SDK hides."""
-    with httpx2.Client(base_url=target.endpoint, headers=target.headers, timeout=REQUEST_TIMEOUT_SECONDS) as session:
+    """Plain HTTP with the key, for what the SDK hides."""
+    with sync_client(target, timeout=REQUEST_TIMEOUT_SECONDS) as session:
         yield session
 
 
@@ -71,8 +67,8 @@ def wire(http: httpx2.Client, model: str) -> Wire:
 
 @pytest.fixture(scope="session")
 def plain(target: Target) -> Iterator[httpx2.Client]:
-    """Plain HTTP without an API key."""
-    with httpx2.Client(base_url=target.endpoint, timeout=60.0) as session:
+    """Plain HTTP without a key."""
+    with sync_client(target, timeout=60.0, with_key=False) as session:
         yield session
 
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from infra.command_line import run
 from smoke_tests.errors import TargetError
 from smoke_tests.stack import aws_client, read_stack
 
@@ -89,4 +90,4 @@ def _cost(outputs: Mapping[str, Any], running: int | None) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from openai import APIStatusError, OpenAI, OpenAIError
 
+from smoke_tests.connections import openai_client
 from smoke_tests.expectations import answer_text
 from smoke_tests.target import Target
 
@@ -63,10 +64,7 @@ class Traffic:
             return list(self._outcomes)
 
     def _run(self, number: int) -> None:
-        with OpenAI(
-            base_url=self._target.openai_base_url, api_key=self._target.api_key or "none", max_retries=0,
-            timeout=self._silence_seconds,
-        ) as client:  # fmt: skip
+        with openai_client(self._target, timeout=self._silence_seconds) as client:
             stream = number % 2 == 0
             while not self._stopping.is_set():
                 outcome = self._one(client, stream)

@@ -18,9 +18,9 @@ HELP = {
 
 
 def main(arguments: list[str]) -> int:
-    """Print the comparison; return 0 where nothing got worse, 1 where something did, 2 where it makes no sense.
+    """Print the comparison; return 0 if nothing got worse, 1 if something did, 2 if the records cannot be compared.
 
-    Raises RecordError for a file that is no record.
+    Raises RecordError if a file is not a record.
     """
     parser = argparse.ArgumentParser(
         prog="python -m smoke_tests.benchmark compare",

@@ -60,6 +60,8 @@ def read_data_file(path: Path) -> DataFile:
 def _documents(text: str, path: Path) -> list[Any]:
     try:
         whole = json.loads(text)
+    except RecursionError:
+        raise DatasetError(f"--dataset: {path} is nested too deeply") from None
     except ValueError as error:
         lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
         if not lines or not lines[0][1].lstrip().startswith("{"):
@@ -75,6 +77,8 @@ def _documents(text: str, path: Path) -> list[Any]:
 def _line(line: str, where: str) -> Any:
     try:
         return json.loads(line)
+    except RecursionError:
+        raise DatasetError(f"--dataset: {where} is nested too deeply") from None
     except ValueError as error:
         raise DatasetError(f"--dataset: {where} is no JSON: {error}") from None
 

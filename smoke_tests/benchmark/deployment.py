@@ -8,6 +8,7 @@ from typing import Any
 import httpx2
 
 from smoke_tests.benchmark.record import Deployment, Prices
+from smoke_tests.connections import sync_client
 from smoke_tests.errors import TargetError
 from smoke_tests.stack import read_config
 from smoke_tests.target import Target
@@ -96,7 +97,8 @@ def _config(target: Target) -> dict[str, Any] | None:
 
 def _get(target: Target, path: str) -> dict[str, Any]:
     try:
-        answer = httpx2.get(target.endpoint + path, headers=target.headers, timeout=TIMEOUT_SECONDS)
+        with sync_client(target, timeout=TIMEOUT_SECONDS) as http:
+            answer = http.get(path)
         document = answer.json() if answer.status_code == 200 else {}
     except (httpx2.TransportError, ValueError):
         return {}

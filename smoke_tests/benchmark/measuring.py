@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 import uvloop
 
+from infra.command_line import note_signal
 from smoke_tests.benchmark.cost import DailyPattern, cost
 from smoke_tests.benchmark.deployment import ready_replicas
 from smoke_tests.benchmark.figures import client_share, failures, figures, samples, timeline
@@ -42,11 +43,16 @@ class Measuring:
 
     def __init__(self, target: Target, workload: Workload, timeout_seconds: float, line: ProgressLine) -> None:
         self._target = target
-        self._endpoint = Endpoint(target.endpoint, target.api_key)
+        self._endpoint = Endpoint(target.endpoint, target.api_key, target.user)
         self._workload = workload
         self._timeout_seconds = timeout_seconds
         self._line = line
         self._numbers = itertools.count()
+
+    @property
+    def proxy(self) -> str:
+        """The proxy that requests go through; empty without one."""
+        return self._endpoint.proxy
 
     def measure(self, load: Load, judging: Judging) -> Measurement | None:
         """Return what came of a load; None where Ctrl-C ended it before any request had ended."""
@@ -133,7 +139,8 @@ class _Shower:
 def _stopping(loop: asyncio.AbstractEventLoop, *runs: LoadRun) -> Iterator[None]:
     """Make the first Ctrl-C (or SIGTERM) end the runs; the next one ends the program at once."""
 
-    def stop() -> None:
+    def stop(received: int) -> None:
+        note_signal(received)
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
         for run in runs:
@@ -141,7 +148,7 @@ def _stopping(loop: asyncio.AbstractEventLoop, *runs: LoadRun) -> Iterator[None]
 
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop)
+            loop.add_signal_handler(number, stop, number)
     except (ValueError, RuntimeError):
         pass  # not in the main thread: whoever runs it there ends it in its own way
     try:

@@ -8,8 +8,10 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from infra.output_file import OutputError, write
+from infra.web_address import redact
 from smoke_tests.errors import TargetError
 
 KIND = "vllm-endpoint benchmark"
@@ -37,7 +39,7 @@ class Deployment(Part):
     `config` is the stack's settings without secrets and `config_hash` a digest of them; both None for a bare endpoint.
     """
 
-    endpoint: str
+    endpoint: Annotated[str, AfterValidator(redact)]  # records of older versions may contain a password
     model: str
     stack: str | None = None
     model_revision: str | None = None
@@ -301,9 +303,13 @@ def parse_record(text: str, name: str) -> Record:
     try:
         document = json.loads(text)
     except ValueError as error:
-        raise RecordError(f"{name} is no JSON: {error}") from None
+        raise RecordError(f"{name} is not JSON: {error}") from None
+    except RecursionError:
+        raise RecordError(f"{name} is not a benchmark record: its JSON is nested too deeply") from None
     if not isinstance(document, dict) or document.get("kind", KIND) != KIND or "schema_version" not in document:
-        raise RecordError(f"{name} is no benchmark record; make one: python -m smoke_tests.benchmark ... --json FILE")
+        raise RecordError(
+            f"{name} is not a benchmark record; make one: python -m smoke_tests.benchmark ... --json FILE"
+        )
     version = document["schema_version"]
     if version != SCHEMA_VERSION:
         newer = isinstance(version, int) and version > SCHEMA_VERSION
@@ -323,7 +329,7 @@ def read_record(path: Path) -> Record:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise RecordError(f"cannot read {path}: {reason}") from None
     return parse_record(text, str(path))
 
@@ -338,13 +344,8 @@ def as_text(record: Record) -> str:
 
 
 def write_record(record: Record, path: Path) -> None:
-    """Write the file whole or not at all. Raises RecordError."""
-    part = path.with_name(f"{path.name}.part")
+    """Write a record to a file, or to standard output if that fails. Raises RecordError, once the record is printed."""
     try:
-        try:
-            part.write_text(as_text(record), encoding="utf-8")
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise RecordError(f"cannot write {path}: {error.strerror}") from None
+        write(path, as_text(record))
+    except OutputError as error:
+        raise RecordError(str(error)) from None

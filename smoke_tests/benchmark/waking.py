@@ -55,7 +55,7 @@ def measure_cold_start(target: Target, wait_seconds: float, progress: ProgressLi
 
 
 async def _first_token(target: Target, model: str, wait_seconds: float, progress: ProgressLine) -> RequestResult:
-    endpoint = Endpoint(target.endpoint, target.api_key)
+    endpoint = Endpoint(target.endpoint, target.api_key, target.user)
     messages = ({"role": "user", "content": "Hello"},)
     # Streamed, because a held stream is kept alive through every hop.
     body = request_body(model, "chat", messages, 1, 0.0) | {"stream": True, "stream_options": {"include_usage": True}}

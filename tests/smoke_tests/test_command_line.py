@@ -74,7 +74,7 @@ def test_what_the_plan_tells_fails_where_it_would_be_skipped(tmp_path: Path) -> 
     ("arguments", "line"),
     [
         (["--", "pulumi", "up"], "a command after -- is for --availability"),
-        (["--availability", "-k", "stream"], "--availability runs no tests and knows no -k"),
+        (["--availability", "-k", "stream"], "--availability does not run tests and does not support -k"),
         (["--rotate-keys"], "--rotate-keys: name the file that the gateway reads; only a stack on AWS has a secret"),
         (["--require", "hearing"], "invalid choice: 'hearing'"),
     ],

@@ -68,7 +68,7 @@ def test_an_endpoint_is_taken_with_or_without_v1(given: str, base: str) -> None:
 
 @pytest.mark.parametrize("given", ["a.example", "ftp://a.example", "http://", ""])
 def test_what_is_no_url_is_refused(given: str) -> None:
-    with pytest.raises(TargetError, match="is no URL"):
+    with pytest.raises(TargetError, match="is not a URL"):
         normalize_endpoint(given)
 
 
