@@ -59,6 +59,20 @@ def ready_replicas(target: Target) -> int | None:
     return ready if isinstance(ready, int) else None
 
 
+def prefix_cache_counters(target: Target) -> tuple[float, float] | None:
+    """Return the engine's counters of prompt tokens looked up in the prefix cache and found; None without them."""
+    try:
+        answer = httpx2.get(target.endpoint + "/metrics", headers=target.headers, timeout=TIMEOUT_SECONDS)
+        text = answer.text if answer.status_code == 200 else ""
+    except httpx2.TransportError:
+        return None
+    found = [
+        [float(value) for value in re.findall(rf"^vllm:prefix_cache_{name}_total(?:{{.*}})? (\S+)", text, re.MULTILINE)]
+        for name in ("queries", "hits")
+    ]
+    return (sum(found[0]), sum(found[1])) if all(found) else None
+
+
 def prices(target: Target, given: dict[str, float | None], output_to_input_price: float) -> Prices | None:
     """Return the prices, those `given` on the command line before the stack's; None where nobody says what an hour costs.
 

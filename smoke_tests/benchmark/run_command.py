@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from smoke_tests.benchmark.calibration import calibrate
+from smoke_tests.benchmark.client_limits import machine_digest, require_client_resources
 from smoke_tests.benchmark.cost import DailyPattern
 from smoke_tests.benchmark.dataset import read_data_file
 from smoke_tests.benchmark.deployment import prices, read_deployment
@@ -37,6 +38,7 @@ def main(arguments: list[str]) -> int:
     Raises TargetError where it cannot start.
     """
     options = parse(arguments)
+    require_client_resources(loads(options))
     line = ProgressLine(interval_seconds=None if options.quiet else 30.0)
     workload = _workload(options)
     target = target_from_options(options)
@@ -67,7 +69,7 @@ def main(arguments: list[str]) -> int:
         above = "what was measured so far is above" if record.measurements else "nothing was measured yet"
         print(f"interrupted: {above}", file=sys.stderr)
         return INTERRUPTED_EXIT_CODE
-    return 1 if any(point.figures.failed for point in record.measurements) else 0
+    return 1 if any(point.figures.failed or point.figures.client_errors for point in record.measurements) else 0
 
 
 def loads(options: argparse.Namespace) -> Iterator[Load]:
@@ -127,7 +129,13 @@ def _record(options: argparse.Namespace, target: Target, workload: Workload, col
     version = tomllib.loads(PROJECT_FILE.read_text(encoding="utf-8"))["project"]["version"]
     return Record(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
-        tool=Tool(version=version, python=platform.python_version(), platform=platform.platform(), options=told),
+        tool=Tool(
+            version=version,
+            python=platform.python_version(),
+            platform=platform.platform(),
+            machine=machine_digest(),
+            options=told,
+        ),
         deployment=read_deployment(target),
         workload=workload.describe(),
         goodput_slos_ms=dict(options.goodput),
