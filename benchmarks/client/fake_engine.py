@@ -113,7 +113,7 @@ class Engine(asyncio.Protocol):
     def end(self, request: dict[str, Any], sent: int, finish: str | None) -> None:
         """End an answer as the pattern says."""
         chat = "messages" in request
-        if self.pattern.error_mid_stream:
+        if self.pattern.error_mid_stream and sent > 1:
             self.event({"error": {"message": "the fake engine died", "code": 500}})
         else:
             if finish is not None:

@@ -160,5 +160,9 @@ def _lengths(base: Measurement, new: Measurement) -> Iterator[Difference]:
             )
             few = told.total_output_tokens >= (1 - SHORT_ANSWERS) * told.wanted_output_tokens
             yield Difference("warn" if few else "refuse", text)
-    if all(means) and max(means) > (1 + LENGTH_TOLERANCE) * min(means):
+    if (
+        not any(point.figures.short_answers for point in (base, new))
+        and all(means)
+        and max(means) > (1 + LENGTH_TOLERANCE) * min(means)
+    ):
         yield Difference("refuse", f"{at}: another received answer length: {means[0]:.1f} and {means[1]:.1f} tokens")

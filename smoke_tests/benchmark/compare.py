@@ -132,7 +132,7 @@ def as_text(comparison: Comparison, base_name: str, new_name: str) -> str:
     lines += [f"not comparable: {reason}" for reason in comparison.incomparable]
     lines += [f"worse: {regression}" for regression in comparison.regressions]
     verdicts = {
-        None: "not comparable: nothing was judged (--anyway judges all the same)",
+        None: "nothing was judged (--anyway judges all the same)",
         True: "nothing got worse past its limit",
     }
     lines.append(verdicts.get(comparison.passed, f"{len(comparison.regressions)} figures got worse past their limit"))

@@ -9,6 +9,7 @@ import asyncio
 import errno
 import re
 import socket
+import ssl
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator
@@ -240,6 +241,8 @@ def failure_kind(error: OSError) -> str:
     """Return "connect" if the endpoint refused the connection, or the client_... kind if this machine failed."""
     if isinstance(error, socket.gaierror):
         return "client_dns"
+    if isinstance(error, ssl.SSLError):  # its errno is OpenSSL's, not the system's
+        return "connect"
     return CLIENT_ERRORS.get(error.errno or 0, "connect")
 
 

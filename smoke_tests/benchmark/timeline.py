@@ -101,14 +101,14 @@ class Timeline:
     def _first_chunk_tokens(self, tokens: int) -> int:
         """Return the server's own count; without one, the first chunk's share of the characters.
 
-        Each chunk has at least one token, so without bundling the estimate is exactly 1.
+        Each chunk has at least one token, so the estimate is exactly 1 if nothing is bundled.
         """
         if self._first_counted is not None:
             return self._first_counted
         spare, characters = tokens - len(self.token_times), sum(self._characters)
-        if len(self.token_times) == 1:
-            return tokens
-        return 1 + round(max(0, spare) * self._characters[0] / characters) if characters else 1
+        if len(self.token_times) == 1 or not characters:
+            return max(1, spare + 1)
+        return max(1, min(1 + spare, round(tokens * self._characters[0] / characters)))
 
     def _event(self, data: bytes, arrived: float) -> None:
         if data == b"[DONE]":

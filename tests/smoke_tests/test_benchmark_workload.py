@@ -36,7 +36,8 @@ def test_prompts_differ_and_come_again_with_seed_and_nonce() -> None:
     assert len(bodies) == 20
     assert changed().body(3) in bodies
     assert changed(nonce="another run").body(3) not in bodies
-    assert asked(WORKLOAD, 3)["stream_options"] == {"include_usage": True}
+    assert asked(WORKLOAD, 3)["stream_options"] == {"include_usage": True, "continuous_usage_stats": True}
+    assert asked(changed(ignore_eos=False), 3)["stream_options"] == {"include_usage": True}
     assert asked(WORKLOAD, 3)["ignore_eos"] is True
 
 

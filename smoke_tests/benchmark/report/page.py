@@ -160,8 +160,9 @@ def _numbers(named: Sequence[tuple[str, Record]]) -> str:
         "load",
         "ok",
         *(title for title, _ in COLUMNS),
-        "tokens out of requested",
-        "prompt cached",
+        "tok an answer",
+        "requested",
+        "cached",
         *(["$/M out", "$/M in"] if costs else []),
     ]
     groups: list[tuple[str, list[list[str]]]] = []
@@ -187,10 +188,11 @@ def _cell(value: float | None, figure: str) -> str:
 
 
 def _length_cells(told: Figures) -> list[str]:
-    wanted = "unknown" if told.wanted_output_tokens is None else f"{told.wanted_output_tokens:,}"
+    each = max(1, told.completed)
+    wanted = "unknown" if told.wanted_output_tokens is None else short(told.wanted_output_tokens / each)
     cached = told.cached_prompt_tokens
     share = "unknown" if cached is None else f"{cached / max(1, told.total_input_tokens):.1%}"
-    return [f"{told.total_output_tokens:,} of {wanted}", share]
+    return [short(told.total_output_tokens / each), wanted, share]
 
 
 def _cost_cells(point: Measurement) -> list[str]:
