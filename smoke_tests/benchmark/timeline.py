@@ -101,13 +101,16 @@ class Timeline:
     def _first_chunk_tokens(self, tokens: int) -> int:
         """Return the server's own count; without one, the first chunk's share of the characters.
 
-        Each chunk has at least one token, so the estimate is exactly 1 if nothing is bundled.
+        Each chunk has at least one token, so the estimate is exactly 1 if nothing is bundled. One token more than
+        chunks is the end-of-sequence token, which has no text.
         """
         if self._first_counted is not None:
             return self._first_counted
         spare, characters = tokens - len(self.token_times), sum(self._characters)
         if len(self.token_times) == 1 or not characters:
             return max(1, spare + 1)
+        if spare <= 1:
+            return 1
         return max(1, min(1 + spare, round(tokens * self._characters[0] / characters)))
 
     def _event(self, data: bytes, arrived: float) -> None:

@@ -40,6 +40,7 @@ def page(records: Sequence[Record]) -> str:
         *(_warnings(name if several else "", record) for name, record in named),
         f'<div class="charts">{"".join(_figure(chart) for chart in wide if chart)}</div>',
         _numbers(named),
+        _tokens(named),
         _how(newest),
         *(_facts(name if several else "", record) for name, record in named),
     ]
@@ -160,9 +161,6 @@ def _numbers(named: Sequence[tuple[str, Record]]) -> str:
         "load",
         "ok",
         *(title for title, _ in COLUMNS),
-        "tok an answer",
-        "requested",
-        "cached",
         *(["$/M out", "$/M in"] if costs else []),
     ]
     groups: list[tuple[str, list[list[str]]]] = []
@@ -172,7 +170,6 @@ def _numbers(named: Sequence[tuple[str, Record]]) -> str:
                 point.load.label,
                 f"{point.figures.success_rate:.1%}",
                 *(_cell(getattr(point.figures, figure), figure) for _, figure in COLUMNS),
-                *_length_cells(point.figures),
                 *(_cost_cells(point) if costs else []),
             ]
             for point in record.measurements
@@ -187,12 +184,25 @@ def _cell(value: float | None, figure: str) -> str:
     return as_time(value) if figure.endswith("_ms") else short(value)
 
 
+def _tokens(named: Sequence[tuple[str, Record]]) -> str:
+    head = ("load", "tokens an answer", "requested", "tokens a chunk", "prompt tokens cached")
+    groups = [
+        (
+            name if len(named) > 1 else "",
+            [[point.load.label, *_length_cells(point.figures)] for point in record.measurements],
+        )
+        for name, record in named
+    ]
+    return f"<section><h2>Answer lengths and prefix cache</h2>{_table(head, groups, 'Answer lengths and prefix cache')}</section>"
+
+
 def _length_cells(told: Figures) -> list[str]:
     each = max(1, told.completed)
     wanted = "unknown" if told.wanted_output_tokens is None else short(told.wanted_output_tokens / each)
     cached = told.cached_prompt_tokens
     share = "unknown" if cached is None else f"{cached / max(1, told.total_input_tokens):.1%}"
-    return [short(told.total_output_tokens / each), wanted, share]
+    chunk = "unknown" if told.tokens_per_chunk is None else short(told.tokens_per_chunk)
+    return [short(told.total_output_tokens / each), wanted, chunk, share]
 
 
 def _cost_cells(point: Measurement) -> list[str]:
