@@ -90,8 +90,8 @@ class Engine(asyncio.Protocol):
         """Schedule an answer."""
         pattern, started = self.pattern, self.loop.time()
         wanted = request.get("max_completion_tokens") or request.get("max_tokens") or 16
-        # The wake-up request asks for one token: it is no part of the load.
-        if pattern.http_error_every and wanted > 1 and number % pattern.http_error_every == 0:
+        # Request 0 is the first check of every tool: it is not part of the load.
+        if pattern.http_error_every and number and number % pattern.http_error_every == 0:
             self.whole(500, {"error": {"message": "the fake engine failed"}})
             return
         counts = pattern.counts_each_chunk and (request.get("stream_options") or {}).get("continuous_usage_stats")
