@@ -41,7 +41,7 @@ class Pattern:
     def sizes(self, wanted: int) -> list[int]:
         """Return the tokens of each chunk of an answer."""
         left = wanted if self.answer_tokens is None else min(wanted, self.answer_tokens)
-        found = []
+        found: list[int] = []
         for size in itertools.chain(self.chunks, itertools.repeat(self.chunks[-1])):
             if left <= 0:
                 return found

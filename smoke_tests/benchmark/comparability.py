@@ -48,7 +48,8 @@ class Difference:
 
 def differences(base: Record, new: Record) -> Iterator[Difference]:
     """Yield what differs between two records besides their figures."""
-    for severity, parts in (("refuse", REFUSED), ("warn", WARNED)):
+    kinds: tuple[tuple[Severity, dict[str, tuple[str, ...]]], ...] = (("refuse", REFUSED), ("warn", WARNED))
+    for severity, parts in kinds:
         for part, names in parts.items():
             for name in names:
                 found = _difference(name, getattr(base, part), getattr(new, part), severity)

@@ -1,4 +1,4 @@
-"""Two records, held against each other: ratios, what got worse past a threshold, and what makes no sense to compare."""
+"""The comparison of two records: ratios, regressions past a threshold, and differences that rule a comparison out."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields

@@ -1,4 +1,4 @@
-"""A record, told at a terminal."""
+"""A record as text for a terminal."""
 
 from collections.abc import Iterator
 

@@ -32,16 +32,18 @@ def usage(tokens: int, **more: Any) -> dict[str, Any]:
     return {"prompt_tokens": 7, "completion_tokens": tokens} | more
 
 
+def counting(tokens: int, *, counted: bool) -> dict[str, Any]:
+    return {"usage": usage(tokens)} if counted else {}
+
+
 def answer(sizes: list[int], *, counted: bool, finish: str | None = "length") -> RequestResult:
     """Chunks of `sizes` tokens that arrive a second apart, the first a second after sending."""
     timeline, sent = Timeline(), 0
-    timeline.feed(event({"role": "assistant", "content": ""}, **({"usage": usage(0)} if counted else {})), 0.5)
+    timeline.feed(event({"role": "assistant", "content": ""}, **counting(0, counted=counted)), 0.5)
     for number, size in enumerate(sizes):
         sent += size
-        timeline.feed(event({"content": "abcd" * size}, **({"usage": usage(sent)} if counted else {})), 1.0 + number)
-    timeline.feed(
-        event({}, finish, **({"usage": usage(sent)} if counted else {})) + event(usage=usage(sent)) + DONE, 99
-    )
+        timeline.feed(event({"content": "abcd" * size}, **counting(sent, counted=counted)), 1.0 + number)
+    timeline.feed(event({}, finish, **counting(sent, counted=counted)) + event(usage=usage(sent)) + DONE, 99)
     return timeline.result(STREAM, 0.0, 99.0, 0.0)
 
 

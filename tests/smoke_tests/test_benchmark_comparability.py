@@ -36,10 +36,11 @@ def run(*points: dict[str, Any], **changes: Any) -> dict[str, Any]:
 
 
 def tool(**changes: Any) -> dict[str, Any]:
-    return document()["tool"] | {"machine": "m1"} | changes
+    known: dict[str, Any] = document()["tool"]
+    return known | {"machine": "m1"} | changes
 
 
-SHORT = {"total_output_tokens": 2_000, "short_answers": 200}
+SHORT: dict[str, Any] = {"total_output_tokens": 2_000, "short_answers": 200}
 # (name, the new record, exit status, what is printed)
 PAIRS = [
     ("the same", run(), 0, "nothing got worse"),
