@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m smoke_tests.verify",
         description="Is it right, how fast is it, and did anything get worse since it last passed? Saves the answer.",
-        epilog=f"Options after -- go to the benchmark instead of: {' '.join(LOAD)}",
+        epilog=f"Arguments after -- are passed to the benchmark instead of: {' '.join(LOAD)}",
         allow_abbrev=False,
     )
     add_target_options(parser)
@@ -200,21 +200,21 @@ def compare_with_last_good(
     Returns:
         The comparison, None if no entry is comparable, and lines for a person.
     """
-    reason = "nothing was verified before"
+    reason = "there is no earlier verification that passed"
     for entry in earlier:
         base = entry.record()
         if base is None:
             continue
         found = compare(base, record, limits)
         if found.incomparable:
-            reason = found.incomparable[0] if reason == "nothing was verified before" else reason
+            reason = found.incomparable[0] if reason == "there is no earlier verification that passed" else reason
             continue
         shown = f"{entry.date[:16].replace('T', ' ')} {entry.id.rpartition('-')[2]} {entry.commit or ''}".strip()
         return (
             Compared(base=entry.id, regressions=found.regressions, notes=found.notes),
             [as_text(found, shown, "now")],
         )
-    return None, [f"not compared with anything: {reason}. Later runs are compared with this one"]
+    return None, [f"not compared: {reason}. Later verifications are compared with this one"]
 
 
 def _keep(store: Store, entry: Entry) -> bool:

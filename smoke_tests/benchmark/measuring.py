@@ -13,7 +13,7 @@ import uvloop
 
 from infra.command_line import note_signal
 from smoke_tests.benchmark.cost import DailyPattern, cost
-from smoke_tests.benchmark.deployment import ready_replicas
+from smoke_tests.benchmark.deployment import prefix_cache_counters, ready_replicas
 from smoke_tests.benchmark.figures import client_share, failures, figures, samples, timeline
 from smoke_tests.benchmark.load import LoadRun, Progress, Run
 from smoke_tests.benchmark.record import Load, Measurement, Prices
@@ -48,6 +48,7 @@ class Measuring:
         self._timeout_seconds = timeout_seconds
         self._line = line
         self._numbers = itertools.count()
+        self._counters: tuple[float, float] | None = None
 
     @property
     def proxy(self) -> str:
@@ -60,6 +61,7 @@ class Measuring:
         # Half of asyncio's own CPU seconds a chunk: the client must not be the bottleneck.
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             run = runner.run(self._run(load))
+        run.prefix_cache_share = self._prefix_cache_share()
         self._line.close()
         if not run.results:
             return None
@@ -88,6 +90,7 @@ class Measuring:
                 self._line.update(f"{load.label}: warming up with {load.warmup_requests} requests")
                 at_once = min(load.warmup_requests, load.concurrency or WARMUP_AT_ONCE, WARMUP_AT_ONCE)
                 await warm.closed(self._messages(load.warmup_requests), at_once)
+            self._counters = await asyncio.to_thread(prefix_cache_counters, self._target)
             if load.mode == "closed":
                 assert load.concurrency is not None
                 at_once = min(load.concurrency, load.requests or load.concurrency)
@@ -101,6 +104,13 @@ class Measuring:
                 seed=self._workload.seed,
             )
             return await measured.open(self._messages(len(due)), due)
+
+    def _prefix_cache_share(self) -> float | None:
+        """Return the share of the prompt tokens since the warm-up that the engine found in its prefix cache."""
+        before, after = self._counters, prefix_cache_counters(self._target) if self._counters else None
+        if before is None or after is None or after[0] <= before[0] or after[1] < before[1]:
+            return None
+        return (after[1] - before[1]) / (after[0] - before[0])
 
     def _messages(self, count: int | None) -> Iterable[bytes]:
         """Return requests: made before the clock starts where their number is known, as writing JSON is not measured."""

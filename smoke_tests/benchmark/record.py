@@ -89,6 +89,7 @@ class Workload(Part):
     ignore_eos: bool = False
     temperature: float = 0.0
     seed: int = 0
+    same_prompts: bool | None = None
 
 
 class Load(Part):
@@ -115,12 +116,19 @@ class Figures(Part):
     """A run in vLLM bench's names and formulas; times and tokens are of the requests that succeeded.
 
     `duration` in seconds; throughputs a second; the rest as named. The last ones are the same figures under the names
-    of simpler benchmarks. `request_goodput` is None where no SLO was given.
+    of simpler benchmarks. `request_goodput` is None where no SLO was given. None in the fields after `failed`
+    means unknown: an earlier version wrote the record, or the endpoint does not report it.
     """
 
     duration: float
     completed: Count
     failed: Count
+    client_errors: Count = 0
+    wanted_output_tokens: Count | None = None
+    short_answers: Count | None = None
+    tokens_per_chunk: float | None = None
+    without_tpot: Count | None = None
+    cached_prompt_tokens: Count | None = None
     total_input_tokens: Count
     total_output_tokens: Count
     request_throughput: float
@@ -273,11 +281,12 @@ class ColdStart(Part):
 
 
 class Tool(Part):
-    """What measured: this package, Python, the platform, and the options that were given."""
+    """What measured: this package, Python, the platform, a digest of the machine's identity, and the options."""
 
     version: str
     python: str
     platform: str
+    machine: str | None = None
     options: dict[str, Any]
 
 

@@ -14,6 +14,7 @@ from infra.command_line import interrupted_exit_code, without_reader
 from infra.output_file import is_standard_output, results_to
 from infra.web_address import redact
 from smoke_tests.benchmark.calibration import calibrate
+from smoke_tests.benchmark.client_limits import machine_digest, require_client_resources
 from smoke_tests.benchmark.cost import DailyPattern
 from smoke_tests.benchmark.dataset import read_data_file
 from smoke_tests.benchmark.deployment import prices, read_deployment
@@ -44,6 +45,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    require_client_resources(loads(options))
     line = ProgressLine(interval_seconds=None if options.quiet else 30.0)
     workload = _workload(options)
     target = target_from_options(options)
@@ -85,7 +87,7 @@ def _run(options: argparse.Namespace) -> int:
         above = "what was measured so far is above" if record.measurements else "nothing was measured yet"
         print(f"interrupted: {above}", file=sys.stderr)
         return interrupted_exit_code()
-    return 1 if any(point.figures.failed for point in record.measurements) else 0
+    return 1 if any(point.figures.failed or point.figures.client_errors for point in record.measurements) else 0
 
 
 def loads(options: argparse.Namespace) -> Iterator[Load]:
@@ -145,7 +147,13 @@ def _record(options: argparse.Namespace, target: Target, workload: Workload, col
     version = tomllib.loads(PROJECT_FILE.read_text(encoding="utf-8"))["project"]["version"]
     return Record(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
-        tool=Tool(version=version, python=platform.python_version(), platform=platform.platform(), options=told),
+        tool=Tool(
+            version=version,
+            python=platform.python_version(),
+            platform=platform.platform(),
+            machine=machine_digest(),
+            options=told,
+        ),
         deployment=read_deployment(target),
         workload=workload.describe(),
         goodput_slos_ms=dict(options.goodput),
