@@ -12,8 +12,6 @@ import sys
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import uvloop
-
 MODEL = "fake"
 
 
@@ -22,7 +20,8 @@ class Pattern:
     """What the engine does with each request.
 
     `chunks` is the number of tokens of each chunk, in order; the last number repeats, and 0 takes all tokens that are
-    left. `finish` lists the finish reason of each request in turn; `http_error_every` fails every n-th request with 500.
+    left. vLLM sends the chunk with the role together with the first token; with `role_at_once`, it
+    is sent when the request arrives, as a gateway does that holds the request. `finish` lists the finish reason of each request in turn; `http_error_every` fails every n-th request with 500.
     """
 
     name: str = "a token a chunk"
@@ -33,6 +32,7 @@ class Pattern:
     answer_tokens: int | None = None
     counts_each_chunk: bool = True
     reasoning_tokens: int = 0
+    role_at_once: bool = False
     finish: tuple[str | None, ...] = ("length",)
     after_finish: bool = False
     error_mid_stream: bool = False
@@ -98,7 +98,9 @@ class Engine(asyncio.Protocol):
         head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
         self.transport.write(head)
         if "messages" in request:
-            self.choice({"role": "assistant", "content": ""}, None, self.usage(request, 0) if counts else None)
+            role = {"role": "assistant", "content": ""}
+            at = started + (0 if pattern.role_at_once else pattern.prefill_ms / 1000 - 1e-5)
+            self.loop.call_at(at, self.choice, role, None, self.usage(request, 0) if counts else None)
         sent, due = 0, started + pattern.prefill_ms / 1000
         for size in pattern.sizes(wanted):
             sent += size
@@ -184,8 +186,8 @@ def main() -> None:
     """Run with a pattern as JSON."""
     fields = json.loads(sys.argv[1]) if len(sys.argv) > 1 else {}
     fields = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(Pattern(**fields)))
+    # asyncio's own loop: uvloop's timers round to a millisecond in either direction.
+    asyncio.run(serve(Pattern(**fields)))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ ROUNDS = 3
 PATTERNS = [
     Pattern("a token a chunk"),
     Pattern("slow prefill", prefill_ms=400),
+    Pattern("role chunk on arrival of the request", role_at_once=True),
     Pattern("fast steps", step_ms=5),
     Pattern("4 tokens a chunk", chunks=(4,), step_ms=30),
     Pattern("4 tokens a chunk, no usage per chunk", chunks=(4,), step_ms=30, counts_each_chunk=False),
