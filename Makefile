@@ -42,7 +42,7 @@ CHAT = $(if $(ENDPOINT),--endpoint '$(ENDPOINT)',$(if $(filter command environme
 	$(if $(MAX_TOKENS),--max-tokens '$(MAX_TOKENS)')
 
 chat: $(if $(wildcard .venv-local/made-from),,.venv/ready)  ## chat in the terminal with what make local started, with STACK, or with ENDPOINT | STACK NAME ENDPOINT MODEL MAX_TOKENS
-	@exec $(CHAT_ENVIRONMENT)/bin/python -m clients.chat $(CHAT)
+	@exec env STARTED_BY_MAKE=1 $(CHAT_ENVIRONMENT)/bin/python -m clients.chat $(CHAT)
 
 ##@ Development
 
