@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import urllib.request
 from dataclasses import dataclass
 
 from local import folders
 from local.machine import Machine
 
 MAX_TOKENS = 64
+NO_PROXY = '"$no_proxy,127.0.0.1,localhost"'
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,14 @@ answer = client.chat.completions.create(
     model={model!r}, messages=[{{"role": "user", "content": "Hello!"}}], max_tokens={MAX_TOKENS}
 )
 print(answer.choices[0].message.content)"""
+
+
+def proxy_lines() -> list[str]:
+    """What to run first if the shell's proxy would receive requests to this machine; empty without such a proxy."""
+    proxies = urllib.request.getproxies_environment()
+    if not {"http", "all"} & set(proxies) or urllib.request.proxy_bypass_environment("127.0.0.1"):
+        return []
+    return ["# This shell uses a proxy, which cannot reach this machine. Run first:", f"export no_proxy={NO_PROXY}", ""]
 
 
 def chat_lines(base_url: str) -> list[str]:
@@ -101,6 +111,7 @@ def banner(shown: Shown, machine: Machine, seconds: float) -> str:
         *([shown.model_note] if shown.model_note else []),
         versions_line(shown.version, shown.deployed_image),
         "",
+        *proxy_lines(),
         curl_line(base_url, model),
         "",
         f"# Python; {folders.LOCAL_ENVIRONMENT}/bin/python has the SDK",

@@ -21,6 +21,8 @@ _CONSEQUENCE = re.compile(
 )
 _KNOWN = (
     (r"No space left on device|Disk quota exceeded", "the disk is full"),
+    (r"contains the PATH separator",
+     "Python creates no environments in a folder whose path contains a colon. Rename the folder, or clone elsewhere"),
     (r"Could not find a version that satisfies the requirement (\S+)", "pip finds no {} for this Python and machine"),
     (r"Temporary failure in name resolution|NewConnectionError|Max retries exceeded|Network is unreachable",
      "the package index cannot be reached"),
