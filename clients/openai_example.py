@@ -30,6 +30,9 @@ TIMEOUT_SECONDS = 3660.0
 def main(arguments: list[str] | None = None) -> int:
     """Ask one question and print the answer; return 0, or 1 after one line that says what went wrong."""
     options = _parser().parse_args(arguments)
+    for output in (sys.stdout, sys.stderr):
+        if hasattr(output, "reconfigure"):  # a terminal may be unable to show every character
+            output.reconfigure(errors="replace")
     base_url = base_url_of(options.endpoint or default_endpoint())
     try:
         with connect(base_url, api_key(base_url)) as client:
@@ -177,3 +180,6 @@ if __name__ == "__main__":
         sys.exit(main())
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:  # as with | head: nobody reads the rest
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -198,13 +198,13 @@ def compare_with_last_good(
             Compared(base=entry.id, regressions=found.regressions, notes=found.notes),
             [as_text(found, shown, "now")],
         )
-    return None, [f"not compared with anything: {reason}. From now on this is what others are held against"]
+    return None, [f"not compared with anything: {reason}. Later runs are compared with this one"]
 
 
 def _keep(store: Store, entry: Entry) -> bool:
     """Keep it; where that fails, in the folder, so that minutes of a GPU are not lost."""
     try:
-        print(f"kept: {store.keep(entry)}")
+        print(f"saved: {store.keep(entry)}")
     except TargetError as error:
         place = FolderStore().keep(entry)
         print(f"{paint('error:', 'red', sys.stderr)} {error}. Kept here instead: {place}", file=sys.stderr)

@@ -117,3 +117,15 @@ def test_the_key_of_make_local_is_sent_to_this_machine_only(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert openai_example.api_key(url) == key
+
+
+def test_a_reader_that_has_enough_and_a_terminal_without_unicode_are_no_tracebacks() -> None:
+    with serving(FakeOpenAIServer(api_key=None)) as server:
+        command = f'"$0" clients/openai_example.py --stream --max-tokens 20000 --endpoint {server.endpoint} | head -c 5'
+        done = subprocess.run(
+            ["sh", "-c", command, sys.executable],
+            cwd=REPOSITORY, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        shown = run_example("--endpoint", server.endpoint, "--model", "modèle", PYTHONIOENCODING="ascii")
+    assert (len(done.stdout), done.stderr) == (5, "")
+    assert "Traceback" not in shown.stderr
