@@ -11,7 +11,7 @@ TARGETS := $(shell sed -n 's/^\([a-z-]*\):.*$(HASH)$(HASH).*/\1/p' $(THIS_FILE))
 GOALS := $(filter $(TARGETS),$(MAKECMDGOALS))
 LISTED := $(foreach goal,$(GOALS),$(shell sed -n 's/^$(goal):.*$(HASH)$(HASH)[^|]*|//p' $(THIS_FILE)))
 GIVEN := $(foreach name,$(filter-out PYTHON SHELL,$(.VARIABLES)),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
-NOT_TARGETS := $(foreach goal,$(filter-out $(TARGETS),$(MAKECMDGOALS)),$(if $(findstring /,$(goal)),,$(goal)))
+NOT_TARGETS := $(foreach goal,$(if $(TARGETS),$(filter-out $(TARGETS),$(MAKECMDGOALS))),$(if $(findstring /,$(goal)),,$(goal)))
 ifneq ($(NOT_TARGETS),)
 $(error not a target: $(NOT_TARGETS). Variables are written NAME=value, for example make plan STACK=prod; make help lists both)
 endif

@@ -54,7 +54,7 @@ print(answer.choices[0].message.content)"""
 def proxy_lines() -> list[str]:
     """What to run first if the shell's proxy would receive requests to this machine; empty without such a proxy."""
     proxies = urllib.request.getproxies_environment()
-    if not {"http", "all"} & set(proxies) or urllib.request.proxy_bypass_environment("127.0.0.1"):
+    if not {"http", "all"} & set(proxies) or urllib.request.proxy_bypass("127.0.0.1"):
         return []
     return ["# This shell uses a proxy, which cannot reach this machine. Run first:", f"export no_proxy={NO_PROXY}", ""]
 
