@@ -15,6 +15,11 @@ from smoke_tests.progress import ProgressLine
 CONTROL = {code: None for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 
+def printable(text: str) -> str:
+    """The text without control characters, for a terminal. Servers' names and errors are not trusted either."""
+    return text.translate(CONTROL)
+
+
 class Answer:
     """An answer as it arrives, and its speed."""
 
@@ -52,7 +57,7 @@ class Answer:
                 return
         if self._thinking and not thought:
             print("\n")
-        shown = text.translate(CONTROL) if terminal else text
+        shown = printable(text) if terminal else text
         print(paint(shown, "dim") if thought else shown, end="", flush=True)
         self._thinking, self._open = thought, True
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import sys
 from typing import Any
 
@@ -12,7 +13,7 @@ import httpx2
 import openai
 from openai import OpenAI
 
-from clients.answer import Answer, Waiting
+from clients.answer import Answer, Waiting, printable
 from clients.openai_example import (
     UsageError,
     api_key,
@@ -24,9 +25,11 @@ from clients.openai_example import (
     is_local,
     split_user,
 )
+from clients.standard_streams import NotTextError, open_streams, question_from
 from infra.command_line import count, run
 from infra.terminal import paint
 from infra.web_address import remember_secret
+from local.make_names import by_make
 from smoke_tests.api_key import choose, keys_document
 from smoke_tests.errors import TargetError
 from smoke_tests.stack import read_stack
@@ -40,13 +43,14 @@ Ctrl-C stops an answer."""
 MAX_TOKENS = 2048
 STAND_IN_MAX_TOKENS = 64  # a random model seldom stops by itself
 BROKEN = (openai.OpenAIError, httpx2.HTTPError, ValueError)
+# Other text that begins with a slash, such as a path, is a question.
+COMMAND = re.compile(r"/[a-z]*")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Chat until Ctrl-D; return 0, 1 after one line if the endpoint could not be asked, or 2 for a wrong option."""
     options = _parser().parse_args(arguments)
-    with contextlib.suppress(AttributeError):
-        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+    open_streams()
     base_url = ""
     try:
         base_url, key, user = _endpoint(options)
@@ -56,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
     except UsageError as error:
         _report(str(error))
         return 2
-    except (TargetError, *BROKEN) as error:
+    except (TargetError, NotTextError, *BROKEN) as error:
         _report(_line(error, base_url))
         return 1
 
@@ -83,8 +87,8 @@ class Chat:
 
     def command(self, line: str) -> bool:
         """Run a command; returns whether the line is one."""
-        word, _, rest = line.partition(" ")
-        rest = rest.strip()
+        word, *others = line.split(maxsplit=1)
+        rest = others[0] if others else ""
         if word == "/reset":
             self.messages = []
             _say("The conversation is forgotten.")
@@ -153,27 +157,49 @@ def _converse(chat: Chat) -> int:
         _say("This is the stand-in: a tiny random model, so the text is noise.")
     while True:
         try:
-            line = input("> ").strip()
+            line = _read_line().strip()
         except EOFError:
             print()
             return 0
         except KeyboardInterrupt:
             print()
+            _say("Ctrl-D or /quit ends.")
             continue
-        if line == "/quit":
+        word = line.split()[0] if line else ""
+        if word == "/quit":
             return 0
-        if line.startswith("/") and not chat.command(line):
-            _report(f"{line.split()[0]} is not a command; /help lists them")
-        elif line and not line.startswith("/"):
+        if COMMAND.fullmatch(word):
+            if not chat.command(line):
+                _report(f"{word} is not a command; /help lists them")
+        elif line:
             chat.ask(line)
+
+
+def _read_line() -> str:
+    if not sys.stdout.isatty():  # stdout is for the answers
+        print("> ", end="", file=sys.stderr, flush=True)
+    return input("> " if sys.stdout.isatty() else "")
 
 
 def _answer_pipe(chat: Chat) -> int:
     """Commands at the beginning, then everything else as one question."""
-    lines = sys.stdin.read().strip().splitlines()
-    while lines and chat.command(lines[0]):
+    lines = question_from(sys.stdin).split("\n")
+    asked = False
+    while lines and (not lines[0].strip() or COMMAND.fullmatch(lines[0].split()[0])):
+        line = lines[0].strip()
+        if line == "/quit":
+            return 0
+        if line and not chat.command(line):
+            break
+        asked = asked or bool(line)
         del lines[0]
-    return 0 if lines and chat.ask("\n".join(lines)) else 1
+    if lines:
+        return 0 if chat.ask("\n".join(lines).rstrip()) else 1
+    if not asked:
+        _report(
+            "there is no question on stdin. Write one, as in: echo 'Hello!' | make chat; or run make chat in a terminal"
+        )
+    return 0 if asked else 1
 
 
 def _endpoint(options: argparse.Namespace) -> tuple[str, str, str]:
@@ -194,11 +220,11 @@ def _line(error: Exception, base_url: str) -> str:
 
 
 def _say(text: str) -> None:
-    print(paint(text, "dim", sys.stderr), file=sys.stderr, flush=True)
+    print(paint(printable(text), "dim", sys.stderr), file=sys.stderr, flush=True)
 
 
 def _report(text: str) -> None:
-    print(f"{paint('error:', 'red', sys.stderr)} {text}", file=sys.stderr, flush=True)
+    print(f"{paint('error:', 'red', sys.stderr)} {by_make(printable(text))}", file=sys.stderr, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:

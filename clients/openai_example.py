@@ -33,6 +33,9 @@ TIMEOUT_SECONDS = 3660.0
 def main(arguments: list[str] | None = None) -> int:
     """Ask one question and print the answer; return 0, 1 after one line that says what failed, or 2 for a wrong option."""
     options = _parser().parse_args(arguments)
+    for output in (sys.stdout, sys.stderr):
+        if hasattr(output, "reconfigure"):  # a terminal may be unable to show every character
+            output.reconfigure(errors="replace")
     base_url = ""
     try:
         base_url, user = split_user(base_url_of(options.endpoint or default_endpoint()))

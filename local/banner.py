@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import urllib.request
 from dataclasses import dataclass
 
 from infra.web_address import proxies_named
@@ -12,6 +13,7 @@ from local import folders
 from local.machine import Machine
 
 MAX_TOKENS = 64
+NO_PROXY = '"$no_proxy,127.0.0.1,localhost"'
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,14 @@ answer = client.chat.completions.create(
 )
 message = answer.choices[0].message
 print(message.content or getattr(message, "reasoning", None) or "")"""
+
+
+def proxy_lines() -> list[str]:
+    """What to run first if the shell's proxy would receive requests to this machine; empty without such a proxy."""
+    proxies = urllib.request.getproxies_environment()
+    if not {"http", "all"} & set(proxies) or urllib.request.proxy_bypass("127.0.0.1"):
+        return []
+    return ["# This shell uses a proxy, which cannot reach this machine. Run first:", f"export no_proxy={NO_PROXY}", ""]
 
 
 def chat_lines(base_url: str) -> list[str]:
@@ -110,6 +120,7 @@ def banner(shown: Shown, machine: Machine, seconds: float) -> str:
         *([shown.model_note] if shown.model_note else []),
         versions_line(shown.version, shown.deployed_image),
         "",
+        *proxy_lines(),
         curl_line(base_url, model),
         "",
         f"# Python; {folders.LOCAL_ENVIRONMENT}/bin/python has the SDK",

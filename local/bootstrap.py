@@ -55,7 +55,8 @@ def _prepare(options: Options, progress: Progress) -> Path:
     here = machine.look()
     wanted = environments(here.has_gpu)
     installed = all(environment.is_ready for environment in wanted)
-    found = preflight.problems(here, options.port, machine.free_gib(folders.ROOT), installed)
+    found = preflight.stack_problems(options.stack, options.settings, folders.ROOT)
+    found += preflight.problems(here, options.port, machine.free_gib(folders.ROOT), installed)
     if found:
         raise LocalError("\nerror: ".join(found))
     temporary = folders.temporary_folder()

@@ -220,7 +220,7 @@ def compare_with_last_good(
 def _keep(store: Store, entry: Entry) -> bool:
     """Save the entry: in the store, else in the folder, else on standard output, so that minutes of a GPU are not lost."""
     try:
-        print(f"kept: {store.keep(entry)}")
+        print(f"saved: {store.keep(entry)}")
     except TargetError as error:
         problem = f"{paint('error:', 'red', sys.stderr)} {error}"
         try:

@@ -149,3 +149,15 @@ def test_a_reasoning_model_never_answers_none(
     assert printed.out == (f"{content}\n" if content else "")
     assert "[reasoning] Let me think" in printed.err
     assert told in printed.err
+
+
+def test_a_reader_that_has_enough_and_a_terminal_without_unicode_are_no_tracebacks() -> None:
+    with serving(FakeOpenAIServer(api_key=None)) as server:
+        command = f'"$0" clients/openai_example.py --stream --max-tokens 20000 --endpoint {server.endpoint} | head -c 5'
+        done = subprocess.run(
+            ["sh", "-c", command, sys.executable],
+            cwd=REPOSITORY, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        shown = run_example("--endpoint", server.endpoint, "--model", "modèle", PYTHONIOENCODING="ascii")
+    assert (len(done.stdout), done.stderr) == (5, "")
+    assert "Traceback" not in shown.stderr
