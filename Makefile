@@ -1,6 +1,23 @@
 # A developer needs only four commands: make local, make test, make check, make up.
 STACK ?= dev
 PYTHON ?= python3
+# They would replace pinned packages, or stop python -m from finding the modules of this folder.
+unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH
+
+# make ignores a mistyped variable, and runs the first target before it rejects a second word: make local MODLE=x, make plan prod.
+HASH := \#
+THIS_FILE := $(firstword $(MAKEFILE_LIST))
+TARGETS := $(shell sed -n 's/^\([a-z-]*\):.*$(HASH)$(HASH).*/\1/p' $(THIS_FILE))
+GOALS := $(filter $(TARGETS),$(MAKECMDGOALS))
+LISTED := $(foreach goal,$(GOALS),$(shell sed -n 's/^$(goal):.*$(HASH)$(HASH)[^|]*|//p' $(THIS_FILE)))
+GIVEN := $(foreach name,$(filter-out PYTHON SHELL,$(.VARIABLES)),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
+NOT_TARGETS := $(foreach goal,$(if $(TARGETS),$(filter-out $(TARGETS),$(MAKECMDGOALS))),$(if $(findstring /,$(goal)),,$(goal)))
+ifneq ($(NOT_TARGETS),)
+$(error not a target: $(NOT_TARGETS). Variables are written NAME=value, for example make plan STACK=prod; make help lists both)
+endif
+ifneq ($(and $(GOALS),$(filter-out $(LISTED),$(GIVEN))),)
+$(error not a variable of make $(GOALS): $(filter-out $(LISTED),$(GIVEN)). Its variables: $(or $(sort $(LISTED)),none))
+endif
 
 .PHONY: help local local-check chat test test-pulumi test-pulumi-all test-clients check mutants format plan up api-key verify history key destroy teardown
 help:  ## list the targets and their variables
@@ -42,7 +59,7 @@ CHAT = $(if $(ENDPOINT),--endpoint '$(ENDPOINT)',$(if $(filter command environme
 	$(if $(MAX_TOKENS),--max-tokens '$(MAX_TOKENS)')
 
 chat: $(if $(wildcard .venv-local/made-from),,.venv/ready)  ## chat in the terminal with what make local started, with STACK, or with ENDPOINT | STACK NAME ENDPOINT MODEL MAX_TOKENS
-	@exec $(CHAT_ENVIRONMENT)/bin/python -m clients.chat $(CHAT)
+	@exec env STARTED_BY_MAKE=1 $(CHAT_ENVIRONMENT)/bin/python -m clients.chat $(CHAT)
 
 ##@ Development
 
@@ -110,7 +127,7 @@ verify:  ## test and benchmark STACK, and compare with the last good run (ENDPOI
 	@$(TOOL) smoke_tests.verify $(VERIFY)
 
 history:  ## list the results of make verify (NAME=local-dev: of make local) | STACK NAME
-	@$(TOOL) smoke_tests.history $(if $(NAME),--name '$(NAME)',--stack '$(STACK)')
+	@$(TOOL) smoke_tests.history $(if $(filter command,$(origin NAME)),--name '$(NAME)',--stack '$(STACK)')
 
 # STACK's keys, or with LOCAL=1 those of make local. ADD=alice and ROTATE=alice accept CONCURRENCY, REQUESTS_PER_MINUTE,
 # TOKENS_PER_MINUTE, EXPIRES=2027-01-31T00:00:00Z, PRIORITY, HEALTH=1; ROTATE=alice also accepts GRACE_HOURS (24).

@@ -11,18 +11,23 @@ from typing import Any
 from infra.terminal import paint
 from smoke_tests.progress import ProgressLine
 
-# Whatever a model says, it must not move the cursor or set the terminal's title.
+# The text of a model must not move the cursor or set the terminal's title.
 CONTROL = {code: None for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 
+def printable(text: str) -> str:
+    """The text without control characters, for a terminal. Servers' names and errors are not trusted either."""
+    return text.translate(CONTROL)
+
+
 class Answer:
-    """An answer as it arrives, and how fast it does."""
+    """An answer as it arrives, and its speed."""
 
     def __init__(self) -> None:
         self.text, self.end = "", ""
         self.tokens: int | None = None
         self._chunks = 0
-        self._thinking = self._open = False
+        self._thinking = self._open = self._thought = False
         self._started = self._last = time.monotonic()
         self._first: float | None = None
 
@@ -46,11 +51,13 @@ class Answer:
         terminal = sys.stdout.isatty()
         if not thought:
             self.text += text
-        elif not terminal:
-            return
+        else:
+            self._thought = True
+            if not terminal:
+                return
         if self._thinking and not thought:
             print("\n")
-        shown = text.translate(CONTROL) if terminal else text
+        shown = printable(text) if terminal else text
         print(paint(shown, "dim") if thought else shown, end="", flush=True)
         self._thinking, self._open = thought, True
 
@@ -64,6 +71,8 @@ class Answer:
         """How long it took, in one line."""
         if self._first is None:
             return "stopped before the first token" if self.end == "stopped" else "the answer is empty"
+        if self._thought and not self.text and self.end == "length":
+            return f"max_tokens ({max_tokens}) was reached during the reasoning, before the answer; set a larger MAX_TOKENS"
         count = self.tokens or self._chunks
         seconds = self._last - self._first
         rate = f", {(count - 1) / seconds:.1f} tokens/s" if count > 1 and seconds > 0 else ""
@@ -75,7 +84,7 @@ class Answer:
 
 
 class Waiting:
-    """A line that says what an answer waits for, and for how long, until the first token."""
+    """A line that shows the reason and the duration of the wait for the first token."""
 
     def __init__(self, info: Callable[[], Mapping[str, Any]]) -> None:
         self._info, self._line = info, ProgressLine()

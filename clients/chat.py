@@ -1,10 +1,11 @@
-"""A chat in the terminal: `make chat`. Text from a pipe is one question; stdout gets the answers, stderr the rest."""
+"""A chat in the terminal: `make chat`. Text from a pipe is one question; answers go to stdout, everything else to stderr."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import os
+import re
 import sys
 from typing import Any
 
@@ -12,9 +13,23 @@ import httpx2
 import openai
 from openai import OpenAI
 
-from clients.answer import Answer, Waiting
-from clients.openai_example import api_key, base_url_of, connect, default_endpoint, explain, first_model, is_local
+from clients.answer import Answer, Waiting, printable
+from clients.openai_example import (
+    UsageError,
+    api_key,
+    base_url_of,
+    connect,
+    default_endpoint,
+    explain,
+    first_model,
+    is_local,
+    split_user,
+)
+from clients.standard_streams import NotTextError, open_streams, question_from
+from infra.command_line import count, run
 from infra.terminal import paint
+from infra.web_address import remember_secret
+from local.make_names import by_make
 from smoke_tests.api_key import choose, keys_document
 from smoke_tests.errors import TargetError
 from smoke_tests.stack import read_stack
@@ -23,25 +38,29 @@ HELP = """\
 /reset          forget the conversation
 /system TEXT    set the system prompt and start over; without TEXT, remove it
 /model [NAME]   list the models, or change the model
-/quit           end (or Ctrl-D)
+/quit           exit (or Ctrl-D)
 Ctrl-C stops an answer."""
 MAX_TOKENS = 2048
 STAND_IN_MAX_TOKENS = 64  # a random model seldom stops by itself
 BROKEN = (openai.OpenAIError, httpx2.HTTPError, ValueError)
+# Other text that begins with a slash, such as a path, is a question.
+COMMAND = re.compile(r"/[a-z]*")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Chat until Ctrl-D; return 0, or 1 if the endpoint could not be asked, after one line that says why."""
+    """Chat until Ctrl-D; return 0, 1 after one line if the endpoint could not be asked, or 2 for a wrong option."""
     options = _parser().parse_args(arguments)
-    with contextlib.suppress(AttributeError):
-        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+    open_streams()
     base_url = ""
     try:
-        base_url, key = _endpoint(options)
-        with connect(base_url, key, max_retries=0) as client:
+        base_url, key, user = _endpoint(options)
+        with connect(base_url, key, max_retries=0, user=user) as client:
             chat = Chat(client, options.model or first_model(client), options.max_tokens)
             return _converse(chat) if sys.stdin.isatty() else _answer_pipe(chat)
-    except (TargetError, *BROKEN) as error:
+    except UsageError as error:
+        _report(str(error))
+        return 2
+    except (TargetError, NotTextError, *BROKEN) as error:
         _report(_line(error, base_url))
         return 1
 
@@ -60,15 +79,16 @@ class Chat:
         """What the gateway says about itself; empty for other servers."""
         try:
             url = f"{self.base_url.removesuffix('/v1')}/info"
-            found = httpx2.get(url, timeout=2.0, trust_env=not is_local(url)).json()
+            with httpx2.Client(timeout=2.0, trust_env=not is_local(url)) as http:
+                found = http.get(url).json()
         except (httpx2.HTTPError, ValueError):
             return {}
         return found if isinstance(found, dict) else {}
 
     def command(self, line: str) -> bool:
         """Run a command; returns whether the line is one."""
-        word, _, rest = line.partition(" ")
-        rest = rest.strip()
+        word, *others = line.split(maxsplit=1)
+        rest = others[0] if others else ""
         if word == "/reset":
             self.messages = []
             _say("The conversation is forgotten.")
@@ -98,7 +118,7 @@ class Chat:
             _report(f"{name} is not served here; set one of: {', '.join(names)}")
 
     def ask(self, question: str) -> bool:
-        """Print the answer as it arrives; returns whether it came. A failed question is not kept."""
+        """Print the answer as it arrives; returns whether it arrived. A failed question is not added to the conversation."""
         asked = [*self.messages, {"role": "user", "content": question.encode("utf-8", "replace").decode()}]
         system = [{"role": "system", "content": self.system}] if self.system else []
         messages: Any = system + asked
@@ -137,35 +157,60 @@ def _converse(chat: Chat) -> int:
         _say("This is the stand-in: a tiny random model, so the text is noise.")
     while True:
         try:
-            line = input("> ").strip()
+            line = _read_line().strip()
         except EOFError:
             print()
             return 0
         except KeyboardInterrupt:
             print()
+            _say("Ctrl-D or /quit ends.")
             continue
-        if line == "/quit":
+        word = line.split()[0] if line else ""
+        if word == "/quit":
             return 0
-        if line.startswith("/") and not chat.command(line):
-            _report(f"{line.split()[0]} is not a command; /help lists them")
-        elif line and not line.startswith("/"):
+        if COMMAND.fullmatch(word):
+            if not chat.command(line):
+                _report(f"{word} is not a command; /help lists them")
+        elif line:
             chat.ask(line)
+
+
+def _read_line() -> str:
+    if not sys.stdout.isatty():  # stdout is for the answers
+        print("> ", end="", file=sys.stderr, flush=True)
+    return input("> " if sys.stdout.isatty() else "")
 
 
 def _answer_pipe(chat: Chat) -> int:
     """Commands at the beginning, then everything else as one question."""
-    lines = sys.stdin.read().strip().splitlines()
-    while lines and chat.command(lines[0]):
+    lines = question_from(sys.stdin).split("\n")
+    asked = False
+    while lines and (not lines[0].strip() or COMMAND.fullmatch(lines[0].split()[0])):
+        line = lines[0].strip()
+        if line == "/quit":
+            return 0
+        if line and not chat.command(line):
+            break
+        asked = asked or bool(line)
         del lines[0]
-    return 0 if lines and chat.ask("\n".join(lines)) else 1
+    if lines:
+        return 0 if chat.ask("\n".join(lines).rstrip()) else 1
+    if not asked:
+        _report(
+            "there is no question on stdin. Write one, as in: echo 'Hello!' | make chat; or run make chat in a terminal"
+        )
+    return 0 if asked else 1
 
 
-def _endpoint(options: argparse.Namespace) -> tuple[str, str]:
+def _endpoint(options: argparse.Namespace) -> tuple[str, str, str]:
+    """The base URL, the key, and "user:password" of Basic authentication."""
     if not options.stack:
-        base_url = base_url_of(options.endpoint or default_endpoint())
-        return base_url, api_key(base_url)
+        base_url, user = split_user(base_url_of(options.endpoint or default_endpoint()))
+        if user:
+            remember_secret(user)
+        return base_url, api_key(base_url, user), user
     key = os.environ.get("VLLM_API_KEY") or choose(keys_document(options.stack), options.name)
-    return base_url_of(read_stack(options.stack, read_key=False).endpoint), key
+    return base_url_of(read_stack(options.stack, read_key=False).endpoint), key, ""
 
 
 def _line(error: Exception, base_url: str) -> str:
@@ -175,11 +220,11 @@ def _line(error: Exception, base_url: str) -> str:
 
 
 def _say(text: str) -> None:
-    print(paint(text, "dim", sys.stderr), file=sys.stderr, flush=True)
+    print(paint(printable(text), "dim", sys.stderr), file=sys.stderr, flush=True)
 
 
 def _report(text: str) -> None:
-    print(f"{paint('error:', 'red', sys.stderr)} {text}", file=sys.stderr, flush=True)
+    print(f"{paint('error:', 'red', sys.stderr)} {by_make(printable(text))}", file=sys.stderr, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -194,15 +239,11 @@ def _parser() -> argparse.ArgumentParser:
     where.add_argument("--stack", help="deployed Pulumi stack, which names the endpoint and the key")
     parser.add_argument("--name", default="", help="with --stack: whose key to use (default: the only one)")
     parser.add_argument("--model", default="", help="model to ask (default: the first that the endpoint lists)")
-    parser.add_argument("--max-tokens", type=int, metavar="N", help=f"longest answer in tokens (default {MAX_TOKENS})")
+    parser.add_argument(
+        "--max-tokens", type=count, metavar="N", help=f"longest answer in tokens (default {MAX_TOKENS})"
+    )
     return parser
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:  # the reader of a pipe has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    run(main)

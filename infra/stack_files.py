@@ -46,6 +46,11 @@ def load_stack(stack: str, overrides: Mapping[str, Any] | None = None, root: Pat
         raise SettingsError(
             stack, [f"{path.name} is not valid YAML{where}: {getattr(error, 'problem', error)}"]
         ) from None
+    except RecursionError:
+        raise SettingsError(stack, [f"{path.name} is nested too deeply"]) from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise SettingsError(stack, [f"cannot read {path.name}: {reason}"]) from None
     config = content.get("config") or {} if isinstance(content, dict) else {}
     if not isinstance(config, dict):
         raise SettingsError(stack, [f"{path.name}: config is not a mapping of keys to values"])
@@ -94,6 +99,10 @@ def parse_overrides(pairs: Iterable[str], stack: str = "stack") -> dict[str, Any
             values[key] = yaml.safe_load(text) if text else ""
         except yaml.YAMLError:
             values[key] = text
+        except RecursionError:
+            raise SettingsError(
+                stack, [f"--set {key}: found a value that is nested too deeply. Set a plain value"]
+            ) from None
     return values
 
 

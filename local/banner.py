@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import urllib.request
 from dataclasses import dataclass
 
+from infra.web_address import proxies_named
 from local import folders
 from local.machine import Machine
 
 MAX_TOKENS = 64
+NO_PROXY = '"$no_proxy,127.0.0.1,localhost"'
 
 
 @dataclass(frozen=True)
@@ -30,23 +33,39 @@ class Shown:
 
 
 def curl_line(base_url: str, model: str) -> str:
-    """A curl command. The key is in a file that curl reads, so that it does not appear in the process list."""
+    """A command for the shell. curl reads the key from a file, so that it does not appear in the list of processes.
+
+    If the shell names a proxy, the command says not to use it: curl would send it the key, and ask it for its own loopback.
+    """
     body = {"model": model, "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": MAX_TOKENS}
     headers = shlex.quote(f"@{folders.CURL_HEADERS}")
-    return f"curl -sS {base_url}/chat/completions -H {headers} -d {shlex.quote(json.dumps(body))}"
+    direct = "--noproxy '*' " if proxies_named() else ""
+    return f"curl -sS {direct}{base_url}/chat/completions -H {headers} -d {shlex.quote(json.dumps(body))}"
 
 
 def sdk_lines(base_url: str, model: str) -> str:
-    """A Python program with the OpenAI SDK."""
+    """A program for Python with the OpenAI SDK; it does not use a proxy that the shell names."""
+    names, direct = "OpenAI", ""
+    if proxies_named():
+        names, direct = "DefaultHttpxClient, OpenAI", ", http_client=DefaultHttpxClient(trust_env=False)"
     return f"""\
 from pathlib import Path
-from openai import OpenAI
+from openai import {names}
 
-client = OpenAI(base_url={base_url!r}, api_key=Path({str(folders.API_KEY)!r}).read_text().strip())
+client = OpenAI(base_url={base_url!r}, api_key=Path({str(folders.API_KEY)!r}).read_text().strip(){direct})
 answer = client.chat.completions.create(
     model={model!r}, messages=[{{"role": "user", "content": "Hello!"}}], max_tokens={MAX_TOKENS}
 )
-print(answer.choices[0].message.content)"""
+message = answer.choices[0].message
+print(message.content or getattr(message, "reasoning", None) or "")"""
+
+
+def proxy_lines() -> list[str]:
+    """What to run first if the shell's proxy would receive requests to this machine; empty without such a proxy."""
+    proxies = urllib.request.getproxies_environment()
+    if not {"http", "all"} & set(proxies) or urllib.request.proxy_bypass("127.0.0.1"):
+        return []
+    return ["# This shell uses a proxy, which cannot reach this machine. Run first:", f"export no_proxy={NO_PROXY}", ""]
 
 
 def chat_lines(base_url: str) -> list[str]:
@@ -101,6 +120,7 @@ def banner(shown: Shown, machine: Machine, seconds: float) -> str:
         *([shown.model_note] if shown.model_note else []),
         versions_line(shown.version, shown.deployed_image),
         "",
+        *proxy_lines(),
         curl_line(base_url, model),
         "",
         f"# Python; {folders.LOCAL_ENVIRONMENT}/bin/python has the SDK",

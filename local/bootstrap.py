@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn, TextIO
 
+from infra.web_address import use_no_proxy_for_this_machine
 from local import folders, machine, preflight
 from local.environments import environments, install
 from local.failures import LocalError, one_line
@@ -25,6 +26,7 @@ def main(arguments: Sequence[str]) -> int:
     Returns an exit code on failure; otherwise this process becomes the second stage.
     """
     options = parse(arguments)
+    use_no_proxy_for_this_machine()
     progress = Progress()
     try:
         with stop_on_signals():
@@ -53,7 +55,8 @@ def _prepare(options: Options, progress: Progress) -> Path:
     here = machine.look()
     wanted = environments(here.has_gpu)
     installed = all(environment.is_ready for environment in wanted)
-    found = preflight.problems(here, options.port, machine.free_gib(folders.ROOT), installed)
+    found = preflight.stack_problems(options.stack, options.settings, folders.ROOT)
+    found += preflight.problems(here, options.port, machine.free_gib(folders.ROOT), installed)
     if found:
         raise LocalError("\nerror: ".join(found))
     temporary = folders.temporary_folder()

@@ -109,7 +109,8 @@ def _as_a_person(steps: Steps, base_url: str, model: str) -> None:
         answer = json.loads(output)
         if "choices" not in answer:
             raise ValueError(f"the answer is {output[:200]}")
-        return words(answer["choices"][0]["message"]["content"] or "")
+        message = answer["choices"][0]["message"]
+        return words(message["content"] or message.get("reasoning") or "")
 
     def words(output: str) -> str:
         if not output.strip():

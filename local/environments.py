@@ -26,6 +26,8 @@ from local.progress import Progress
 KEY_FILE = "made-from"
 PIP_TIMEOUT_SECONDS = 3600.0
 CUDA_LIBRARIES_GIB = 7.0  # measured: 3.8 GB unpacked, the downloads beside them
+# Would install into another folder, which an environment never wants.
+ELSEWHERE = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER")
 # Byte-compiling 2 GB in advance takes longer than compiling only the imported modules at their first import.
 PIP_INSTALL = (
     "-m",
@@ -122,6 +124,16 @@ def install(wanted: Iterable[Environment], progress: Progress, log_folder: Path 
     shutil.rmtree(_pip_cache(), ignore_errors=True)  # it only served to resume after an interruption
 
 
+def installed_elsewhere(environment: Environment) -> bool:
+    """Whether pip reported success but installed nothing here, as with `target` or `prefix` in a pip.conf."""
+    here = environment.site_packages
+    names = {path.name.partition("-")[0] for path in here.glob("*.dist-info")} if here else set()
+    expected = any(
+        re.match(r"\w", line) for text in _with_includes(environment.requirements) for line in text.splitlines()
+    )
+    return expected and not names - {"pip", "setuptools"}
+
+
 class _Installation:
     def __init__(self, environment: Environment, log_folder: Path, progress: Progress) -> None:
         self._environment = environment
@@ -150,10 +162,16 @@ class _Installation:
                 raise LocalError(f"{self._environment.name} could not be installed: {why}", self._log)
         command = next(self._steps, None)
         if command is None:
+            if installed_elsewhere(self._environment):
+                raise LocalError(
+                    f"pip installed {self._environment.name} outside of {self._environment.folder.name}. "
+                    "Remove target, prefix and root from pip's configuration (pip config list)", self._log,
+                )  # fmt: skip
             (self._environment.folder / self._environment.key_file).write_text(self._environment.key)
             self.detail, self._done = "", True
             return True
-        variables = {**os.environ, "PIP_CACHE_DIR": str(_pip_cache()), "PYTHONUNBUFFERED": "1"}
+        variables = {name: value for name, value in os.environ.items() if name not in ELSEWHERE}
+        variables |= {"PIP_USER": "0", "PIP_CACHE_DIR": str(_pip_cache()), "PYTHONUNBUFFERED": "1"}
         self._child = Child(self._environment.name, command, self._log, variables)
         return False
 

@@ -21,9 +21,11 @@ _CONSEQUENCE = re.compile(
 )
 _KNOWN = (
     (r"No space left on device|Disk quota exceeded", "the disk is full"),
+    (r"contains the PATH separator",
+     "Python creates no environments in a folder whose path contains a colon. Rename the folder, or clone elsewhere"),
     (r"Could not find a version that satisfies the requirement (\S+)", "pip finds no {} for this Python and machine"),
     (r"Temporary failure in name resolution|NewConnectionError|Max retries exceeded|Network is unreachable",
-     "the package index cannot be reached"),
+     "the package index cannot be reached. Check the network; behind a proxy, set HTTPS_PROXY"),
     (r"address already in use", "its port is in use"),
     (r"CUDA out of memory|OutOfMemoryError", "the GPU's memory is full. Stop other processes that use it, or set MODEL to a smaller model"),
     (r"Cannot allocate memory|MemoryError|std::bad_alloc", "this machine's memory is full"),

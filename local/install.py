@@ -1,12 +1,17 @@
 """Creates one virtual environment and shows the progress; used by the Makefile.
 
 Usage: python3 -m local.install FOLDER REQUIREMENTS NAME [pip option ...]. Needs only the standard library. pip is configured
-as usual: pip.conf and the PIP_ variables apply.
+as usual, except that nothing redirects packages out of the folder (PIP_USER, PIP_TARGET).
 """
 
-from __future__ import annotations
-
 import sys
+
+from local.newer_python import require_newer_python
+
+# Before the other imports, which an older Python cannot read.
+if __name__ == "__main__":
+    require_newer_python("local.install")
+
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
+import re
 import shutil
 import socket
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from local.machine import Machine
@@ -62,8 +65,45 @@ def problems(machine: Machine, port: int, free_gib: float, installed: bool) -> l
     return found
 
 
+# Settings that Pulumi.yaml does not declare, because Pulumi would require a value.
+SECRET_SETTINGS = ("apiKeys", "apiKeysDocument", "hfToken")
+
+
+def stack_problems(stack: str, pairs: Iterable[str], root: Path) -> list[str]:
+    """Mistyped stacks and settings, before a minute of installation. The plan checks the values later.
+
+    Args:
+        stack: name of the stack.
+        pairs: settings as `key=value`.
+        root: the folder of Pulumi.yaml.
+    """
+    found = []
+    name = f"Pulumi.{stack.rpartition('/')[2]}.yaml"
+    if not (root / name).is_file():
+        stacks = sorted(file.name[len("Pulumi.") : -len(".yaml")] for file in root.glob("Pulumi.*.yaml"))
+        found.append(f"there is no {name}. Set STACK to one of: {', '.join(stacks)}; or copy one to {name}")
+    known = setting_keys(root)
+    for pair in pairs:
+        key, separator, _ = pair.partition("=")
+        if not separator or not key:
+            found.append(f"SET: found {pair!r}, which is not key=value. Set for example SET='gpu=h100'")
+        elif key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else "Pulumi.yaml lists the settings"
+            found.append(f"SET: {key} is an unknown setting; {hint}")
+    return found
+
+
+def setting_keys(root: Path) -> list[str]:
+    """The keys of all settings, without a YAML parser, which is not installed yet."""
+    config = (root / "Pulumi.yaml").read_text(encoding="utf-8").partition("\nconfig:\n")[2]
+    return [*re.findall(r"^  (\w+):$", config, re.MULTILINE), *SECRET_SETTINGS]
+
+
 def port_problem(port: int) -> str | None:
     """Why the endpoint cannot listen on this port of 127.0.0.1; None if it can."""
+    if not 0 < port < 65536:
+        return f"port {port} is out of range. Set PORT between 1 and 65535"
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -72,8 +112,6 @@ def port_problem(port: int) -> str | None:
             if port < 1024 and isinstance(error, PermissionError):
                 return f"port {port} needs root. Set another, for example make local PORT=8000"
             return f"port {port} is busy ({error.strerror}). Set another, for example make local PORT={port + 1}"
-        except OverflowError:
-            return f"port {port} is out of range. Set PORT between 1 and 65535"
     return None
 
 

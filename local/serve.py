@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from infra.planning.plan import ServingPlan
+from infra.web_address import use_no_proxy_for_this_machine
 from local import check, folders, gateway, preflight
 from local.arguments import engine_command
 from local.banner import Shown, banner
@@ -33,6 +34,7 @@ WATCH_SECONDS = 0.25
 def main(arguments: Sequence[str]) -> int:
     """Serve until stopped, or check and stop; returns the exit code."""
     options = parse(arguments)
+    use_no_proxy_for_this_machine()
     progress = Progress(started=options.started)
     progress.seconds["install"] = options.installing
     serving = False

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from local.__main__ import OLDEST, newer_python
+from local.newer_python import require_newer_python
 
 
 def python() -> Path:
@@ -37,7 +37,7 @@ def python() -> Path:
     return local.python
 
 
-def expanded(arguments: Sequence[str]) -> Iterator[str]:
+def expanded(arguments: "Sequence[str]") -> "Iterator[str]":  # quoted: older Pythons read this, too
     """The arguments with make's SET split into single settings."""
     from local.options import split_pairs
 
@@ -50,7 +50,7 @@ def expanded(arguments: Sequence[str]) -> Iterator[str]:
             yield argument
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: "Sequence[str]") -> int:
     """Exec the program; returns an exit code if that fails."""
     from local.failures import LocalError, one_line
     from local.stopping import Stopped, exit_code_of
@@ -70,6 +70,5 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    if sys.version_info < OLDEST and (newer := newer_python()):
-        os.execv(newer, [newer, "-m", "local.tools", *sys.argv[1:]])  # noqa: S606 - no shell is the point
+    require_newer_python("local.tools")
     sys.exit(main(sys.argv[1:]))

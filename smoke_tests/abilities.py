@@ -1,4 +1,4 @@
-"""What a model can do is asked of the endpoint itself: its refusal says why not."""
+"""Ask the endpoint whether its model supports a feature; a refusal explains why not."""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ from smoke_tests.expectations import assert_openai_error
 
 
 def why_not(http: httpx2.Client, model: str, body: dict[str, Any]) -> str | None:
-    """Return why the endpoint refuses a chat request of one token; None: it answers.
+    """Return why the endpoint refuses a chat request of one token, or None if it answers.
 
-    A model that cannot do something is no fault of the endpoint, but it must say so properly: anything but an answer
-    or a 400 in OpenAI's form is an AssertionError.
+    A model may lack a feature, but the refusal must be well-formed: anything except an answer or a 400 in OpenAI's
+    error format raises AssertionError.
     """
     request = {"model": model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1} | body
     response = http.post("/v1/chat/completions", json=request)

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from infra.command_line import run
 from smoke_tests.errors import TargetError
 from smoke_tests.stack import StackOutputs, read_stack
 from smoke_tests.target import first_key
@@ -78,4 +79,4 @@ def _from_cluster(known: StackOutputs) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

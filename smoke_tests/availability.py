@@ -1,4 +1,4 @@
-"""`--availability`: steady traffic while a stack is updated, woken or scaled; which requests were lost, which slow."""
+"""`--availability`: steady traffic while a stack is updated, woken or scaled. Reports lost and slow requests."""
 
 import json
 import signal
@@ -12,17 +12,19 @@ from statistics import median
 from types import FrameType
 from typing import Any
 
+from infra.command_line import note_signal
+from infra.output_file import check, write
 from smoke_tests.errors import TargetError
 from smoke_tests.progress import ProgressLine
 from smoke_tests.target import Target
 from smoke_tests.traffic import Outcome, Traffic
 
 REPORT_SCHEMA_VERSION = 1
-# What a change leaves behind, such as a replica that drains, shows in the seconds after it.
+# The effects of a change, such as a draining replica, appear in the seconds after it.
 SETTLE_SECONDS = 10.0
 FINISH_SECONDS = 900.0
 POLL_SECONDS = 0.2
-# Slow is what takes this many times as long as the slowest request of the baseline.
+# A request is slow if it takes this many times as long as the slowest request of the baseline.
 SLOW_FACTOR = 3.0
 LEAST_REQUESTS = 8
 SHOWN = 10
@@ -30,7 +32,7 @@ SHOWN = 10
 
 @dataclass(frozen=True)
 class AvailabilityRun:
-    """Which endpoint, how many clients, and for how long; `duration_seconds` None: until Ctrl-C or the command's end."""
+    """The endpoint, the number of clients, and the durations; `duration_seconds` None: until Ctrl-C or the command exits."""
 
     target: Target
     clients: int = 4
@@ -41,7 +43,7 @@ class AvailabilityRun:
 
 @dataclass
 class Judgement:
-    """What became of the requests, before the change and from it on."""
+    """The outcomes of the requests before the change (baseline) and after its start."""
 
     baseline: list[Outcome]
     during: list[Outcome]
@@ -58,25 +60,31 @@ class Judgement:
 
     @property
     def lost(self) -> list[Outcome]:
-        """Requests without a whole answer, the baseline's, too."""
+        """Requests without a complete response, including those of the baseline."""
         return [outcome for outcome in (*self.baseline, *self.during) if outcome.lost]
 
     @property
     def slow(self) -> list[Outcome]:
-        """Requests of the change that were answered, but took much longer than the baseline's slowest."""
+        """Requests after the start of the change that took much longer than the baseline's slowest."""
         return [outcome for outcome in self.during if not outcome.lost and outcome.seconds > self.slow_seconds]
 
 
 def run_availability(run: AvailabilityRun, command: Sequence[str] = (), report: Path | None = None) -> int:
-    """Send traffic, make the change or wait for it, and tell what became of the requests.
+    """Send traffic, make the change or wait for it, and report the outcomes of the requests.
 
-    Returns 0 where none was lost, 1 where one was (or none was sent during the change), else the command's own exit
-    code. Raises TargetError where the baseline is no baseline, or the command is not there.
+    Returns 0 if no request was lost, 1 if one was or none was sent during the change, else the command's own exit code.
+    Raises TargetError if the baseline has no answered request or the command does not exist, and OutputError if the report
+    cannot be written.
     """
+    if report is not None:
+        check(report)
     traffic = Traffic(run.target, run.clients)
     progress = ProgressLine()
     stopped = threading.Event()
-    before = signal.signal(signal.SIGINT, lambda number, frame: _stop(stopped, number, frame))
+    before = {
+        number: signal.signal(number, lambda number, frame: _stop(stopped, number, frame))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         traffic.start()
         _watch(traffic, progress, "baseline", stopped, run.baseline_seconds)
@@ -85,16 +93,17 @@ def run_availability(run: AvailabilityRun, command: Sequence[str] = (), report: 
         if command:
             code = _run(command, run, traffic, progress, stopped)
         else:
-            _say("baseline taken; change the stack now" + ("" if run.duration_seconds else ", Ctrl-C ends"))
+            _say("baseline taken; change the stack now" + ("" if run.duration_seconds else ". Ctrl-C ends the run"))
             _watch(traffic, progress, "during", stopped, run.duration_seconds)
         progress.close()
         unanswered = traffic.stop(FINISH_SECONDS)
     finally:
         progress.close()
         traffic.stop(0.0)
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     outcomes = traffic.outcomes()
-    # A request that was on its way when the change began belongs to the change.
+    # A request that was in flight at the start of the change belongs to the change.
     is_before = [outcome.started + outcome.seconds < changed_at for outcome in outcomes]
     judgement = Judgement(
         [outcome for outcome, early in zip(outcomes, is_before, strict=True) if early],
@@ -104,13 +113,14 @@ def run_availability(run: AvailabilityRun, command: Sequence[str] = (), report: 
     )
     print(text(judgement), flush=True)
     if report is not None:
-        report.write_text(json.dumps(document(judgement, run, command, code), indent=1) + "\n", encoding="utf-8")
+        write(report, json.dumps(document(judgement, run, command, code), indent=1) + "\n")
     if judgement.lost or unanswered or not judgement.during:
         return 1
     return code
 
 
 def _stop(stopped: threading.Event, number: int, frame: FrameType | None) -> None:
+    note_signal(number)
     if stopped.is_set():
         signal.default_int_handler(number, frame)
     stopped.set()
@@ -119,7 +129,7 @@ def _stop(stopped: threading.Event, number: int, frame: FrameType | None) -> Non
 def _watch(
     traffic: Traffic, progress: ProgressLine, phase: str, stopped: threading.Event, seconds: float | None
 ) -> None:
-    """Show the traffic for so long, and longer where too few requests came to an end in it to say anything."""
+    """Show the traffic for this long, and longer until enough requests have ended to draw a conclusion."""
     started = time.monotonic()
     enough = len(traffic.outcomes()) + LEAST_REQUESTS
     while not stopped.wait(POLL_SECONDS):
@@ -132,7 +142,7 @@ def _watch(
 def _run(
     command: Sequence[str], run: AvailabilityRun, traffic: Traffic, progress: ProgressLine, stopped: threading.Event
 ) -> int:
-    """Run the command to its end, then watch what it leaves behind. Ctrl-C reaches the command by itself."""
+    """Run the command until it exits, then watch its effects. The terminal sends Ctrl-C to the command as well."""
     progress.close()
     _say(f"running {' '.join(command)}")
     try:
@@ -140,7 +150,7 @@ def _run(
     except OSError as error:
         raise TargetError(f"cannot run {command[0]}: {error.strerror}") from None
     code = process.wait()
-    _say(f"{command[0]} ended with exit code {code}; {_counts(traffic)}")
+    _say(f"{command[0]} exited with code {code}; {_counts(traffic)}")
     if not stopped.is_set():
         _watch(traffic, progress, "afterwards", stopped, run.settle_seconds)
     return code
@@ -157,7 +167,7 @@ def _say(line: str) -> None:
 
 
 def text(judgement: Judgement) -> str:
-    """Return what a person wants to read."""
+    """Return the outcome for a person."""
     lines = [f"{'':<10}{'answered':>9}{'lost':>6}{'slow':>6}{'first token s':>15}{'answer s':>10}{'slowest s':>11}"]
     slow = {"baseline": 0, "during": len(judgement.slow)}
     for phase, outcomes in (("baseline", judgement.baseline), ("during", judgement.during)):
@@ -182,7 +192,7 @@ def text(judgement: Judgement) -> str:
     if judgement.unanswered:
         lines.append(f"{judgement.unanswered} requests were never answered")
     if not judgement.during:
-        lines.append("no request was answered during the change: nothing is proven; watch for longer")
+        lines.append("no request was answered during the change, so nothing is proven; watch for longer")
     slower = f"slow: over {judgement.slow_seconds:.2f} s, {SLOW_FACTOR:g} times the baseline's slowest"
     verdict = "LOST" if judgement.lost or judgement.unanswered else "none lost"
     return "\n".join([*lines, f"{verdict}; {slower}"])
@@ -206,7 +216,7 @@ def _number(seconds: float | None) -> str:
 
 
 def document(judgement: Judgement, run: AvailabilityRun, command: Sequence[str], code: int) -> dict[str, Any]:
-    """Return what a program wants to read; times are seconds from the change on."""
+    """Return the outcome for a program; times are in seconds since the start of the change."""
 
     def listed(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
         return [asdict(outcome) | {"started": outcome.started - judgement.changed_at} for outcome in outcomes]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import httpx2
 
+from smoke_tests.connections import async_client
 from smoke_tests.errors import TargetError
 from smoke_tests.progress import ProgressLine
 from smoke_tests.target import API_KEY_VARIABLE, Target
@@ -50,9 +51,7 @@ class _Waiter:
     async def wait(self, wait_seconds: float) -> Target:
         # No read timeout: a held request may be silent for minutes; the deadline below bounds it.
         timeout = httpx2.Timeout(10.0, read=None)
-        async with httpx2.AsyncClient(
-            base_url=self.target.endpoint, timeout=timeout, headers=self.target.headers
-        ) as http:
+        async with async_client(self.target, timeout=timeout) as http:
             reporting = asyncio.create_task(self._report(http, wait_seconds))
             try:
                 async with asyncio.timeout(wait_seconds):
@@ -125,9 +124,13 @@ class _Waiter:
 
     def _refuse_bad_key(self, status: int) -> None:
         if status in (401, 403):
-            given = "the API key given" if self.target.api_key else "a request without an API key"
+            if self.target.user:
+                raise TargetError(
+                    f"{self.target.endpoint} rejected the user name and password of --endpoint (HTTP {status}); correct them"
+                )
+            given = "the API key" if self.target.api_key else "a request without an API key"
             raise TargetError(
-                f"{self.target.endpoint} refused {given} (HTTP {status}); give --api-key-file (make local's is .local/api-key) or set {API_KEY_VARIABLE}"
+                f"{self.target.endpoint} rejected {given} (HTTP {status}); give --api-key-file (make local's is .local/api-key) or set {API_KEY_VARIABLE}"
             )
 
     async def _report(self, http: httpx2.AsyncClient, wait_seconds: float) -> None:

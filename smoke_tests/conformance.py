@@ -1,6 +1,7 @@
-"""Runs the conformance tests of this folder, with pytest, against one target."""
+"""Run the conformance tests in this folder against one target, with pytest."""
 
 import json
+import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,21 +9,23 @@ from typing import Any
 
 import pytest
 
+from infra.output_file import OutputError, check, write
+from infra.web_address import redact
 from smoke_tests.keys_document import KeysDocument
 from smoke_tests.target import Target
 
 FOLDER = Path(__file__).resolve().parent
-ABILITIES = ("image", "video", "tools")
+ABILITIES = ("image", "video", "tools", "embeddings")
 REPORT_SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
 class Conformance:
-    """What is tested, and with what.
+    """The endpoint under test and what the tests may use.
 
-    `required` are those of ABILITIES whose tests fail where they would be skipped. `keys` is the document that the
-    endpoint takes its keys from, where the tests may change it; `image_url` and `video_url` are addresses that the
-    endpoint can fetch, empty: served by the tests, for an endpoint on this machine.
+    The tests of the abilities in `required` fail instead of being skipped. `keys` is the keys document of the endpoint,
+    if the tests may change it. `image_url` and `video_url` are URLs that the endpoint can fetch; if they are empty and
+    the endpoint runs on this machine, the tests serve the files themselves.
     """
 
     target: Target
@@ -44,18 +47,21 @@ class _Result:
 
 @dataclass(eq=False)  # pytest keeps plugins in sets
 class ConformancePlugin:
-    """Hands the target to the tests, so that the key stands in no command line and no variable of a child; keeps results."""
+    """Passes the target to the tests without a command line or a variable, which would show the key; collects results."""
 
     conformance: Conformance
     results: dict[str, _Result] = field(default_factory=dict)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_configure(self, config: pytest.Config) -> None:
-        """Keep the target where the fixtures find it."""
+        """Store the target for the fixtures."""
         config.stash[STASH] = self.conformance
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Keep a test's outcome; one that failed in its set-up or clean-up failed."""
+        """Collect a test's outcome. A test whose set-up or clean-up failed has failed."""
+        if report.failed and (text := redact(str(report.longrepr))) != str(report.longrepr):
+            report.longrepr = text  # the terminal and the JUnit report print it
         before = self.results.get(report.nodeid, _Result("passed", 0.0, ""))
         seconds = before.seconds + report.duration
         if report.outcome == "passed" or before.outcome == "failed":
@@ -65,7 +71,7 @@ class ConformancePlugin:
 
 
 def _detail(report: pytest.TestReport) -> str:
-    """Why a test was skipped or failed: one line."""
+    """Return in one line why a test was skipped or failed."""
     if isinstance(report.longrepr, tuple):
         return str(report.longrepr[2]).removeprefix("Skipped: ")
     crash = getattr(report.longrepr, "reprcrash", None)
@@ -81,24 +87,40 @@ def run_conformance(
     report: Path | None = None,
     pytest_arguments: tuple[str, ...] = (),
 ) -> int:
-    """Run the tests and return pytest's exit code: 0 where all passed, 1 where some failed.
+    """Run the tests and return pytest's exit code: 0 if all passed, 1 if any failed.
 
     Args:
         conformance: the target and what the tests may use.
         files: names of test files, such as test_keys.py; empty: all of them.
-        junit: where to write a JUnit report.
-        report: where to write the same as JSON.
+        junit: file for a JUnit report.
+        report: file for the same as JSON.
         pytest_arguments: more for pytest.
+
+    Raises:
+        OutputError: a report cannot be written; the tests have run, and the message says where it is instead.
     """
+    for path in filter(None, (junit, report)):
+        check(path)
     arguments = ["-c", str(FOLDER / "pytest.ini"), "--rootdir", str(FOLDER)]
-    if junit is not None:
-        arguments += ["--junitxml", str(junit.resolve())]
     paths = [str(FOLDER / name) for name in files] or [str(FOLDER)]
     plugin = ConformancePlugin(conformance)
     started = time.time()
-    code = int(pytest.main([*arguments, *pytest_arguments, *paths], plugins=[plugin]))
-    if report is not None:
-        report.write_text(json.dumps(_document(plugin, started, code), indent=1) + "\n", encoding="utf-8")
+    with tempfile.TemporaryDirectory() as temporary:
+        xml = Path(temporary, "junit.xml")
+        if junit is not None:
+            arguments += ["--junitxml", str(xml)]
+        code = int(pytest.main([*arguments, *pytest_arguments, *paths], plugins=[plugin]))
+        documents = {report: json.dumps(_document(plugin, started, code), indent=1) + "\n"} if report else {}
+        if junit is not None and xml.is_file():
+            documents[junit] = xml.read_text(encoding="utf-8")
+        problems: list[str] = []
+        for path, text in documents.items():
+            try:
+                write(path, text)
+            except OutputError as error:
+                problems += error.problems
+    if problems:
+        raise OutputError(problems)
     return code
 
 

@@ -1,5 +1,5 @@
-"""The one error that ends a command of this package with a line instead of a traceback."""
+"""The error that ends a command of this package with one line instead of a traceback."""
 
 
 class TargetError(Exception):
-    """The endpoint cannot be found, reached or entered; the message is for the person at the terminal."""
+    """The endpoint cannot be found or reached, or rejects the key; the message is shown to the user."""

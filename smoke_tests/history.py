@@ -1,4 +1,4 @@
-"""Command line: `python -m smoke_tests.history --stack dev` shows what was verified, and when."""
+"""Command line: `python -m smoke_tests.history --stack dev` lists the verifications of a stack."""
 
 import argparse
 import json
@@ -8,6 +8,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from infra.command_line import count, run
+from infra.errors import UserError
+from infra.output_file import is_standard_output, output_path
 from infra.terminal import paint
 from smoke_tests.benchmark.record import Record, write_record
 from smoke_tests.errors import TargetError
@@ -21,14 +24,14 @@ RIGHT = COLUMNS.index("tests")  # from here on figures
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the history; returns 0, or 4 where it cannot be read."""
+    """Print the history; returns 0, or 4 if it cannot be read."""
     options = _parser().parse_args(arguments)
     try:
         name, store = _place(options)
         if options.record:
             return _write_record(name, store, *options.record)
         entries = list(islice(store.entries(name), options.limit))
-    except TargetError as error:
+    except (TargetError, UserError) as error:
         print(f"{paint('error:', 'red', sys.stderr)} {error}", file=sys.stderr)
         return UNUSABLE_TARGET_EXIT_CODE
     if options.json:
@@ -39,25 +42,28 @@ def main(arguments: list[str] | None = None) -> int:
         verdict = f"; {failed} failed" if failed else "; all passed"
         print(f"\n{len(entries)} of {name}, in {store}{verdict if sys.stdout.isatty() else ''}")
     else:
-        print(f"nothing is kept of {name} in {store}; make verify STACK={name} keeps the first")
+        print(f"there are no results of {name} in {store}; make verify STACK={name} saves the first")
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m smoke_tests.history",
-        description="What was verified of a stack: when, of which configuration, how it went, how fast it was, what it cost.",
+        description="The verifications of a stack: date, configuration, verdict, speed and cost.",
         allow_abbrev=False,
     )
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--stack", help="Pulumi stack")
-    which.add_argument("--name", help="what an endpoint without a stack was called, such as local-dev")
+    which.add_argument("--name", help="name of an endpoint without a stack, such as local-dev")
     parser.add_argument("--bucket", default="", help="S3 bucket (default: the stack's resultsBucket)")
     parser.add_argument("--folder", type=Path, help="folder of this machine (default: .results in the clone)")
-    parser.add_argument("--limit", type=int, default=20, metavar="N", help="the last N (default 20)")
-    parser.add_argument("--json", action="store_true", help="print the same for a program")
+    parser.add_argument("--limit", type=count, default=20, metavar="N", help="the last N (default 20)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(
-        "--record", nargs=2, metavar=("ID", "FILE"), help="write the benchmark's record of one, for compare and report"
+        "--record",
+        nargs=2,
+        metavar=("ID", "FILE"),
+        help="write the benchmark record of one entry, for compare and report; FILE - is standard output",
     )
     return parser
 
@@ -79,17 +85,19 @@ def bucket_of(outputs: Any) -> str:
 
 
 def _write_record(name: str, store: Store, wanted: str, file: str) -> int:
+    path = output_path(file, "--record")
     found = [entry for entry in store.entries(name) if wanted in entry.id]
     if len(found) != 1 or (record := found[0].record()) is None:
         many = f"{len(found)} entries" if len(found) != 1 else "no benchmark that this version reads"
         raise TargetError(f"--record: {many} for {wanted!r}; python -m smoke_tests.history lists the ids")
-    write_record(record, Path(file))
-    print(f"record: {file}")
+    write_record(record, path)
+    if not is_standard_output(path):
+        print(f"record: {file}")
     return 0
 
 
 def table(entries: Sequence[Entry]) -> str:
-    """The entries for a person: a line each, one more for each further load, and one that says why it did not pass."""
+    """The entries for a person: a line each, another for each further load, and the reason if it did not pass."""
     groups = [(entry, _rows(entry)) for entry in entries]
     rows = [COLUMNS, *(row for _, found in groups for row in found)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
@@ -101,7 +109,7 @@ def table(entries: Sequence[Entry]) -> str:
 
 
 def colored(text: str) -> str:
-    """A table as a terminal shows it: its verdicts in color."""
+    """The table with colored verdicts."""
     return text.replace(" passed ", f" {paint('passed', 'green')} ").replace(" FAILED ", f" {paint('FAILED', 'red')} ")
 
 
@@ -124,7 +132,7 @@ def _rows(entry: Entry) -> list[tuple[str, ...]]:
 
 
 def _loads(record: Record | None) -> list[tuple[str, ...]]:
-    """Each load that was measured: how much at once, output tokens a second, median TTFT, $ per million output tokens."""
+    """Each measured load: concurrency, output tokens a second, median TTFT, $ per million output tokens."""
     if record is None:
         return []
     rows: list[tuple[str, ...]] = []
@@ -151,4 +159,4 @@ def _told(entry: Entry) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

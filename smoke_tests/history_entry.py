@@ -103,7 +103,9 @@ def parse_entry(text: str, place: str) -> Entry:
         where = ".".join(str(part) for part in first["loc"])
         raise EntryError(f"{place} is damaged: {where}: {first['msg']}") from None
     except ValueError as error:
-        raise EntryError(f"{place} is no JSON: {error}") from None
+        raise EntryError(f"{place} is not JSON: {error}") from None
+    except RecursionError:
+        raise EntryError(f"{place} is nested too deeply") from None
 
 
 def checked_name(name: str) -> str:

@@ -1,12 +1,13 @@
-"""Where verifications are kept: a folder of this machine, or an S3 bucket. Nothing is ever overwritten or deleted."""
+"""Stores for verifications: a folder of this machine, or an S3 bucket. Nothing is ever overwritten or deleted."""
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from infra.output_file import OutputError, check, replace
+from infra.web_address import redact
 from smoke_tests.errors import TargetError
 from smoke_tests.history_entry import Entry, EntryError, parse_entry
 from smoke_tests.stack import PROJECT_FOLDER
@@ -17,13 +18,16 @@ Warn = Callable[[str], None]
 
 
 class Store(Protocol):
-    """Keeps entries."""
+    """A store for entries."""
+
+    def check(self) -> None:
+        """Raise TargetError if it is known beforehand that an entry cannot be saved."""
 
     def keep(self, entry: Entry) -> str:
-        """Keep one; returns where. Raises TargetError."""
+        """Save an entry; returns its path or URL. Raises TargetError."""
 
     def entries(self, name: str) -> Iterator[Entry]:
-        """Those of one stack, the newest first; what cannot be read is left out, with a warning. Raises TargetError."""
+        """The entries of one stack, the newest first; unreadable ones are skipped with a warning. Raises TargetError."""
 
 
 def _warn(text: str) -> None:
@@ -32,7 +36,7 @@ def _warn(text: str) -> None:
 
 @dataclass(frozen=True)
 class FolderStore:
-    """A file an entry, in a folder a stack."""
+    """One file per entry, in one folder per stack."""
 
     folder: Path = RESULTS_FOLDER
     warn: Warn = _warn
@@ -40,14 +44,21 @@ class FolderStore:
     def __str__(self) -> str:
         return str(self.folder)
 
+    def check(self) -> None:
+        """Make the folder, and a file in it for a moment."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            check(self.folder / "entry.json")
+        except (OSError, OutputError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise TargetError(f"the results cannot be kept in {self.folder}: {reason}; give --folder") from None
+
     def keep(self, entry: Entry) -> str:
-        """Keep one; a reader never sees half of it."""
+        """Save an entry in one step, so that a reader never reads half of it."""
         path = self.folder / entry.name / f"{entry.id}.json"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            half = path.with_suffix(f".{os.getpid()}.half")
-            half.write_text(entry.as_json(), encoding="utf-8")
-            half.rename(path)
+            replace(path, redact(entry.as_json()))
         except OSError as error:
             raise TargetError(f"the results cannot be kept in {path.parent}: {error.strerror}") from None
         return str(path)
@@ -65,7 +76,7 @@ class FolderStore:
 
 @dataclass(frozen=True)
 class BucketStore:
-    """An object an entry, under ``vllm-endpoint/<stack>/``, with the caller's own AWS credentials."""
+    """One object per entry, under ``vllm-endpoint/<stack>/``, with the caller's own AWS credentials."""
 
     bucket: str
     region: str | None = None
@@ -74,10 +85,13 @@ class BucketStore:
     def __str__(self) -> str:
         return f"s3://{self.bucket}/{PREFIX}"
 
+    def check(self) -> None:
+        """Nothing: S3 reports a missing permission for the list of earlier entries before the run, and for a write after it."""
+
     def keep(self, entry: Entry) -> str:
-        """Keep one; S3 itself refuses to replace one of the same key."""
+        """Save an entry; S3 itself refuses to replace an object with the same key."""
         key = f"{PREFIX}/{entry.name}/{entry.id}.json"
-        body = entry.as_json().encode()
+        body = redact(entry.as_json()).encode()
         put = {"Body": body, "ContentType": "application/json", "IfNoneMatch": "*"}
         self._ask("s3:PutObject", lambda s3: s3.put_object(Bucket=self.bucket, Key=key, **put))
         return f"s3://{self.bucket}/{key}"
@@ -101,7 +115,7 @@ class BucketStore:
                 self.warn(str(error))
 
     def _ask(self, permission: str, question: Callable[[Any], Any]) -> Any:
-        # Imported here: boto3 takes half a second to load, and a folder has no use for it.
+        # Imported here: boto3 takes half a second to load, and a folder does not need it.
         import boto3
         from botocore.exceptions import BotoCoreError, ClientError
 
@@ -110,7 +124,7 @@ class BucketStore:
         except ClientError as error:
             told = error.response.get("Error", {})
             raise TargetError(
-                f"resultsBucket: {self.bucket}: {told.get('Code')}: {told.get('Message')}; it takes {permission} (docs/verify.md)"
+                f"resultsBucket: {self.bucket}: {told.get('Code')}: {told.get('Message')}; {permission} is required (docs/verify.md)"
             ) from None
         except BotoCoreError as error:
             raise TargetError(
@@ -119,5 +133,5 @@ class BucketStore:
 
 
 def store_for(*, bucket: str = "", region: str | None = None, folder: Path | None = None) -> Store:
-    """The bucket that is named, else the folder, else ``.results`` in the clone."""
+    """The named bucket, else the folder, else ``.results`` in the clone."""
     return BucketStore(bucket, region) if bucket and folder is None else FolderStore(folder or RESULTS_FOLDER)

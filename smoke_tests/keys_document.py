@@ -1,11 +1,10 @@
 """The document that an endpoint takes its keys from, where the tests may add a key to it and take it out again."""
 
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Protocol
 
+from infra.output_file import replace
 from smoke_tests.errors import TargetError
 
 
@@ -37,12 +36,9 @@ class KeysFile:
             raise TargetError(f"--rotate-keys: cannot read {self._path}: {error}") from None
 
     def write(self, document: str) -> None:
-        """Put the file in place in one step, its mode kept: a gateway never reads half of it."""
+        """Replace the file in one step and keep its mode, so that a gateway never reads half of it."""
         try:
-            with tempfile.NamedTemporaryFile("w", dir=self._path.parent, encoding="utf-8", delete=False) as file:
-                file.write(document)
-            Path(file.name).chmod(self._path.stat().st_mode & 0o777)
-            os.replace(file.name, self._path)  # noqa: PTH105 - on the line above it is a path, here a name
+            replace(self._path, document, new_mode=0o600)
         except OSError as error:
             raise TargetError(f"--rotate-keys: cannot write {self._path}: {error.strerror}") from None
 

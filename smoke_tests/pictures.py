@@ -1,4 +1,4 @@
-"""Pictures and videos to ask about: two colours that no model that sees takes for one another."""
+"""Images and videos for the vision tests, in two colours that every vision model can tell apart."""
 
 import base64
 import functools
@@ -32,20 +32,20 @@ def png(colour: tuple[int, int, int], width: int = 64, height: int = 64) -> byte
 
 
 def image_part(image: bytes | str) -> dict[str, Any]:
-    """Return a content part: a PNG as base64, or an address."""
+    """Return a content part with a PNG as base64, or with a URL."""
     url = image if isinstance(image, str) else f"data:image/png;base64,{base64.b64encode(image).decode()}"
     return {"type": "image_url", "image_url": {"url": url}}
 
 
 def video_part(video: Path | str) -> dict[str, Any]:
-    """Return a content part: an MP4 file as base64, or an address."""
+    """Return a content part with an MP4 file as base64, or with a URL."""
     if isinstance(video, Path):
         video = f"data:video/mp4;base64,{base64.b64encode(video.read_bytes()).decode()}"
     return {"type": "video_url", "video_url": {"url": video}}
 
 
 def messages(*parts: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return one question about the parts."""
+    """Return the messages of one question about the parts."""
     return [{"role": "user", "content": [*parts, {"type": "text", "text": QUESTION}]}]
 
 
@@ -62,12 +62,12 @@ class _Quiet(SimpleHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextmanager
 def served() -> Iterator[str]:
-    """Serve the pictures on 127.0.0.1 while the block runs; yields the address of their folder."""
+    """Serve the media files on 127.0.0.1 while the block runs; yields the base URL."""
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(MEDIA))) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()

@@ -1,6 +1,6 @@
-"""Command line: `python -m smoke_tests.summary --stack dev`: what ``make up`` ends with.
+"""Command line: `python -m smoke_tests.summary --stack dev`: the summary that ``make up`` prints at the end.
 
-The endpoint, the way to its key, a first request, what an hour costs now and idle, and how to stop.
+It lists the endpoint, how to get its key, a first request, the cost per hour now and idle, and how to stop.
 """
 
 import argparse
@@ -10,12 +10,13 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from infra.command_line import run
 from smoke_tests.errors import TargetError
 from smoke_tests.stack import aws_client, read_stack
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the summary; return 0, or 1 after one line that says why there is none."""
+    """Print the summary and return 0; print a one-line error and return 1 if the stack cannot be read."""
     parser = argparse.ArgumentParser(prog="python -m smoke_tests.summary", description="How to use a deployed stack.")
     parser.add_argument("--stack", required=True, help="Pulumi stack")
     options = parser.parse_args(arguments)
@@ -29,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def summary(stack: str, outputs: Mapping[str, Any], running: int | None) -> str:
-    """Return the summary of a stack with these outputs and so many replicas running; None: nobody knows how many."""
+    """Return the summary of a stack. `running` is the number of running replicas, None if it is not known."""
     body = {"model": outputs["model"], "messages": [{"role": "user", "content": "Hello!"}]}
     ways = outputs.get("howToOpen") or {}
     rows = [
@@ -44,12 +45,12 @@ def summary(stack: str, outputs: Mapping[str, Any], running: int | None) -> str:
         ("cost", [_cost(outputs, running)]),
         ("stop", _stop(stack, outputs)),
     ]  # fmt: skip
-    lines = [f"{name if not number else '':10}{line}" for name, told in rows for number, line in enumerate(told)]
+    lines = [f"{name if not number else '':10}{line}" for name, texts in rows for number, line in enumerate(texts)]
     return "\n".join(["", f"stack {stack} is up", *lines])
 
 
 def _stop(stack: str, outputs: Mapping[str, Any]) -> list[str]:
-    """The way to destroy the stack. Pulumi refuses it for a protected one, which is the one that has something to keep."""
+    """Return how to destroy the stack. Pulumi refuses to destroy a protected stack, which is one that retains resources."""
     destroy = f"make destroy STACK={stack}"
     if not outputs.get("retainedAtDestroy"):
         return [destroy]
@@ -60,7 +61,7 @@ def _stop(stack: str, outputs: Mapping[str, Any]) -> list[str]:
 
 
 def running_replicas(outputs: Mapping[str, Any]) -> int | None:
-    """Return how many engine replicas ECS runs at this moment, or None where it cannot be asked."""
+    """Return the number of engine replicas that ECS runs now, or None if ECS cannot be queried."""
     if not (outputs.get("clusterName") and outputs.get("engineServiceName")):
         return None
     from botocore.exceptions import BotoCoreError, ClientError
@@ -89,4 +90,4 @@ def _cost(outputs: Mapping[str, Any], running: int | None) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

@@ -1,4 +1,4 @@
-"""Which endpoint is meant: command-line options in, a `Target` out."""
+"""The endpoint under test: command-line options in, a `Target` out."""
 
 import argparse
 import os
@@ -7,32 +7,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from image.gateway import keys_document
+from infra.command_line import positive
+from infra.web_address import AddressError, WebAddress, basic, parse, use_no_proxy_for_this_machine
 from smoke_tests.errors import TargetError
 from smoke_tests.stack import read_stack
 
 API_KEY_VARIABLE = "VLLM_API_KEY"
 
 
-def ask_loopback_directly(endpoint: str) -> None:
-    """Have the clients here ask an endpoint on this machine past the proxy that the shell may name."""
-    host = urlsplit(endpoint).hostname or ""
-    if host == "localhost" or host.startswith("127.") or host == "::1":
-        known = [os.environ.get(name, "") for name in ("NO_PROXY", "no_proxy")]
-        names = ",".join(dict.fromkeys([*filter(None, ",".join(known).split(",")), host]))
-        os.environ |= {"NO_PROXY": names, "no_proxy": names}
-
-
 @dataclass(frozen=True)
 class Target:
-    """An endpoint under test and what is known of it.
+    """An endpoint under test.
 
-    `endpoint` is the base URL without `/v1` and without a trailing slash. `api_key` is None where the
-    endpoint asks for none; it never shows in a repr, so a failing test cannot print it. `model` is empty
-    until the endpoint was asked (see `cold_start.wait_for_answer`). `usd_per_hour` is what the stack's plan
-    says an active hour costs; None for a bare endpoint. `outputs` are the stack's, empty for a bare endpoint.
+    Attributes:
+        endpoint: base URL without `/v1`, without a trailing slash, and without user name and password.
+        api_key: None if the endpoint requires none. Never part of a repr, so that a failing test cannot print it.
+        model: empty until `cold_start.wait_for_answer` has asked the endpoint.
+        user: "user:password" of Basic authentication, from the URL; empty if it has none. Never part of a repr.
+        usd_per_hour: price of an active hour in the stack's plan; None without a stack.
+        outputs: the stack's; empty without a stack.
     """
 
     endpoint: str
@@ -44,51 +39,62 @@ class Target:
     instance_type: str | None = None
     region: str | None = None
     usd_per_hour: float | None = None
+    user: str = field(default="", repr=False)
     outputs: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def openai_base_url(self) -> str:
-        """The base URL the OpenAI SDK takes."""
+        """The base URL for the OpenAI SDK."""
         return f"{self.endpoint}/v1"
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers that carry the key, empty without one."""
+        """The Authorization header: the user name and password of the URL, else the API key; empty without both."""
+        if self.user:
+            return {"Authorization": basic(self.user)}
         return {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
 
 
 def add_target_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that every command of this package shares."""
+    """Add the options that all commands of this package share."""
     where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--endpoint", metavar="URL", help="base URL, with or without /v1")
+    where.add_argument(
+        "--endpoint", metavar="URL", help="base URL, with or without /v1; user:password@ is sent as Basic auth"
+    )
     where.add_argument("--stack", help="Pulumi stack whose outputs name endpoint, model and key")
     parser.add_argument(
         "--api-key-file",
         type=Path,
         metavar="FILE",
-        help=f"file with the API key (else ${API_KEY_VARIABLE}, else the stack's secret)",
+        help=f"file with the API key (default: ${API_KEY_VARIABLE}, else the stack's secret)",
     )
     parser.add_argument("--model", default="", help="model to ask for (default: the stack's, else the first listed)")
     parser.add_argument(
         "--wait-seconds",
-        type=float,
+        type=positive,
         default=900.0,
         metavar="S",
-        help="how long to wait through a cold start (default 900)",
+        help="how long to wait for a cold start (default 900)",
     )
 
 
 def target_from_options(options: argparse.Namespace) -> Target:
     """Return the target that the options name.
 
-    The key comes from `--api-key-file`, else from the environment, else from the stack's secret. Raises
-    TargetError with one line for the person at the terminal.
+    The key is read from `--api-key-file`, else from the environment, else from the stack's secret. Raises
+    TargetError with a one-line message for the user.
     """
+    address = endpoint_address(options.endpoint) if options.stack is None else None
     key = _given_key(options.api_key_file)
-    if options.stack is None:
-        endpoint = normalize_endpoint(options.endpoint)
-        ask_loopback_directly(endpoint)
-        return Target(endpoint, key, options.model)
+    if address is not None:
+        if key and address.user:
+            source = "--api-key-file" if options.api_key_file else f"${API_KEY_VARIABLE}"
+            raise TargetError(
+                f"{source} and the user name in --endpoint: a request has one Authorization header, which carries an API "
+                "key or a user name and password. Give one of them"
+            )
+        use_no_proxy_for_this_machine(address.url)
+        return Target(address.url, key, options.model, user=address.user)
     stack = read_stack(options.stack, read_key=key is None)
     return Target(
         endpoint=normalize_endpoint(stack.endpoint),
@@ -105,19 +111,22 @@ def target_from_options(options: argparse.Namespace) -> Target:
 
 
 def normalize_endpoint(url: str) -> str:
-    """Return `url` without a trailing slash or `/v1`; raises TargetError unless it is http(s)."""
-    base = url.strip().rstrip("/").removesuffix("/v1").rstrip("/")
-    parts = urlsplit(base)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise TargetError(f"--endpoint: {url!r} is no URL; give one such as http://127.0.0.1:8080")
-    return base
+    """Return `url` without user name, trailing slash and `/v1`; raises TargetError if it is not http or https."""
+    return endpoint_address(url).url
+
+
+def endpoint_address(url: str) -> WebAddress:
+    """Return the address of an endpoint, given with or without `/v1`. Raises TargetError, which hides the password."""
+    try:
+        return parse(url.strip().rstrip("/").removesuffix("/v1"))
+    except AddressError as error:
+        raise TargetError(f"--endpoint: {error}") from None
 
 
 def first_key(document: str) -> str:
-    """Return the first key of a keys document that asks for answers today, read as the gateway reads it.
+    """Return the first usable key of a keys document, read as the gateway reads it.
 
-    Keys that have expired, and those for health checks, are passed over. Raises TargetError where there is no usable
-    key; no message holds one.
+    Skips expired keys and keys for health checks. Raises TargetError if no key is left; no message contains a key.
     """
     try:
         keys = keys_document.parse(document)
@@ -138,6 +147,6 @@ def _given_key(path: Path | None) -> str | None:
     try:
         document = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise TargetError(f"--api-key-file: cannot read {path}: {reason}") from None
     return first_key(document)

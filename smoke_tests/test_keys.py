@@ -1,4 +1,4 @@
-"""API keys: only the right one gets in, and a new one gets in without a restart."""
+"""API keys: only a valid key is accepted, and a new key is accepted without a restart."""
 
 import secrets
 import time
@@ -24,7 +24,7 @@ def _endpoint_with_keys(target: Target) -> None:
 
 @pytest.mark.parametrize("wrong", ["sk-wrong", "{key}x", "x"], ids=["another", "longer", "short"])
 def test_wrong_key_is_401(client: OpenAI, target: Target, model: str, wrong: str) -> None:
-    """A wrong key is a 401."""
+    """A wrong key is rejected with 401."""
     stranger = client.with_options(api_key=wrong.format(key=target.api_key))
     with pytest.raises(AuthenticationError) as refused:
         stranger.chat.completions.create(model=model, messages=[{"role": "user", "content": "Hi"}], max_tokens=1)
@@ -33,7 +33,7 @@ def test_wrong_key_is_401(client: OpenAI, target: Target, model: str, wrong: str
 
 @pytest.mark.parametrize("path", ["/chat/completions", "/completions", "/responses", "/embeddings", "/models"])
 def test_missing_key_is_401(plain: httpx2.Client, model: str, path: str) -> None:
-    """Without a key every path of the API is a 401 in OpenAI's form."""
+    """Without a key, every path of the API returns 401 in OpenAI's error format."""
     if path == "/models":
         assert_openai_error(plain.get(f"/v1{path}"), 401)
     else:
@@ -43,7 +43,7 @@ def test_missing_key_is_401(plain: httpx2.Client, model: str, path: str) -> None
 @pytest.fixture
 def keys(conformance: Conformance) -> Iterator[KeysDocument]:
     if conformance.keys is None:
-        pytest.skip("the keys are not these tests' to change; --rotate-keys lets them")
+        pytest.skip("the tests may not change the keys; --rotate-keys allows it")
     before = conformance.keys.read()
     try:
         yield conformance.keys
@@ -52,16 +52,16 @@ def keys(conformance: Conformance) -> Iterator[KeysDocument]:
 
 
 def test_keys_are_rotated(plain: httpx2.Client, target: Target, keys: KeysDocument) -> None:
-    """A key that is added gets in, the old one staying good; taken out again, it is a 401."""
+    """An added key is accepted while the old one stays valid; once removed, it is rejected with 401."""
     new = f"sk-smoke-{secrets.token_urlsafe(24)}"
     before = keys.read()
     _until(plain, new, 401, keys.notice_seconds)
     keys.write(with_key(before, f"smoke-test-{secrets.token_hex(4)}", new))
     _until(plain, new, 200, keys.notice_seconds)
-    assert _status(plain, str(target.api_key)) == 200, "the old key is refused while both stand in the document"
+    assert _status(plain, str(target.api_key)) == 200, "the old key is rejected although the document has both"
     keys.write(before)
     _until(plain, new, 401, keys.notice_seconds)
-    assert _status(plain, str(target.api_key)) == 200, "the old key is refused after the new one was taken out"
+    assert _status(plain, str(target.api_key)) == 200, "the old key is rejected after the new one was removed"
 
 
 def _status(plain: httpx2.Client, key: str) -> int:
@@ -71,5 +71,7 @@ def _status(plain: httpx2.Client, key: str) -> int:
 def _until(plain: httpx2.Client, key: str, status: int, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while (found := _status(plain, key)) != status:
-        assert time.monotonic() < deadline, f"{seconds:.0f} s after the change the key is HTTP {found}, not {status}"
+        assert time.monotonic() < deadline, (
+            f"{seconds:.0f} s after the change the key is answered with HTTP {found}, not {status}"
+        )
         time.sleep(ROTATION_POLL_SECONDS)

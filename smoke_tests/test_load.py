@@ -1,4 +1,4 @@
-"""Many clients at once, and clients that leave."""
+"""Concurrent clients, and clients that disconnect."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,13 +14,13 @@ from smoke_tests.expectations import answer_text
 
 AT_ONCE = 16
 LEAVERS = 8
-# A small share of the time that an answer as long as the context takes, of any model that is worth an endpoint.
+# Far less than the time that any model needs for an answer as long as the context.
 GONE_SECONDS = 5.0
 LEAVERS_TOKENS = 4096
 
 
 def test_sixteen_at_once(client: OpenAI, model: str) -> None:
-    """Sixteen requests at once are answered, each its own."""
+    """Sixteen concurrent requests are all answered, and no answer goes to another request."""
 
     def ask_with_words(count: int) -> ChatCompletion:
         return ask(client, model, user("word " * count))
@@ -29,50 +29,50 @@ def test_sixteen_at_once(client: OpenAI, model: str) -> None:
         answers = list(threads.map(ask_with_words, [20 * (number + 1) for number in range(AT_ONCE)]))
     prompt_tokens = [answer.usage.prompt_tokens for answer in answers if answer.usage is not None]
     assert len(prompt_tokens) == AT_ONCE
-    # Each prompt is longer than the one before: an answer handed to the wrong caller shows.
+    # Each prompt is longer than the one before: an answer to the wrong request has the wrong usage.
     assert prompt_tokens == sorted(set(prompt_tokens)), f"answers went to the wrong requests: {prompt_tokens}"
     assert len({answer.id for answer in answers}) == AT_ONCE, "two answers share an id"
 
 
 def test_sixteen_streams_at_once(client: OpenAI, model: str) -> None:
-    """Sixteen streams at once are each whole, and none has a piece of another."""
+    """Sixteen concurrent streams are all complete, and none contains a chunk of another."""
 
     def whole(number: int) -> tuple[set[str], str, Any]:
         chunks = stream(client, model, user(f"Count to {number}."), max_tokens=16)
-        told = [chunk.choices[0] for chunk in chunks if chunk.choices]
-        return {chunk.id for chunk in chunks}, "".join(answer_text(choice.delta) for choice in told), told[-1]
+        choices = [chunk.choices[0] for chunk in chunks if chunk.choices]
+        return {chunk.id for chunk in chunks}, "".join(answer_text(choice.delta) for choice in choices), choices[-1]
 
     with ThreadPoolExecutor(AT_ONCE) as threads:
         streams = list(threads.map(whole, range(AT_ONCE)))
-    assert all(len(ids) == 1 for ids, _, _ in streams), "a stream has pieces of another"
+    assert all(len(ids) == 1 for ids, _, _ in streams), "a stream contains a chunk of another"
     assert all(text for _, text, _ in streams), "a stream is empty"
-    assert all(last.finish_reason for _, _, last in streams), "a stream broke off"
+    assert all(last.finish_reason for _, _, last in streams), "a stream ended without a finish_reason"
 
 
 def test_a_client_that_leaves_is_stopped(
     http: httpx2.Client, model: str, info: dict[str, Any], context_tokens: int | None
 ) -> None:
-    """A client that leaves frees its place at once, and others are served."""
+    """A request ends as soon as its client disconnects, and others are served."""
     if not isinstance(info.get("requests"), dict):
-        pytest.skip("the endpoint does not tell at /info how many requests run")
+        pytest.skip("/info does not report how many requests are running")
     before = _running(http)
     body: dict[str, Any] = {"model": model, "messages": [user("Count from 1 to 9999, in words.")]}
-    # As long as the context allows: still on its way when it is looked for.
+    # Long enough to be still running when /info is read.
     tokens = context_tokens // 2 if context_tokens else LEAVERS_TOKENS
     body |= {"max_tokens": tokens, "stream": True, "ignore_eos": True, "temperature": 0}
     for _ in range(LEAVERS):
-        # Left before its end, a stream takes its connection along.
+        # Leaving a stream before its end closes the connection.
         with http.stream("POST", "/v1/chat/completions", json=body) as response:
             assert response.status_code == 200, f"HTTP {response.status_code}"
             assert any(line.startswith("data:") for line in response.iter_lines())
     left = time.monotonic()
     while (running := _running(http)) > before:
         assert time.monotonic() - left < GONE_SECONDS, (
-            f"{running - before} still run {GONE_SECONDS:.0f} s after they left"
+            f"{running - before} requests still run {GONE_SECONDS:.0f} s after their clients disconnected"
         )
         time.sleep(0.05)
     answer = http.post("/v1/chat/completions", json=body | {"max_tokens": 1, "stream": False})
-    assert answer.status_code == 200, f"the next client is answered HTTP {answer.status_code}"
+    assert answer.status_code == 200, f"the next request is answered with HTTP {answer.status_code}"
 
 
 def _running(http: httpx2.Client) -> int:

@@ -1,4 +1,4 @@
-"""Streaming: in order, at once, with usage, and ended as the protocol says."""
+"""Streaming: in order, without buffering, with usage, and terminated as the protocol requires."""
 
 import json
 import statistics
@@ -14,7 +14,7 @@ from openai import OpenAI
 from smoke_tests.asking import ATTEMPTS, ask, stream, user
 from smoke_tests.expectations import answer_text
 
-# Enough tokens that their making takes longer than any hop's jitter.
+# Enough tokens that generating them takes longer than the jitter of any hop.
 PACED_TOKENS = 128
 STALLED_SHARE = 0.5
 PACED_ATTEMPTS = 12
@@ -29,9 +29,9 @@ def stream_body(model: str, **options: Any) -> dict[str, Any]:
 
 
 def test_stream_is_in_order(client: OpenAI, model: str) -> None:
-    """The chunks of a stream are of one answer, begin with its role and end with its reason."""
+    """The chunks of a stream share one id, start with the role and end with the finish_reason."""
     chunks = [chunk for chunk in stream(client, model, QUESTION) if chunk.choices]
-    assert len(chunks) >= 2, "the answer came in one piece"
+    assert len(chunks) >= 2, "the answer arrived in one chunk"
     assert {chunk.object for chunk in chunks} == {"chat.completion.chunk"}
     assert {chunk.model for chunk in chunks} == {model}
     assert len({chunk.id for chunk in chunks}) == 1, "the chunks of one answer have several ids"
@@ -39,11 +39,11 @@ def test_stream_is_in_order(client: OpenAI, model: str) -> None:
     assert "".join(answer_text(chunk.choices[0].delta) for chunk in chunks)
     reasons = [chunk.choices[0].finish_reason for chunk in chunks]
     assert reasons[-1] in ("stop", "length"), f"the last chunk has no finish_reason: {reasons[-1]}"
-    assert not any(reasons[:-1]), "a finish_reason stands before the last chunk"
+    assert not any(reasons[:-1]), "a chunk before the last has a finish_reason"
 
 
 def test_stream_says_what_the_whole_answer_says(client: OpenAI, model: str) -> None:
-    """A stream says what the whole answer says: nothing lost, nothing twice, nothing out of order."""
+    """A stream contains the same text as the answer without streaming: nothing lost, repeated or out of order."""
 
     def whole() -> str:
         return answer_text(ask(client, model, QUESTION, max_tokens=24).choices[0].message)
@@ -53,16 +53,16 @@ def test_stream_says_what_the_whole_answer_says(client: OpenAI, model: str) -> N
             answer_text(chunk.choices[0].delta) for chunk in stream(client, model, QUESTION) if chunk.choices
         )
 
-    # Greedy answers may still part where two tokens are nearly as likely and the batch is another.
+    # Greedy answers may differ where two tokens are nearly equally likely and the batch differs.
     wholes = {whole() for _ in range(ATTEMPTS)}
     streams = [streamed() for _ in range(ATTEMPTS)]
     assert wholes & set(streams), f"streamed {streams[0]!r}, whole {wholes}"
 
 
 def test_stream_usage_comes_last(client: OpenAI, model: str) -> None:
-    """The usage of a stream comes once, in its last chunk, and adds up."""
+    """With include_usage, the last chunk of a stream has the usage and no choices."""
     chunks = stream(client, model, QUESTION, stream_options={"include_usage": True})
-    assert all(chunk.usage is None for chunk in chunks[:-1]), "usage stands before the last chunk"
+    assert all(chunk.usage is None for chunk in chunks[:-1]), "a chunk before the last has usage"
     usage = chunks[-1].usage
     assert usage is not None, "the last chunk has no usage"
     assert chunks[-1].choices == []
@@ -72,7 +72,7 @@ def test_stream_usage_comes_last(client: OpenAI, model: str) -> None:
 
 
 def test_stream_ends_with_done(http: httpx2.Client, model: str) -> None:
-    """A stream is server-sent events and ends with [DONE]."""
+    """A stream consists of server-sent events and ends with [DONE]."""
     with http.stream("POST", "/v1/chat/completions", json=stream_body(model)) as response:
         assert response.status_code == 200
         assert response.headers["content-type"].startswith("text/event-stream")
@@ -82,26 +82,26 @@ def test_stream_ends_with_done(http: httpx2.Client, model: str) -> None:
 
 
 def test_stream_chunks_arrive_as_they_are_made(http: httpx2.Client, model: str) -> None:
-    """No hop buffers a stream: the first chunk arrives long before the last one is made."""
+    """No hop buffers a stream: the first chunk arrives long before the last one is generated."""
     seen: list[float] = []
     for _ in range(PACED_ATTEMPTS):
         arrival = _timed_stream(http, model)
-        # An engine on this very machine can keep this process off the CPU for a whole answer.
+        # An engine on this machine can keep this process off the CPU for a whole answer.
         if arrival.stalled_share < STALLED_SHARE:
             seen.append(arrival.spread)
         if len(seen) == ATTEMPTS:
             break
     if not seen:
-        pytest.skip("this machine was too busy to see chunks arrive; run the tests from another one")
-    # The middle one: a chunk may be delayed once, but a buffer delays the first one every time.
+        pytest.skip("this machine is too busy to time the chunks; run the tests from another machine")
+    # The median: a chunk may be delayed once, but a buffer delays the first one every time.
     spread = statistics.median(seen)
     assert spread >= 0.2, (
-        f"the first chunk came after {1 - spread:.0%} of the answer's time: something buffers the stream"
+        f"the first chunk arrived after {1 - spread:.0%} of the answer's time: a hop buffers the stream"
     )
 
 
 def test_completions_stream(client: OpenAI, model: str) -> None:
-    """Text completions stream, too, with their usage."""
+    """Text completions can be streamed, with usage."""
     stream = client.completions.create(
         model=model, prompt="Once upon a time", max_tokens=16, stream=True, stream_options={"include_usage": True}
     )
@@ -113,14 +113,14 @@ def test_completions_stream(client: OpenAI, model: str) -> None:
 
 @dataclass(frozen=True)
 class Arrival:
-    """Shares of an answer's time: between its first chunk and its last, and this process's longest stall."""
+    """Shares of an answer's time: between its first and last chunk, and the longest stall of this process."""
 
     spread: float
     stalled_share: float
 
 
 def _timed_stream(http: httpx2.Client, model: str) -> Arrival:
-    # ignore_eos is vLLM's: a model that says little would leave nothing to measure. Others refuse it.
+    # ignore_eos is vLLM's and keeps a short answer measurable. Other servers may reject it.
     for options in ({"ignore_eos": True}, {}):
         with Ticker() as ticker:
             body = stream_body(model, max_tokens=PACED_TOKENS, **options)
@@ -128,7 +128,7 @@ def _timed_stream(http: httpx2.Client, model: str) -> Arrival:
                 if response.status_code == 400 and options:
                     continue
                 assert response.status_code == 200, f"HTTP {response.status_code}"
-                # Stamped by what comes off the network, comments of a held stream apart, not by parsed lines.
+                # Timed by the bytes on the network, without the comments of a held stream, not by parsed lines.
                 arrivals = [time.monotonic() for piece in response.iter_raw() if b"data:" in piece]
         took = arrivals[-1] - ticker.started
         return Arrival((arrivals[-1] - arrivals[0]) / took, ticker.longest_stall_seconds / took)
@@ -136,7 +136,7 @@ def _timed_stream(http: httpx2.Client, model: str) -> Arrival:
 
 
 class Ticker:
-    """Wakes every few milliseconds and notes how long it once could not."""
+    """Wakes every few milliseconds and records the longest delay."""
 
     def __init__(self) -> None:
         self.started = time.monotonic()

@@ -1,4 +1,4 @@
-"""Steady traffic with the real OpenAI SDK: what became of each request, and how long it took."""
+"""Steady traffic with the OpenAI SDK: the outcome and duration of each request."""
 
 import threading
 import time
@@ -8,21 +8,22 @@ from dataclasses import dataclass
 
 from openai import APIStatusError, OpenAI, OpenAIError
 
+from smoke_tests.connections import openai_client
 from smoke_tests.expectations import answer_text
 from smoke_tests.target import Target
 
-# Bytes, not answers: a held stream is sent comments, a held plain request nothing.
+# A read timeout. A held stream receives SSE comments; a held request that does not stream receives no bytes.
 SILENCE_SECONDS = 900.0
-# Between two requests of one client: steady, and not all that the endpoint can do.
+# The pause between two requests of one client: the load is steady and below what the endpoint can serve.
 PAUSE_SECONDS = 0.1
 TOKENS = 24
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a request. `lost` is why there was no whole answer, empty where there was one.
+    """The outcome of a request. `lost` explains why the answer is incomplete; it is empty if the answer is complete.
 
-    Seconds are from the request's start; `first_token_seconds` of a plain answer is that of the whole.
+    Seconds count from the start of the request. Without streaming, `first_token_seconds` is the time of the whole answer.
     """
 
     started: float
@@ -34,7 +35,7 @@ class Outcome:
 
 
 class Traffic:
-    """Clients in threads, every other request a stream, until `stop`. Nothing is tried again: a retry hides a loss."""
+    """Clients in threads that stream every other request until `stop`. They never retry: a retry hides a loss."""
 
     def __init__(self, target: Target, clients: int, silence_seconds: float = SILENCE_SECONDS) -> None:
         self._target = target
@@ -45,12 +46,12 @@ class Traffic:
         self._threads = [threading.Thread(target=self._run, args=(number,), daemon=True) for number in range(clients)]
 
     def start(self) -> None:
-        """Begin."""
+        """Start the clients."""
         for thread in self._threads:
             thread.start()
 
     def stop(self, wait_seconds: float) -> int:
-        """Send no more and wait for what runs; returns how many requests still had no answer after so long."""
+        """Stop sending and wait for running requests; returns the number that did not finish in time."""
         self._stopping.set()
         deadline = time.monotonic() + wait_seconds
         for thread in self._threads:
@@ -58,15 +59,12 @@ class Traffic:
         return sum(thread.is_alive() for thread in self._threads)
 
     def outcomes(self) -> list[Outcome]:
-        """Return those that are known now."""
+        """Return the outcomes so far."""
         with self._lock:
             return list(self._outcomes)
 
     def _run(self, number: int) -> None:
-        with OpenAI(
-            base_url=self._target.openai_base_url, api_key=self._target.api_key or "none", max_retries=0,
-            timeout=self._silence_seconds,
-        ) as client:  # fmt: skip
+        with openai_client(self._target, timeout=self._silence_seconds) as client:
             stream = number % 2 == 0
             while not self._stopping.is_set():
                 outcome = self._one(client, stream)
@@ -87,23 +85,23 @@ class Traffic:
             lost = f"HTTP {error.status_code}: {_line(error)}"
         except OpenAIError as error:
             lost = f"{type(error).__name__}: {_line(error.__cause__ or error)}"
-        except Exception as error:  # what the SDK lets through: a connection that broke within an answer
+        except Exception as error:  # not wrapped by the SDK: a connection that broke within an answer
             lost = f"{type(error).__name__}: {_line(error)}"
         took = time.monotonic() - started
         return Outcome(started, stream, request_id, first[0] - started if first else took, took, lost)
 
-    # Both ask for the likeliest answer: a model left to chance may say nothing, and that is no loss.
+    # Both use temperature 0: a sampled answer may be empty, which is not a loss.
 
     def _streamed(self, client: OpenAI, request_id: str, first: Callable[[], None]) -> str:
         chunks = client.chat.completions.create(
             model=self._target.model, messages=[{"role": "user", "content": "Count from 1 to 20."}],
             max_tokens=TOKENS, temperature=0, stream=True, extra_headers={"X-Request-Id": request_id},
         )  # fmt: skip
-        said = ended = False
+        started = ended = False
         for chunk in chunks:
             for choice in chunk.choices:
-                if not said and answer_text(choice.delta):
-                    said = True
+                if not started and answer_text(choice.delta):
+                    started = True
                     first()
                 ended = ended or choice.finish_reason is not None
         return "" if ended else "the stream ended without a finish_reason"

@@ -1,4 +1,4 @@
-"""Command line: `python -m smoke_tests.verify --stack dev`: conformance, benchmark, comparison, and a place to keep them."""
+"""Command line: `python -m smoke_tests.verify --stack dev`: conformance tests, benchmark, comparison, and a history of them."""
 
 import argparse
 import json
@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pytest
-
+from infra.command_line import interrupted_exit_code, run, without_reader
+from infra.errors import UserError
 from infra.terminal import paint
 from smoke_tests import __main__ as conformance
 from smoke_tests.benchmark import run_command
@@ -29,20 +29,27 @@ from smoke_tests.stack import PROJECT_FOLDER, own_name
 from smoke_tests.target import Target, add_target_options, target_from_options
 
 UNUSABLE_TARGET_EXIT_CODE = 4
-# The same load each time, or nothing could be compared; from a hundred requests on, p99 is judged as well.
+INTERRUPTED = "interrupted"
+SIGNALLED = 128  # a program that a signal ended exits with this and the signal's number
+# Only equal loads can be compared. From 100 requests on, p99 is judged as well.
 LOAD = ("--concurrency", "1,16", "--requests", "100", "--prompt-tokens", "256", "--max-tokens", "64")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Verify, and keep what was found.
+    """Verify, and save the result.
 
     Returns:
-        0: everything passed and nothing got worse; 1: something failed or got worse, or could not be kept; 4: the
-        endpoint or the place of the results cannot be reached, and nothing was kept.
+        0: everything passed and nothing got worse; 1: something failed or got worse, or the result could not be saved where
+        it belongs; 4: the endpoint or the store cannot be reached, and nothing was saved; 130 after Ctrl-C.
     """
     given = sys.argv[1:] if arguments is None else arguments
     own, load = (given[: given.index("--")], given[given.index("--") + 1 :]) if "--" in given else (given, list(LOAD))
     options = _parser().parse_args(own)
+    with without_reader():
+        return _main(options, load)
+
+
+def _main(options: argparse.Namespace, load: list[str]) -> int:
     try:
         target = target_from_options(options)
         limits = thresholds(options, target.outputs)
@@ -50,9 +57,10 @@ def main(arguments: list[str] | None = None) -> int:
         store = store_for(
             bucket=options.bucket or bucket_of(target.outputs), region=target.region, folder=options.folder
         )
+        store.check()
         earlier = [entry for entry in store.entries(name) if entry.passed]
         entry, lines = _verify(options, load, target, name, earlier, limits)
-    except TargetError as error:
+    except (TargetError, UserError) as error:
         print(f"{paint('error:', 'red', sys.stderr)} {error}", file=sys.stderr)
         return UNUSABLE_TARGET_EXIT_CODE
     if entry is None:
@@ -62,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not entry.passed:
         more = f" (and {len(entry.reasons) - 1} more)" if len(entry.reasons) > 1 else ""
         print(f"{paint('error:', 'red', sys.stderr)} {name} does not pass: {entry.reasons[0]}{more}", file=sys.stderr)
-        return 1
+        return interrupted_exit_code() if entry.reasons[0].startswith(INTERRUPTED) else 1
     print(paint(f"{name} passes", "green"))
     return 0 if kept else 1
 
@@ -70,24 +78,24 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m smoke_tests.verify",
-        description="Is it right, how fast is it, and did anything get worse since it last passed? Keeps the answer.",
-        epilog=f"What stands after -- goes to the benchmark instead of: {' '.join(LOAD)}",
+        description="Is it right, how fast is it, and did anything get worse since it last passed? Saves the answer.",
+        epilog=f"Arguments after -- are passed to the benchmark instead of: {' '.join(LOAD)}",
         allow_abbrev=False,
     )
     add_target_options(parser)
-    parser.add_argument("--name", default="", help="what the results are kept under (default: the stack's name)")
-    parser.add_argument("--bucket", default="", help="S3 bucket to keep them in (default: the stack's resultsBucket)")
-    parser.add_argument("--folder", type=Path, help="folder to keep them in (default without a bucket: .results)")
+    parser.add_argument("--name", default="", help="name of the results (default: the stack's name)")
+    parser.add_argument("--bucket", default="", help="S3 bucket for the results (default: the stack's resultsBucket)")
+    parser.add_argument("--folder", type=Path, help="folder for the results (default without a bucket: .results)")
     for each in fields(Thresholds):
         parser.add_argument(
             f"--{each.name.replace('_', '-')}", type=share_option, metavar="FRACTION",
-            help=f"how much worse to allow: {HELP[each.name]} (default: the stack's verify settings, else {each.default})",
+            help=f"allowed change for the worse: {HELP[each.name]} (default: the stack's verify settings, else {each.default})",
         )  # fmt: skip
     return parser
 
 
 def thresholds(options: argparse.Namespace, outputs: Mapping[str, Any]) -> Thresholds:
-    """How much worse is too much: the command line's, else the stack's own settings, else the defaults.
+    """The limits: from the command line, else from the stack's settings, else the defaults.
 
     Raises:
         TargetError: one is not a fraction.
@@ -115,28 +123,36 @@ def _verify(
     earlier: Sequence[Entry],
     limits: Thresholds,
 ) -> tuple[Entry | None, list[str]]:
-    """Run both, compare, and make an entry of it; None where the conformance tests could not start."""
+    """Run both, compare, and make an entry; None if the conformance tests could not start.
+
+    Ctrl-C makes an entry as well, with what was measured until then. It never passes, so nothing is compared with it.
+    """
     where = _target_arguments(options)
     reasons: list[str] = []
-    record, compared, lines = None, None, []
+    record: Record | None = None
+    compared: Compared | None = None
+    lines: list[str] = []
     started = datetime.now(UTC)
     with tempfile.TemporaryDirectory() as temporary:
         report, file = Path(temporary, "conformance.json"), Path(temporary, "benchmark.json")
         code = conformance.main([*where, "--json", str(report)])
-        if code == pytest.ExitCode.INTERRUPTED:
-            raise KeyboardInterrupt
         if not report.is_file():
             return None, []
         tests = json.loads(report.read_text(encoding="utf-8"))
-        if code:
+        if code > SIGNALLED:
+            reasons.append(f"{INTERRUPTED} during the conformance tests")
+        elif code:
             reasons.append(_failed_tests(tests, code))
-            lines.append("the benchmark was not run: what is wrong need not be fast")
+            lines.append("the benchmark was not run, because the conformance tests failed")
         else:
             print(flush=True)
-            if run_command.main([*where, *load, "--json", str(file)]) == run_command.INTERRUPTED_EXIT_CODE:
-                raise KeyboardInterrupt
-            record = read_record(file)
+            code = run_command.main([*where, *load, "--json", str(file)])
+            record = read_record(file) if code <= 1 or file.is_file() else None
+            if code > SIGNALLED:
+                reasons.append(f"{INTERRUPTED} during the benchmark")
+        if record is not None:
             reasons += [_failed_requests(point) for point in record.measurements if point.figures.failed]
+        if record is not None and not record.interrupted:
             compared, told = compare_with_last_good(record, earlier, limits)
             lines += told
             reasons += compared.regressions if compared else ()
@@ -174,46 +190,52 @@ def _failed_requests(point: Measurement) -> str:
 def compare_with_last_good(
     record: Record, earlier: Sequence[Entry], limits: Thresholds
 ) -> tuple[Compared | None, list[str]]:
-    """Hold a record against the newest entry that passed and measured the same model, hardware and load.
+    """Compare a record with the newest entry that passed and measured the same model, hardware and load.
 
     Args:
         record: the new one.
         earlier: entries that passed, the newest first.
-        limits: how much worse is too much.
+        limits: the allowed changes for the worse.
 
     Returns:
-        What came of it, None where there is nothing to compare with, and lines for a person.
+        The comparison, None if no entry is comparable, and lines for a person.
     """
-    reason = "nothing was verified before"
+    reason = "there is no earlier verification that passed"
     for entry in earlier:
         base = entry.record()
         if base is None:
             continue
         found = compare(base, record, limits)
         if found.incomparable:
-            reason = found.incomparable[0] if reason == "nothing was verified before" else reason
+            reason = found.incomparable[0] if reason == "there is no earlier verification that passed" else reason
             continue
         shown = f"{entry.date[:16].replace('T', ' ')} {entry.id.rpartition('-')[2]} {entry.commit or ''}".strip()
         return (
             Compared(base=entry.id, regressions=found.regressions, notes=found.notes),
             [as_text(found, shown, "now")],
         )
-    return None, [f"not compared with anything: {reason}. From now on this is what others are held against"]
+    return None, [f"not compared: {reason}. Later verifications are compared with this one"]
 
 
 def _keep(store: Store, entry: Entry) -> bool:
-    """Keep it; where that fails, in the folder, so that minutes of a GPU are not lost."""
+    """Save the entry: in the store, else in the folder, else on standard output, so that minutes of a GPU are not lost."""
     try:
-        print(f"kept: {store.keep(entry)}")
+        print(f"saved: {store.keep(entry)}")
     except TargetError as error:
-        place = FolderStore().keep(entry)
-        print(f"{paint('error:', 'red', sys.stderr)} {error}. Kept here instead: {place}", file=sys.stderr)
+        problem = f"{paint('error:', 'red', sys.stderr)} {error}"
+        try:
+            place = FolderStore().keep(entry)
+        except TargetError:
+            print(entry.as_json(), end="", flush=True)
+            print(f"{problem}. The result is printed above instead", file=sys.stderr)
+        else:
+            print(f"{problem}. Kept here instead: {place}", file=sys.stderr)
         return False
     return True
 
 
 def commit() -> str | None:
-    """The commit of this clone, with -dirty where something is changed; None outside of one."""
+    """The commit of this clone, with -dirty if a file is modified; None outside a clone."""
 
     def git(*arguments: str) -> str | None:
         try:
@@ -231,8 +253,4 @@ def commit() -> str | None:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        print("interrupted: nothing was kept", file=sys.stderr)
-        sys.exit(130)
+    run(main)

@@ -31,6 +31,44 @@ def test_make_help_lists_the_variables_of_each_target() -> None:
         assert set(listed.split()) == used(text), name
 
 
+def refusal(*arguments: str) -> str:
+    done = subprocess.run(
+        ["make", *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=20,
+        env={"PATH": os.environ["PATH"]},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, ""), arguments
+    return done.stderr
+
+
+def test_a_mistyped_variable_or_target_is_rejected_before_anything_runs() -> None:
+    assert "not a variable of make local: MODLE. Its variables: MODEL PORT" in refusal("local", "MODLE=x", "PORT=9100")
+    assert "not a variable of make local: stack." in refusal("local", "stack=prod")
+    assert "not a variable of make plan: MODEL. Its variables: SET STACK" in refusal("plan", "MODEL=org/name")
+    assert "not a variable of make test: X. Its variables: none" in refusal("test", "X=1")
+    assert "not a target: prod. Variables are written NAME=value" in refusal("plan", "prod")
+    assert "not a target: locl." in refusal("locl")
+
+
+def test_every_listed_variable_is_accepted() -> None:
+    for name, (_, listed) in targets().items():
+        given = [f"{variable}=1" for variable in [*listed.split(), "PYTHON"]]
+        done = subprocess.run(
+            ["make", "-n", name, *given], cwd=ROOT, capture_output=True, text=True, check=False, timeout=20,
+            env={"PATH": os.environ["PATH"]},
+        )  # fmt: skip
+        assert done.returncode == 0, (name, done.stderr)
+
+
+def test_settings_of_the_shell_for_other_pythons_reach_no_program() -> None:
+    shell = dict.fromkeys(("PYTHONPATH", "PYTHONHOME", "PYTHONSAFEPATH"), "/nonexistent")
+    done = subprocess.run(
+        ["make", "-f", "Makefile", "-f", "-", "a/target"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=20,
+        env={"PATH": os.environ["PATH"], **shell}, input="a/target:\n\t@env\n",
+    )  # fmt: skip
+    assert "\nPATH=" in f"\n{done.stdout}", done.stderr
+    assert "/nonexistent" not in done.stdout
+
+
 def test_make_help_groups_every_target_without_colors_in_a_pipe() -> None:
     shown = subprocess.run(
         ["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True, env={"PATH": os.environ["PATH"]}

@@ -7,6 +7,7 @@ import json
 import sys
 from typing import Any
 
+from infra.command_line import run
 from infra.errors import PlanError, UserError
 from infra.planning import make_plan
 from infra.planning.deployment import deployment_problems
@@ -130,4 +131,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

@@ -2,6 +2,8 @@
 
 import sys
 
+from infra.command_line import run
+from infra.errors import UserError
 from smoke_tests.benchmark import compare_command, report_command, run_command
 from smoke_tests.errors import TargetError
 
@@ -9,18 +11,15 @@ COMMANDS = {"run": run_command.main, "compare": compare_command.main, "report": 
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; its exit code, or 2 with one line where it could not start."""
+    """Run the command; returns its exit code, or 2 after one line if it could not start."""
     given = sys.argv[1:] if arguments is None else arguments
     command, rest = (given[0], given[1:]) if given and given[0] in COMMANDS else ("run", given)
     try:
         return COMMANDS[command](rest)
-    except TargetError as error:
+    except (TargetError, UserError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run(main)

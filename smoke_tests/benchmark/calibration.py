@@ -7,6 +7,7 @@ import httpx2
 
 from smoke_tests.benchmark.timeline import body_message
 from smoke_tests.benchmark.workload import VOCABULARY, TokenScale, Workload, request_body
+from smoke_tests.connections import sync_client
 from smoke_tests.errors import TargetError
 from smoke_tests.target import Target
 
@@ -21,7 +22,7 @@ def calibrate(target: Target, workload: Workload) -> Workload:
     Without vLLM's `ignore_eos` answers end where the model likes, so it is left on only where the endpoint takes it.
     Raises TargetError where the endpoint does not answer.
     """
-    with httpx2.Client(base_url=target.endpoint, headers=target.headers, timeout=TIMEOUT_SECONDS) as http:
+    with sync_client(target, timeout=TIMEOUT_SECONDS) as http:
         try:
             if _probe(http, workload, "hello").status_code == 400:
                 workload = replace(workload, ignore_eos=False)

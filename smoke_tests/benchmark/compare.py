@@ -1,9 +1,10 @@
-"""Two records, held against each other: ratios, what got worse past a threshold, and what makes no sense to compare."""
+"""The comparison of two records: ratios, regressions past a threshold, and differences that rule a comparison out."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
+from smoke_tests.benchmark.comparability import differences, load_differences, price_dates_differ
 from smoke_tests.benchmark.record import Measurement, Record
 from smoke_tests.shares import LARGEST
 
@@ -82,26 +83,25 @@ FIGURES = (
     _Figure("median_e2el_ms", "max_slowdown"),
     _Figure("p99_e2el_ms", "max_tail_slowdown", tail=True),
 )
-# Another of these, and a ratio says nothing about whether anything got worse.
-MUST_AGREE = ("model", "model_revision", "gpu", "gpu_count", "instance_type", "runs_on", "stand_in")
-# Another of these is what one usually compares.
-MAY_DIFFER = ("engine_version", "engine_arguments", "engine_image", "gateway_version", "region", "config_hash")
 
 
 def compare(base: Record, new: Record, thresholds: Thresholds | None = None, *, anyway: bool = False) -> Comparison:
     """Hold `new` against `base`, load by load. Pure: reads nothing, prints nothing.
 
-    Records of other models, hardware or workloads, or without a load in common, are incomparable: ratios are returned
-    all the same, but no regression, unless `anyway`.
+    Records with a `refuse` difference (see comparability.py), or without a load in common, are incomparable: ratios are
+    returned all the same, but no regression, unless `anyway`. Then these differences become notes.
     """
     limits = thresholds or Thresholds()
-    incomparable = [] if anyway else [*_other_deployment(base, new), *_other_workload(base, new)]
     pairs, notes = _common_loads(base, new)
+    found = list(differences(base, new))
+    same_prompts = base.workload.same_prompts is not False and new.workload.same_prompts is not False
+    for one, other in pairs:
+        found += load_differences(one, other, same_prompts=same_prompts)
+    refused = [each.text for each in found if each.severity == "refuse"]
+    incomparable = [] if anyway else refused
+    notes += [each.text for each in found if each.severity == "warn"] + (refused if anyway else [])
     notes += [
         f"interrupted: the {name} record" for name, record in (("base", base), ("new", new)) if record.interrupted
-    ]
-    notes += [
-        _differs(name, base.deployment, new.deployment) for name in MAY_DIFFER if _known_and_other(name, base, new)
     ]
     if not pairs:
         loads = [", ".join(point.load.label for point in record.measurements) or "none" for record in (base, new)]
@@ -129,9 +129,12 @@ def as_text(comparison: Comparison, base_name: str, new_name: str) -> str:
         lines.append(f"{row.figure:32}{_number(row.base):>12}{_number(row.new):>12}{ratio:>9}{limit:>9}{mark}")
     lines.append("")
     lines += [f"note: {note}" for note in comparison.notes]
-    lines += [f"no sense: {reason}" for reason in comparison.incomparable]
+    lines += [f"not comparable: {reason}" for reason in comparison.incomparable]
     lines += [f"worse: {regression}" for regression in comparison.regressions]
-    verdicts = {None: "nothing was judged (--anyway judges)", True: "nothing got worse past its limit"}
+    verdicts = {
+        None: "nothing was judged (--anyway judges all the same)",
+        True: "nothing got worse past its limit",
+    }
     lines.append(verdicts.get(comparison.passed, f"{len(comparison.regressions)} figures got worse past their limit"))
     return "\n".join(lines)
 
@@ -143,6 +146,8 @@ def _not_comparable_figures(base: Record, new: Record) -> tuple[set[str], list[s
         skipped.add("request_goodput")
         why.append(f"another SLO: {base.goodput_slos_ms} and {new.goodput_slos_ms}; goodput is not compared")
     if base.prices and new.prices:
+        if price_dates_differ(base, new):
+            skipped |= {"usd_per_million_output_tokens", "usd_per_million_total_tokens"}
         ratios = (base.prices.output_to_input_price, new.prices.output_to_input_price)
         if ratios[0] != ratios[1]:
             skipped.add("usd_per_million_output_tokens")
@@ -210,42 +215,6 @@ def _common_loads(base: Record, new: Record) -> tuple[list[tuple[Measurement, Me
     notes = [f"only in the base: {label}" for label in ours if label not in theirs]
     notes += [f"only in the new: {label}" for label in theirs if label not in ours]
     return [(point, theirs[label]) for label, point in ours.items() if label in theirs], notes
-
-
-def _other_deployment(base: Record, new: Record) -> list[str]:
-    return [_differs(name, base.deployment, new.deployment) for name in MUST_AGREE if _known_and_other(name, base, new)]
-
-
-def _other_workload(base: Record, new: Record) -> list[str]:
-    names = (
-        "api",
-        "prompt_tokens",
-        "output_tokens",
-        "dataset",
-        "shared_prefix_tokens",
-        "shared_prefixes",
-        "ignore_eos",
-    )
-    return [_differs(name, base.workload, new.workload) for name in names if _differ(name, base.workload, new.workload)]
-
-
-def _differ(name: str, one: object, other: object) -> bool:
-    return bool(getattr(one, name) != getattr(other, name))
-
-
-def _known_and_other(name: str, base: Record, new: Record) -> bool:
-    one, other = getattr(base.deployment, name), getattr(new.deployment, name)
-    return one is not None and other is not None and one != other
-
-
-def _differs(name: str, one: object, other: object) -> str:
-    return f"another {name.replace('_', ' ')}: {_shown(getattr(one, name))} and {_shown(getattr(other, name))}"
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, tuple):
-        return " ".join(str(part) for part in value) or "none"
-    return str(getattr(value, "name", value))
 
 
 def _has_few(one: Measurement, other: Measurement) -> bool:

@@ -18,13 +18,13 @@ HELP = {
 
 
 def main(arguments: list[str]) -> int:
-    """Print the comparison; return 0 where nothing got worse, 1 where something did, 2 where it makes no sense.
+    """Print the comparison; return 0 without a regression, 1 with one, 2 if the records are not comparable.
 
-    Raises RecordError for a file that is no record.
+    Raises RecordError if a file is not a record.
     """
     parser = argparse.ArgumentParser(
         prog="python -m smoke_tests.benchmark compare",
-        description="Did anything get worse? Ratios of two records; fails past a limit (1), or where they do not compare (2).",
+        description="Compares two records. Exit status: 0, no figure exceeds its limit; 1, a figure does; 2, the records are not comparable.",
         allow_abbrev=False,
     )
     parser.add_argument("base", type=Path, metavar="BASE.json", help="the record to hold against")
@@ -37,9 +37,7 @@ def main(arguments: list[str]) -> int:
             metavar="FRACTION",
             help=f"{HELP[each.name]} (default {each.default})",
         )
-    parser.add_argument(
-        "--anyway", action="store_true", help="judge records of other models, hardware or workloads, too"
-    )
+    parser.add_argument("--anyway", action="store_true", help="judge the records even if they are not comparable")
     options = parser.parse_args(arguments)
     thresholds = Thresholds(**{each.name: getattr(options, each.name) for each in fields(Thresholds)})
     comparison = compare(read_record(options.base), read_record(options.new), thresholds, anyway=options.anyway)

@@ -46,7 +46,7 @@ class DailyPattern:
 
 def parse_pattern(text: str) -> DailyPattern:
     """Return the pattern in "8" (hours a day, in one piece) or "9-12,13-18" (hours of the clock). Raises ValueError."""
-    hint = f"{text!r} is no daily pattern; give hours a day such as 8, or hours of the clock such as 9-12,13-18"
+    hint = f"{text!r} is not a daily pattern; give hours a day such as 8, or hours of the clock such as 9-12,13-18"
     if re.fullmatch(r"\d+(\.\d+)?", text.strip()):
         blocks: tuple[tuple[float, float], ...] = ((0.0, float(text)),)
     else:

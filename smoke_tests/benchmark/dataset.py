@@ -60,28 +60,32 @@ def read_data_file(path: Path) -> DataFile:
 def _documents(text: str, path: Path) -> list[Any]:
     try:
         whole = json.loads(text)
+    except RecursionError:
+        raise DatasetError(f"--dataset: {path} is nested too deeply") from None
     except ValueError as error:
         lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
         if not lines or not lines[0][1].lstrip().startswith("{"):
-            raise DatasetError(f"--dataset: {path} is no JSON: {error}") from None
+            raise DatasetError(f"--dataset: {path} is not valid JSON: {error}") from None
         return [_line(line, f"{path}, line {number}") for number, line in lines]
     if isinstance(whole, dict):
         whole = [whole]
     if not isinstance(whole, list):
-        raise DatasetError(f"--dataset: {path} is no list of entries; {FORMATS}")
+        raise DatasetError(f"--dataset: {path} is not a list of entries; {FORMATS}")
     return whole
 
 
 def _line(line: str, where: str) -> Any:
     try:
         return json.loads(line)
+    except RecursionError:
+        raise DatasetError(f"--dataset: {where} is nested too deeply") from None
     except ValueError as error:
-        raise DatasetError(f"--dataset: {where} is no JSON: {error}") from None
+        raise DatasetError(f"--dataset: {where} is not valid JSON: {error}") from None
 
 
 def _entry(document: Any, where: str) -> Entry:
     if not isinstance(document, dict):
-        raise DatasetError(f"--dataset: {where} is no object; {FORMATS}")
+        raise DatasetError(f"--dataset: {where} is not an object; {FORMATS}")
     if "conversations" in document:
         turns = [_turn(turn, "from", "value", where) for turn in _list(document["conversations"], where)]
         return _first_question(turns, where)
@@ -95,13 +99,13 @@ def _entry(document: Any, where: str) -> Entry:
     if tokens is not None and (not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 1):
         raise DatasetError(f"--dataset: {where}: output_tokens is {json.dumps(tokens)}; give a whole number from 1")
     if not isinstance(answer, str):
-        raise DatasetError(f"--dataset: {where}: completion is no text")
+        raise DatasetError(f"--dataset: {where}: completion is not a string")
     return Entry(({"role": "user", "content": prompt},), answer, tokens)
 
 
 def _list(value: Any, where: str) -> list[Any]:
     if not isinstance(value, list):
-        raise DatasetError(f"--dataset: {where}: its turns are no list; {FORMATS}")
+        raise DatasetError(f"--dataset: {where}: its turns are not a list; {FORMATS}")
     return value
 
 
@@ -117,12 +121,12 @@ def _first_question(turns: list[tuple[str, str]], where: str) -> Entry:
         if who in ASKERS and text.strip():
             answer = turns[number + 1][1] if number + 1 < len(turns) else ""
             return Entry(({"role": "user", "content": text},), answer)
-    raise DatasetError(f"--dataset: {where}: no human asks anything")
+    raise DatasetError(f"--dataset: {where}: no turn of the human")
 
 
 def _last_question(turns: list[tuple[str, str]], where: str) -> Entry:
     """OpenAI's messages: all of them, but for an answer at the end, which tells how long one is."""
     answer = turns.pop()[1] if turns and turns[-1][0] == "assistant" else ""
     if not any(who == "user" and text.strip() for who, text in turns):
-        raise DatasetError(f"--dataset: {where}: no user asks anything")
+        raise DatasetError(f"--dataset: {where}: no message of the user")
     return Entry(tuple({"role": who, "content": text} for who, text in turns), answer)

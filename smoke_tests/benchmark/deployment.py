@@ -1,4 +1,4 @@
-"""What was measured and what it costs: the stack's outputs and settings, and what the gateway and the engine tell."""
+"""The deployment and its prices, from the stack's outputs and settings, the gateway and the engine."""
 
 import hashlib
 import json
@@ -8,6 +8,7 @@ from typing import Any
 import httpx2
 
 from smoke_tests.benchmark.record import Deployment, Prices
+from smoke_tests.connections import sync_client
 from smoke_tests.errors import TargetError
 from smoke_tests.stack import read_config
 from smoke_tests.target import Target
@@ -16,7 +17,7 @@ TIMEOUT_SECONDS = 10.0
 
 
 def gateway_info(target: Target) -> dict[str, Any]:
-    """Return what /info tells, empty where there is no such thing."""
+    """Return the response of /info, empty if the endpoint has none."""
     return _get(target, "/info")
 
 
@@ -53,14 +54,28 @@ def read_deployment(target: Target) -> Deployment:
 
 
 def ready_replicas(target: Target) -> int | None:
-    """Return how many replicas the gateway calls ready, None where nobody tells."""
+    """Return the number of replicas that the gateway reports as ready, None if it reports none."""
     replicas = gateway_info(target).get("replicas")
     ready = replicas.get("ready") if isinstance(replicas, dict) else None
     return ready if isinstance(ready, int) else None
 
 
+def prefix_cache_counters(target: Target) -> tuple[float, float] | None:
+    """Return the engine's counters of prompt tokens looked up in the prefix cache and found; None without them."""
+    try:
+        answer = httpx2.get(target.endpoint + "/metrics", headers=target.headers, timeout=TIMEOUT_SECONDS)
+        text = answer.text if answer.status_code == 200 else ""
+    except httpx2.TransportError:
+        return None
+    found = [
+        [float(value) for value in re.findall(rf"^vllm:prefix_cache_{name}_total(?:{{.*}})? (\S+)", text, re.MULTILINE)]
+        for name in ("queries", "hits")
+    ]
+    return (sum(found[0]), sum(found[1])) if all(found) else None
+
+
 def prices(target: Target, given: dict[str, float | None], output_to_input_price: float) -> Prices | None:
-    """Return the prices, those `given` on the command line before the stack's; None where nobody says what an hour costs.
+    """Return the prices, those `given` on the command line before the stack's; None if the hourly price is unknown.
 
     Raises TargetError where others are given without the hour's.
     """
@@ -96,7 +111,8 @@ def _config(target: Target) -> dict[str, Any] | None:
 
 def _get(target: Target, path: str) -> dict[str, Any]:
     try:
-        answer = httpx2.get(target.endpoint + path, headers=target.headers, timeout=TIMEOUT_SECONDS)
+        with sync_client(target, timeout=TIMEOUT_SECONDS) as http:
+            answer = http.get(path)
         document = answer.json() if answer.status_code == 200 else {}
     except (httpx2.TransportError, ValueError):
         return {}

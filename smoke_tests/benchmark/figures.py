@@ -49,11 +49,17 @@ def spread_ms(name: str, seconds: list[float]) -> dict[str, float | None]:
 def figures(run: Run, goodput_slos_ms: Mapping[str, float] | None = None) -> Figures:
     """Return the run's figures; times and tokens are of the requests that succeeded, as in vLLM bench.
 
-    TTFT: to the first token. TPOT: (latency - TTFT) / (output tokens - 1), a figure a request. ITL: every
-    gap between two chunks with tokens. E2EL: to the last token. Throughputs divide by the run's whole
-    duration. `request_goodput` counts the requests that kept every SLO.
+    TTFT: to the first token. TPOT: (latency - TTFT) / (output tokens after the first chunk's), one value a request.
+    ITL: every gap between two chunks with tokens. E2EL: to the last token. Throughputs divide by the run's whole
+    duration. `request_goodput` counts the requests that met every SLO. Requests that failed on this machine are
+    `client_errors`, and neither `failed` nor in `success_rate`.
     """
     good = [result for result in run.results if not result.failure]
+    client_errors = sum(result.client_error for result in run.results)
+    sent = len(run.results) - client_errors
+    wanted = [result.wanted_tokens for result in good if result.wanted_tokens is not None]
+    chunks = sum(len(result.gaps_seconds) + 1 for result in good)
+    without_tpot = sum(result.tpot_seconds is None for result in good)
     total_input = sum(result.prompt_tokens for result in good)
     total_output = sum(result.output_tokens for result in good)
     latency = spread_ms("e2el", [result.latency_seconds for result in good])
@@ -63,7 +69,13 @@ def figures(run: Run, goodput_slos_ms: Mapping[str, float] | None = None) -> Fig
         {
             "duration": run.duration_seconds,
             "completed": len(good),
-            "failed": len(run.results) - len(good),
+            "failed": sent - len(good),
+            "client_errors": client_errors,
+            "wanted_output_tokens": sum(wanted) if len(wanted) == len(good) else None,
+            "short_answers": sum(result.output_tokens < (result.wanted_tokens or 0) for result in good),
+            "tokens_per_chunk": total_output / chunks if chunks else None,
+            "without_tpot": without_tpot,
+            "cached_prompt_tokens": cached_tokens(run, good, total_input),
             "total_input_tokens": total_input,
             "total_output_tokens": total_output,
             "request_throughput": len(good) / duration,
@@ -78,15 +90,26 @@ def figures(run: Run, goodput_slos_ms: Mapping[str, float] | None = None) -> Fig
             "p50_latency_ms": latency["median_e2el_ms"],
             "p99_latency_ms": latency["p99_e2el_ms"],
             "avg_latency_ms": latency["mean_e2el_ms"],
-            "success_rate": len(good) / len(run.results) if run.results else 0.0,
+            "success_rate": len(good) / sent if sent else 0.0,
         }
     )
 
 
 def keeps(result: RequestResult, slos_ms: Mapping[str, float]) -> bool:
-    """Return whether a request kept every SLO; `slos_ms` by "ttft", "tpot" and "e2el". One token has no TPOT: it keeps any."""
-    took = {"ttft": result.ttft_seconds, "tpot": result.tpot_seconds or 0.0, "e2el": result.latency_seconds}
-    return all(took[name] * 1000 <= limit for name, limit in slos_ms.items())
+    """Return whether a request met every SLO; `slos_ms` by "ttft", "tpot" and "e2el". Without a TPOT, it meets none for it."""
+    took = {"ttft": result.ttft_seconds, "tpot": result.tpot_seconds, "e2el": result.latency_seconds}
+    return all((seconds := took[name]) is not None and seconds * 1000 <= limit for name, limit in slos_ms.items())
+
+
+def cached_tokens(run: Run, good: list[RequestResult], total_input: int) -> int | None:
+    """Return the cached prompt tokens: the usage's, else by the engine's counters; None if neither reports them.
+
+    Some versions of vLLM leave the detail out of an answer without cached tokens: it is 0 if another answer has it.
+    """
+    found = [result.cached_tokens for result in good if result.cached_tokens is not None]
+    if found:
+        return sum(found)
+    return round(run.prefix_cache_share * total_input) if run.prefix_cache_share is not None else None
 
 
 def client_share(run: Run) -> Client:
@@ -96,7 +119,7 @@ def client_share(run: Run) -> Client:
     delay = percentile(run.send_delay_seconds, 99) if run.send_delay_seconds else 0.0
     warning = ""
     if share > BOTTLENECK_CPU_SHARE:
-        warning = f"the client used {share:.0%} of one core and may have been the bottleneck; run it elsewhere or with less load"
+        warning = f"the client used {share:.0%} of one core and was the bottleneck: these are its figures, not the endpoint's. Run it elsewhere or with less load"
     elif max(lag, delay) > BOTTLENECK_LAG_SECONDS:
         warning = f"the client was up to {max(lag, delay) * 1000:.0f} ms late (p99): this machine is too busy to time tokens exactly"
     return Client(

@@ -6,10 +6,14 @@ request is due when the last one was answered, so a slow server is asked less: t
 """
 
 import asyncio
+import errno
+import re
+import socket
+import ssl
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from smoke_tests.benchmark.stream_client import Connection, Endpoint, Response
 from smoke_tests.benchmark.timeline import RequestResult, Timeline
@@ -19,6 +23,21 @@ PROGRESS_SECONDS = 0.25
 BUCKET_SECONDS = 0.1
 # The event loop's timers are a millisecond coarse: the rest of the way to a due time is waited for awake.
 AWAKE_SECONDS = 0.0005
+# What this machine could not do: the request never reached the endpoint.
+CLIENT_ERRORS = {
+    errno.EMFILE: "client_open_files",
+    errno.ENFILE: "client_open_files",
+    errno.EADDRNOTAVAIL: "client_ports",
+    errno.EADDRINUSE: "client_ports",
+    errno.EAGAIN: "client_ports",
+    errno.ENOBUFS: "client_memory",
+    errno.ENOMEM: "client_memory",
+    errno.EPERM: "client_firewall",
+    errno.EACCES: "client_firewall",
+    errno.ENETUNREACH: "client_network",
+    errno.ENETDOWN: "client_network",
+}
+WANTED_TOKENS = re.compile(rb'"max_tokens": (\d+)')
 
 
 @dataclass
@@ -28,11 +47,13 @@ class Run:
     `client_cpu_seconds` is this process's own; `loop_lag_seconds` are samples of how late its event loop was,
     which is how wrong a time stamp may be; `send_delay_seconds` is how late each request left. `token_chunks` counts
     chunks with tokens by the BUCKET_SECONDS in which they arrived. `interrupted`: stopped early;
-    requests that were under way then are in no figure.
+    requests in flight at that moment are in no figure. `prefix_cache_share` is the engine's own counter of cached
+    prompt tokens, None if it has none.
     """
 
     results: list[RequestResult] = field(default_factory=list)
     duration_seconds: float = 0.0
+    prefix_cache_share: float | None = None
     client_cpu_seconds: float = 0.0
     loop_lag_seconds: list[float] = field(default_factory=list)
     send_delay_seconds: list[float] = field(default_factory=list)
@@ -147,6 +168,8 @@ class LoadRun:
             result = await self._send(message, due)
         finally:
             self._running -= 1
+        wanted = WANTED_TOKENS.search(message)
+        result = replace(result, wanted_tokens=int(wanted[1]) if wanted else None)
         self._run.results.append(result)
         self._failed_requests += bool(result.failure)
 
@@ -172,7 +195,7 @@ class LoadRun:
             _close(connection)
             return self._failed(due, "timeout", f"no whole answer within {self._timeout_seconds:.0f} s")
         except OSError as error:
-            return self._failed(due, "connect", f"{type(error).__name__}: {error}")
+            return self._failed(due, failure_kind(error), f"{type(error).__name__}: {error}")
         except asyncio.CancelledError:
             _close(connection)
             raise
@@ -201,7 +224,10 @@ class LoadRun:
         while True:
             due = time.perf_counter() + LAG_SAMPLE_SECONDS
             await asyncio.sleep(LAG_SAMPLE_SECONDS)
-            self._run.loop_lag_seconds.append(max(0.0, time.perf_counter() - due))
+            lag = max(0.0, time.perf_counter() - due)
+            # A stall also swallows the samples that were due during it; without them, p99 would hide it.
+            missed = range(int(lag / LAG_SAMPLE_SECONDS) + 1)
+            self._run.loop_lag_seconds += [lag - number * LAG_SAMPLE_SECONDS for number in missed]
 
     async def _report(self) -> None:
         while self._on_progress is not None:
@@ -209,6 +235,15 @@ class LoadRun:
             elapsed = time.perf_counter() - self._started
             ended = len(self._run.results)
             self._on_progress(Progress(ended, self._failed_requests, self._running, self._token_chunks, elapsed))
+
+
+def failure_kind(error: OSError) -> str:
+    """Return "connect" if the endpoint refused the connection, or the client_... kind if this machine failed."""
+    if isinstance(error, socket.gaierror):
+        return "client_dns"
+    if isinstance(error, ssl.SSLError):  # its errno is OpenSSL's, not the system's
+        return "connect"
+    return CLIENT_ERRORS.get(error.errno or 0, "connect")
 
 
 def _close(connection: Connection | None) -> None:

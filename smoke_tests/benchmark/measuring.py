@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 
 import uvloop
 
+from infra.command_line import note_signal
 from smoke_tests.benchmark.cost import DailyPattern, cost
-from smoke_tests.benchmark.deployment import ready_replicas
+from smoke_tests.benchmark.deployment import prefix_cache_counters, ready_replicas
 from smoke_tests.benchmark.figures import client_share, failures, figures, samples, timeline
 from smoke_tests.benchmark.load import LoadRun, Progress, Run
 from smoke_tests.benchmark.record import Load, Measurement, Prices
@@ -42,11 +43,17 @@ class Measuring:
 
     def __init__(self, target: Target, workload: Workload, timeout_seconds: float, line: ProgressLine) -> None:
         self._target = target
-        self._endpoint = Endpoint(target.endpoint, target.api_key)
+        self._endpoint = Endpoint(target.endpoint, target.api_key, target.user)
         self._workload = workload
         self._timeout_seconds = timeout_seconds
         self._line = line
         self._numbers = itertools.count()
+        self._counters: tuple[float, float] | None = None
+
+    @property
+    def proxy(self) -> str:
+        """The proxy that requests go through; empty without one."""
+        return self._endpoint.proxy
 
     def measure(self, load: Load, judging: Judging) -> Measurement | None:
         """Return what came of a load; None where Ctrl-C ended it before any request had ended."""
@@ -54,6 +61,7 @@ class Measuring:
         # Half of asyncio's own CPU seconds a chunk: the client must not be the bottleneck.
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             run = runner.run(self._run(load))
+        run.prefix_cache_share = self._prefix_cache_share()
         self._line.close()
         if not run.results:
             return None
@@ -82,6 +90,7 @@ class Measuring:
                 self._line.update(f"{load.label}: warming up with {load.warmup_requests} requests")
                 at_once = min(load.warmup_requests, load.concurrency or WARMUP_AT_ONCE, WARMUP_AT_ONCE)
                 await warm.closed(self._messages(load.warmup_requests), at_once)
+            self._counters = await asyncio.to_thread(prefix_cache_counters, self._target)
             if load.mode == "closed":
                 assert load.concurrency is not None
                 at_once = min(load.concurrency, load.requests or load.concurrency)
@@ -95,6 +104,13 @@ class Measuring:
                 seed=self._workload.seed,
             )
             return await measured.open(self._messages(len(due)), due)
+
+    def _prefix_cache_share(self) -> float | None:
+        """Return the share of the prompt tokens since the warm-up that the engine found in its prefix cache."""
+        before, after = self._counters, prefix_cache_counters(self._target) if self._counters else None
+        if before is None or after is None or after[0] <= before[0] or after[1] < before[1]:
+            return None
+        return (after[1] - before[1]) / (after[0] - before[0])
 
     def _messages(self, count: int | None) -> Iterable[bytes]:
         """Return requests: made before the clock starts where their number is known, as writing JSON is not measured."""
@@ -133,7 +149,8 @@ class _Shower:
 def _stopping(loop: asyncio.AbstractEventLoop, *runs: LoadRun) -> Iterator[None]:
     """Make the first Ctrl-C (or SIGTERM) end the runs; the next one ends the program at once."""
 
-    def stop() -> None:
+    def stop(received: int) -> None:
+        note_signal(received)
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
         for run in runs:
@@ -141,7 +158,7 @@ def _stopping(loop: asyncio.AbstractEventLoop, *runs: LoadRun) -> Iterator[None]
 
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop)
+            loop.add_signal_handler(number, stop, number)
     except (ValueError, RuntimeError):
         pass  # not in the main thread: whoever runs it there ends it in its own way
     try:

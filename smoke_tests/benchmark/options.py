@@ -1,12 +1,13 @@
-"""The options of `python -m smoke_tests.benchmark run`, checked before anything is sent."""
+"""The options of `python -m smoke_tests.benchmark run`, checked before the first request."""
 
 import argparse
-import math
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from infra.command_line import LARGEST_COUNT, count, count_or_zero, positive, zero_or_more
+from infra.output_file import OutputFile, is_same_file
 from smoke_tests.benchmark.cost import OUTPUT_TO_INPUT_PRICE, DailyPattern, parse_pattern
 from smoke_tests.benchmark.record import Lengths
 from smoke_tests.benchmark.workload import PATHS
@@ -19,15 +20,19 @@ REQUESTS_PER_CONCURRENCY = 4
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    """Return the options; ends the program with a line where they are wrong."""
+    """Return the options; exits with one line if they are wrong."""
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.burstiness is not None and options.request_rate is None:
-        parser.error("--burstiness is about --request-rate: give that, too")
+        parser.error("--burstiness needs --request-rate; give both")
     if options.shared_prefixes is not None and not options.shared_prefix_tokens:
         parser.error("--shared-prefixes needs --shared-prefix-tokens")
     if options.dataset is not None and options.prompt_tokens is not None:
-        parser.error("--prompt-tokens and --dataset: the data file says how long prompts are; give one of them")
+        parser.error(
+            "--prompt-tokens and --dataset: the prompts of the data file have their own lengths; give one of them"
+        )
+    if options.dataset is not None and options.json is not None and is_same_file(options.dataset, options.json):
+        parser.error(f"--dataset and --json both name {options.json}, which would be overwritten; name another file")
     options.concurrency = options.concurrency or ([10] if options.request_rate is None else None)
     return options
 
@@ -45,43 +50,43 @@ def _parser() -> argparse.ArgumentParser:
     kind = load.add_mutually_exclusive_group()
     kind.add_argument(
         "--concurrency",
-        type=_many(_count),
+        type=_many(count),
         metavar="N[,N...]",
         help="closed loop: so many at once (default 10); several are a sweep",
     )
     kind.add_argument(
         "--request-rate",
-        type=_many(_finite),
+        type=_many(positive),
         metavar="R[,R...]",
         help="open loop: so many a second, at random (Poisson) times; several are a sweep",
     )
     load.add_argument(
         "--burstiness",
-        type=_finite,
+        type=positive,
         metavar="B",
         help="open loop: 1 Poisson (default), less comes in bursts, a million evenly",
     )
     much = load.add_mutually_exclusive_group()
     much.add_argument(
         "--requests",
-        type=_count,
+        type=count,
         metavar="N",
         help=f"requests of each load (default {DEFAULT_REQUESTS}, or {REQUESTS_PER_CONCURRENCY} times the concurrency where that is more)",
     )
     much.add_argument(
         "--duration",
-        type=_positive,
+        type=positive,
         metavar="S",
         help="seconds in which each load sends requests; what then runs is finished and counted",
     )
     load.add_argument(
         "--warmup",
-        type=_count_or_zero,
+        type=count_or_zero,
         metavar="N",
         help="requests before each load, in no figure (default: as many as run at once, at most 16)",
     )
     load.add_argument(
-        "--timeout-seconds", type=_positive, default=600.0, metavar="S", help="a request's limit (default 600)"
+        "--timeout-seconds", type=positive, default=600.0, metavar="S", help="a request's limit (default 600)"
     )
     load.add_argument(
         "--cold-start", action="store_true", help="first wake the stack from zero, and record where the seconds went"
@@ -96,16 +101,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     work.add_argument(
         "--shared-prefix-tokens",
-        type=_count_or_zero,
+        type=count_or_zero,
         default=0,
         metavar="N",
         help="begin prompts with so many tokens that others begin with, too (default 0)",
     )
     work.add_argument(
-        "--shared-prefixes", type=_count, metavar="N", help="how many different shared beginnings (default 1)"
+        "--shared-prefixes", type=count, metavar="N", help="how many different shared beginnings (default 1)"
     )
     work.add_argument("--api", choices=sorted(PATHS), default="chat", help="which API (default chat)")
-    work.add_argument("--temperature", type=_zero_or_more, default=0.0, help="of the sampling (default 0)")
+    work.add_argument("--temperature", type=zero_or_more, default=0.0, help="of the sampling (default 0)")
     work.add_argument(
         "--seed", type=int, default=0, help="makes lengths and arrival times; the same seed, the same ones"
     )
@@ -116,17 +121,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     cost = parser.add_argument_group("cost")
     cost.add_argument(
-        "--usd-per-hour", type=_zero_or_more, metavar="X", help="an active hour (default: the stack's output)"
+        "--usd-per-hour", type=zero_or_more, metavar="X", help="an active hour (default: the stack's output)"
     )
     cost.add_argument(
-        "--usd-per-hour-idle", type=_zero_or_more, metavar="X", help="an idle hour (default: the stack's output)"
+        "--usd-per-hour-idle", type=zero_or_more, metavar="X", help="an idle hour (default: the stack's output)"
     )
     cost.add_argument(
-        "--usd-per-cold-start", type=_zero_or_more, metavar="X", help="a cold start (default: the stack's output)"
+        "--usd-per-cold-start", type=zero_or_more, metavar="X", help="a cold start (default: the stack's output)"
     )
     cost.add_argument(
         "--scale-down-minutes",
-        type=_zero_or_more,
+        type=zero_or_more,
         metavar="M",
         help="from the last request to zero (default: the stack's output)",
     )
@@ -138,7 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     cost.add_argument(
         "--output-input-price",
-        type=_positive,
+        type=positive,
         default=OUTPUT_TO_INPUT_PRICE,
         metavar="X",
         help=f"an output token costs so many input tokens (default {OUTPUT_TO_INPUT_PRICE:g})",
@@ -152,7 +157,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME:MS",
         help="count requests that keep these, e.g. ttft:500 tpot:50 e2el:3000",
     )
-    told.add_argument("--json", type=Path, metavar="FILE", help="write the record there")
+    told.add_argument(
+        "--json",
+        action=OutputFile,
+        metavar="FILE",
+        help="write the record; - is standard output, and the rest goes to stderr",
+    )
     told.add_argument("--quiet", action="store_true", help="no progress")
     return parser  # fmt: skip
 
@@ -161,57 +171,13 @@ def _many(each: Callable[[str], T]) -> Callable[[str], list[T]]:
     return lambda text: list(dict.fromkeys(each(part) for part in text.split(",")))
 
 
-def _whole(text: str, least: int) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = least - 1
-    if value < least:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least}")
-    return value
-
-
-def _count(text: str) -> int:
-    return _whole(text, 1)
-
-
-def _count_or_zero(text: str) -> int:
-    return _whole(text, 0)
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
-    return value
-
-
-def _finite(text: str) -> float:
-    if _positive(text) == math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no finite number above 0")
-    return float(text)
-
-
-def _zero_or_more(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0")
-    return value
-
-
 def _lengths(text: str) -> Lengths:
     match = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
     low = int(match[1]) if match else 0
     high = int(match[2] or match[1]) if match else 0
-    if not 1 <= low <= high:
+    if not 1 <= low <= high <= LARGEST_COUNT:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no length in tokens; give one such as 128, or a range such as 64-256"
+            f"{text!r} must be a length in tokens, such as 128, or a range, such as 64-256"
         )
     return Lengths(low=low, high=high)
 
@@ -226,5 +192,7 @@ def _pattern(text: str) -> DailyPattern:
 def _slo(text: str) -> tuple[str, float]:
     name, _, limit = text.partition(":")
     if name not in SLO_NAMES:
-        raise argparse.ArgumentTypeError(f"{text!r} is no SLO; give NAME:MILLISECONDS with {', '.join(SLO_NAMES)}")
-    return name, _positive(limit)
+        raise argparse.ArgumentTypeError(
+            f"{text!r} must be NAME:MILLISECONDS, where NAME is one of {', '.join(SLO_NAMES)}"
+        )
+    return name, positive(limit)

@@ -8,8 +8,10 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from infra.output_file import OutputError, write
+from infra.web_address import redact
 from smoke_tests.errors import TargetError
 
 KIND = "vllm-endpoint benchmark"
@@ -37,7 +39,7 @@ class Deployment(Part):
     `config` is the stack's settings without secrets and `config_hash` a digest of them; both None for a bare endpoint.
     """
 
-    endpoint: str
+    endpoint: Annotated[str, AfterValidator(redact)]  # records of older versions may contain a password
     model: str
     stack: str | None = None
     model_revision: str | None = None
@@ -87,6 +89,7 @@ class Workload(Part):
     ignore_eos: bool = False
     temperature: float = 0.0
     seed: int = 0
+    same_prompts: bool | None = None
 
 
 class Load(Part):
@@ -113,12 +116,19 @@ class Figures(Part):
     """A run in vLLM bench's names and formulas; times and tokens are of the requests that succeeded.
 
     `duration` in seconds; throughputs a second; the rest as named. The last ones are the same figures under the names
-    of simpler benchmarks. `request_goodput` is None where no SLO was given.
+    of simpler benchmarks. `request_goodput` is None where no SLO was given. None in the fields after `failed`
+    means unknown: an earlier version wrote the record, or the endpoint does not report it.
     """
 
     duration: float
     completed: Count
     failed: Count
+    client_errors: Count = 0
+    wanted_output_tokens: Count | None = None
+    short_answers: Count | None = None
+    tokens_per_chunk: float | None = None
+    without_tpot: Count | None = None
+    cached_prompt_tokens: Count | None = None
     total_input_tokens: Count
     total_output_tokens: Count
     request_throughput: float
@@ -271,11 +281,12 @@ class ColdStart(Part):
 
 
 class Tool(Part):
-    """What measured: this package, Python, the platform, and the options that were given."""
+    """What measured: this package, Python, the platform, a digest of the machine's identity, and the options."""
 
     version: str
     python: str
     platform: str
+    machine: str | None = None
     options: dict[str, Any]
 
 
@@ -301,9 +312,13 @@ def parse_record(text: str, name: str) -> Record:
     try:
         document = json.loads(text)
     except ValueError as error:
-        raise RecordError(f"{name} is no JSON: {error}") from None
+        raise RecordError(f"{name} is not JSON: {error}") from None
+    except RecursionError:
+        raise RecordError(f"{name} is not a benchmark record: its JSON is nested too deeply") from None
     if not isinstance(document, dict) or document.get("kind", KIND) != KIND or "schema_version" not in document:
-        raise RecordError(f"{name} is no benchmark record; make one: python -m smoke_tests.benchmark ... --json FILE")
+        raise RecordError(
+            f"{name} is not a benchmark record; make one: python -m smoke_tests.benchmark ... --json FILE"
+        )
     version = document["schema_version"]
     if version != SCHEMA_VERSION:
         newer = isinstance(version, int) and version > SCHEMA_VERSION
@@ -323,7 +338,7 @@ def read_record(path: Path) -> Record:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise RecordError(f"cannot read {path}: {reason}") from None
     return parse_record(text, str(path))
 
@@ -338,13 +353,8 @@ def as_text(record: Record) -> str:
 
 
 def write_record(record: Record, path: Path) -> None:
-    """Write the file whole or not at all. Raises RecordError."""
-    part = path.with_name(f"{path.name}.part")
+    """Write a record to a file, or to standard output if that fails. Raises RecordError, once the record is printed."""
     try:
-        try:
-            part.write_text(as_text(record), encoding="utf-8")
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise RecordError(f"cannot write {path}: {error.strerror}") from None
+        write(path, as_text(record))
+    except OutputError as error:
+        raise RecordError(str(error)) from None

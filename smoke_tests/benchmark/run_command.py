@@ -10,7 +10,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from infra.command_line import interrupted_exit_code, without_reader
+from infra.output_file import is_standard_output, results_to
+from infra.web_address import redact
 from smoke_tests.benchmark.calibration import calibrate
+from smoke_tests.benchmark.client_limits import machine_digest, require_client_resources
 from smoke_tests.benchmark.cost import DailyPattern
 from smoke_tests.benchmark.dataset import read_data_file
 from smoke_tests.benchmark.deployment import prices, read_deployment
@@ -21,28 +25,31 @@ from smoke_tests.benchmark.table import header, measurement_table, sweep_table
 from smoke_tests.benchmark.waking import measure_cold_start
 from smoke_tests.benchmark.workload import Workload
 from smoke_tests.cold_start import wait_for_answer
-from smoke_tests.errors import TargetError
 from smoke_tests.progress import ProgressLine
 from smoke_tests.target import Target, target_from_options
 
-INTERRUPTED_EXIT_CODE = 130
 PROJECT_FILE = Path(__file__).resolve().parents[2] / "pyproject.toml"
-# A secret or a place on one's own machine belongs in no record.
+# Secrets and paths of this machine are not recorded.
 OPTIONS_NOT_TOLD = ("api_key_file", "json", "quiet")
 
 
 def main(arguments: list[str]) -> int:
-    """Run the benchmark; return 0 where every request succeeded, 1 where any failed, 130 after Ctrl-C.
+    """Run the benchmark; return 0 if every request succeeded, 1 if any failed, 130 after Ctrl-C, 143 after SIGTERM.
 
-    Raises TargetError where it cannot start.
+    Raises TargetError if it cannot start, and OutputError if the record cannot be written.
     """
     options = parse(arguments)
+    # With a file for the record, a reader that leaves does not cost the record.
+    with results_to(options.json), without_reader(options.json is not None):
+        return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
+    require_client_resources(loads(options))
     line = ProgressLine(interval_seconds=None if options.quiet else 30.0)
     workload = _workload(options)
     target = target_from_options(options)
     priced = prices(target, _given_prices(options), options.output_input_price)
-    if options.json is not None and not options.json.resolve().parent.is_dir():
-        raise TargetError(f"--json: there is no folder {options.json.resolve().parent}")
     cold = measure_cold_start(target, options.wait_seconds, line) if options.cold_start else None
     target = wait_for_answer(target, options.wait_seconds, line).target
     workload = calibrate(target, replace(workload, model=target.model))
@@ -50,8 +57,20 @@ def main(arguments: list[str]) -> int:
     print(header(record), flush=True)
     judging = Judging(dict(options.goodput), priced, options.busy_hours)
     measuring = Measuring(target, workload, options.timeout_seconds, line)
+    if measuring.proxy:
+        note = f"requests went through the proxy {measuring.proxy}, which is part of every time"
+        record = record.model_copy(update={"notes": (*record.notes, note)})
+        print(f"note: {note}", file=sys.stderr)
     for load in loads(options):
-        point = measuring.measure(load, judging)
+        try:
+            point = measuring.measure(load, judging)
+        except KeyboardInterrupt:  # a second Ctrl-C: the loads before this one are kept
+            point = None
+        except Exception:
+            record = _with(record, None, interrupted=True)
+            if options.json is not None and record.measurements:
+                write_record(record, options.json)
+            raise
         stopped = point is None or point.interrupted
         record = _with(record, point, interrupted=stopped)
         if point is not None:
@@ -62,12 +81,13 @@ def main(arguments: list[str]) -> int:
         print(sweep_table(record))
     if options.json is not None and record.measurements:
         write_record(record, options.json)
-        print(f"\nrecord: {options.json}")
+        if not is_standard_output(options.json):
+            print(f"\nrecord: {options.json}")
     if record.interrupted:
         above = "what was measured so far is above" if record.measurements else "nothing was measured yet"
         print(f"interrupted: {above}", file=sys.stderr)
-        return INTERRUPTED_EXIT_CODE
-    return 1 if any(point.figures.failed for point in record.measurements) else 0
+        return interrupted_exit_code()
+    return 1 if any(point.figures.failed or point.figures.client_errors for point in record.measurements) else 0
 
 
 def loads(options: argparse.Namespace) -> Iterator[Load]:
@@ -120,14 +140,20 @@ def _given_prices(options: argparse.Namespace) -> dict[str, float | None]:
 
 def _record(options: argparse.Namespace, target: Target, workload: Workload, cold: ColdStart | None) -> Record:
     told = {
-        name: str(value) if isinstance(value, Path | Lengths | DailyPattern) else value
+        name: redact(str(value)) if isinstance(value, str | Path | Lengths | DailyPattern) else value
         for name, value in vars(options).items()
         if value is not None and name not in OPTIONS_NOT_TOLD
     }
     version = tomllib.loads(PROJECT_FILE.read_text(encoding="utf-8"))["project"]["version"]
     return Record(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
-        tool=Tool(version=version, python=platform.python_version(), platform=platform.platform(), options=told),
+        tool=Tool(
+            version=version,
+            python=platform.python_version(),
+            platform=platform.platform(),
+            machine=machine_digest(),
+            options=told,
+        ),
         deployment=read_deployment(target),
         workload=workload.describe(),
         goodput_slos_ms=dict(options.goodput),

@@ -12,9 +12,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 import httptools
+
+from infra.web_address import AddressError, WebAddress, basic, parse, proxy_for
+from smoke_tests.errors import TargetError
 
 
 @dataclass
@@ -107,20 +109,41 @@ class Connection(asyncio.Protocol):
 
 
 class Endpoint:
-    """Where requests go: resolved once from a base URL, with the key kept in one prepared head."""
+    """Where requests go: resolved once from a base URL, with the credentials in one prepared head.
 
-    def __init__(self, base_url: str, api_key: str | None) -> None:
-        parts = urlsplit(base_url)
-        assert parts.hostname is not None
-        self._host = parts.hostname
-        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
-        self._port = parts.port or (443 if self._tls else 80)
-        self._prefix = parts.path.rstrip("/")
-        authorization = f"Authorization: Bearer {api_key}\r\n" if api_key else ""
+    An endpoint on this machine is reached directly, another one through the proxy that the environment names for it.
+    Raises TargetError if that proxy cannot be used. `proxy` is its URL, without password; empty: there is none.
+    """
+
+    def __init__(self, base_url: str, api_key: str | None, user: str = "") -> None:
+        try:
+            self._address = parse(base_url)
+            self._proxy = proxy_for(self._address)
+        except AddressError as error:
+            raise TargetError(str(error)) from None
+        if self._proxy is not None and self._proxy.secure:
+            raise TargetError(f"cannot use the proxy {self._proxy.url}: the benchmark supports http:// proxies only")
+        self._tls = ssl.create_default_context() if self._address.secure else None
+        given = basic(user) if user else f"Bearer {api_key}" if api_key else ""
+        authorization = f"Authorization: {given}\r\n" if given else ""
+        self._prefix = self._address.path
+        if self._proxy is not None and self._tls is None:
+            self._prefix = self._address.url
+            authorization += self._proxy_authorization
         self._head = (
-            f"Host: {parts.netloc}\r\n{authorization}Content-Type: application/json\r\n"
+            f"Host: {self._address.host_header}\r\n{authorization}Content-Type: application/json\r\n"
             "Accept: text/event-stream\r\nUser-Agent: vllm-endpoint-benchmark\r\n"
         )
+
+    @property
+    def proxy(self) -> str:
+        """The proxy's URL, without user name and password; empty without a proxy."""
+        return self._proxy.url if self._proxy else ""
+
+    @property
+    def _proxy_authorization(self) -> str:
+        given = self._proxy.authorization if self._proxy else ""
+        return f"Proxy-Authorization: {given}\r\n" if given else ""
 
     def message(self, path: str, body: bytes) -> bytes:
         """Return a POST request, ready to be sent."""
@@ -134,5 +157,48 @@ class Endpoint:
     async def connect(self) -> Connection:
         """Open a connection. Raises OSError (ssl.SSLError among them)."""
         loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(Connection, self._host, self._port, ssl=self._tls)
+        if self._proxy is not None and self._tls is not None:
+            return await self._tunnel(self._proxy, self._tls)
+        place = self._proxy or self._address
+        _, connection = await loop.create_connection(Connection, place.host, place.port, ssl=self._tls)
         return connection
+
+    async def _tunnel(self, proxy: WebAddress, tls: ssl.SSLContext) -> Connection:
+        """Open a connection through a proxy with CONNECT."""
+        loop = asyncio.get_running_loop()
+        plain, reply = await loop.create_connection(_ConnectReply, proxy.host, proxy.port)
+        try:
+            host = f"[{self._address.host}]" if ":" in self._address.host else self._address.host
+            head = f"{host}:{self._address.port} HTTP/1.1\r\nHost: {host}:{self._address.port}\r\n"
+            plain.write(f"CONNECT {head}{self._proxy_authorization}\r\n".encode("latin-1"))
+            status = await reply.status
+            if status.split(" ")[1:2] != ["200"]:
+                raise OSError(f"the proxy {proxy.url} answered CONNECT with {status!r}")
+            connection = Connection()
+            plain.set_protocol(connection)
+            secure = await loop.start_tls(plain, connection, tls, server_hostname=self._address.host)
+        except BaseException:
+            plain.abort()
+            raise
+        assert secure is not None
+        connection.connection_made(secure)
+        return connection
+
+
+class _ConnectReply(asyncio.Protocol):
+    """Waits for the head of a proxy's answer to CONNECT. `status` is its first line, or text that says it never came."""
+
+    def __init__(self) -> None:
+        self.status: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._head = b""
+
+    def data_received(self, data: bytes) -> None:
+        """Part of asyncio.Protocol."""
+        self._head += data
+        if b"\r\n\r\n" in self._head and not self.status.done():
+            self.status.set_result(self._head.partition(b"\r\n")[0].decode("latin-1"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Part of asyncio.Protocol."""
+        if not self.status.done():
+            self.status.set_result("a closed connection")

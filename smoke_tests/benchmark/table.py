@@ -1,8 +1,8 @@
-"""A record, told at a terminal."""
+"""A record as text for a terminal."""
 
 from collections.abc import Iterator
 
-from smoke_tests.benchmark.record import Cost, Measurement, Record
+from smoke_tests.benchmark.record import Cost, Figures, Measurement, Record
 
 ROWS = (
     ("to the first token", "ttft"),
@@ -11,6 +11,7 @@ ROWS = (
     ("whole answer", "e2el"),
 )
 WIDTH = 24
+BUNDLED = 1.05
 
 
 def header(record: Record) -> str:
@@ -22,7 +23,9 @@ def header(record: Record) -> str:
         lines.append("STAND-IN: a tiny random model answers under that name; the speed is not the model's")
     lengths = [
         f"data file {workload.dataset.name}" if workload.dataset else f"{workload.prompt_tokens} tokens in",
-        "answers as long as the file's" if workload.output_tokens is None else f"{workload.output_tokens} out",
+        "answers as long as the file's"
+        if workload.output_tokens is None
+        else f"{workload.output_tokens} out requested",
     ]
     if workload.shared_prefix_tokens:
         lengths.append(f"{workload.shared_prefixes} shared beginnings of {workload.shared_prefix_tokens}")
@@ -75,7 +78,17 @@ def _lines(point: Measurement, slos_ms: dict[str, float]) -> Iterator[str]:
         limits = ", ".join(f"{name} {limit:g} ms" for name, limit in slos_ms.items())
         yield _row("goodput, requests/s", told.request_goodput, f"within {limits}")
     yield f"{'succeeded':{WIDTH}}{told.success_rate:>10.1%}   {told.completed} of {told.completed + told.failed}"
+    if told.client_errors:
+        yield f"{'client errors':{WIDTH}}{told.client_errors:>10,}   failed on this machine: not counted for the endpoint"
     yield f"{'tokens in, out':{WIDTH}}{told.total_input_tokens:>10,}   {told.total_output_tokens:,}"
+    yield f"{'cached prompt tokens':{WIDTH}}{cached_share(told)}"
+    yield f"{'answers, tokens':{WIDTH}}{answer_lengths(told)}"
+    if told.tokens_per_chunk is not None and told.tokens_per_chunk > BUNDLED:
+        yield _row("tokens per chunk", told.tokens_per_chunk, "ITL is the gap between chunks, not between tokens")
+    if told.without_tpot and "tpot" in slos_ms:
+        yield f"note: {told.without_tpot} requests have no TPOT (one chunk) and do not count as goodput"
+    if told.short_answers:
+        yield f"warning: {told.short_answers} of {told.completed} answers are shorter than requested: do not compare this run"
     if point.cost:
         yield from _cost_lines(point.cost)
     client = point.client
@@ -85,6 +98,23 @@ def _lines(point: Measurement, slos_ms: dict[str, float]) -> Iterator[str]:
         yield f"warning: {client.warning}"
     for kind, failure in point.failures.items():
         yield f"failed: {kind} x {failure.count}: {failure.example}"
+
+
+def cached_share(told: Figures) -> str:
+    """Return the share of the prompt tokens that a prefix cache held."""
+    if told.cached_prompt_tokens is None:
+        return f"{'unknown':>10}   neither usage nor /metrics reports it (vLLM: --enable-prompt-tokens-details)"
+    share = told.cached_prompt_tokens / max(1, told.total_input_tokens)
+    return f"{share:>10.1%}   {told.cached_prompt_tokens:,} of {told.total_input_tokens:,}"
+
+
+def answer_lengths(told: Figures) -> str:
+    """Return how long the answers were, beside the requested length."""
+    each = max(1, told.completed)
+    received = f"{told.total_output_tokens / each:>10.1f}   on average"
+    if told.wanted_output_tokens is None:
+        return f"{received}; requested: unknown"
+    return f"{received}, of {told.wanted_output_tokens / each:.1f} requested"
 
 
 def _cost_lines(cost: Cost) -> Iterator[str]:

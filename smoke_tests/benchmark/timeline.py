@@ -7,14 +7,18 @@ from typing import Any
 
 from smoke_tests.benchmark.stream_client import Response
 
+# Any other finish reason (abort, error, content_filter, none at all) means that the answer is not whole.
+WHOLE_ANSWER = ("stop", "length", "tool_calls", "function_call", "repetition")
+
 
 @dataclass(frozen=True)
 class RequestResult:
     """One request. Times in seconds; `started_seconds` and `ended_seconds` count from the start of the run.
 
     `ttft_seconds` is from sending the request to the first chunk with a token, `latency_seconds` to the last
-    one, `gaps_seconds` lies between neighbouring ones (vLLM bench's definitions). Token counts come from the
-    usage chunk. `failure` is empty for a success, else its kind, and `detail` says more.
+    one, `gaps_seconds` are the times between consecutive ones (vLLM bench's definitions). Token counts are the
+    server's usage: `first_chunk_tokens` of the first chunk, `cached_tokens` of the prompt (None: not reported).
+    `wanted_tokens` is the requested answer length. `failure` is empty for a success, else its kind; `detail` explains.
     """
 
     started_seconds: float
@@ -24,15 +28,24 @@ class RequestResult:
     gaps_seconds: tuple[float, ...] = ()
     prompt_tokens: int = 0
     output_tokens: int = 0
+    first_chunk_tokens: int = 1
+    cached_tokens: int | None = None
+    wanted_tokens: int | None = None
     failure: str = ""
     detail: str = ""
 
     @property
     def tpot_seconds(self) -> float | None:
-        """Time per output token after the first; None where there was only one."""
-        if self.output_tokens < 2:
+        """Time per output token after those of the first chunk; None if all tokens arrived in one chunk."""
+        later = self.output_tokens - self.first_chunk_tokens
+        if not self.gaps_seconds or later < 1:
             return None
-        return (self.latency_seconds - self.ttft_seconds) / (self.output_tokens - 1)
+        return (self.latency_seconds - self.ttft_seconds) / later
+
+    @property
+    def client_error(self) -> bool:
+        """Whether the request failed on this machine and never reached the endpoint."""
+        return self.failure.startswith("client_")
 
 
 class Timeline:
@@ -43,6 +56,11 @@ class Timeline:
         self.usage: dict[str, Any] | None = None
         self.done = False
         self.error = ""
+        self._finish_reason: str | None = None
+        self._after_the_end = ""
+        self._counted = 0
+        self._first_counted: int | None = None
+        self._characters: list[int] = []
         self._rest = b""
         self._whole = b""
 
@@ -66,6 +84,8 @@ class Timeline:
             return RequestResult(sent - run_started, ended - run_started, failure=failure, detail=detail)
         assert self.usage is not None
         times = self.token_times
+        details = self.usage.get("prompt_tokens_details")
+        cached = details.get("cached_tokens") if isinstance(details, dict) else None
         return RequestResult(
             started_seconds=sent - run_started,
             ended_seconds=ended - run_started,
@@ -74,12 +94,31 @@ class Timeline:
             gaps_seconds=tuple(later - earlier for earlier, later in pairwise(times)),
             prompt_tokens=self.usage["prompt_tokens"],
             output_tokens=self.usage["completion_tokens"],
+            first_chunk_tokens=self._first_chunk_tokens(self.usage["completion_tokens"]),
+            cached_tokens=cached if isinstance(cached, int) else None,
         )
+
+    def _first_chunk_tokens(self, tokens: int) -> int:
+        """Return the server's own count; without one, the first chunk's share of the characters.
+
+        Each chunk has at least one token, so the estimate is exactly 1 if nothing is bundled. One token more than
+        chunks is the end-of-sequence token, which has no text.
+        """
+        if self._first_counted is not None:
+            return self._first_counted
+        spare, characters = tokens - len(self.token_times), sum(self._characters)
+        if len(self.token_times) == 1 or not characters:
+            return max(1, spare + 1)
+        if spare <= 1:
+            return 1
+        return max(1, min(1 + spare, round(tokens * self._characters[0] / characters)))
 
     def _event(self, data: bytes, arrived: float) -> None:
         if data == b"[DONE]":
             self.done = True
             return
+        if self.done:
+            self._after_the_end = self._after_the_end or "data after [DONE]"
         try:
             event = json.loads(data)
         except ValueError:
@@ -88,10 +127,23 @@ class Timeline:
         if not isinstance(event, dict) or event.get("error"):
             self.error = self.error or error_message(event)
             return
+        choices = event.get("choices") or ()
+        grown = 0
         if isinstance(event.get("usage"), dict):
             self.usage = event["usage"]
-        if any(_has_token(choice) for choice in event.get("choices") or ()):
+            counted = self.usage.get("completion_tokens")
+            if isinstance(counted, int) and choices:
+                grown, self._counted = counted - self._counted, counted
+        # A chunk whose text a parser still holds back has tokens, too, if the count per chunk has grown.
+        if grown > 0 or any(_has_token(choice) for choice in choices):
+            if self._finish_reason is not None:
+                self._after_the_end = self._after_the_end or f"tokens after finish_reason {self._finish_reason!r}"
+            if not self.token_times and self._counted:
+                self._first_counted = self._counted
             self.token_times.append(arrived)
+            self._characters.append(sum(_characters(choice) for choice in choices))
+        for choice in choices:
+            self._finish_reason = choice.get("finish_reason") or self._finish_reason
 
     def _failure(self, response: Response) -> tuple[str, str]:
         if response.status != 200:
@@ -102,6 +154,12 @@ class Timeline:
             return "error_in_stream", self.error
         if not self.done:
             return "cut_short", response.broken or "the stream ended without [DONE]"
+        if self._after_the_end:
+            return "tokens_after_finish", self._after_the_end
+        if self._finish_reason is None and self.token_times:
+            return "no_finish_reason", "the stream ended with [DONE] but without a finish_reason"
+        if self._finish_reason is not None and self._finish_reason not in WHOLE_ANSWER:
+            return "aborted", f"finish_reason {self._finish_reason!r}"
         if not self.token_times:
             return "no_tokens", "no chunk carried a token"
         counts = [(self.usage or {}).get(name) for name in ("prompt_tokens", "completion_tokens")]
@@ -137,3 +195,11 @@ def _has_token(choice: dict[str, Any]) -> bool:
     if any(delta.get(name) for name in ("content", "reasoning", "reasoning_content", "tool_calls")):
         return True
     return "role" not in delta and not choice.get("finish_reason")
+
+
+def _characters(choice: dict[str, Any]) -> int:
+    """Return the length of the text that a choice of a chunk carries."""
+    delta = choice.get("delta") or choice
+    texts = (delta.get(name) for name in ("content", "reasoning", "reasoning_content", "text"))
+    calls = delta.get("tool_calls")
+    return sum(len(text) for text in texts if isinstance(text, str)) + (len(json.dumps(calls)) if calls else 0)

@@ -1,4 +1,4 @@
-"""`--cold-start`: one request to a stack at zero, timed to its first token, and the gateway's ledger of what took so long."""
+"""`--cold-start`: one request to a stack that is scaled to zero, its time to the first token, and the gateway's ledger."""
 
 import asyncio
 import time
@@ -22,11 +22,11 @@ def require_zero(target: Target) -> dict[str, Any]:
     """Return what /info tells of a cold endpoint. Raises TargetError where it is not cold or does not tell."""
     info = gateway_info(target)
     if "state" not in info:
-        raise TargetError(f"--cold-start: {target.endpoint}/info does not tell whether the stack is at zero")
+        raise TargetError(f"--cold-start: {target.endpoint}/info does not report whether the stack is scaled to zero")
     if info["state"] != "cold":
         ready = (info.get("replicas") or {}).get("ready")
         raise TargetError(
-            f"--cold-start: the stack is not at zero ({info['state']}, {ready} replicas ready, idle for "
+            f"--cold-start: the stack is not scaled to zero ({info['state']}, {ready} replicas ready, idle for "
             f"{info.get('idle_seconds')} s); send nothing until it has scaled down, then run this again"
         )
     return info
@@ -45,7 +45,7 @@ def measure_cold_start(target: Target, wait_seconds: float, progress: ProgressLi
         raise TargetError(f"--cold-start: no answer: {result.failure}: {result.detail}")
     ledger = _ledger(target, before.get("cold_start"))
     if ledger is None:
-        note = "the gateway that was asked told no ledger of this start; another one may have woken the stack"
+        note = "the gateway reported no ledger of this start; another gateway may have woken the stack"
         return ColdStart(seconds_to_first_token=result.ttft_seconds, note=note)
     return ColdStart(
         seconds_to_first_token=result.ttft_seconds,
@@ -55,7 +55,7 @@ def measure_cold_start(target: Target, wait_seconds: float, progress: ProgressLi
 
 
 async def _first_token(target: Target, model: str, wait_seconds: float, progress: ProgressLine) -> RequestResult:
-    endpoint = Endpoint(target.endpoint, target.api_key)
+    endpoint = Endpoint(target.endpoint, target.api_key, target.user)
     messages = ({"role": "user", "content": "Hello"},)
     # Streamed, because a held stream is kept alive through every hop.
     body = request_body(model, "chat", messages, 1, 0.0) | {"stream": True, "stream_options": {"include_usage": True}}

@@ -107,7 +107,11 @@ class Workload:
         request = request_body(self.model, self.api, messages, self._output_tokens(number, entry), self.temperature)
         request |= {"stream": True, "stream_options": {"include_usage": True}}
         if self.ignore_eos:
-            request["ignore_eos"] = True
+            # An endpoint that accepts vLLM's ignore_eos also counts the tokens of each chunk, for TPOT.
+            request |= {
+                "ignore_eos": True,
+                "stream_options": {"include_usage": True, "continuous_usage_stats": True},
+            }
         return json.dumps(request).encode()
 
     def describe(self) -> WorkloadRecord:
@@ -123,6 +127,7 @@ class Workload:
             ignore_eos=self.ignore_eos,
             temperature=self.temperature,
             seed=self.seed,
+            same_prompts=not self.nonce or file is not None,
         )
 
     def _prompt(self, number: int) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from image.gateway.keys_document import KeysError, timestamp
 from image.gateway.keys_document import parse as parse_document
+from infra.command_line import count, run
 from smoke_tests.errors import TargetError
 from smoke_tests.keys.document import Document
 from smoke_tests.keys.stores import ConflictError, FileStore, SecretStore, Store
@@ -182,9 +183,9 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--revoke", metavar="NAME", help="refuse every key of a name at once")
     what.add_argument("--list", action="store_true", help="names, expiry, limits; never a key")
     what.add_argument("--check", type=Path, metavar="PATH", help="say what is wrong with a keys document")
-    parser.add_argument("--concurrency", type=int, metavar="N", help="limit: requests at once")
-    parser.add_argument("--requests-per-minute", type=int, metavar="N", help="limit")
-    parser.add_argument("--tokens-per-minute", type=int, metavar="N", help="limit")
+    parser.add_argument("--concurrency", type=count, metavar="N", help="limit: requests at once")
+    parser.add_argument("--requests-per-minute", type=count, metavar="N", help="limit")
+    parser.add_argument("--tokens-per-minute", type=count, metavar="N", help="limit")
     parser.add_argument("--expires", metavar="TIME", help="RFC 3339, such as 2027-01-31T00:00:00Z")
     parser.add_argument(
         "--priority", type=int, metavar="N", help="-100 to 100; the highest is served first (default 0)"
@@ -212,4 +213,4 @@ def _grace_hours(text: str) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

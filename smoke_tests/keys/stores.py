@@ -7,7 +7,6 @@ import fcntl
 import hashlib
 import os
 import secrets
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +14,7 @@ from typing import Any, Protocol
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
+from infra.output_file import replace
 from smoke_tests.errors import TargetError
 from smoke_tests.stack import SIGN_IN
 
@@ -63,16 +63,7 @@ class FileStore:
             with _locked(path.parent):
                 if self.read()[1] != version:
                     raise ConflictError
-                mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
-                with tempfile.NamedTemporaryFile("w", dir=path.parent, encoding="utf-8", delete=False) as file:
-                    try:
-                        file.write(document)
-                        file.flush()
-                        Path(file.name).chmod(mode)
-                        Path(file.name).replace(path)
-                    except BaseException:  # no second file of keys is left behind
-                        Path(file.name).unlink(missing_ok=True)
-                        raise
+                replace(path, document, new_mode=0o600)
         except OSError as error:
             raise TargetError(f"cannot write {self._path}: {error.strerror}") from None
 

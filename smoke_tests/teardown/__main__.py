@@ -10,6 +10,7 @@ from pathlib import Path
 import boto3
 from botocore.exceptions import BotoCoreError
 
+from infra.command_line import run, zero_or_more
 from smoke_tests.errors import TargetError
 from smoke_tests.progress import ProgressLine
 from smoke_tests.stack import own_name
@@ -84,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--include-retained", action="store_true", help="with --fix: delete what protect kept, too")
     parser.add_argument("--yes", action="store_true", help="with --fix: do not ask; for programs")
     parser.add_argument(
-        "--timeout-minutes", type=float, default=30, metavar="M", help="with --fix: how long (default 30)"
+        "--timeout-minutes", type=zero_or_more, default=30, metavar="M", help="with --fix: how long (default 30)"
     )
     return parser
 
@@ -136,7 +137,4 @@ def _confirmed(stack: str, count: int) -> bool:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run(main)

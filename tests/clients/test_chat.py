@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from clients import chat as chat_program
 from local.preflight import free_port
 from tests.smoke_tests.fake_openai_server import KEY, MODEL, FakeOpenAIServer, answer_tokens, serving
 from tests.smoke_tests.gateway_process import gateway
@@ -94,6 +95,13 @@ def piped(
     return subprocess.run(
         [*(command or [sys.executable, "-m", "clients.chat"]), *arguments], cwd=folder, input=text, capture_output=True,
         env={"PATH": os.environ["PATH"]} | variables, text=True, check=False, timeout=SECONDS,
+    )  # fmt: skip
+
+
+def piped_bytes(data: bytes, *arguments: str, **variables: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "clients.chat", *arguments], cwd=REPOSITORY, input=data, capture_output=True,
+        env={"PATH": os.environ["PATH"]} | variables, check=False, timeout=SECONDS,
     )  # fmt: skip
 
 
@@ -176,6 +184,96 @@ def test_a_pipe_is_one_question_and_stdout_the_answer_alone() -> None:
     assert "rejected the API key; set VLLM_API_KEY" in wrong.stderr
 
 
+def test_text_in_a_pipe_is_utf_8_whatever_the_locale_or_what_its_mark_names() -> None:
+    given = ("--max-tokens", "9")
+    with serving(FakeOpenAIServer()) as server:
+        for data, variables in (
+            ("\ufeff/system Be brief.\r\nein café\r\n".encode(), {}),
+            ("ein café\n".encode("utf-16"), {}),
+            ("ein café\n".encode(), {"PYTHONIOENCODING": "ascii"}),
+            ("ein café\n".encode(), {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}),
+        ):
+            done = piped_bytes(data, "--endpoint", server.endpoint, *given, VLLM_API_KEY=KEY, **variables)
+            assert done.returncode == 0, done.stderr
+        asked = [[message["content"] for message in body["messages"]] for body in server.bodies]
+        wrong = piped_bytes("café".encode("latin-1"), "--endpoint", server.endpoint, VLLM_API_KEY=KEY)
+        assert len(server.bodies) == 4, "a damaged question is not asked"
+    assert asked == [["Be brief.", "ein café"], ["ein café"], ["ein café"], ["ein café"]]
+    assert (wrong.returncode, wrong.stdout) == (1, b"")
+    assert b"not valid UTF-8 (byte 0xe9 at position 3). Convert it first, for example with: iconv" in wrong.stderr
+
+
+def test_a_question_in_a_pipe_keeps_its_indentation_and_special_line_separators() -> None:
+    text = "    def f():\n        pass\x0c\u2028# end"
+    with serving(FakeOpenAIServer()) as server:
+        piped(text + "\n\n", "--endpoint", server.endpoint, "--max-tokens", "9", VLLM_API_KEY=KEY)
+        piped("/etc/hosts: what is it?", "--endpoint", server.endpoint, "--max-tokens", "9", VLLM_API_KEY=KEY)
+    assert [b["messages"][0]["content"] for b in server.bodies] == [text, "/etc/hosts: what is it?"]
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "said"),
+    [
+        ("", 1, "there is no question on stdin"),
+        (" \n\n", 1, "there is no question on stdin"),
+        ("/model\n", 0, f"* {MODEL}"),
+        ("/quit\nnot asked\n", 0, ""),
+    ],
+)
+def test_a_pipe_without_a_question_asks_nothing_and_says_so(text: str, code: int, said: str) -> None:
+    with serving(FakeOpenAIServer()) as server:
+        done = piped(text, "--endpoint", server.endpoint, VLLM_API_KEY=KEY)
+    assert (done.returncode, done.stdout, server.bodies) == (code, "", [])
+    assert said in done.stderr
+
+
+@pytest.mark.parametrize(("redirection", "code"), [("<&-", 1), (">&-", 0), ("2>&-", 0)])
+def test_a_closed_stream_is_not_a_traceback(redirection: str, code: int) -> None:
+    with serving(FakeOpenAIServer()) as server:
+        command = f'exec "$0" -m clients.chat --max-tokens 9 --endpoint "$1" {redirection}'
+        done = piped("hi\n", command=["sh", "-c", command, sys.executable, server.endpoint], VLLM_API_KEY=KEY)
+    assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
+
+
+def test_in_a_terminal_a_pasted_text_is_one_question_and_a_path_is_not_a_command() -> None:
+    with (
+        serving(FakeOpenAIServer()) as server,
+        terminal("--endpoint", server.endpoint, "--max-tokens", "9", VLLM_API_KEY=KEY) as chat,
+    ):
+        chat.shows("> ")
+        chat.type("\x1b[200~one\ntwo\n/api/chat\x1b[201~\n")
+        chat.shows("first token after")
+        chat.type("/usr/bin/env, what is it?\n")
+        chat.shows("first token after")
+        chat.type("\x03")
+        chat.shows("Ctrl-D or /quit ends.")
+        chat.type("/quit\n")
+        assert chat.ends() == 0
+    assert [body["messages"][-1]["content"] for body in server.bodies] == [
+        "one\ntwo\n/api/chat",
+        "/usr/bin/env, what is it?",
+    ]
+
+
+def test_answers_can_be_saved_while_the_prompt_stays_on_the_terminal(tmp_path: Path) -> None:
+    saved = tmp_path / "answers"
+    with serving(FakeOpenAIServer()) as server:
+        command = f'exec "$0" -m clients.chat --max-tokens 9 --endpoint "$1" > {saved}'
+        with terminal(command=["sh", "-c", command, sys.executable, server.endpoint], VLLM_API_KEY=KEY) as chat:
+            chat.shows("> ")
+            chat.type("hi\n")
+            chat.shows("first token after")
+            chat.type("/quit\n")
+            assert chat.ends() == 0
+    assert saved.read_text() == expected("hi", max_tokens=9) + "\n"
+
+
+def test_an_error_cannot_move_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    chat_program._report("model \x1b]0;title\x07\x9b2J is not served")
+    chat_program._say("\x1b[2Jname")
+    assert capsys.readouterr().err == "error: model ]0;title2J is not served\n[2Jname\n"
+
+
 def test_what_is_not_there_is_one_line_that_says_how_to_start_it() -> None:
     done = piped("hi\n", "--endpoint", f"http://127.0.0.1:{free_port()}")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
@@ -209,7 +307,7 @@ def cold_within(endpoint: str) -> None:
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """A clone with the environment of make local, as far as make chat needs it."""
-    for name in ("clients", "infra", "smoke_tests", "image"):
+    for name in ("clients", "infra", "smoke_tests", "image", "local"):
         (tmp_path / name).symlink_to(REPOSITORY / name)
     shutil.copy(REPOSITORY / "Makefile", tmp_path)
     (tmp_path / "clients").unlink()

@@ -1,5 +1,6 @@
 """The chat page of the local gateway, in a real browser, and nowhere else."""
 
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -82,6 +83,33 @@ def test_a_person_chats_in_the_browser(
             page.screenshot(path=f"{shots}/chat-{name}.png")
         page.reload()
         assert page.get_by_label("API key").input_value() == KEY, "kept in this tab"
+        page.context.close()
+
+
+def test_the_stand_in_is_named_for_the_whole_conversation(browser: Browser, replicas: Path) -> None:
+    info = json.dumps({"model": MODEL, "stand_in": True})
+    with gateway(replicas, keys=f"file:{replicas.with_name('keys')}", key=KEY, GATEWAY_INFO=info, **ON) as endpoint:
+        page, _ = opened(browser, f"{endpoint}/#key={KEY}")
+        ask(page, "Hello")
+        expect(page.get_by_text(re.compile("tokens/s"))).to_have_count(1)
+        expect(page.get_by_text("This is the stand-in")).to_be_visible()
+        page.get_by_role("button", name="New chat").click()
+        expect(page.get_by_text("This is the stand-in")).to_be_visible()
+        page.context.close()
+
+
+@pytest.mark.parametrize("event", [{"isComposing": True}, {"keyCode": 229}], ids=["standard", "Safari"])
+def test_the_enter_that_ends_a_composition_sends_nothing(
+    browser: Browser, replicas: Path, server: FakeOpenAIServer, event: dict[str, Any]
+) -> None:
+    with gateway(replicas, keys=f"file:{replicas.with_name('keys')}", key=KEY, **ON) as endpoint:
+        page, _ = opened(browser, f"{endpoint}/#key={KEY}")
+        expect(page.get_by_role("heading", level=1)).to_have_text(MODEL)
+        page.get_by_label("Message").fill("にほんご")
+        page.get_by_label("Message").dispatch_event("keydown", {"key": "Enter", **event})
+        expect(page.locator("article")).to_have_count(0)
+        page.get_by_label("Message").press("Enter")
+        expect(page.locator("article")).to_have_count(2)
         page.context.close()
 
 

@@ -1,10 +1,13 @@
 """The example people copy: run as they run it, against a server on loopback."""
 
+import argparse
 import os
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -117,3 +120,44 @@ def test_the_key_of_make_local_is_sent_to_this_machine_only(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert openai_example.api_key(url) == key
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])
+@pytest.mark.parametrize(
+    ("content", "end", "code", "told"),
+    [
+        (None, "length", False, "max_tokens (9) was reached during the reasoning, before the answer; set a larger --max-tokens"),
+        ("Blue.", "stop", True, ""),
+        ("Bl", "length", True, "[cut off at 9 tokens; for more, set --max-tokens]"),
+        (None, "stop", False, "error: the answer is empty (finish_reason stop)"),
+    ],
+)  # fmt: skip
+def test_a_reasoning_model_never_answers_none(
+    stream: bool, field: str, content: str | None, end: str, code: bool, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = SimpleNamespace(content=content, refusal=None, **{field: "Let me think"})
+    part = SimpleNamespace(message=message, delta=message, finish_reason=end)
+    answer = SimpleNamespace(choices=[part], usage=None)
+    client: Any = SimpleNamespace(
+        chat=SimpleNamespace(completions=SimpleNamespace(create=lambda **_: [answer] if stream else answer))
+    )
+    options = argparse.Namespace(prompt="Why?", max_tokens=9, temperature=0.0)
+    ask = openai_example._print_stream if stream else openai_example._print_answer
+    assert ask(client, "m", options) is code
+    printed = capsys.readouterr()
+    assert printed.out == (f"{content}\n" if content else "")
+    assert "[reasoning] Let me think" in printed.err
+    assert told in printed.err
+
+
+def test_a_reader_that_has_enough_and_a_terminal_without_unicode_are_no_tracebacks() -> None:
+    with serving(FakeOpenAIServer(api_key=None)) as server:
+        command = f'"$0" clients/openai_example.py --stream --max-tokens 20000 --endpoint {server.endpoint} | head -c 5'
+        done = subprocess.run(
+            ["sh", "-c", command, sys.executable],
+            cwd=REPOSITORY, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        shown = run_example("--endpoint", server.endpoint, "--model", "modèle", PYTHONIOENCODING="ascii")
+    assert (len(done.stdout), done.stderr) == (5, "")
+    assert "Traceback" not in shown.stderr

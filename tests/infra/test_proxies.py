@@ -19,12 +19,12 @@ from image.engine.arguments import EngineError
 from image.engine.hub import Hub
 from infra.planning.plan import ServingPlan
 from infra.planning.proxies import with_direct_addresses
+from infra.web_address import use_no_proxy_for_this_machine
 from local import gateway as local_gateway
 from local import supervision
 from local.engine import Engine
 from local.failures import LocalError
 from local.loopback import open_loopback
-from smoke_tests.target import ask_loopback_directly
 from tests.infra.kubernetes.rendering import render
 from tests.infra.planning.plans import plan
 from tests.infra.program import run_program
@@ -177,9 +177,8 @@ def test_the_hub_is_asked_through_the_proxy_and_metadata_is_not(proxy: Server, m
 
 def test_the_smoke_tests_ask_this_machine_directly(proxy: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "mirror.example")
-    ask_loopback_directly("https://llm.example.com")
-    assert not urllib.request.proxy_bypass("127.0.0.1")
-    ask_loopback_directly("http://127.0.0.1:8000")
-    assert urllib.request.proxy_bypass("127.0.0.1")
-    assert urllib.request.proxy_bypass("mirror.example")
+    monkeypatch.setenv("no_proxy", "")
+    use_no_proxy_for_this_machine("https://llm.example.com", "http://127.0.0.7:8000")
+    for host in ("localhost", "api.localhost", "127.0.0.1", "127.0.0.7", "mirror.example"):
+        assert urllib.request.proxy_bypass(host), host
     assert not urllib.request.proxy_bypass("llm.example.com")

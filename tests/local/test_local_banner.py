@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from local import banner, folders, gateway
+from local import banner, folders, gateway, preflight
 from local.machine import Machine
 
 MODEL = "org/it's-a-model"
@@ -63,6 +64,25 @@ def test_the_sdk_lines_work_as_printed(base_url: str) -> None:
     program = banner.sdk_lines(base_url, MODEL)
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert answer == "It works.\n"
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="there is no curl here")
+@pytest.mark.parametrize("before", ["", "internal.example"])
+def test_in_a_shell_with_a_proxy_the_lines_work_as_printed(
+    base_url: str, before: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NO_PROXY", "no_proxy", "all_proxy", "ALL_PROXY", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("http_proxy", raising=False)
+    assert banner.proxy_lines() == []
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{preflight.free_port()}")
+    monkeypatch.setenv("no_proxy", before)
+    program = shlex.join([sys.executable, "-c", banner.sdk_lines(base_url, MODEL)])
+    script = "\n".join([*banner.proxy_lines(), banner.curl_line(base_url, MODEL), program])
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout.count("It works.") == 2, done.stderr
+    monkeypatch.setenv("no_proxy", f"{before},127.0.0.1,localhost")
+    assert banner.proxy_lines() == []
 
 
 def test_the_key_is_kept_readable_by_its_owner_only_and_in_no_line(base_url: str) -> None:

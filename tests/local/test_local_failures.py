@@ -27,7 +27,7 @@ VLLM = """\
         ("ERROR: Could not find a version that satisfies the requirement nosuch==1 (from versions: none)\n", 1,
          "pip finds no nosuch==1 for this Python and machine"),
         ("WARNING: Retrying ... NewConnectionError('x')\nERROR: No matching distribution found for a\n", 1,
-         "the package index cannot be reached"),
+         "the package index cannot be reached. Check the network; behind a proxy, set HTTPS_PROXY"),
         ("OSError: [Errno 28] No space left on device\n", 1, "the disk is full"),
         ("RuntimeError: Engine process died\n", 128 + signal.SIGKILL,
          "it was killed (SIGKILL), manually or by the kernel because memory ran out"),

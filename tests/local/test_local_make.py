@@ -61,10 +61,13 @@ def test_the_plan_runs_in_make_locals_environment_without_another_install(clone:
     [
         (["plan", "STACK=none"], "there is no Pulumi.none.yaml. Set STACK to one of: dev"),
         (["plan", "SET=nonsense"], "SET nonsense: found no key=value. Set for example SET='gpu=h100'"),
-        (["key", "LOCAL=1", "ADD=alice", "CONCURRENCY=many"], "error: CONCURRENCY: invalid int value: 'many'"),
+        (
+            ["key", "LOCAL=1", "ADD=alice", "CONCURRENCY=many"],
+            "error: CONCURRENCY: 'many' must be a whole number from 1",
+        ),
         (["key", "LOCAL=1"], "error: nothing to do; set one of: ADD=NAME, ROTATE=NAME, REVOKE=NAME, LIST=1"),
         (["key", "LOCAL=1", "ROTATE=a", "GRACE_HOURS=x"], "error: GRACE_HOURS: found x; set hours from 0"),
-        (["verify", "ENDPOINT=nowhere"], "error: ENDPOINT: 'nowhere' is no URL"),
+        (["verify", "ENDPOINT=nowhere"], "error: ENDPOINT: 'nowhere' is not a URL"),
         (["history", "NAME=a/b"], "error: NAME: 'a/b' cannot name a folder"),
         (["local", "PORT=abc"], "error: PORT: invalid int value: 'abc'"),
         (["local", "SCALE_DOWN_MINUTES=0"], "error: SCALE_DOWN_MINUTES: found 0. Set 1 or more"),

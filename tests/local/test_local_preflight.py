@@ -2,12 +2,16 @@
 
 import socket
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from pydantic.alias_generators import to_camel
 
+from infra.settings import Settings
 from local import preflight
 from local.machine import Machine
 
+ROOT = Path(__file__).parents[2]
 GOOD = Machine("Linux", "x86_64", 2, frozenset({"avx2"}), memory_gib=8, shared_memory_gib=4)
 
 
@@ -54,6 +58,24 @@ def test_a_busy_port_names_another() -> None:
 
 def test_a_port_that_does_not_exist() -> None:
     assert preflight.port_problem(70000) == "port 70000 is out of range. Set PORT between 1 and 65535"
+
+
+@pytest.mark.parametrize("port", [0, -1])
+def test_a_port_below_the_range(port: int) -> None:
+    assert preflight.port_problem(port) == f"port {port} is out of range. Set PORT between 1 and 65535"
+
+
+def test_a_mistyped_stack_and_setting_are_found_before_the_installation() -> None:
+    assert preflight.stack_problems("org/dev", ["maxModelLen=4096", "apiKeys=x", "engineArgs=[--a, b=c]"], ROOT) == []
+    stack, form, key, far = preflight.stack_problems("prdo", ["maxModelLen", "maxModelLn=4", "zzz=1"], ROOT)
+    assert stack.startswith("there is no Pulumi.prdo.yaml. Set STACK to one of: dev, prod")
+    assert form == "SET: found 'maxModelLen', which is not key=value. Set for example SET='gpu=h100'"
+    assert key == "SET: maxModelLn is an unknown setting; did you mean maxModelLen?"
+    assert far == "SET: zzz is an unknown setting; Pulumi.yaml lists the settings"
+
+
+def test_the_keys_are_those_of_the_settings() -> None:
+    assert sorted(preflight.setting_keys(ROOT)) == sorted(map(to_camel, Settings.model_fields))
 
 
 def test_the_metrics_have_one_port_unless_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,8 @@ TIMES = {
 def figures(**changes: Any) -> dict[str, Any]:
     """Figures of 200 requests in 20 s, 100 tokens in and 50 out each."""
     return {
-        "duration": 20.0, "completed": 200, "failed": 0, "total_input_tokens": 20_000, "total_output_tokens": 10_000,
+        "duration": 20.0, "completed": 200, "failed": 0, "wanted_output_tokens": 10_000, "short_answers": 0,
+        "tokens_per_chunk": 1.0, "without_tpot": 0, "cached_prompt_tokens": 0, "total_input_tokens": 20_000, "total_output_tokens": 10_000,
         "request_throughput": 10.0, "output_throughput": 500.0, "total_token_throughput": 1500.0, **TIMES,
         "tps": 500.0, "p50_latency_ms": 1000.0, "p99_latency_ms": 1000.0, "avg_latency_ms": 1000.0, "success_rate": 1.0,
     } | changes  # fmt: skip
@@ -48,7 +49,7 @@ def document(*measurements: dict[str, Any], **changes: Any) -> dict[str, Any]:
         "date": "2026-11-21T12:00:00+00:00",
         "tool": {"version": "0.1.0", "python": "3.11.7", "platform": "Linux", "options": {}},
         "deployment": deployment | changes.pop("deployment", {}),
-        "workload": {"api": "chat", **lengths} | changes.pop("workload", {}),
+        "workload": {"api": "chat", "same_prompts": False, **lengths} | changes.pop("workload", {}),
         "measurements": list(measurements) or [measurement()],
     } | changes
 

@@ -1,18 +1,17 @@
-"""The fake server's answers in OpenAI's forms: chat, text completions and responses, whole and as events."""
+"""The fake server's answers in OpenAI's formats: chat and text completions, whole and streamed."""
 
-import itertools
 import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
 
-from tests.smoke_tests.fake_model import MODEL, Body, Has, call_of, logprobs, prompt_tokens, says
+from tests.smoke_tests.fake_model import MODEL, Body, Has, calls_of, cut, logprobs, prompt_tokens, says
 
 Events = Iterator[tuple[Body, float]]
 
 
-def usage_of(body: Body, has: Has, completion_tokens: int) -> dict[str, int]:
-    """Return the usage of an answer of so many tokens."""
+def usage_of(body: Body, has: Has, completion_tokens: int) -> Body:
+    """Return the usage of an answer."""
     read = prompt_tokens(body, has)
     if has("hides_how_much_it_says"):
         completion_tokens = min(completion_tokens, body.get("max_tokens", 16))
@@ -21,51 +20,93 @@ def usage_of(body: Body, has: Has, completion_tokens: int) -> dict[str, int]:
 
 
 def _frame(body: Body, has: Has, suffix: str = "") -> Body:
-    kind = f"chat.completion{suffix}" if "messages" in body else "text_completion"
+    is_chat = "messages" in body
     number = "1" if has("reuses_answer_ids") else uuid.uuid4().hex
-    name = "other/model" if has("answers_as_another_model") else MODEL
-    return {"id": f"chatcmpl-{number}", "object": kind, "created": int(time.time()), "model": name}
+    return {
+        "id": f"{'chatcmpl' if is_chat else 'cmpl'}-{number}",
+        "object": f"chat.completion{suffix}" if is_chat else "text_completion",
+        "created": int(time.time()),
+        "model": "other/model" if has("answers_as_another_model") else MODEL,
+    }
 
 
-def _number_of_answers(body: Body, has: Has) -> int:
-    prompts = body.get("prompt")
-    several = isinstance(prompts, list) and not has("answers_the_first_prompt_alone")
-    return (1 if has("ignores_n") else int(body.get("n") or 1)) * (len(prompts) if several and prompts else 1)
+def _asked(body: Body, has: Has) -> list[tuple[Body, int]]:
+    """Return the request of each answer, with one prompt, and the answer's number among those of its prompt."""
+    number = 1 if has("ignores_n") else int(body.get("n") or 1)
+    prompt = body.get("prompt")
+    prompts: list[Any] = [prompt]
+    if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int):
+        prompts = prompt[:1] if has("answers_the_first_prompt_alone") else prompt
+    each = [body | {"prompt": one} for one in prompts] if "prompt" in body and "messages" not in body else [body]
+    return [(one, index) for one in each for index in range(number)]
+
+
+def _pieces(call: Body) -> list[str]:
+    arguments = call["function"]["arguments"]
+    return [arguments[at : at + 5] for at in range(0, len(arguments), 5)]
+
+
+def _cut_calls(body: Body, has: Has) -> tuple[list[tuple[Body, list[str]]], bool]:
+    """Return the tool calls that answer a request, with the pieces that max_tokens allows, and whether it cuts them."""
+    calls, is_cut, left = [], False, dict(body)
+    for call in calls_of(body, has):
+        if not is_cut:
+            pieces, is_cut = cut(_pieces(call), left)
+            left["max_tokens"] = (left.get("max_tokens") or 10_000) - len(pieces)
+            is_cut = is_cut or not left["max_tokens"]
+            calls.append((call, pieces))
+    return calls, is_cut
+
+
+def _chat_logprobs(body: Body, has: Has, tokens: list[str]) -> Body | None:
+    if not body.get("logprobs") or has("drops_logprobs"):
+        return None
+    count, upside_down = body.get("top_logprobs") or 0, has("sorts_logprobs_upside_down")
+    return {"content": [logprobs(token, count, upside_down) for token in tokens], "refusal": None}
+
+
+def _text_logprobs(body: Body, has: Has, tokens: list[str], offset: int = 0) -> Body | None:
+    if not body.get("logprobs") or has("drops_logprobs"):
+        return None
+    offsets = [offset + len("".join(tokens[:position])) for position in range(len(tokens))]
+    top = [{f"{token}{number or ''}": -0.5 - 2 * number for number in range(body["logprobs"])} for token in tokens]
+    values = [-0.5] * (len(tokens) - has("tells_fewer_logprobs_than_tokens"))
+    return {"tokens": tokens, "token_logprobs": values, "top_logprobs": top, "text_offset": offsets}
 
 
 def chat_document(body: Body, has: Has) -> Body:
     """Return a whole answer to a chat or a text completion."""
     choices: list[Body] = []
     completion_tokens = 0
-    for index in range(_number_of_answers(body, has)):
-        tokens, reason = says(body, has, 0 if has("says_one_answer_n_times") else index)
+    for index, (asked, number) in enumerate(_asked(body, has)):
+        tokens, reason = says(asked, has, 0 if has("says_one_answer_n_times") else number)
         if has("says_one_answer_n_times") and choices:
             choices.append(choices[0] | {"index": index})
             continue
-        completion_tokens += len(tokens) - bool(body.get("echo"))
-        choice: Body = {"index": index, "finish_reason": reason}
-        call = call_of(body, has)
-        if call is not None:
-            choice |= {
-                "message": {"role": "assistant", "content": None, "tool_calls": [call]},
-                "finish_reason": "tool_calls",
+        calls, is_cut = _cut_calls(body, has)
+        message: Body = {"role": "assistant", "content": "".join(tokens), "refusal": None}
+        choice: Body = {"index": index, "finish_reason": reason, "logprobs": None}
+        if calls:
+            completion_tokens += sum(len(pieces) for _, pieces in calls)
+            message |= {
+                "content": None,
+                "tool_calls": [
+                    call | {"function": call["function"] | {"arguments": "".join(pieces)}} for call, pieces in calls
+                ],
             }
-        elif "messages" in body:
-            choice["message"] = {"role": "assistant", "content": "".join(tokens)}
-            if body.get("logprobs") and not has("drops_logprobs"):
-                count, upside_down = body.get("top_logprobs") or 0, has("sorts_logprobs_upside_down")
-                choice["logprobs"] = {"content": [logprobs(token, count, upside_down) for token in tokens]}
+            choice |= {"message": message, "finish_reason": "length" if is_cut else "tool_calls"}
         else:
-            choice["text"] = "".join(tokens)
-            if body.get("logprobs") and not has("drops_logprobs"):
-                told = [-0.5] * (len(tokens) - has("tells_fewer_logprobs_than_tokens"))
-                choice["logprobs"] = {"tokens": tokens, "token_logprobs": told, "top_logprobs": [], "text_offset": []}
+            completion_tokens += len(tokens) - bool(body.get("echo"))
+            if "messages" in body:
+                choice |= {"message": message, "logprobs": _chat_logprobs(body, has, tokens)}
+            else:
+                choice |= {"text": "".join(tokens), "logprobs": _text_logprobs(body, has, tokens)}
         choices.append(choice)
     return _frame(body, has) | {"choices": choices, "usage": usage_of(body, has, completion_tokens)}
 
 
 def chat_chunks(body: Body, has: Has, gap: float) -> Events:
-    """Yield every event of a streamed chat or text completion but [DONE], each with the seconds it takes to make."""
+    """Yield every event of a streamed chat or text completion except [DONE], with the seconds that generating it takes."""
     frame = _frame(body, has, ".chunk")
     for event, seconds in _chunks(body, has, gap):
         if has("changes_ids_within_a_stream"):
@@ -78,78 +119,44 @@ def chat_chunks(body: Body, has: Has, gap: float) -> Events:
 def _chunks(body: Body, has: Has, gap: float) -> Events:
     is_chat = "messages" in body
     completion_tokens = 0
-    for index in range(_number_of_answers(body, has)):
-        tokens, reason = says(body, has, index)
+    for index, (asked, number) in enumerate(_asked(body, has)):
+        tokens, reason = says(asked, has, number)
         if has("reorders_the_stream"):
             tokens = [*tokens[:2], *reversed(tokens[2:])]
         if has("loses_part_of_the_stream"):
             tokens = tokens[: len(tokens) // 2]
-        completion_tokens += len(tokens)
-        usage = usage_of(body, has, completion_tokens)
 
-        def told(delta: Any, end: str | None = None, index: int = index) -> Body:
-            return {"choices": [{"index": index, **delta, "finish_reason": end}]}
+        def chunk(content: Body, end: str | None = None, logprobs: Any = None, index: int = index) -> Body:
+            return {"choices": [{"index": index, **content, "logprobs": logprobs, "finish_reason": end}]}
 
         if is_chat and not has("streams_no_role"):
-            yield told({"delta": {"role": "assistant", "content": ""}}), 0.0
-        if call := call_of(body, has):
-            yield from _streamed_call(call, has, told)
+            yield chunk({"delta": {"role": "assistant", "content": ""}}), 0.0
+        calls, is_cut = _cut_calls(body, has)
+        if calls:
+            completion_tokens += sum(len(pieces) for _, pieces in calls)
+            for position, (call, pieces) in enumerate(calls):
+                half = has("streams_half_a_call")
+                yield from _streamed_call(call, position, pieces[: len(pieces) // 2] if half else pieces, chunk)
+            yield chunk({"delta": {}}, "length" if is_cut else "tool_calls"), 0.0
             continue
+        completion_tokens += len(tokens) - bool(body.get("echo"))
+        usage = usage_of(body, has, completion_tokens)
         breaks_off = has("breaks_off_streams_about_images") and "image_url" in str(body)
+        offset = 0
         for position, token in enumerate(tokens):
             is_last = position == len(tokens) - 1 and not has("drops_the_finish_reason") and not breaks_off
-            event = told({"delta": {"content": token}} if is_chat else {"text": token}, reason if is_last else None)
+            content: Body = {"delta": {"content": token}} if is_chat else {"text": token}
+            values = _chat_logprobs(body, has, [token]) if is_chat else _text_logprobs(body, has, [token], offset)
+            offset += len(token)
+            event = chunk(content, reason if is_last else None, values)
             yield event | ({"usage": usage} if has("repeats_usage") else {}), gap
     without = has("drops_usage") or (not is_chat and has("completions_stream_without_usage"))
     if (body.get("stream_options") or {}).get("include_usage") and not without:
         yield {"choices": [], "usage": usage_of(body, has, completion_tokens)}, 0.0
 
 
-def _streamed_call(call: Body, has: Has, told: Any) -> Events:
-    arguments = call["function"]["arguments"]
-    pieces = [arguments[at : at + 5] for at in range(0, len(arguments), 5)]
-    first = call | {"index": 0, "function": {"name": call["function"]["name"], "arguments": ""}}
-    yield told({"delta": {"tool_calls": [first]}}), 0.0
-    for piece in pieces[: len(pieces) // 2] if has("streams_half_a_call") else pieces:
-        yield told({"delta": {"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}}), 0.0
-    yield told({"delta": {}}, "tool_calls"), 0.0
-
-
-def response_document(body: Body, has: Has) -> Body:
-    """Return a whole answer of /v1/responses."""
-    tokens, _ = says(body, has)
-    usage = usage_of(body, has, len(tokens))
-    text = {"type": "output_text", "text": "".join(tokens), "annotations": []}
-    message = {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed", "content": [text]}
-    return {
-        "id": "resp_1", "object": "response", "created_at": int(time.time()), "model": MODEL, "status": "incomplete",
-        "output": [message], "parallel_tool_calls": True, "tool_choice": "auto", "tools": [],
-        "usage": {
-            "input_tokens": usage["prompt_tokens"], "output_tokens": usage["completion_tokens"],
-            "total_tokens": usage["total_tokens"] + has("counts_responses_wrong"),
-        },
-    }  # fmt: skip
-
-
-def response_events(body: Body, has: Has, gap: float) -> Events:
-    """Yield the events of a streamed response, each with the seconds it takes to make."""
-    whole = response_document(body, has)
-    numbers = itertools.count()
-    events: list[Body] = [{"type": "response.created", "response": whole | {"output": [], "status": "in_progress"}}]
-    tokens, _ = says(body, has)
-    events += [
-        {
-            "type": "response.output_text.delta",
-            "delta": token,
-            "item_id": "msg_1",
-            "output_index": 0,
-            "content_index": 0,
-        }
-        for token in tokens
-    ]
-    events = [event | {"sequence_number": next(numbers)} for event in events]
-    if has("reorders_streamed_responses"):
-        events[2], events[3] = events[3], events[2]
-    for event in events:
-        yield event, gap
-    yield {"type": "response.incomplete", "response": whole, "sequence_number": next(numbers)}, 0.0
+def _streamed_call(call: Body, position: int, pieces: list[str], chunk: Any) -> Events:
+    first = {"index": position, **call, "function": {"name": call["function"]["name"], "arguments": ""}}
+    yield chunk({"delta": {"tool_calls": [first]}}), 0.0
+    for piece in pieces:
+        yield chunk({"delta": {"tool_calls": [{"index": position, "function": {"arguments": piece}}]}}), 0.0

@@ -1,7 +1,7 @@
-"""An OpenAI-compatible server that says deterministic nonsense, and can be told to be wrong in one way at a time.
+"""A fake OpenAI-compatible server that answers deterministic nonsense, optionally with exactly one fault.
 
-It exists so that the tests of an endpoint can be tested: right, it passes all of them; with one fault of `faults`, it
-fails the test that is there for that fault. What its model says is in `fake_model`.
+It tests the conformance tests: without a fault it passes all of them; with a fault from `faults`, it fails exactly the
+tests that the table names. `fake_model` generates the answers.
 """
 
 import json
@@ -17,20 +17,23 @@ from urllib.parse import unquote
 
 from image.gateway.keys import parse_document
 from tests.smoke_tests import fake_model
-from tests.smoke_tests.fake_answers import chat_chunks, chat_document, response_document, response_events
+from tests.smoke_tests.fake_answers import chat_chunks, chat_document
 from tests.smoke_tests.fake_model import CONTEXT_TOKENS, MODEL, RefusalError, answer_tokens
+from tests.smoke_tests.fake_responses import embeddings_document, response_document, response_events
 from tests.smoke_tests.faults import FAULTS
 
 __all__ = ["KEY", "MODEL", "FakeOpenAIServer", "answer_tokens", "serving"]
 
 KEY = "sk-right-key"
 GOES_ON_SECONDS = 2.0
+APIS = {"/v1/chat/completions": "chat", "/v1/completions": "completions", "/v1/responses": "responses"}
 
 
 class FakeOpenAIServer(ThreadingHTTPServer):
-    """Listens on a free port of 127.0.0.1. `api_key` None asks for none; `cold_requests` of them get a 503.
+    """Listens on a free port of 127.0.0.1.
 
-    `keys_file` holds the keys document where keys can be rotated.
+    `api_key` None requires no key. The first `cold_requests` requests are answered with 503. `keys_file` is the keys
+    document, if keys can be rotated.
     """
 
     daemon_threads = True
@@ -49,6 +52,7 @@ class FakeOpenAIServer(ThreadingHTTPServer):
         assert not fault or fault in FAULTS, f"unknown fault: {fault}"
         super().__init__(("127.0.0.1", port), _Handler)
         self.fault = fault
+        self.embeds = bool(fault) and FAULTS[fault].is_embedding
         self.api_key = api_key
         self.keys_file = keys_file
         self.token_seconds = token_seconds
@@ -66,12 +70,23 @@ class FakeOpenAIServer(ThreadingHTTPServer):
         self._ever_good = set(parse_document(keys_file.read_text())) if keys_file else set()
         self._first = set(self._ever_good)
 
+    def changed(self, part: str, value: Any) -> Any:
+        """Return what the fault makes of one part of the traffic: documents change in place, the rest may be replaced."""
+        fault = FAULTS.get(self.fault)
+        if fault is None or fault.change is None or fault.part != part:
+            return value
+        result = fault.change(value)
+        if isinstance(value, dict):
+            return value
+        is_new = bool(result) and (not isinstance(value, list) or all(isinstance(each, dict) for each in result))
+        return result if is_new else value
+
     @property
     def endpoint(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def keys(self) -> set[str | None]:
-        """The keys that are good now."""
+        """The keys that are valid now."""
         if self.keys_file is None:
             return {self.api_key}
         now = list(parse_document(self.keys_file.read_text()))
@@ -107,7 +122,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.connections += 1
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
     def do_GET(self) -> None:
         self._handle(b"")
@@ -128,7 +143,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._events([({"error": {"message": str(refusal), "type": "invalid_request_error"}}, 0.0)])
                 return
             error = {"message": str(refusal), "type": "invalid_request_error", "param": None, "code": refusal.status}
-            self._send(refusal.status, {"error": error})
+            reply = self.server.changed("error", {"status": refusal.status, "body": {"error": error}})
+            self._send(reply["status"], reply["body"])
 
     def _route(self, body: bytes) -> None:
         path = (self.command, self.path)
@@ -146,7 +162,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, {"vllm:num_requests_running": 0})
         elif path == ("GET", "/v1/models"):
             self._check_key()
-            self._send(200, {"object": "list", "data": [self._card("lists_another_model")]})
+            listed = {"object": "list", "data": [self._card("lists_another_model")]}
+            self._send(200, self.server.changed("models", listed))
         elif path[0] == "GET" and path[1].startswith("/v1/models/"):
             self._check_key()
             name = unquote(path[1].removeprefix("/v1/models/"))
@@ -164,6 +181,11 @@ class _Handler(BaseHTTPRequestHandler):
                 raise RefusalError(405, "use POST")
         elif self.path in ("/v1/embeddings", "/v1/rerank", "/v1/score"):
             self._check_key()
+            if self.server.embeds and self.path == "/v1/embeddings":
+                request = self.server.changed("embeddings request", json.loads(body))
+                answer = embeddings_document(request, self._has)
+                self._send(200, self.server.changed("embeddings answer", answer))
+                return
             if self._has("refuses_embeddings_as_vllm_does"):
                 self._send(404, {"detail": "Not Found"})
             else:
@@ -184,7 +206,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _card(self, fault: str) -> dict[str, Any]:
         name = "other/model" if fault and self._has(fault) else MODEL
-        return {"id": name, "object": "model", "max_model_len": CONTEXT_TOKENS}
+        return {
+            "id": name,
+            "object": "model",
+            "created": 1_700_000_000,
+            "owned_by": "fake",
+            "max_model_len": CONTEXT_TOKENS,
+        }
 
     def _check_key(self) -> None:
         given = self.headers.get("Authorization", "").removeprefix("Bearer ")
@@ -230,7 +258,12 @@ class _Handler(BaseHTTPRequestHandler):
             request: dict[str, Any] = json.loads(body)
         except ValueError:
             raise RefusalError(500 if self._has("fails_on_malformed_json") else 400, "the body is no JSON") from None
+        if not isinstance(request, dict):
+            raise RefusalError(400, "the body is no JSON object")
         self.server.bodies.append(request)
+        request = self.server.changed(f"{APIS[self.path]} request", request)
+        if request.get("previous_response_id"):
+            raise RefusalError(404, "no such response")
         if request.get("model") != MODEL and not self._has("serves_any_model"):
             raise RefusalError(404, f"no such model: {request.get('model')}")
         bad = fake_model.is_bad(request) or (self.server.refuse_ignore_eos and "ignore_eos" in request)
@@ -255,7 +288,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, request: dict[str, Any]) -> None:
         if self.path == "/v1/responses":
-            self._send(200, response_document(request, self._has))
+            self._send(200, self.server.changed("responses answer", response_document(request, self._has)))
             return
         document = chat_document(request, self._has)
         time.sleep(document["usage"]["completion_tokens"] * self.server.token_seconds)
@@ -263,17 +296,18 @@ class _Handler(BaseHTTPRequestHandler):
             with self.server.lock:
                 before, self.server.last_usage = self.server.last_usage, document["usage"]
             document["usage"] = before or document["usage"]
-        self._send(200, document)
+        self._send(200, self.server.changed(f"{APIS[self.path]} answer", document))
 
     def _stream(self, request: dict[str, Any]) -> None:
         gap = self.server.token_seconds
-        if self.path == "/v1/responses":
-            self._events(response_events(request, self._has, gap), done=False)
-            return
-        events = chat_chunks(request, self._has, gap)
+        is_response = self.path == "/v1/responses"
+        events = (response_events if is_response else chat_chunks)(request, self._has, gap)
+        fault = FAULTS.get(self.server.fault)
+        if fault and fault.part == f"{APIS[self.path]} stream":
+            events = ((event, 0.0) for event in self.server.changed(fault.part, [event for event, _ in events]))
         if self._has("mixes_up_streams"):
             events = self._mixed(events)
-        self._events(events)
+        self._events(events, done=not is_response)
 
     def _mixed(self, events: Iterator[tuple[dict[str, Any], float]]) -> Iterator[tuple[dict[str, Any], float]]:
         for event, gap in events:
@@ -287,12 +321,13 @@ class _Handler(BaseHTTPRequestHandler):
         for event, made_after in events:
             time.sleep(made_after)
             name = f"event: {event['type']}\n" if "type" in event else ""
-            line = f"{name}data: {json.dumps(event)}\n\n".encode()
+            line = self.server.changed("lines", f"{name}data: {json.dumps(event)}\n\n".encode())
             if self._has("buffers_the_stream"):
                 held_back += _chunk(line)
             else:
                 self.wfile.write(_chunk(line))
-        end = b"" if self._has("drops_done") or not done else _chunk(b"data: [DONE]\n\n")
+        last = self.server.changed("last line", b"data: [DONE]\n\n")
+        end = b"" if self._has("drops_done") or not done else _chunk(last)
         self.wfile.write(held_back + end + b"0\r\n\r\n")
 
     def _send(self, status: int, body: dict[str, Any]) -> None:
@@ -302,7 +337,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _start(self, status: int, content_type: str, length: int | None) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Type", self.server.changed("content type", content_type))
         self.send_header(*(("Transfer-Encoding", "chunked") if length is None else ("Content-Length", str(length))))
         given = None if self._has("makes_its_own_request_id") else self.headers.get("X-Request-Id")
         made = "1" if self._has("repeats_request_ids") else uuid.uuid4().hex

@@ -1,4 +1,4 @@
-"""The real gateway as a process of its own, for tests that judge it from outside as its clients do."""
+"""Run the real gateway in a separate process, for tests that use it as its clients do."""
 
 import os
 import subprocess
@@ -27,9 +27,9 @@ def wait_until(condition: Any, what: str) -> None:
 
 @contextmanager
 def gateway(replicas: Path, keys: str = "none", key: str | None = None, **more: str) -> Iterator[str]:
-    """Start the gateway in front of the replicas listed in a file; yields its address.
+    """Start the gateway in front of the replicas listed in a file; yields its base URL.
 
-    `keys` is its GATEWAY_KEYS, `key` one of them; `more` are other variables.
+    `keys` is GATEWAY_KEYS and `key` one of the keys; `more` are additional environment variables.
     """
     port = free_port()
     variables = {
@@ -50,7 +50,7 @@ def gateway(replicas: Path, keys: str = "none", key: str | None = None, **more: 
 
 
 def ready_replicas(endpoint: str, key: str | None = None) -> int:
-    """How many replicas the gateway at this address has in rotation."""
+    """Return the number of ready replicas of a gateway."""
     try:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         return int(httpx2.get(f"{endpoint}/info", headers=headers).json()["replicas"]["ready"])

@@ -145,7 +145,7 @@ def test_a_failed_request_makes_the_command_fail(tmp_path: Path, capsys: pytest.
         assert "failed: cut_short x 6" in capsys.readouterr().out
         key_file.write_text("sk-wrong")
         assert main(["--endpoint", server.endpoint, *arguments]) == 2
-        assert "refused the API key" in capsys.readouterr().err
+        assert "rejected the API key" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -77,7 +77,7 @@ def test_a_day_has_tails_and_cold_starts(text: str, busy: float, active: float, 
 
 @pytest.mark.parametrize("text", ["", "0", "25", "8h", "9-8", "8-8", "9-12,11-13", "20-30", "-1", "9-12;13-18"])
 def test_what_is_no_pattern_is_said(text: str) -> None:
-    with pytest.raises(ValueError, match="is no daily pattern; give hours a day such as 8"):
+    with pytest.raises(ValueError, match="is not a daily pattern; give hours a day such as 8"):
         parse_pattern(text)
 
 

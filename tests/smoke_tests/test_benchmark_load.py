@@ -97,7 +97,7 @@ def test_an_idle_connection_that_the_server_closed_fails_nothing() -> None:
             await reader.readuntil(b"\r\n\r\n")
             await reader.readexactly(len(BODY))
             requests += 1
-            events = b'data: {"choices": [{"delta": {"content": "a"}}]}\n\ndata: {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}\n\ndata: [DONE]\n\n'
+            events = b'data: {"choices": [{"delta": {"content": "a"}, "finish_reason": "length"}]}\n\ndata: {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}\n\ndata: [DONE]\n\n'
             head = f"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: {len(events)}\r\n\r\n"
             writer.write(head.encode() + events)
             await reader.read(1)

@@ -36,10 +36,10 @@ def broken(**changes: Any) -> str:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("{", "a.json is no JSON"),
-        ("[]", "a.json is no benchmark record"),
-        ('{"figures": 1}', "a.json is no benchmark record"),
-        (broken(kind="other"), "a.json is no benchmark record"),
+        ("{", "a.json is not JSON"),
+        ("[]", "a.json is not a benchmark record"),
+        ('{"figures": 1}', "a.json is not a benchmark record"),
+        (broken(kind="other"), "a.json is not a benchmark record"),
         (broken(schema_version=1), "schema version 1, this version reads 2; run the benchmark again"),
         (broken(schema_version=3), "schema version 3, this version reads 2; use the version that wrote it"),
         (broken(measurements=[measurement(duration="x")]), "a.json is damaged: measurements.0.figures.duration"),

@@ -148,7 +148,7 @@ def test_a_cold_start_is_recorded_with_the_gateways_ledger(tmp_path: Path, capsy
         assert "cold start: first token after 0.1 s (instance+image+weights 4 s, ready 0 s)" in capsys.readouterr().out
         # It is warm now, and that is said instead of measured.
         assert main(["--endpoint", server.endpoint, "--cold-start", *SHORT]) == 2
-    assert "not at zero (ready, 1 replicas ready, idle for 3.0 s); send nothing until" in capsys.readouterr().err
+    assert "not scaled to zero (ready, 1 replicas ready, idle for 3.0 s); send nothing until" in capsys.readouterr().err
 
 
 def test_a_cold_start_without_a_ledger_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,25 +159,25 @@ def test_a_cold_start_without_a_ledger_says_so(tmp_path: Path, monkeypatch: pyte
         )
     assert told.cold_start is not None
     assert told.cold_start.phases is None
-    assert "told no ledger" in told.cold_start.note
+    assert "reported no ledger" in told.cold_start.note
 
 
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--requests", "0"], "'0' is no whole number from 1"),
-        (["--concurrency", "4,x"], "'x' is no whole number from 1"),
+        (["--requests", "0"], "'0' must be a whole number from 1"),
+        (["--concurrency", "4,x"], "'x' must be a whole number from 1"),
         (["--concurrency", "4", "--request-rate", "1"], "not allowed with"),
         (["--requests", "4", "--duration", "1"], "not allowed with"),
-        (["--request-rate", "inf"], "'inf' is no finite number above 0"),
-        (["--burstiness", "2"], "--burstiness is about --request-rate"),
+        (["--request-rate", "inf"], "'inf' must be a number above 0"),
+        (["--burstiness", "2"], "--burstiness needs --request-rate"),
         (["--shared-prefixes", "2"], "--shared-prefixes needs --shared-prefix-tokens"),
         (["--dataset", "a.json", "--prompt-tokens", "4"], "give one of them"),
-        (["--prompt-tokens", "9-4"], "'9-4' is no length in tokens"),
-        (["--goodput", "p99:4"], "'p99:4' is no SLO; give NAME:MILLISECONDS with ttft, tpot, e2el"),
-        (["--goodput", "ttft:-4"], "'-4' is no number above 0"),
-        (["--busy-hours", "25"], "'25' is no daily pattern"),
-        (["--usd-per-hour", "nan"], "'nan' is no number from 0"),
+        (["--prompt-tokens", "9-4"], "'9-4' must be a length in tokens"),
+        (["--goodput", "p99:4"], "'p99:4' must be NAME:MILLISECONDS, where NAME is one of ttft, tpot, e2el"),
+        (["--goodput", "ttft:-4"], "'-4' must be a number above 0"),
+        (["--busy-hours", "25"], "'25' is not a daily pattern"),
+        (["--usd-per-hour", "nan"], "'nan' must be a number, at least 0"),
     ],
 )
 def test_wrong_options_are_one_line(options: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -196,7 +196,10 @@ def test_wrong_options_are_one_line(options: list[str], told: str, capsys: pytes
             ["--usd-per-hour-idle", "1"],
             "error: prices are given, but not what an active hour costs; give --usd-per-hour, too",
         ),
-        (["--cold-start"], "error: --cold-start: http://127.0.0.1:9/info does not tell whether the stack is at zero"),
+        (
+            ["--cold-start"],
+            "error: --cold-start: http://127.0.0.1:9/info does not report whether the stack is scaled to zero",
+        ),
     ],
 )
 def test_what_cannot_be_measured_is_one_line(options: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -246,7 +249,7 @@ def interrupted(server: PacedServer, folder: Path, when: Callable[[], bool], num
 def test_ctrl_c_tells_what_was_measured_so_far_and_leaves_nothing(tmp_path: Path, number: int) -> None:
     with paced(fast(ttft_seconds=0.05)) as server:
         code, out, err = interrupted(server, tmp_path, lambda: len(server.sent) > 20, number)
-        assert code == 130
+        assert code == 128 + number
         assert "4 at once: " in out
         assert "interrupted: figures of what was measured so far" in out
         assert "8 at once" not in out

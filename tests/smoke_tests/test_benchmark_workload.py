@@ -36,7 +36,8 @@ def test_prompts_differ_and_come_again_with_seed_and_nonce() -> None:
     assert len(bodies) == 20
     assert changed().body(3) in bodies
     assert changed(nonce="another run").body(3) not in bodies
-    assert asked(WORKLOAD, 3)["stream_options"] == {"include_usage": True}
+    assert asked(WORKLOAD, 3)["stream_options"] == {"include_usage": True, "continuous_usage_stats": True}
+    assert asked(changed(ignore_eos=False), 3)["stream_options"] == {"include_usage": True}
     assert asked(WORKLOAD, 3)["ignore_eos"] is True
 
 
@@ -106,21 +107,21 @@ def test_messages_and_prompts_are_read_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"", "data.json is no JSON"),
-        (b"hello", "data.json is no JSON"),
+        (b"", "data.json is not valid JSON"),
+        (b"hello", "data.json is not valid JSON"),
         (b"[]", "data.json has no entries; an entry is"),
-        (b"3", "data.json is no list of entries"),
+        (b"3", "data.json is not a list of entries"),
         (b"\xff\xfe", "cannot read .*: it is not UTF-8 text"),
-        (b"[3]", "entry 1 is no object"),
-        (b'{"prompt": "a"}\n{"prompt":', "line 2 is no JSON"),
+        (b"[3]", "entry 1 is not an object"),
+        (b'{"prompt": "a"}\n{"prompt":', "line 2 is not valid JSON"),
         (b'[{"prompt": "a"}, {"question": "b"}]', "entry 2 has no prompt"),
         (b'[{"prompt": " "}]', "entry 1 has no prompt"),
         (b'[{"prompt": "a", "output_tokens": "7"}]', 'entry 1: output_tokens is "7"; give a whole number from 1'),
-        (b'[{"prompt": "a", "completion": 7}]', "entry 1: completion is no text"),
-        (b'[{"conversations": "a"}]', "entry 1: its turns are no list"),
+        (b'[{"prompt": "a", "completion": 7}]', "entry 1: completion is not a string"),
+        (b'[{"conversations": "a"}]', "entry 1: its turns are not a list"),
         (b'[{"conversations": [{"from": "human"}]}]', 'entry 1: a turn lacks "from" or "value" as text'),
-        (b'[{"conversations": [{"from": "gpt", "value": "a"}]}]', "entry 1: no human asks anything"),
-        (b'[{"messages": [{"role": "assistant", "content": "a"}]}]', "entry 1: no user asks anything"),
+        (b'[{"conversations": [{"from": "gpt", "value": "a"}]}]', "entry 1: no turn of the human"),
+        (b'[{"messages": [{"role": "assistant", "content": "a"}]}]', "entry 1: no message of the user"),
     ],
 )
 def test_a_data_file_that_cannot_be_used_is_one_line(tmp_path: Path, content: bytes, told: str) -> None:

@@ -53,11 +53,11 @@ def test_the_first_listed_model_is_taken_where_none_is_named() -> None:
 
 
 @pytest.mark.parametrize("model", ["", MODEL])
-@pytest.mark.parametrize(("key", "given"), [(None, "a request without an API key"), ("sk-wrong", "the API key given")])
+@pytest.mark.parametrize(("key", "given"), [(None, "a request without an API key"), ("sk-wrong", "the API key")])
 def test_a_refused_key_ends_the_wait_at_once(model: str, key: str | None, given: str) -> None:
     with (
         serving(FakeOpenAIServer()) as server,
-        pytest.raises(TargetError, match=f"refused {given}.*VLLM_API_KEY") as refused,
+        pytest.raises(TargetError, match=f"rejected {given}.*VLLM_API_KEY") as refused,
     ):
         wait_for_answer(Target(server.endpoint, key, model), 20)
     assert "sk-wrong" not in str(refused.value)

@@ -35,7 +35,7 @@ def test_the_results_are_written_for_a_program(tmp_path: Path) -> None:
     assert (failed["file"], failed["name"], failed["outcome"]) == ("test_service.py", "test_health", "failed")
     assert "503" in failed["detail"]
     assert (passed["outcome"], passed["detail"]) == ("passed", "")
-    assert {test["detail"] for test in skipped} == {"the model has no video: this model takes no pictures"}
+    assert {test["detail"] for test in skipped} == {"the model does not support video: this model takes no pictures"}
     assert KEY not in report.read_text() + junit.read_text()
 
 
@@ -59,10 +59,13 @@ def test_what_the_plan_tells_fails_where_it_would_be_skipped(tmp_path: Path) -> 
         assert run_conformance(conformance, files=("test_vision.py",), report=report, pytest_arguments=only) == 1
     outcomes = {test["name"]: (test["outcome"], test["detail"]) for test in json.loads(report.read_text())["tests"]}
     assert outcomes == {
-        "test_an_image_by_base64_is_read": ("skipped", "the model has no image: this model takes no pictures"),
+        "test_an_image_by_base64_is_read": (
+            "skipped",
+            "the model does not support image: this model takes no pictures",
+        ),
         "test_a_video_by_base64_is_read": (
             "failed",
-            "Failed: /info tells video_limit: 1, but: this model takes no pictures",
+            "Failed: /info reports video_limit: 1, but the endpoint refuses: this model takes no pictures",
         ),
     }
 
@@ -71,7 +74,7 @@ def test_what_the_plan_tells_fails_where_it_would_be_skipped(tmp_path: Path) -> 
     ("arguments", "line"),
     [
         (["--", "pulumi", "up"], "a command after -- is for --availability"),
-        (["--availability", "-k", "stream"], "--availability runs no tests and knows no -k"),
+        (["--availability", "-k", "stream"], "--availability does not run tests and does not support -k"),
         (["--rotate-keys"], "--rotate-keys: name the file that the gateway reads; only a stack on AWS has a secret"),
         (["--require", "hearing"], "invalid choice: 'hearing'"),
     ],

@@ -1,4 +1,4 @@
-"""docs/conformance.md says what each conformance test claims and which fault it catches. `UPDATE_DOCS=1` writes it anew."""
+"""docs/conformance.md lists what each conformance test checks and the faults that it catches. `UPDATE_DOCS=1` updates it."""
 
 import ast
 import os
@@ -12,7 +12,7 @@ BEGIN, END = "<!-- made by tests/smoke_tests/test_conformance_page.py -->\n", "<
 
 
 def claims(path: Path) -> dict[str, str]:
-    """What each test of a file claims: its docstring."""
+    """Return the docstring of each test in a file."""
     functions = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)]
     return {
         function.name: (ast.get_docstring(function) or "").replace("\n", " ")
@@ -22,7 +22,7 @@ def claims(path: Path) -> dict[str, str]:
 
 
 def table() -> str:
-    lines = ["| Test | Claims | Faults that it catches |", "|---|---|---|"]
+    lines = ["| Test | Checks that | Faults that it catches |", "|---|---|---|"]
     for path in sorted((REPOSITORY / "smoke_tests").glob("test_*.py")):
         for name, claim in claims(path).items():
             caught = [

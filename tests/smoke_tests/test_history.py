@@ -77,16 +77,16 @@ def test_what_cannot_be_read_is_told_and_left_out(store: FolderStore | BucketSto
     assert list(store.entries("dev")) == [good]
     told = vars(store)["warn"].__self__
     assert len(told) == 3
-    assert any("no JSON" in line for line in told)
+    assert any("not JSON" in line for line in told)
     assert any("schema version 99" in line for line in told)
     assert any("damaged: id" in line for line in told)
 
 
 def test_a_bucket_that_refuses_is_one_line_with_the_permission(bucket: str) -> None:
-    with pytest.raises(TargetError, match=r"resultsBucket: gone: NoSuchBucket.* it takes s3:ListBucket") as refused:
+    with pytest.raises(TargetError, match=r"resultsBucket: gone: NoSuchBucket.* s3:ListBucket is required") as refused:
         list(BucketStore("gone").entries("dev"))
     assert "\n" not in str(refused.value)
-    with pytest.raises(TargetError, match=r"it takes s3:PutObject"):
+    with pytest.raises(TargetError, match=r"s3:PutObject is required"):
         BucketStore("gone").keep(entry())
 
 
@@ -156,7 +156,7 @@ def test_an_entrys_record_is_written_for_compare_and_report(tmp_path: Path, caps
 
 def test_nothing_kept_says_how_to_begin(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert history.main(["--name", "dev", "--folder", str(tmp_path)]) == 0
-    assert "make verify STACK=dev keeps the first" in capsys.readouterr().out
+    assert "make verify STACK=dev saves the first" in capsys.readouterr().out
 
 
 def test_the_stacks_bucket_is_found_in_its_outputs() -> None:

@@ -372,10 +372,10 @@ def test_a_write_that_fails_leaves_no_second_file_of_keys(tmp_path: Path, monkey
     store = FileStore(path)
     text, version = store.read()
 
-    def full(self: Path, mode: int) -> None:
+    def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "chmod", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(TargetError, match="No space left"):
         store.write('{"bob": "k2"}', version)
     assert [entry.name for entry in tmp_path.iterdir()] == ["keys.json"]

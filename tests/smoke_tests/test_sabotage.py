@@ -1,4 +1,4 @@
-"""The conformance tests, tested: a right endpoint passes all of them, a wrong one fails the test that is there for it."""
+"""Tests of the conformance tests: a sound endpoint passes all of them, and each fault fails the tests named for it."""
 
 import ast
 import json
@@ -21,16 +21,21 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 CONFORMANCE = REPOSITORY / "smoke_tests"
 
+# No timeout: an inner one would cancel the timeout of the calling test. No garbage collection at the end: it would take
+# a third of the time. Python's own tracebacks: pytest's parse each file that a failure passes through. No plugins that
+# these tests do not use: hundreds of sessions start here.
+UNUSED = (
+    "unraisableexception threadexception doctest pastebin stepwise faulthandler legacypath setuponly setupplan unittest"
+)
+QUICKLY = ("-o", "timeout=0", "-q", "--tb=native", *(f"-pno:{plugin}" for plugin in UNUSED.split()))
 
-def run_file(server: FakeOpenAIServer, file: str, folder: Path) -> dict[str, str]:
-    """Run one file of the conformance tests against `server`; return each test's outcome by its name."""
+
+def run_files(server: FakeOpenAIServer, folder: Path, *files: str) -> dict[str, str]:
+    """Run files or single tests of the conformance tests against `server`; return the outcome of each test by name."""
     report = folder / "report.json"
     keys = KeysFile(server.keys_file) if server.keys_file else None
     conformance = Conformance(Target(server.endpoint, KEY, MODEL), keys=keys)
-    # Without a timeout of its own: it would end the timeout of the test that this runs in. Without the collection of
-    # garbage at its end: a third of its time, a hundred times.
-    quickly = ("-o", "timeout=0", "-q", "-p", "no:unraisableexception")
-    run_conformance(conformance, files=(file,), report=report, pytest_arguments=quickly)
+    run_conformance(conformance, files=files, report=report, pytest_arguments=QUICKLY)
     return {test["name"]: test["outcome"] for test in json.loads(report.read_text())["tests"]}
 
 
@@ -40,7 +45,7 @@ def failed(outcomes: dict[str, str]) -> set[str]:
 
 @pytest.fixture
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What takes minutes in an account takes a moment here."""
+    """Shorten waits that take minutes on AWS."""
     monkeypatch.setattr(KeysFile, "notice_seconds", 0.3)
     monkeypatch.setattr(test_keys, "ROTATION_POLL_SECONDS", 0.01)
     monkeypatch.setattr(test_load, "GONE_SECONDS", 1.0)
@@ -57,10 +62,12 @@ def keys_file(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_fails_its_own_test(fault: str, tmp_path: Path, keys_file: Path) -> None:
     caught_by = FAULTS[fault]
-    # Slow enough that a buffer delays the first chunk by more than this machine's own hiccups.
+    # Slow enough that a buffer delays the first chunk by more than this machine's jitter.
     token_seconds = 0.002 if fault == "buffers_the_stream" else 0.0001
     with serving(FakeOpenAIServer(fault, token_seconds=token_seconds, keys_file=keys_file)) as server:
-        failing = failed(run_file(server, caught_by.file, tmp_path))
+        # Only the tests named, if others of the file may fail, too: the whole file takes several times as long.
+        functions = {f"{caught_by.file}::{test.partition('[')[0]}" for test in caught_by.tests}
+        failing = failed(run_files(server, tmp_path, *(functions if caught_by.breaks_much else [caught_by.file])))
     if caught_by.breaks_much:
         assert caught_by.tests <= failing
     else:
@@ -85,11 +92,23 @@ def test_the_real_gateway_passes_all_of_them(tmp_path: Path, keys_file: Path) ->
         replicas.write_text(server.endpoint)
         with gateway(replicas, keys=f"file:{keys_file}", key=KEY) as endpoint:
             conformance = Conformance(Target(endpoint, KEY, MODEL), keys=KeysFile(keys_file))
-            quickly = ("-o", "timeout=0", "-q", "-p", "no:unraisableexception")
-            run_conformance(conformance, report=report, pytest_arguments=quickly)
+            run_conformance(conformance, report=report, pytest_arguments=QUICKLY)
     outcomes = {test["name"]: test["outcome"] for test in json.loads(report.read_text())["tests"]}
     assert len(outcomes) > 90
     assert failed(outcomes) == set()
+
+
+def test_a_sound_server_with_embeddings_passes_all_of_them(tmp_path: Path, keys_file: Path) -> None:
+    report = tmp_path / "report.json"
+    server = FakeOpenAIServer(keys_file=keys_file)
+    server.embeds = True
+    with serving(server):
+        conformance = Conformance(Target(server.endpoint, KEY, MODEL), keys=KeysFile(keys_file))
+        assert run_conformance(conformance, report=report, pytest_arguments=QUICKLY) == 0
+    tests = json.loads(report.read_text())["tests"]
+    assert [test["name"] for test in tests if test["outcome"] == "skipped"] == [
+        "test_what_the_model_is_not_for_is_refused[/v1/embeddings]"
+    ]
 
 
 def smoke_tests(*arguments: str, key: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -128,4 +147,4 @@ def test_only_the_key_tests_are_skipped_without_keys(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
     assert done.stdout.count("SKIPPED") >= 1
     assert "no API key was given and the endpoint answers without one" in done.stdout
-    assert "3 passed, 9 skipped" in done.stdout
+    assert "4 passed, 9 skipped" in done.stdout

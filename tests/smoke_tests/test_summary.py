@@ -1,4 +1,4 @@
-"""What `make up` ends with, and `make api-key`: read from the stack's outputs, each part in its place."""
+"""The summary that `make up` prints, and `make api-key`: both read the stack's outputs."""
 
 import json
 from pathlib import Path

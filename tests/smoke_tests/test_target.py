@@ -1,4 +1,4 @@
-"""Where the endpoint, the model, the price and the key come from, and what is said when they cannot be had."""
+"""The sources of endpoint, model, price and key, and the error if one of them is not available."""
 
 import argparse
 import json
@@ -31,13 +31,13 @@ def options(*arguments: str) -> argparse.Namespace:
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("VLLM_API_KEY", "AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name, raising=False)
-    # boto3 keeps the credentials of whoever asked first in this process, which may be a test of something else.
+    # boto3 caches the credentials of its first use in this process, which may be another test.
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
 
 
 @pytest.fixture
 def pulumi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Put a `pulumi` on the PATH that prints what it is told and writes down how it was called."""
+    """Put a fake `pulumi` on the PATH that prints a given text and records its arguments."""
 
     def install(stdout: str = "", stderr: str = "", code: int = 0) -> Path:
         folder = tmp_path / "bin"
@@ -68,7 +68,7 @@ def test_an_endpoint_is_taken_with_or_without_v1(given: str, base: str) -> None:
 
 @pytest.mark.parametrize("given", ["a.example", "ftp://a.example", "http://", ""])
 def test_what_is_no_url_is_refused(given: str) -> None:
-    with pytest.raises(TargetError, match="is no URL"):
+    with pytest.raises(TargetError, match="is not a URL"):
         normalize_endpoint(given)
 
 

@@ -5,7 +5,6 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -65,7 +64,7 @@ def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gate:
 
 def test_the_first_is_kept_and_the_next_is_held_against_it(gate: Gate, capsys: pytest.CaptureFixture[str]) -> None:
     assert gate() == 0
-    assert "not compared with anything: nothing was verified before" in capsys.readouterr().out
+    assert "not compared: there is no earlier verification that passed" in capsys.readouterr().out
     gate.record = document(measurement(median_ttft_ms=105.0))
     assert gate() == 0
     assert "nothing got worse past its limit" in capsys.readouterr().out
@@ -136,20 +135,66 @@ def test_other_hardware_is_not_held_against_it_but_the_last_of_the_same_is(
     assert gate() == 0
     gate.record = document(measurement(median_ttft_ms=50.0), deployment={"gpu": "h100"})
     assert gate() == 0
-    assert "not compared with anything: another gpu: a10g and h100" in capsys.readouterr().out
+    assert "not compared: another gpu: a10g and h100" in capsys.readouterr().out
     gate.record = document(measurement(median_ttft_ms=150.0))
     assert gate() == 1
 
 
-@pytest.mark.parametrize(("code", "told"), [(4, 4), (2, "interrupted")])
-def test_what_did_not_run_is_not_kept(gate: Gate, code: int, told: Any) -> None:
-    gate.code = code
-    if told == "interrupted":
-        with pytest.raises(KeyboardInterrupt):
-            gate()
-    else:
-        assert gate() == told
+def test_what_did_not_run_is_not_kept(gate: Gate) -> None:
+    gate.code = 4
+    assert gate() == 4
     assert gate.entries() == []
+
+
+def test_what_was_measured_before_ctrl_c_is_kept_and_never_compared_with(
+    gate: Gate, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gate.code = 130
+    assert gate() == 130
+    (kept,) = gate.entries()
+    assert (kept.passed, kept.reasons, kept.conformance["passed"]) == (
+        False,
+        ("interrupted during the conformance tests",),
+        1,
+    )
+    gate.code = 0
+    assert gate() == 0
+    assert "not compared with anything" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("clone", ["writable", "unwritable"])
+def test_the_last_resort_is_printing_the_result(
+    gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], clone: str
+) -> None:
+    """The folder is fine before the run and gone after it: a file has taken its place."""
+    (tmp_path / "file").touch()
+
+    class Vanishing(FolderStore):
+        def keep(self, entry: Entry) -> str:
+            return FolderStore(tmp_path / "file" / "results").keep(entry)
+
+    vanishing: Callable[..., FolderStore] = lambda **_: Vanishing(tmp_path / "bucket")  # noqa: E731
+    monkeypatch.setattr(verify, "store_for", vanishing)
+    instead = FolderStore(tmp_path / ("clone" if clone == "writable" else "file"))
+    monkeypatch.setattr(verify, "FolderStore", lambda: instead)
+    assert gate() == 1
+    told = capsys.readouterr()
+    if clone == "writable":
+        assert "Not a directory. Kept here instead: " in told.err
+    else:
+        assert "Not a directory. The result is printed above instead" in told.err
+        printed = told.out[told.out.index('{\n "kind"') : told.out.rindex("}") + 1]
+        assert Entry.model_validate_json(printed).passed
+
+
+def test_a_folder_that_cannot_be_written_is_one_line_before_the_run(
+    gate: Gate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    gate.folder = tmp_path / "file" / "results"
+    assert gate() == 4
+    assert "cannot be kept" in capsys.readouterr().err
+    assert gate.benchmarked == 0
 
 
 def test_what_cannot_be_kept_where_it_should_is_kept_in_the_clone(

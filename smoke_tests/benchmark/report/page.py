@@ -5,7 +5,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from smoke_tests.benchmark.record import Measurement, Record
+from smoke_tests.benchmark.record import Figures, Measurement, Record
 from smoke_tests.benchmark.report import charts, runs
 from smoke_tests.benchmark.report.chart import Chart, as_time, as_usd
 from smoke_tests.benchmark.report.plot import short
@@ -40,6 +40,7 @@ def page(records: Sequence[Record]) -> str:
         *(_warnings(name if several else "", record) for name, record in named),
         f'<div class="charts">{"".join(_figure(chart) for chart in wide if chart)}</div>',
         _numbers(named),
+        _tokens(named),
         _how(newest),
         *(_facts(name if several else "", record) for name, record in named),
     ]
@@ -124,6 +125,16 @@ def _warnings(name: str, record: Record) -> str:
         for point in record.measurements
         for kind, failure in point.failures.items()
     ]
+    found += [
+        f"{point.load.label}: {point.figures.short_answers} of {point.figures.completed} answers are shorter than requested"
+        for point in record.measurements
+        if point.figures.short_answers
+    ]
+    found += [
+        f"{point.load.label}: {point.figures.without_tpot} requests have no TPOT (one chunk) and do not count as goodput"
+        for point in record.measurements
+        if point.figures.without_tpot and "tpot" in record.goodput_slos_ms
+    ]
     if not found:
         return ""
     rows = "".join(f"<li>{escape(text)}</li>" for text in found)
@@ -146,7 +157,12 @@ def _figure(chart: Chart) -> str:
 
 def _numbers(named: Sequence[tuple[str, Record]]) -> str:
     costs = any(point.cost for _, record in named for point in record.measurements)
-    head = ["load", "ok", *(title for title, _ in COLUMNS), *(["$/M out", "$/M in"] if costs else [])]
+    head = [
+        "load",
+        "ok",
+        *(title for title, _ in COLUMNS),
+        *(["$/M out", "$/M in"] if costs else []),
+    ]
     groups: list[tuple[str, list[list[str]]]] = []
     for name, record in named:
         rows = [
@@ -166,6 +182,27 @@ def _cell(value: float | None, figure: str) -> str:
     if value is None:
         return "-"
     return as_time(value) if figure.endswith("_ms") else short(value)
+
+
+def _tokens(named: Sequence[tuple[str, Record]]) -> str:
+    head = ("load", "tokens an answer", "requested", "tokens a chunk", "prompt tokens cached")
+    groups = [
+        (
+            name if len(named) > 1 else "",
+            [[point.load.label, *_length_cells(point.figures)] for point in record.measurements],
+        )
+        for name, record in named
+    ]
+    return f"<section><h2>Answer lengths and prefix cache</h2>{_table(head, groups, 'Answer lengths and prefix cache')}</section>"
+
+
+def _length_cells(told: Figures) -> list[str]:
+    each = max(1, told.completed)
+    wanted = "unknown" if told.wanted_output_tokens is None else short(told.wanted_output_tokens / each)
+    cached = told.cached_prompt_tokens
+    share = "unknown" if cached is None else f"{cached / max(1, told.total_input_tokens):.1%}"
+    chunk = "unknown" if told.tokens_per_chunk is None else short(told.tokens_per_chunk)
+    return [short(told.total_output_tokens / each), wanted, chunk, share]
 
 
 def _cost_cells(point: Measurement) -> list[str]:
@@ -193,8 +230,8 @@ def _how(record: Record) -> str:
     )
     points = [
         f"<b>Requests:</b> streamed, {escape(work.api)}, {escape(asked)}, {escape(answers)}{ends}{shared}. Warm-up requests are in no figure.",
-        "<b>TTFT</b> is the time to the first token, <b>TPOT</b> what each further one took, <b>ITL</b> the gap between two chunks, "
-        "<b>E2EL</b> the time to the last token: vLLM bench's definitions.",
+        "<b>TTFT</b> is the time to the first chunk with a token, <b>TPOT</b> the time per token after the first chunk's, <b>ITL</b> the "
+        "gap between two chunks, <b>E2EL</b> the time to the last token.",
     ]
     if any(point.load.mode == "open" for point in record.measurements):
         points.append(
