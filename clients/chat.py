@@ -169,8 +169,11 @@ def _converse(chat: Chat) -> int:
 
 def _take_turns(chat: Chat) -> None:
     """Questions and commands until /quit. Python raises KeyboardInterrupt also where a loop starts over."""
-    while (line := _read_line().strip()) != "/quit":
+    while True:
+        line = _read_line().strip()
         word = line.split()[0] if line else ""
+        if word == "/quit":
+            return
         if COMMAND.fullmatch(word):
             if not chat.command(line):
                 _report(f"{word} is not a command; /help lists them")
