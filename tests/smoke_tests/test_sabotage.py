@@ -24,7 +24,9 @@ CONFORMANCE = REPOSITORY / "smoke_tests"
 # No timeout: an inner one would cancel the timeout of the calling test. No garbage collection at the end: it would take
 # a third of the time. Python's own tracebacks: pytest's parse each file that a failure passes through. No plugins that
 # these tests do not use: hundreds of sessions start here.
-UNUSED = "unraisableexception threadexception doctest pastebin stepwise faulthandler legacypath setuponly setupplan unittest"
+UNUSED = (
+    "unraisableexception threadexception doctest pastebin stepwise faulthandler legacypath setuponly setupplan unittest"
+)
 QUICKLY = ("-o", "timeout=0", "-q", "--tb=native", *(f"-pno:{plugin}" for plugin in UNUSED.split()))
 
 
