@@ -157,17 +157,23 @@ def _converse(chat: Chat) -> int:
         _say("This is the stand-in: a tiny random model, so the text is noise.")
     while True:
         try:
-            line = _read_line().strip()
+            _take_turns(chat)
+            return 0
         except EOFError:
             print()
             return 0
-        except KeyboardInterrupt:
+        except KeyboardInterrupt:  # at the prompt, in a command, or just after an answer
             print()
             _say("Ctrl-D or /quit ends.")
-            continue
+
+
+def _take_turns(chat: Chat) -> None:
+    """Questions and commands until /quit. Python raises KeyboardInterrupt also where a loop starts over."""
+    while True:
+        line = _read_line().strip()
         word = line.split()[0] if line else ""
         if word == "/quit":
-            return 0
+            return
         if COMMAND.fullmatch(word):
             if not chat.command(line):
                 _report(f"{word} is not a command; /help lists them")

@@ -117,9 +117,8 @@ def _pulumi(arguments: list[str], project_folder: Path) -> str:
         )
     except FileNotFoundError:
         raise TargetError(
-            "--stack needs the pulumi command, which is not on the PATH. Install it "
-            "(https://www.pulumi.com/docs/install/), or use what make local started: make chat, make key LOCAL=1, "
-            "make verify ENDPOINT=http://127.0.0.1:8000, make history NAME=local-dev"
+            "--stack needs the pulumi command, which is not on the PATH; install it or use --endpoint URL "
+            "(for make local: make chat, make key LOCAL=1, make history NAME=local-dev)"
         ) from None
     except subprocess.TimeoutExpired:
         raise TargetError(f"{what} did not finish within {PULUMI_TIMEOUT_SECONDS} s; is `pulumi login` done?") from None

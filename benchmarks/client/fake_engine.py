@@ -4,6 +4,7 @@ It runs no model. `Pattern` sets the prefill time, the time per step, the tokens
 length of the answers and what goes wrong; `truth` computes the figures from them alone.
 """
 
+import argparse
 import asyncio
 import itertools
 import json
@@ -183,8 +184,13 @@ def as_argument(pattern: Pattern) -> str:
 
 
 def main() -> None:
-    """Run with a pattern as JSON."""
-    fields = json.loads(sys.argv[1]) if len(sys.argv) > 1 else {}
+    """Serve one pattern until standard input is closed."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.client.fake_engine",
+        description="A fake engine of known truth on a free port of 127.0.0.1, which it prints. It runs no model.",
+    )
+    parser.add_argument("pattern", nargs="?", default="{}", help="the fields of the pattern as a JSON object")
+    fields = json.loads(parser.parse_args().pattern)
     fields = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
     # asyncio's own loop: uvloop's timers round to a millisecond in either direction.
     asyncio.run(serve(Pattern(**fields)))

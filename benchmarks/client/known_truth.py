@@ -130,9 +130,9 @@ def worst(figures: dict[str, Any], true: dict[str, float | None]) -> tuple[float
 def main() -> None:
     """Measure, write and print."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--engine-python", type=Path)
-    parser.add_argument("--tokenizer", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--engine-python", type=Path, help="a Python with vLLM, to run vllm bench serve as well")
+    parser.add_argument("--tokenizer", type=Path, help="a folder with a tokenizer, for vllm bench serve")
+    parser.add_argument("--out", type=Path, required=True, help="file for the result, as JSON")
     options = parser.parse_args()
     found: list[dict[str, Any]] = []
     with TemporaryDirectory() as name:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar, cast
 
 import httpx2
 import pytest
@@ -155,6 +156,24 @@ def test_ctrl_c_stops_the_answer_and_not_the_chat() -> None:
         assert chat.ends() == 0
 
 
+def test_ctrl_c_between_an_answer_and_the_prompt_does_not_end_the_chat(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted:
+        model, base_url, stand_in = MODEL, "http://127.0.0.1/v1", False
+        asked: ClassVar[list[str]] = []
+
+        def ask(self, question: str) -> None:
+            self.asked.append(question)
+            raise KeyboardInterrupt
+
+        def command(self, line: str) -> bool:
+            raise KeyboardInterrupt
+
+    lines = iter(["one", "/model", "two", "/quit"])
+    monkeypatch.setattr(chat_program, "_read_line", lambda: next(lines))
+    assert chat_program._converse(cast(chat_program.Chat, Interrupted())) == 0
+    assert Interrupted.asked == ["one", "two"]
+
+
 def test_an_error_is_one_line_and_the_chat_goes_on() -> None:
     with (
         serving(FakeOpenAIServer(cold_requests=1)) as server,
@@ -245,7 +264,9 @@ def test_in_a_terminal_a_pasted_text_is_one_question_and_a_path_is_not_a_command
         chat.shows("first token after")
         chat.type("/usr/bin/env, what is it?\n")
         chat.shows("first token after")
+        chat.shows("> ")
         chat.type("\x03")
+        chat.type("\n")  # a Ctrl-C that arrives before the prompt waits for input takes effect with the next line
         chat.shows("Ctrl-D or /quit ends.")
         chat.type("/quit\n")
         assert chat.ends() == 0

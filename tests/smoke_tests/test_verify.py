@@ -159,7 +159,7 @@ def test_what_was_measured_before_ctrl_c_is_kept_and_never_compared_with(
     )
     gate.code = 0
     assert gate() == 0
-    assert "not compared with anything" in capsys.readouterr().out
+    assert "not compared: there is no earlier verification that passed" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("clone", ["writable", "unwritable"])
