@@ -6,9 +6,9 @@ tables of docs/component.md. A test holds both files equal to what is printed.
 
 from __future__ import annotations
 
+import argparse
 import enum
 import sys
-import textwrap
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -123,17 +123,21 @@ def table(component: str) -> Iterator[str]:
 
 def main(arguments: list[str]) -> int:
     """Print what the arguments ask for."""
-    if arguments[:1] in (["-h"], ["--help"]):
-        print(textwrap.dedent(__doc__ or "").strip())
-        return 0
-    if arguments == ["table"]:
+    parser = argparse.ArgumentParser(
+        prog="python -m infra.arguments", description="Print the components' arguments, generated from the settings."
+    )
+    parser.add_argument(
+        "what",
+        nargs="?",
+        choices=("source", "table"),
+        default="source",
+        help="source: of infra/component_args.py (default); table: the tables of docs/component.md",
+    )
+    if parser.parse_args(arguments).what == "table":
         for component in COMPONENTS:
             print(f"### {component}", "", *table(component), "", sep="\n")
-        return 0
-    if arguments:
-        print(f"infra.arguments: found {' '.join(arguments)}; takes nothing, or table", file=sys.stderr)
-        return 2
-    print(source(), end="")
+    else:
+        print(source(), end="")
     return 0
 
 

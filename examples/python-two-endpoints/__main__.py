@@ -6,8 +6,8 @@ from pathlib import Path
 import pulumi
 import pulumi_aws as aws
 
-# The clone that this example is in. Outside a clone, `pulumi package add REPOSITORY@VERSION` generates an SDK:
-# from pulumi_vllm_endpoint import VllmEndpoint
+# The clone that this example is in. Outside a clone, `pulumi package add REPOSITORY@VERSION` generates an SDK, and the
+# component is imported from `pulumi_vllm_endpoint`.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from infra.aws.endpoint import VllmEndpoint

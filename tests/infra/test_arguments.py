@@ -27,6 +27,13 @@ def test_the_arguments_are_generated_from_the_settings() -> None:
 
 
 @pytest.mark.parametrize("component", arguments.COMPONENTS)
+def test_the_tables_in_the_documentation_are_generated_too(component: str) -> None:
+    page = (ROOT / "docs" / "component.md").read_text()
+    found = page.split(f"<!-- {component} arguments -->\n")[1].split("<!-- end -->")[0]
+    assert found == "\n".join(arguments.table(component)) + "\n", "paste: python -m infra.arguments table"
+
+
+@pytest.mark.parametrize("component", arguments.COMPONENTS)
 def test_every_argument_is_a_setting_with_its_name_type_default_and_description(
     component: str, schema: dict[str, dict[str, object]]
 ) -> None:
