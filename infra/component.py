@@ -24,6 +24,8 @@ from infra.validation import validated
 
 PACKAGE = "vllm-endpoint"
 """The package of the components' types, which is also the plugin's name."""
+KINDS = ("VllmEndpoint", "VllmEndpointOnKubernetes")
+"""The components' names, of which the stack-file program declares one."""
 USUAL_REGION = "us-east-1"
 
 
@@ -48,6 +50,12 @@ class Endpoint(pulumi.ComponentResource):
         self._watch = Watch(watched or f"{identity.prefix(20)}-endpoint")
         ours = pulumi.ResourceOptions(transformations=[self._protection.note, self._watch.attach, *_waiting_for(opts)])
         super().__init__(f"{PACKAGE}:index:{kind}", name, None, pulumi.ResourceOptions.merge(opts, ours))
+
+    @property
+    def record_parents(self) -> list[pulumi.Input[str]]:
+        """URNs under which an earlier deploy of this endpoint, perhaps to another target, can have made its records."""
+        kinds = KINDS if self.is_whole_program else ()
+        return [pulumi.create_urn(self._name, f"{PACKAGE}:index:{kind}") for kind in kinds]
 
     def _finish(self, outputs: Mapping[str, pulumi.Input[Any]]) -> None:
         """Declare what depends on every child, and register the outputs."""

@@ -121,7 +121,8 @@ class VllmEndpoint(Endpoint):
             check_quota(context, settings, plan)
         network = _network(context, settings, plan)
         adopted = adopt(settings, context, network.existing)
-        hold_place(identity.record("place"), self, place_of(settings, context.account_id, context.region))
+        place = place_of(settings, context.account_id, context.region)
+        hold_place(identity.record("place"), self, place, self.record_parents)
         made = Assembly(context, settings, plan, network, adopted)
         restarts_all = minimum_healthy_percent(plan.replicas.min_replicas) == 0
         self._watch.say(self, endpoint_of(settings, plan), estimate_of(settings, plan, restarts_all=restarts_all))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pulumi
 from pulumi.runtime.sync_await import _sync_await
@@ -19,20 +19,27 @@ REASONS = {
 UNSET = "none (the stack's own)"
 
 
-def hold_place(name: str, component: pulumi.Resource, place: Mapping[str, str]) -> None:
+def hold_place(
+    name: str, component: pulumi.Resource, place: Mapping[str, str], former: Sequence[pulumi.Input[str]] = ()
+) -> None:
     """Reject a place that differs from the first deploy's, which is recorded in the state. Call it before declaring resources.
 
     Args:
         name: name of the record in the state.
         component: the endpoint's component.
         place: the place by keys of ``REASONS``; keys that the first deploy did not record are not checked.
+        former: URNs of components that an earlier deploy of this endpoint can have recorded its place under.
 
     Raises:
         DeployError: the stack was deployed elsewhere; nothing has been changed yet.
     """
     # The output of a stash stays at its first value, whatever its later inputs are.
     record = pulumi.Stash(
-        name, input=dict(place), opts=pulumi.ResourceOptions(parent=component, ignore_changes=["input"])
+        name,
+        input=dict(place),
+        opts=pulumi.ResourceOptions(
+            parent=component, ignore_changes=["input"], aliases=[pulumi.Alias(parent=urn) for urn in former]
+        ),
     )
 
     async def first() -> Mapping[str, str]:

@@ -97,7 +97,7 @@ class VllmEndpointOnKubernetes(Endpoint):
         replicas = max(1, plan.replicas.min_replicas)
         for warning in (*plan.warnings, *_warnings(settings, plan, replicas)):
             pulumi.log.warn(warning, self)
-        hold_place(identity.record("place"), self, {"target": settings.target.value})
+        hold_place(identity.record("place"), self, {"target": settings.target.value}, self.record_parents)
         made = Assembly(self, identity, settings, plan, replicas)
         self._watch.say(self, endpoint_of(settings, plan), estimate_of(settings, plan, restarts_all=replicas == 1))
         found = made.outputs()

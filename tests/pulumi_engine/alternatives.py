@@ -112,6 +112,11 @@ ALTERNATIVES: dict[str, tuple[Alternative, ...]] = {
         Alternative("example.com", given={"domain": "llm.eu.example.com"}, stacks=("domain",)),
         Alternative("example.com", with_it={"domain": "llm.eu.example.com"}, stacks=("dev", "vpc")),
     ),
+    "hostedZoneId": (
+        Alternative("Z0OTHERZONE", stacks=("domain",)),
+        Alternative("Z0OTHERZONE", with_it={"domain": "llm.example.com"}, stacks=("dev", "vpc")),
+    ),
+    "allowedSecurityGroupIds": (Alternative(["sg-0123456789abcdef0"], stacks=("vpc",)),),
     "allowedCidrs": (Alternative(["198.51.100.0/24"]),),
     "allowHttpFromAnywhere": (Alternative(True),),
     "wafRequestsPerFiveMinutes": (Alternative(500),),
@@ -168,6 +173,7 @@ JUSTIFIED: dict[str, Loss] = {
     "domain": SCHEME,
     "certificateArn": SCHEME,
     "hostedZone": SCHEME,
+    "hostedZoneId": SCHEME,
     "allowedCidrs": SCHEME,
     "kmsKeyArn": Loss(
         frozenset({"file system", "access point"}), "AWS cannot encrypt a file system with another key than its first"

@@ -42,6 +42,9 @@ class Step:
         return self.urn.rsplit("::", 1)[-1]
 
 
+COMPONENT = "vllm-endpoint:index:VllmEndpoint"
+
+
 @dataclass(frozen=True)
 class Ran:
     """One call of the CLI that has ended."""

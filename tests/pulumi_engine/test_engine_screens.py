@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from smoke_tests.stack import flat
-from tests.pulumi_engine.scene import Ran, Scene
+from tests.pulumi_engine.scene import COMPONENT, Ran, Scene
 
 CANARY = "hf_canarycanarycanary0"
 SHOWN_CHARACTERS = 150  # of a text, by the CLI
@@ -169,7 +169,8 @@ def test_an_account_that_is_not_allowed_is_refused(scene: Scene) -> None:
     scene.run("config", "set", "--path", "aws:allowedAccountIds[0]", "999999999999")
     (told,) = errors(scene.up(ok=False))
     assert "belongs to account 123456789012, which is not in aws:allowedAccountIds" in told
-    assert scene.resources() == []
+    assert [row["type"] for row in scene.resources() if not row["type"].startswith("pulumi:")] == [COMPONENT]
+    assert scene.operations() == []
 
 
 def make(scene: Scene, *arguments: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
