@@ -121,8 +121,8 @@ def test_every_pin_supports_the_oldest_python_that_is_promised() -> None:
         pin: needed
         for distribution in importlib.metadata.distributions(path=[str(path) for path in environments])
         if (pin := f"{distribution.metadata['Name']}=={distribution.version}") in pins
-        and (needed := distribution.metadata.get("Requires-Python"))
-        and not SpecifierSet(needed).contains(oldest)
+        and (needed := distribution.metadata.json.get("requires_python"))
+        and not SpecifierSet(str(needed)).contains(oldest)
     }
     assert newer == {}
 
