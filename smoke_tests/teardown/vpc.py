@@ -114,9 +114,8 @@ def _remove_subnet(scan: RegionScan, item: Item) -> None:
 
 def _route_tables(scan: RegionScan) -> Iterator[Item]:
     for table in scan.pages("ec2", "describe_route_tables", "RouteTables"):
-        if not any(
-            association.get("Main") for association in table["Associations"]
-        ):  # the main route table is deleted with its VPC
+        # The main route table is deleted with its VPC.
+        if not any(association.get("Main") for association in table["Associations"]):
             yield from present(scan.item("route table", table["RouteTableId"], "", table.get("Tags")))
 
 
