@@ -74,17 +74,19 @@ _lock: TextIO | None = None
 def _hold_lock(port: int) -> None:
     """Allow one `make local` per clone, because two would share folders. The lock survives exec and ends with the process."""
     global _lock
-    _lock = (folders.STATE / "lock").open("a+")
+    lock = (folders.STATE / "lock").open("a+")
     try:
-        fcntl.flock(_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        _lock.seek(0)
-        process, _, address = _lock.read().strip().partition(" ")
+        with lock:
+            lock.seek(0)
+            process, _, address = lock.read().strip().partition(" ")
         raise LocalError(
             f"make local is already running in this folder, at {address or 'an address not known yet'} "
             f"(process {process or '?'}). Its API key is in {folders.API_KEY}; Ctrl-C in its terminal stops it"
         ) from None
-    _lock.truncate(0)
-    _lock.write(f"{os.getpid()} {base_url(port)}")
-    _lock.flush()
-    os.set_inheritable(_lock.fileno(), True)
+    lock.truncate(0)
+    lock.write(f"{os.getpid()} {base_url(port)}")
+    lock.flush()
+    os.set_inheritable(lock.fileno(), True)
+    _lock = lock

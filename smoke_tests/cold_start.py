@@ -1,4 +1,4 @@
-"""Waiting until an endpoint answers: a stack scaled to zero takes minutes to wake, and that is no failure."""
+"""Waits until an endpoint answers. Waking a stack from zero takes minutes and is not a failure."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ from smoke_tests.progress import ProgressLine
 from smoke_tests.target import API_KEY_VARIABLE, Target
 
 POLL_SECONDS = 2.0
-# What a load balancer or a gateway says while nothing can answer yet.
+# Status codes of a load balancer or gateway before any replica is ready.
 NOT_YET_STATUSES = frozenset({408, 429, 502, 503, 504})
 
 
@@ -30,8 +30,8 @@ class Answering:
 def wait_for_answer(target: Target, wait_seconds: float, progress: ProgressLine | None = None) -> Answering:
     """Wake the endpoint with a one-token request and wait until it answers, at most `wait_seconds`.
 
-    What it answers is not judged here, except a refused key: the tests do that. Raises TargetError where
-    nothing answers in time, the key is refused, or no model is named and none is listed.
+    The response itself is not checked, except for a rejected key: the tests do that. Raises TargetError on a timeout, if
+    the key is rejected, or if no model is given and none is listed.
     """
     waiter = _Waiter(target, progress or ProgressLine())
     started = time.monotonic()
@@ -106,7 +106,7 @@ class _Waiter:
             "model": self.target.model,
             "messages": [{"role": "user", "content": "Hello"}],
             "max_tokens": 1,
-            # Streamed, because a held stream is kept alive through every hop and a held answer is not.
+            # Streamed: every hop keeps a held stream alive, but not a held response.
             "stream": True,
         }
         async with http.stream("POST", "/v1/chat/completions", json=body) as response:
@@ -115,7 +115,7 @@ class _Waiter:
                 self.last_problem = f"HTTP {response.status_code}"
                 return False
             problem = None
-            # Read to its end: an answer that is broken off counts as a client that left.
+            # Read to the end: closing early would count as a client disconnect.
             async for line in response.aiter_lines():
                 if line.startswith("data:"):
                     problem = problem or _error_in(line.removeprefix("data:"))
@@ -145,7 +145,7 @@ class _Waiter:
 
 
 def _error_in(data: str) -> str | None:
-    """Return the message of a streamed error event, None where `data` is no error."""
+    """Return the message of a streamed error event, None if `data` is not an error."""
     try:
         event = json.loads(data)
     except ValueError:
@@ -157,7 +157,7 @@ def _error_in(data: str) -> str | None:
 
 
 async def _replicas(http: httpx2.AsyncClient) -> str | None:
-    """Return what /info says of the replicas, None where it says nothing."""
+    """Return the replicas' state from /info, None if it is not reported."""
     try:
         info = (await http.get("/info", timeout=5.0)).json()
     except (httpx2.TransportError, ValueError):

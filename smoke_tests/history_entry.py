@@ -1,4 +1,4 @@
-"""One verification of a deploy, as it is kept: conformance, benchmark, what they were compared with, and the verdict."""
+"""The stored result of one verification: conformance, benchmark, comparison and verdict."""
 
 import hashlib
 import json
@@ -13,17 +13,17 @@ from smoke_tests.benchmark.record import Deployment, Record, RecordError, parse_
 from smoke_tests.errors import TargetError
 
 KIND = "vllm-endpoint verification"
-# Raised when a key changes its meaning or goes; a new key does not raise it.
+# Incremented when a key is removed or changes its meaning; not for a new key.
 SCHEMA_VERSION = 1
 SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 
 class EntryError(TargetError):
-    """What is kept somewhere is no entry that can be read; the message says why, in one line."""
+    """A stored entry cannot be read; the message is one line."""
 
 
 class Compared(BaseModel):
-    """What came of the comparison with an earlier entry: its id, what got worse past its limit, and remarks."""
+    """The comparison with an earlier entry: its id, the regressions and remarks."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -36,16 +36,16 @@ class Entry(BaseModel):
     """One verification.
 
     Attributes:
-        id: when, of which configuration, and a random end, so that no two are ever the same; sorts by time.
-        name: the stack's name, or what an endpoint without a stack was called.
+        id: time, configuration and a random suffix, so that it is unique; sorts by time.
+        name: the stack's name, or the given name of an endpoint without a stack.
         date: ISO 8601, UTC.
         config_hash: digest of the stack's settings, or of what is known of an endpoint without one.
         commit: of the code that verified, with -dirty where it was changed; None outside a clone.
         passed: whether every test passed, every request succeeded and nothing got worse.
-        reasons: why not, a line each.
+        reasons: why it did not pass, one line each.
         conformance: the report of the conformance tests.
         benchmark: the benchmark's record as it was written; None where it was not run.
-        compared: with which earlier entry; None where there was none to compare with.
+        compared: the comparison with an earlier entry; None if there was no comparable one.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -64,7 +64,7 @@ class Entry(BaseModel):
     compared: Compared | None = None
 
     def record(self) -> Record | None:
-        """The benchmark's record, None where there is none or it was written in a form that this version does not read."""
+        """The benchmark's record, None without one or if this version cannot read it."""
         if self.benchmark is None:
             return None
         try:
@@ -73,12 +73,12 @@ class Entry(BaseModel):
             return None
 
     def as_json(self) -> str:
-        """The document that is kept."""
+        """The document to store."""
         return self.model_dump_json(indent=1) + "\n"
 
 
 def new_id(now: datetime, config_hash: str) -> str:
-    """An id that nobody else makes, even at the same moment."""
+    """A unique id, even for simultaneous runs."""
     return f"{now.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}-{config_hash[:8]}-{secrets.token_hex(4)}"
 
 
@@ -109,7 +109,7 @@ def parse_entry(text: str, place: str) -> Entry:
 
 
 def checked_name(name: str) -> str:
-    """`name`, which becomes a folder. Raises TargetError where it cannot be one."""
+    """Validate `name` as a folder name. Raises TargetError if it is not one."""
     if not SAFE_NAME.fullmatch(name):
         raise TargetError(f"--name: {name!r} cannot name a folder; use letters, digits, . _ -")
     return name

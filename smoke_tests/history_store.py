@@ -21,7 +21,7 @@ class Store(Protocol):
     """A store for entries."""
 
     def check(self) -> None:
-        """Raise TargetError if it is known beforehand that an entry cannot be saved."""
+        """Raise TargetError if an entry cannot be saved."""
 
     def keep(self, entry: Entry) -> str:
         """Save an entry; returns its path or URL. Raises TargetError."""
@@ -45,7 +45,7 @@ class FolderStore:
         return str(self.folder)
 
     def check(self) -> None:
-        """Make the folder, and a file in it for a moment."""
+        """Create the folder, and test that it is writable."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             check(self.folder / "entry.json")
@@ -54,7 +54,7 @@ class FolderStore:
             raise TargetError(f"the results cannot be kept in {self.folder}: {reason}; give --folder") from None
 
     def keep(self, entry: Entry) -> str:
-        """Save an entry in one step, so that a reader never reads half of it."""
+        """Save an entry atomically, so that a reader never reads a partial one."""
         path = self.folder / entry.name / f"{entry.id}.json"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

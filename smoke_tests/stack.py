@@ -1,4 +1,4 @@
-"""A deployed stack, as Pulumi and Secrets Manager tell it."""
+"""Reads a deployed stack from Pulumi and Secrets Manager."""
 
 import json
 import os
@@ -16,11 +16,11 @@ PROJECT_FOLDER = Path(__file__).resolve().parent.parent
 PULUMI_TIMEOUT_SECONDS = 120
 SIGN_IN = "sign in to AWS (AWS_PROFILE, aws sso login)"
 DETAILS = "stackDetails"
-"""The output that holds what programs read; see infra/outputs.py."""
+"""The nested output for programs; see infra/outputs.py."""
 
 
 def own_name(stack: str) -> str:
-    """A stack's name without the organization and project that Pulumi takes before it: tags and files bear the name alone."""
+    """The stack's name without organization and project, as in tags and file names."""
     return stack.rpartition("/")[2]
 
 
@@ -43,10 +43,10 @@ class StackOutputs:
 
 
 def read_stack(stack: str, *, read_key: bool = True, project_folder: Path = PROJECT_FOLDER) -> StackOutputs:
-    """Return what `pulumi stack output` says of `stack`, with the keys document out of Secrets Manager.
+    """Return the outputs of `stack`, with the keys document from Secrets Manager.
 
-    Never asks Pulumi for secret values: the key is read with the caller's own AWS credentials, so who may
-    not read the secret cannot run the tests either. Raises TargetError.
+    Secret values are not read from Pulumi: the key is read with the caller's own AWS credentials, so the tests require
+    permission to read the secret. Raises TargetError.
     """
     outputs = _pulumi_outputs(stack, project_folder)
     endpoint = outputs.get("endpoint")
@@ -78,7 +78,7 @@ def _text(outputs: Mapping[str, Any], name: str) -> str | None:
 
 
 def read_config(stack: str, project_folder: Path = PROJECT_FOLDER) -> dict[str, Any]:
-    """Return the stack's settings as Pulumi has them, name: value; a secret's value is "[secret]". Raises TargetError."""
+    """Return the stack's settings from Pulumi, name: value; a secret's value is "[secret]". Raises TargetError."""
     config = json.loads(_pulumi(["config", "--json", "--non-interactive", "--stack", stack], project_folder) or "{}")
     found = {}
     for name, entry in sorted(config.items()):
@@ -99,7 +99,7 @@ def _pulumi_outputs(stack: str, project_folder: Path) -> dict[str, Any]:
 
 
 def flat(outputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Outputs as every program reads them: those for people, and those of the nested output, side by side."""
+    """Outputs for programs: the top-level ones merged with the nested output."""
     details = outputs.get(DETAILS)
     found = {name: value for name, value in outputs.items() if name != DETAILS}
     found |= details if isinstance(details, Mapping) else {}
@@ -131,7 +131,7 @@ def _pulumi(arguments: list[str], project_folder: Path) -> str:
 
 
 def _explained(what: str, reason: str) -> str:
-    """One line for what Pulumi refused, with what to do where that is known."""
+    """Pulumi's error in one line, with a remedy if one is known."""
     if re.match(r"no stack named .* found", reason):
         return f"{reason}; pulumi stack ls lists the stacks, and pulumi stack init makes one"
     return f"{what} failed: {reason}"
@@ -142,7 +142,7 @@ def aws_client(service: str, outputs: Mapping[str, Any]) -> Any:
 
     Raises botocore's errors: the profile does not exist on this machine.
     """
-    # Imported here: boto3 takes half a second to load, and `--endpoint` has no use for it.
+    # Imported here: boto3 takes half a second to load, and `--endpoint` does not need it.
     import boto3
     from botocore.config import Config
 

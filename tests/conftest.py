@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 
-from tests import browsers
+from tests import browsers, forked_programs
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -27,6 +27,13 @@ def no_aws_account() -> None:
     patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     patch.setenv("AWS_CONFIG_FILE", "/dev/null")
     patch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+
+
+@pytest.fixture(scope="session")
+def programs() -> Iterator[forked_programs.Programs]:
+    """Runs programs of this repository as processes, without importing their libraries each time."""
+    with forked_programs.forking() as starter:
+        yield starter
 
 
 def pytest_collection_finish() -> None:

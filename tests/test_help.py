@@ -2,13 +2,11 @@
 
 import os
 import re
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from tests.forked_programs import Programs
 from tests.test_repository import tracked
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -16,7 +14,7 @@ FOLDERS = ("infra", "image", "smoke_tests", "clients", "policy", "benchmarks")
 BENCHMARK = ("run", "compare", "report")
 
 
-def programs() -> list[tuple[str, ...]]:
+def modules_run_as_programs() -> list[tuple[str, ...]]:
     """Every module that is run as one, with its commands."""
     found = []
     for path in sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")):
@@ -25,11 +23,8 @@ def programs() -> list[tuple[str, ...]]:
     return [*((name,) for name in found), *(("smoke_tests.benchmark", command) for command in BENCHMARK)]
 
 
-def problems(program: tuple[str, ...]) -> list[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", *program, "--help"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=50,
-        env={"PATH": os.environ["PATH"], "COLUMNS": "100", "NO_COLOR": "1"},
-    )  # fmt: skip
+def problems(program: tuple[str, ...], starter: Programs) -> list[str]:
+    done = starter.run(["-m", *program, "--help"], {"PATH": os.environ["PATH"], "COLUMNS": "100", "NO_COLOR": "1"})
     found = []
     if done.returncode != 0 or done.stderr:
         found.append(f"exit code {done.returncode}: {done.stderr[-300:]}")
@@ -57,16 +52,15 @@ def undescribed(text: str) -> list[str]:
     return found
 
 
-@pytest.mark.timeout(240)  # fifty programs, each of which imports its libraries anew
-def test_help_of_every_program_is_plain_text_that_describes_each_option() -> None:
-    every = programs()
+@pytest.mark.timeout(240)  # fifty programs
+def test_help_of_every_program_is_plain_text_that_describes_each_option(programs: Programs) -> None:
+    every = modules_run_as_programs()
     assert len(every) > 45
-    with ThreadPoolExecutor(2) as pool:
-        assert [problem for found in pool.map(problems, every) for problem in found] == []
+    assert [problem for program in every for problem in problems(program, programs)] == []
 
 
 def test_benchmarks_are_listed_and_commands_in_the_docs_exist() -> None:
-    known = {program[0] for program in programs()}
+    known = {program[0] for program in modules_run_as_programs()}
     for program in sorted(name for name in known if name.startswith("benchmarks.")):
         _, part, name = program.split(".")
         assert f"`{name}`" in (ROOT / "docs/benchmarks" / part / "README.md").read_text(), program

@@ -57,6 +57,21 @@ PHRASES = (
     "who waits is told why",
     "that nobody reads half of it",
     "how near a guess was",
+    "where memory and descriptors where they were",
+    "in the engine's place: keeps every body",
+    "headers that nobody made",
+    "of which vLLM runs one",
+    "the key stands in no command line",
+    "leaves frees its place",
+    "whatever the model is worth",
+    "is no whole number from",
+    "what others are held against",
+    "what is wrong need not be fast",
+    "is no daily pattern",
+    "what makes no sense to compare",
+    "told no ledger",
+    "asks anything",
+    "nothing was verified before",
 )
 # The word list quotes what it replaces; this file, too.
 QUOTES = ("docs/decisions/0017-one-word-for-one-thing.md", "tests/test_prose.py")

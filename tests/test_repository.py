@@ -1,14 +1,17 @@
 """What holds for the repository as a whole."""
 
 import ast
+import importlib.metadata
 import os
 import re
 import subprocess
+import sysconfig
 import textwrap
 import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 from pydantic.alias_generators import to_camel
 
 from infra.errors import PlanError
@@ -98,6 +101,30 @@ def test_requirements_are_pinned_and_name_no_registry() -> None:
                 continue
             name = re.sub(r"[-_.]+", "-", re.split(r"[\[=<>]", text)[0]).lower()
             assert "==" in text or name in pins, f"{path.name}: {text} is pinned nowhere"
+
+
+def test_every_pin_supports_the_oldest_python_that_is_promised() -> None:
+    """3.11.0, and not only the version that runs the tests."""
+    promised = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    oldest = f"{promised.removeprefix('>=')}.0"
+    assert f"Python {promised.removeprefix('>=')} or newer" in (ROOT / "README.md").read_text()
+    # The policy gate is installed into an environment of its own, if it is installed.
+    environments = [Path(sysconfig.get_path("purelib")), *(ROOT / ".venv-policy").glob("lib/python*/site-packages")]
+    pins = {
+        f"{name}=={version}"
+        for path in tracked("requirements/constraints.txt", "requirements/policy.txt")
+        for line in path.read_text().splitlines()
+        for name, _, version in [line.split("#")[0].strip().partition("==")]
+        if version
+    }
+    newer = {
+        pin: needed
+        for distribution in importlib.metadata.distributions(path=[str(path) for path in environments])
+        if (pin := f"{distribution.metadata['Name']}=={distribution.version}") in pins
+        and (needed := distribution.metadata.json.get("requires_python"))
+        and not SpecifierSet(str(needed)).contains(oldest)
+    }
+    assert newer == {}
 
 
 def test_no_path_of_a_machine_and_no_lock_file_with_addresses() -> None:

@@ -1,4 +1,4 @@
-"""The stack on AWS that is looked at; without one, nothing here is collected."""
+"""The stack on AWS under test. Without one, no test of this folder is collected."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from smoke_tests.conformance import STASH
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave these tests out where the target is no stack on AWS."""
+    """Deselect these tests if the target is not a stack on AWS."""
     ours = collection_path.parent == Path(__file__).parent and collection_path.suffix == ".py"
     return True if ours and not on_aws(config.stash[STASH].target) else None
 

@@ -1,4 +1,4 @@
-"""A stack on AWS: what its outputs call its parts, and what AWS says of them."""
+"""A stack on AWS: its resources by output name, as AWS describes them."""
 
 import functools
 import json
@@ -23,13 +23,13 @@ NEEDED = (
 
 
 def on_aws(target: Target) -> bool:
-    """Whether a target is a stack that its outputs say is on AWS."""
+    """Whether the target is a stack on AWS, according to its outputs."""
     return target.stack is not None and all(target.outputs.get(name) for name in NEEDED)
 
 
 @dataclass(frozen=True, eq=False)
 class Deployed:
-    """Asks AWS about one stack.
+    """Queries AWS for one stack.
 
     Attributes:
         stack: the stack's name.
@@ -41,7 +41,7 @@ class Deployed:
 
     @property
     def region(self) -> str:
-        """Where the stack is."""
+        """The stack's region."""
         return str(self.outputs["region"])
 
     @property
@@ -97,7 +97,7 @@ class Deployed:
         return dict(versions["LaunchTemplateVersions"][0]["LaunchTemplateData"])
 
     def alarms(self) -> dict[str, dict[str, Any]]:
-        """The alarms of the stack's own, by name; those that scaling policies make for themselves are AWS's business."""
+        """The stack's own alarms by name, without those that scaling policies create."""
         pages = (
             self.client("cloudwatch").get_paginator("describe_alarms").paginate(AlarmNamePrefix=self.identity.prefix)
         )

@@ -1,4 +1,4 @@
-"""What watches the stack and turns it off: alarms, scale-down, time to live, budget. And tags, without which no bill tells."""
+"""Safeguards: alarms, scale-down, time to live, budget, and the tags that attribute costs."""
 
 import re
 
@@ -9,7 +9,7 @@ from smoke_tests.errors import TargetError
 from smoke_tests.teardown.sweep import Sweeper
 
 ALARMS = ("no-replica", "no-wake", "idle-instances", "errors", "queue-full", "no-gateway", "weights-slow")
-# What takes no tags, or what AWS itself makes.
+# Resources that do not support tags, or that AWS creates.
 UNTAGGED = ("dashboard", "DNS record", "hosted zone", "pull-through cache", "scalable target")
 REQUIRED_TAGS = {"Project", "Stack", "Component", "ManagedBy"}
 
@@ -30,7 +30,7 @@ def test_no_alarm_is_on(deployed: Deployed) -> None:
     on = [
         f"{name} ({alarm['StateReason']})"
         for name, alarm in deployed.alarms().items()
-        # "Idle" is what stops a stack that nobody uses: it does not mean that anything is wrong.
+        # The idle alarm stops an unused stack: it does not indicate a problem.
         if alarm["StateValue"] == "ALARM" and not name.startswith(f"{deployed.identity.prefix}-scaling-idle-")
     ]
     assert not on, f"in ALARM: {'; '.join(on)}"
@@ -94,7 +94,7 @@ def test_budget_is_watched(deployed: Deployed) -> None:
 
 
 def _scheduled(deployed: Deployed, what: str, needed: set[str]) -> None:
-    """Every schedule of a safeguard is there and enabled."""
+    """Every schedule of a safeguard exists and is enabled."""
     scheduler, prefix = deployed.client("scheduler"), f"{deployed.identity.prefix}-{what}-"
     groups = [g["Name"] for g in scheduler.list_schedule_groups(NamePrefix=prefix)["ScheduleGroups"]]
     groups = [name for name in groups if deployed.identity.named("schedule group", name)]

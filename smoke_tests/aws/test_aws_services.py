@@ -1,4 +1,4 @@
-"""The stack's services, and what runs in them."""
+"""The stack's services and their tasks."""
 
 import time
 from typing import Any
@@ -12,7 +12,7 @@ POLL_SECONDS = 5.0
 
 
 def _unsteady(service: dict[str, Any]) -> str:
-    """Why a service is not steady; empty where it is."""
+    """Why a service is not steady; empty if it is."""
     rollouts = [deployment.get("rolloutState", "COMPLETED") for deployment in service["deployments"]]
     if service["status"] != "ACTIVE":
         return f"its status is {service['status']}"

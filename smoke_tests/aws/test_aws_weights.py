@@ -1,4 +1,4 @@
-"""Where the weights lie, and how they are reached."""
+"""The weights' file system and how it is mounted."""
 
 from smoke_tests.aws.deployed import Deployed
 

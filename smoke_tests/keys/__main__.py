@@ -28,10 +28,10 @@ LONGEST_GRACE_HOURS = 24.0 * 365
 def main(arguments: list[str] | None = None) -> int:
     """Change or list the keys.
 
-    A new key is the only thing on stdout, once; whatever else there is to say goes to stderr.
+    Only a new key is printed to stdout; everything else goes to stderr.
 
     Returns:
-        0: done; 2: refused, with one line that says why.
+        0: done; 2: rejected, with a one-line error.
     """
     parser = _parser()
     options = parser.parse_args(arguments)
@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def change(store: Store, edit: Callable[[Document], None]) -> None:
-    """Read, edit, write; anew where somebody else wrote in between. Raises TargetError."""
+    """Read, edit and write; retry if another process wrote in between. Raises TargetError."""
     for _ in range(MOST_TRIES):
         text, version = store.read()
         document = Document(text)
@@ -71,7 +71,7 @@ def change(store: Store, edit: Callable[[Document], None]) -> None:
         except ConflictError:
             continue
         return
-    raise TargetError(f"somebody else changed the keys {MOST_TRIES} times meanwhile; try again")
+    raise TargetError(f"other processes changed the keys {MOST_TRIES} times in the meantime; try again")
 
 
 def _new_key(store: Store, options: argparse.Namespace) -> None:
@@ -134,7 +134,7 @@ def _store(options: argparse.Namespace) -> Store:
 
 
 def _write_local_files() -> None:
-    """What make local prints names a key file and curl's headers; they hold the first key. Raises TargetError."""
+    """Update the key file and curl headers that make local prints: they contain the first key. Raises TargetError."""
     from local import gateway
     from local.failures import LocalError
 

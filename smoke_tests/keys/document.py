@@ -1,4 +1,4 @@
-"""A keys document with one change: pure text in, text out. Names the reasons why not, never a key."""
+"""Edits a keys document: text in, text out. Errors never contain a key."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from image.gateway.keys_document import KeysError, Pairs, rfc_3339, timestamp
 from smoke_tests.errors import TargetError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-# For so long an expired key stays in the document, so that its holder is told when it expired.
+# An expired key stays in the document this long, so that the error can name its expiry date.
 KEPT_AFTER_EXPIRY_SECONDS = 30 * 86400
 
 Entry = dict[str, Any]
 
 
 class Document:
-    """Names and their keys, the newest first, as a gateway reads them."""
+    """Names and their keys, the newest first, parsed as a gateway does."""
 
     def __init__(self, text: str) -> None:
-        """Raises TargetError where a gateway would refuse the text. An empty one is a document without keys."""
+        """Raises TargetError if a gateway would reject the text. An empty text is a document without keys."""
         self._entries: dict[str, list[Entry]] = {}
         if not text.strip():
             return
@@ -34,7 +34,7 @@ class Document:
             raise TargetError(f"the keys document cannot be used: {'; '.join(error.problems)}") from None
 
     def text(self) -> str:
-        """As JSON, which a gateway has been asked about."""
+        """The document as JSON, validated by the gateway's parser."""
         document = {
             name: [_shortest(entry) for entry in entries] if len(entries) > 1 else _shortest(entries[0])
             for name, entries in self._entries.items()
@@ -56,7 +56,7 @@ class Document:
         self._forget(now)
 
     def rotate(self, name: str, key: str, options: Mapping[str, Any], now: float, grace_seconds: float) -> None:
-        """A new key for a name, as the newest one but for `options`; the old ones are good for the grace period."""
+        """Add a key to a name, with the newest key's limits changed by `options`. The old keys stay valid for the grace period."""
         entries = self._found(name)
         ends = now + grace_seconds
         template = entries[0]
@@ -70,15 +70,15 @@ class Document:
         self._forget(now)
 
     def revoke(self, name: str) -> None:
-        """No key of the name is good any more."""
+        """Revoke every key of a name."""
         self._found(name)
         if len(self._entries) == 1:
-            # A gateway keeps its keys when it finds a document without any, for that may be a file half written.
+            # A gateway ignores a document without keys, because it may be a half-written file.
             raise TargetError(f"{name} has the only key, and a document needs one; add another name first")
         del self._entries[name]
 
     def rows(self, now: float) -> list[dict[str, str]]:
-        """What is known of each key but the key."""
+        """Everything about each key except the key."""
         found = []
         for name, entries in self._entries.items():
             for entry in entries:

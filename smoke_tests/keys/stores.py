@@ -1,4 +1,4 @@
-"""Where a keys document is kept. A write names the version that it is made from, so that no concurrent one is lost."""
+"""Stores for a keys document. A write names the version that it is based on, so that concurrent writes are not lost."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ SEED_LABEL = "pulumi-seed"
 
 
 class ConflictError(Exception):
-    """Somebody else wrote in between."""
+    """Another process wrote in between."""
 
 
 class Store(Protocol):
     """One keys document."""
 
     notice_seconds: float
-    """How long running gateways may take to notice a change."""
+    """The longest time in which running gateways pick up a change."""
 
     def read(self) -> tuple[str, str]:
         """The document and its version; raises TargetError."""
 
     def write(self, document: str, version: str) -> None:
-        """Put another one in the place of that version; raises ConflictError or TargetError."""
+        """Replace that version; raises ConflictError or TargetError."""
 
 
 class FileStore:
@@ -47,7 +47,7 @@ class FileStore:
         self._path = path
 
     def read(self) -> tuple[str, str]:
-        """The file's text, empty where there is none; its version is its hash."""
+        """The file's text, empty if there is no file; its version is its hash."""
         try:
             text = self._path.read_text("utf-8") if self._path.exists() else ""
         except (OSError, UnicodeDecodeError) as error:
@@ -56,7 +56,7 @@ class FileStore:
         return text, hashlib.sha256(text.encode()).hexdigest()
 
     def write(self, document: str, version: str) -> None:
-        """In one step, so that a gateway never reads half of it; the file's mode stays as it is."""
+        """Replace the file atomically, so that a gateway never reads a partial one; the mode is preserved."""
         try:
             path = self._path.resolve()
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,7 +70,7 @@ class FileStore:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """One writer at a time; the lock ends with its process."""
+    """One writer at a time. The lock is released when its process exits."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -82,8 +82,8 @@ def _locked(folder: Path) -> Iterator[None]:
 class SecretStore:
     """A secret in Secrets Manager.
 
-    A write makes a version beside the current one and then moves the label AWSCURRENT to it, away from the version that
-    was read: AWS refuses that where the label is elsewhere by now.
+    A write creates a version and then moves the label AWSCURRENT to it from the version that was read. AWS rejects the
+    move if another process has moved the label.
     """
 
     notice_seconds = 60.0
@@ -103,7 +103,7 @@ class SecretStore:
         return answer["SecretString"], answer["VersionId"]
 
     def write(self, document: str, version: str) -> None:
-        """Make the document current in the place of that version."""
+        """Make the document current, replacing that version."""
         pending = f"pending-{secrets.token_hex(8)}"
         self._keep_seed(version)
         new = self._call("put_secret_value", SecretString=document, VersionStages=[pending])["VersionId"]
@@ -117,12 +117,12 @@ class SecretStore:
         except _RefusedError:
             raise ConflictError from None
         finally:
-            # A version without a label is one that AWS deletes in time. A label too many must not hide that a key is made.
+            # AWS eventually deletes versions without a label. Failing to remove the extra label must not hide a new key.
             with contextlib.suppress(TargetError):
                 self._call("update_secret_version_stage", VersionStage=pending, RemoveFromVersionId=new)
 
     def _keep_seed(self, version: str) -> None:
-        """The version that Pulumi made must stay: where it is gone, the next deploy would make it again, as current."""
+        """Keep the version that Pulumi created: without it, the next deploy would create it again as the current one."""
         stages = self._call("describe_secret").get("VersionIdsToStages", {})
         if not any(SEED_LABEL in labels for labels in stages.values()):
             self._call("update_secret_version_stage", VersionStage=SEED_LABEL, MoveToVersionId=version)
@@ -141,4 +141,4 @@ class SecretStore:
 
 
 class _RefusedError(TargetError):
-    """A label is not where it was."""
+    """The label has moved."""

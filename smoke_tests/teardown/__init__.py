@@ -1,4 +1,4 @@
-"""The proof that nothing of a stack is left in AWS, and the way to get rid of what is.
+"""Verifies that nothing of a stack is left in AWS, and deletes leftovers.
 
 `python -m smoke_tests.teardown --stack dev` sweeps every service that a stack uses, by tag and by name, with the
 caller's own AWS credentials. It needs neither Pulumi nor the stack's state.

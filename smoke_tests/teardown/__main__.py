@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None, *, root: Path = ROOT) -> int:
     """Sweep, and with --fix delete.
 
     Returns:
-        0: nothing is left; 1: something is; 2: AWS cannot be asked; 3: nothing was found, but not all could be checked.
+        0: nothing is left; 1: something is left; 2: AWS cannot be queried; 3: nothing was found, but some checks failed.
     """
     options = _parser().parse_args(arguments)
     options.stack = own_name(options.stack)
@@ -52,10 +52,10 @@ def find_profile(stack: str, root: Path) -> str | None:
 
 
 def find_region(stack: str, root: Path, session: boto3.Session) -> str:
-    """Where a stack is: what its stack file says, else the environment or the profile.
+    """Return the region of a stack: from its stack file, else from the environment or the profile.
 
     Raises:
-        TargetError: nobody says. A guess would prove an empty region clean.
+        TargetError: none of them names a region. A guess could report an empty region as clean.
     """
     path = root / f"Pulumi.{stack}.yaml"
     told = (
@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m smoke_tests.teardown",
         description="Is anything of this stack left in AWS, and what does it cost? Needs neither Pulumi nor its state.",
-        epilog="exit code 0: nothing is left; 1: something is; 2: AWS cannot be asked; 3: not all could be checked",
+        epilog="exit code 0: nothing is left; 1: something is left; 2: AWS cannot be queried; 3: some checks failed",
         allow_abbrev=False,
     )
     parser.add_argument("--stack", required=True, help="name of the Pulumi stack")
@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 class _Progress:
-    """Progress on stderr: one line rewritten on a terminal, a line a kind elsewhere."""
+    """Progress on stderr: a single updated line on a terminal, otherwise one line per kind."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._quiet = bool(options.quiet)

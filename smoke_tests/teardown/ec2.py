@@ -59,7 +59,7 @@ def _remove_template(scan: RegionScan, item: Item) -> None:
 def _volumes(scan: RegionScan) -> Iterator[Item]:
     ours = {item.identifier for item in _instances(scan)}
     for volume in scan.pages("ec2", "describe_volumes", "Volumes"):
-        # A disk that would outlive its instance was attached by somebody: it is only the stack's if its tags say so.
+        # A disk that outlives its instance was attached by hand: it belongs to the stack only if its tags match.
         own = [one["InstanceId"] for one in volume["Attachments"] if one.get("DeleteOnTermination")]
         instance = next((one for one in own if one in ours), "")
         yield from present(

@@ -73,7 +73,7 @@ def _remove_task(scan: RegionScan, item: Item) -> None:
 
 
 def _task_definitions(scan: RegionScan) -> Iterator[Item]:
-    """Those that could still be run; what is deregistered stays listed for ever and costs nothing."""
+    """Active task definitions. Deregistered ones stay listed indefinitely and cost nothing."""
     ecs, prefix = scan.client("ecs"), scan.identity.prefix
     for family in scan.pages("ecs", "list_task_definition_families", "families", familyPrefix=prefix, status="ACTIVE"):
         for arn in scan.pages(

@@ -1,4 +1,4 @@
-"""Who may do what, and secrets: IAM, Secrets Manager, KMS."""
+"""IAM, Secrets Manager and KMS."""
 
 from collections.abc import Iterator
 
@@ -43,7 +43,7 @@ def _remove_role(scan: RegionScan, item: Item) -> None:
 
 
 def _policies(scan: RegionScan) -> Iterator[Item]:
-    """Managed policies that carry the tags. The program makes none: its policies are parts of roles."""
+    """Managed policies with the stack's tags. The program itself creates only inline policies of roles."""
     iam = scan.client("iam")
     for policy in scan.pages("iam", "list_policies", "Policies", Scope="Local"):
         if policy["PolicyName"].startswith(scan.identity.prefix):
@@ -85,7 +85,7 @@ def _keys(scan: RegionScan) -> Iterator[Item]:
             tags = list(scan.pages("kms", "list_resource_tags", "Tags", KeyId=key["KeyId"]))
         except Exception as error:
             if is_denied(error) and arn not in tagged:
-                continue  # its own policy shuts the caller out; the search by tag would have told of it
+                continue  # the key's own policy denies access; the search by tag would have found it
             raise
         item = scan.item("KMS key", identifier, "", tags, usd_per_hour=hourly("kms_key_month"))
         if item is None:

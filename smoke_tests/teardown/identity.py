@@ -1,4 +1,4 @@
-"""What belongs to a stack: decided by its tags, and by its name only where there are no tags."""
+"""Which resources belong to a stack: decided by tags, or by name if there are no tags."""
 
 import hashlib
 import re
@@ -15,12 +15,12 @@ RETAINED_TAG = "RetainedAtDestroy"
 RETAINED_TAGS = frozenset({RETAINED_TAG, "KeptAtDestroy"})
 """The tag, and its name in earlier versions, which resources that they retained still have."""
 
-SUFFIX = "[0-9a-f]{7}"  # what Pulumi ends a name with
+SUFFIX = "[0-9a-f]{7}"  # Pulumi's suffix of a name
 BALANCER = f"(?:int|pub)-{SUFFIX}"
 GROUP = f"gpu-{SUFFIX}"
-CACHE = "(?:_[a-z0-9]{6})?"  # stacks from before the suffix have none
+CACHE = "(?:_[a-z0-9]{6})?"  # stacks of earlier versions have no suffix
 ALARMS = "alarm-(?:no-replica|no-wake|idle-instances|errors|queue-full|no-gateway|weights-slow|burst-credits)|scaling-(?:idle|stuck)"
-# What may follow `vllm-<stack>-` in a name, by kind. Exact and not just a beginning: `vllm-dev-eu-gpu-1a2b3c4` begins
+# What may follow `vllm-<stack>-` in a name, by kind. Matched exactly, not as a prefix: `vllm-dev-eu-gpu-1a2b3c4` begins
 # with `vllm-dev-`, too, and is the group of another stack.
 ENDINGS: Mapping[str, str] = {
     "alarm": f"(?:{ALARMS})-{SUFFIX}",
@@ -45,7 +45,7 @@ ENDINGS: Mapping[str, str] = {
     "task definition": "engine|gateway|fetch",
     "web ACL": f"firewall-{SUFFIX}",
 }
-# Names in which AWS itself, or a rule of a service, puts something before or after; {prefix} is `vllm-<stack>`.
+# Names to which AWS or a service's rule adds a prefix or suffix; {prefix} is `vllm-<stack>`.
 WHOLE: Mapping[str, tuple[str, ...]] = {
     "alarm": (rf"TargetTracking-(?:service/)?{{prefix}}-{GROUP}(?:/.*|-Alarm(?:High|Low)-.*)",),
     "Cloud Map namespace": (r"{prefix}\.internal",),
@@ -63,14 +63,14 @@ WHOLE: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Identity:
-    """A Pulumi stack of a project, as its resources in AWS are called and tagged."""
+    """A Pulumi stack of a project, with the names and tags of its resources in AWS."""
 
     stack: str
     project: str = PROJECT
 
     @property
     def prefix(self) -> str:
-        """What the name of every resource begins with."""
+        """The common prefix of all resource names."""
         return _bounded(f"vllm-{self.stack}", 5 if FIRST_NAMES.fullmatch(self.stack) else 8)
 
     def claims(self, kind: str, name: str, tags: Mapping[str, str]) -> str:
@@ -85,7 +85,7 @@ class Identity:
         return "name" if self.named(kind, name) else ""
 
     def named(self, kind: str, name: str) -> bool:
-        """Whether only this stack can have given something this name."""
+        """Whether the name can only come from this stack."""
         if self.project != PROJECT:
             return False
         patterns = [pattern.replace("{prefix}", re.escape(self.prefix)) for pattern in WHOLE.get(kind, ())]
@@ -95,7 +95,7 @@ class Identity:
 
 
 def _bounded(text: str, digits: int) -> str:
-    """As the program shortens a stack's name; a test holds the two equal."""
+    """Shorten a stack's name as the program does; a test keeps the two equal."""
     clean = re.sub(r"-+", "-", re.sub(r"[^a-z0-9]", "-", text.lower())).strip("-")
     if clean == text and len(clean) <= LONGEST_PREFIX:
         return clean
@@ -104,7 +104,7 @@ def _bounded(text: str, digits: int) -> str:
 
 
 def tags_of(tags: Iterable[Mapping[str, Any]] | Mapping[str, str] | None) -> dict[str, str]:
-    """Tags as a mapping, from whichever of its spellings a service answers in."""
+    """Tags as a mapping, from any of the formats that AWS services return."""
     if not tags:
         return {}
     if isinstance(tags, Mapping):

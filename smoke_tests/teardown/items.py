@@ -1,32 +1,32 @@
-"""What a sweep finds."""
+"""The resources that a sweep finds."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class State(StrEnum):
-    """What is to be thought of something that was found."""
+    """Whether a resource must still be deleted."""
 
     LEFT = "left"
     KEPT = "kept"
-    """Kept on purpose: `protect` marked it."""
+    """Retained by `protect`."""
     GOING = "going"
-    """Deleted already; AWS takes it away by itself and bills nothing for it."""
+    """Already deleted: AWS removes it without further billing."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """One thing of a stack.
+    """One resource of a stack.
 
     Attributes:
         kind: as in `KINDS`.
-        identifier: what AWS's API wants to know to delete it.
-        name: what a person knows it by.
-        region: where it is; `global` for what has no region.
-        usd_per_hour: at list price; None where it is not known.
-        found_by: `tag`, `name`, or what it is part of.
-        state: left, kept or going.
-        note: one remark for a person.
+        identifier: the id that AWS's API requires to delete it.
+        name: the name for people.
+        region: its region; `global` if it has none.
+        usd_per_hour: list price; None if unknown.
+        found_by: `tag`, `name`, or the resource that it is part of.
+        state: left, retained or being deleted.
+        note: a remark for people.
     """
 
     kind: str

@@ -1,4 +1,4 @@
-"""Every kind of resource that a stack makes, in the order in which they can be deleted."""
+"""Every kind of resource that a stack creates, in deletion order."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ from smoke_tests.teardown.identity import tags_of
 from smoke_tests.teardown.items import Item
 from smoke_tests.teardown.region_scan import Kind, RegionScan, matches, present
 
-# First what would start something again, then what bills by the hour, then what holds on to something else.
+# First anything that would start other resources, then hourly costs, then resources that others depend on.
 ORDER = (
     "schedule group", "Lambda function", "Auto Scaling group", "EC2 instance", "scalable target", "ECS service",
     "ECS task", "DNS record", "load balancer", "target group", "web ACL", "certificate", "NAT gateway",
@@ -20,7 +20,7 @@ ORDER = (
 
 
 def search_by_tag(scan: RegionScan) -> None:
-    """Fill `scan.tagged` with what carries exactly the stack's two tags."""
+    """Fill `scan.tagged` with the resources that have exactly the stack's two tags."""
     wanted = {"Project": scan.identity.project, "Stack": scan.identity.stack}
     filters = [{"Key": key, "Values": [value]} for key, value in wanted.items()]
     for found in scan.pages("resourcegroupstaggingapi", "get_resources", "ResourceTagMappingList", TagFilters=filters):
@@ -30,7 +30,7 @@ def search_by_tag(scan: RegionScan) -> None:
 
 
 def _others(scan: RegionScan) -> Iterator[Item]:
-    """What carries the tags and is of a kind that none of the others looks for: added to the stack by hand, or new."""
+    """Tagged resources of kinds that are not listed here: added to the stack by hand, or new."""
     known = [form for kind in KINDS for form in kind.arns]
     for arn, tags in sorted(scan.tagged.items()):
         if not any(matches(arn, form) for form in known):

@@ -1,4 +1,4 @@
-"""What stands between clients and the network: load balancer, firewall, certificate, DNS."""
+"""Load balancer, firewall, certificate and DNS."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,7 +12,7 @@ DELETION_PROTECTION = "deletion_protection.enabled"
 
 
 def _tagged(scan: RegionScan, found: list[dict[str, Any]], arn: str) -> Iterator[tuple[dict[str, Any], list[Any]]]:
-    """Each load balancer or target group with its tags, twenty to a call."""
+    """Each load balancer or target group with its tags, read in batches of twenty."""
     for start in range(0, len(found), 20):
         some = {one[arn]: one for one in found[start : start + 20]}
         for described in scan.client("elbv2").describe_tags(ResourceArns=list(some))["TagDescriptions"]:
@@ -106,7 +106,7 @@ def _remove_zone(scan: RegionScan, item: Item) -> None:
 
 
 def _records(scan: RegionScan) -> Iterator[Item]:
-    """Alias records that point at a load balancer of the stack's; a record carries no tags."""
+    """Alias records that point to one of the stack's load balancers. Records have no tags."""
     for zone in scan.pages("route53", "list_hosted_zones", "HostedZones"):
         if zone["Config"].get("PrivateZone"):
             continue

@@ -1,4 +1,4 @@
-"""CloudWatch and what acts by itself: logs, alarms, dashboards, topics, budgets, functions, schedules."""
+"""CloudWatch and automation: logs, alarms, dashboards, topics, budgets, functions, schedules."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from smoke_tests.teardown.region_scan import Kind, RegionScan, is_gone, present
 def _log_groups(scan: RegionScan) -> Iterator[Item]:
     logs, prefix = scan.client("logs"), scan.identity.prefix
     beginnings = {f"{prefix}-", f"/aws/lambda/{prefix}-", f"/aws/ecs/containerinsights/{prefix}-"}
-    # A group that carries the tags is looked at whatever it is called.
+    # A tagged log group is checked regardless of its name.
     beginnings |= {arn.split(":", 6)[6].removesuffix(":*") for arn in scan.arns("logs", "log-group")}
     seen = set()
     for beginning in sorted(beginnings):
@@ -34,7 +34,7 @@ def _alarms(scan: RegionScan) -> Iterator[Item]:
     cloudwatch = scan.client("cloudwatch")
     names = {arn.split(":", 6)[6] for arn in scan.arns("cloudwatch", "alarm")}
     candidates = {}
-    # Alarms that scaling policies made are called after what they watch, not after the policy.
+    # Alarms created by scaling policies are named after the metric's resource, not after the policy.
     for beginning in (
         scan.identity.prefix,
         f"TargetTracking-{scan.identity.prefix}",
@@ -80,7 +80,7 @@ def _topics(scan: RegionScan) -> Iterator[Item]:
 def _remove_topic(scan: RegionScan, item: Item) -> None:
     sns = scan.client("sns")
     for subscription in scan.pages("sns", "list_subscriptions_by_topic", "Subscriptions", TopicArn=item.identifier):
-        if subscription["SubscriptionArn"].startswith("arn:"):  # else it waits for its confirmation, and ends by itself
+        if subscription["SubscriptionArn"].startswith("arn:"):  # a pending subscription expires on its own
             sns.unsubscribe(SubscriptionArn=subscription["SubscriptionArn"])
     sns.delete_topic(TopicArn=item.identifier)
 
@@ -90,7 +90,7 @@ def _budgets(scan: RegionScan) -> Iterator[Item]:
     try:
         listed = list(scan.pages("budgets", "describe_budgets", "Budgets", AccountId=scan.account_id))
     except Exception as error:
-        if is_gone(error):  # an account without a single budget is answered so
+        if is_gone(error):  # AWS returns this for an account without budgets
             return
         raise
     for budget in listed:

@@ -1,4 +1,4 @@
-"""What an hour of something costs at AWS's list price. The data says of which day; a test holds it equal to the plan's."""
+"""AWS list prices per hour, with the date of the price list. A test keeps them equal to the plan's."""
 
 import functools
 import json
@@ -17,19 +17,19 @@ def price_table() -> dict[str, Any]:
 
 
 def hourly(unit: str, amount: float = 1) -> float:
-    """US dollars an hour for `amount` of a unit, spread over the month where it is billed by the month."""
+    """US dollars per hour for `amount` of a unit; a monthly price is divided by the hours of a month."""
     price = float(price_table()["usd"][unit]) * amount
     return price / HOURS_PER_MONTH if unit.endswith("_month") else price
 
 
 def instance_hourly(instance_type: str) -> float | None:
-    """US dollars an hour of a running instance on demand; None where the table does not know the type."""
+    """On-demand price of a running instance in US dollars per hour; None if the table does not list the type."""
     price = price_table()["instance_types"].get(instance_type)
     return None if price is None else float(price)
 
 
 def volume_hourly(volume: dict[str, Any]) -> float:
-    """US dollars an hour of an EBS volume, priced as gp3, with what it has above gp3's free throughput and IOPS."""
+    """Price of an EBS volume in US dollars per hour: gp3, plus throughput and IOPS above the free baseline."""
     table = price_table()["usd"]
     extra_throughput = max(0, int(volume.get("Throughput") or 0) - table["ebs_gp3_mibps_included"])
     extra_iops = max(0, int(volume.get("Iops") or 0) - table["ebs_gp3_iops_included"])

@@ -1,4 +1,4 @@
-"""One region of an account, as a sweep sees it."""
+"""Reads the resources of one region."""
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,14 +19,14 @@ _DENIED = ("AccessDenied", "Unauthorized", "NotAuthorized", "Forbidden", "Author
 
 @dataclass(eq=False)
 class RegionScan:
-    """Asks AWS about one stack in one region.
+    """Queries AWS for one stack in one region.
 
     Attributes:
         identity: the stack.
         region: where.
         account_id: twelve digits.
         session: credentials.
-        tagged: ARN -> tags of whatever carries the stack's two tags; filled by the search by tag.
+        tagged: ARN -> tags of every resource with the stack's two tags; filled by the search by tag.
     """
 
     identity: Identity
@@ -46,7 +46,7 @@ class RegionScan:
         return self.session.get_partition_for_region(self.region)
 
     def pages(self, service: str, operation: str, key: str, **parameters: Any) -> Iterator[Any]:
-        """Every entry under `key` of a listing, over all of its pages."""
+        """Every entry under `key` of a listing, from all pages."""
         client = self.client(service)
         if client.can_paginate(operation):
             for page in client.get_paginator(operation).paginate(**parameters):
@@ -67,7 +67,7 @@ class RegionScan:
         everywhere: bool = False,
         note: str = "",
     ) -> Item | None:
-        """What was found, or None where it does not belong to the stack.
+        """Return the resource, or None if it does not belong to the stack.
 
         Args:
             kind: as in `KINDS`.
@@ -75,9 +75,9 @@ class RegionScan:
             name: for a person, and for the search by name; empty: the identifier.
             tags: in any spelling.
             usd_per_hour: at list price.
-            part_of: what of the stack it is a part of; then it is the stack's without tags or name of its own, unless
-                its tags say that it is somebody else's.
-            going: whether it is deleted already.
+            part_of: its parent in the stack. It then belongs to the stack even without tags or a recognizable name,
+                unless its tags name another stack.
+            going: whether it is already deleted.
             everywhere: whether it has no region.
             note: for a person.
         """
@@ -94,7 +94,7 @@ class RegionScan:
         return Item(kind, identifier, shown, region, 0.0 if going else usd_per_hour, why, state, note)
 
     def arns(self, service: str, resource: str = "") -> list[str]:
-        """ARNs of the search by tag: of a service, and of one type of its resources."""
+        """ARNs that the search by tag found, by service and resource type."""
         return [arn for arn in self.tagged if matches(arn, f"{service}:{resource}" if resource else service)]
 
     @functools.cached_property
@@ -124,11 +124,11 @@ class Kind:
     """A kind of resource.
 
     Attributes:
-        title: in the singular, as it is told.
-        find: what there is of it in one region, of the stack alone.
-        remove: deletes one; raises what boto3 raises.
-        everywhere: whether it belongs to no region, so that it is looked for once.
-        arns: `service:type` of the ARNs that `find` answers for, so that the search by tag does not tell them twice.
+        title: singular, as reported.
+        find: lists the stack's resources of this kind in one region.
+        remove: deletes one; raises boto3's exceptions.
+        everywhere: whether it is global, so that it is searched once.
+        arns: `service:type` of the ARNs that `find` covers, so that the search by tag does not report them twice.
     """
 
     title: str
@@ -161,12 +161,12 @@ def code_of(error: Exception) -> str:
 
 
 def is_denied(error: Exception) -> bool:
-    """Whether the caller may not do what was asked."""
+    """Whether the caller lacks the permission."""
     return isinstance(error, ClientError) and any(word in code_of(error) for word in _DENIED)
 
 
 def is_gone(error: Exception) -> bool:
-    """Whether what was asked for does not exist."""
+    """Whether the resource does not exist."""
     code = code_of(error)
     return isinstance(error, ClientError) and (
         "NotFound" in code
@@ -177,6 +177,6 @@ def is_gone(error: Exception) -> bool:
 
 
 def message_of(error: Exception) -> str:
-    """One line of what AWS said."""
+    """AWS's error in one line."""
     detail = error.response.get("Error", {}).get("Message", "") if isinstance(error, ClientError) else str(error)
     return " ".join(f"{code_of(error)}: {detail}".split())[:300]

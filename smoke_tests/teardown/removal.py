@@ -1,4 +1,4 @@
-"""Deleting what is left, again and again until nothing holds on to anything else."""
+"""Deletes leftovers, repeatedly, because resources that are in use cannot be deleted yet."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -16,14 +16,14 @@ PAUSE_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Refused:
-    """What could not be deleted, and what AWS said."""
+    """A resource that could not be deleted, and AWS's error."""
 
     item: Item
     reason: str
 
 
 def condemned(sweep: Sweep, *, include_retained: bool) -> list[Item]:
-    """What a removal deletes, in its order: what is left, and on request what was kept on purpose."""
+    """The resources to delete, in order: leftovers and, on request, retained resources."""
     return [item for item in sweep.items if item.state is State.LEFT or (include_retained and item.state is State.KEPT)]
 
 
@@ -37,19 +37,19 @@ def remove(
     pause: Callable[[float], object] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[Sweep, list[Refused]]:
-    """Delete, and look again until nothing is left, the time is over, or only what is forbidden remains.
+    """Delete and sweep again until nothing is left, the timeout expires, or only denied deletions remain.
 
     Args:
-        sweeper: looks again.
+        sweeper: sweeps again.
         sweep: what to delete.
-        tell: takes one line a deletion.
-        include_retained: whether what was kept on purpose goes too.
-        timeout_seconds: how long; an instance takes minutes to end, and its network cannot go before.
+        tell: receives one line per deletion.
+        include_retained: whether to delete retained resources, too.
+        timeout_seconds: an instance takes minutes to terminate, and its network can only be deleted afterwards.
         pause: waits, in seconds.
         clock: monotonic seconds.
 
     Returns:
-        What a last sweep found, and why what is in it could not be deleted.
+        The last sweep, and why each remaining resource could not be deleted.
     """
     deadline = clock() + timeout_seconds
     while True:
@@ -71,7 +71,7 @@ def _rounds(
     pause: Callable[[float], object],
     clock: Callable[[], float],
 ) -> list[Refused]:
-    """Go through all of them until none is left to try; what is in use is tried again."""
+    """Try each one; retry those that are in use."""
     remove_by_kind = {kind.title: kind.remove for kind in KINDS}
     waiting, refused = list(items), []
     reasons: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""A sweep, told: lines for a person and JSON for a program."""
+"""Reports a sweep: text for people, JSON for programs."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,14 +20,14 @@ HEADINGS = {
 
 
 def exit_code(sweep: Sweep) -> int:
-    """0: nothing is left and everything was looked at; 1: something is left; 3: something could not be looked at."""
+    """0: nothing is left and everything was checked; 1: something is left; 3: something could not be checked."""
     if sweep.of(State.LEFT):
         return LEFT
     return NOT_CHECKED if sweep.not_checked else CLEAN
 
 
 def warnings(sweep: Sweep) -> list[str]:
-    """What a person should know before deleting."""
+    """Warnings to read before deleting."""
     clusters = [item.name for item in sweep.items if item.kind == "ECS cluster"]
     if len(clusters) < 2:
         return []
@@ -38,7 +38,7 @@ def warnings(sweep: Sweep) -> list[str]:
 
 
 def as_text(sweep: Sweep, refused: Sequence[Refused] = ()) -> str:
-    """What was found, for a person."""
+    """The sweep as text."""
     elsewhere = f"; {len(sweep.searched_regions)} other regions by tag" if sweep.searched_regions else ""
     lines = [
         f"stack {sweep.identity.stack} of project {sweep.identity.project}, account {sweep.account_id}, "
@@ -58,13 +58,13 @@ def as_text(sweep: Sweep, refused: Sequence[Refused] = ()) -> str:
 
 
 def reuse(sweep: Sweep) -> list[str]:
-    """The command that gives a file system that was kept to the stack's next life."""
+    """The command that reuses a retained file system in the stack's next deployment."""
     kept = [item.identifier for item in sweep.of(State.KEPT) if item.kind == "EFS file system"]
     return [f"pulumi config set weightsFileSystemId {name} --stack {sweep.identity.stack}" for name in kept]
 
 
 def _rows(items: Sequence[Item], *, regions: bool) -> list[str]:
-    """A line each, the dearest first."""
+    """One line per resource, the most expensive first."""
     ordered = sorted(items, key=lambda item: -1e9 if item.usd_per_hour is None else -item.usd_per_hour)
     labels = [_label(item) for item in ordered]
     width = min(LONGEST_LABEL, max(map(len, labels)))
@@ -77,7 +77,7 @@ def _rows(items: Sequence[Item], *, regions: bool) -> list[str]:
 
 
 def _label(item: Item) -> str:
-    """The identifier where people use it, such as i-0123456789, and the name."""
+    """The identifier if people use it, such as i-0123456789, and the name."""
     short = "" if ":" in item.identifier or "/" in item.identifier else item.identifier
     return " ".join(dict.fromkeys(filter(None, [short, item.name])))[:LONGEST_LABEL]
 
@@ -102,7 +102,7 @@ def _result(sweep: Sweep) -> str:
 
 
 def as_json(sweep: Sweep, refused: Sequence[Refused] = ()) -> dict[str, Any]:
-    """The same for a program."""
+    """The sweep as JSON."""
     left = sweep.of(State.LEFT)
     return {
         "schema_version": SCHEMA_VERSION,

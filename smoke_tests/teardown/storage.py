@@ -63,7 +63,7 @@ def _remove_mount_target(scan: RegionScan, item: Item) -> None:
 
 
 def _bucket_tags(s3: Any, name: str) -> dict[str, str] | None:
-    """Tags of a bucket, or None of one that the caller may not look at, which is then nobody's business here."""
+    """Tags of a bucket; None if access is denied, in which case the bucket is ignored."""
     try:
         return tags_of(s3.get_bucket_tagging(Bucket=name)["TagSet"])
     except Exception as error:

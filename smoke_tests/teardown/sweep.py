@@ -1,4 +1,4 @@
-"""The sweep: every kind, in every region where something of the stack may be. What could not be asked is said."""
+"""Sweeps every kind of resource in every region that the stack may use. Failed checks are reported."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class NotChecked:
-    """What could not be looked at, where, and why."""
+    """A check that failed, where, and why."""
 
     what: str
     region: str
@@ -27,15 +27,15 @@ class NotChecked:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a sweep found.
+    """The result of a sweep.
 
     Attributes:
         identity: the stack.
         account_id: twelve digits.
-        regions: looked through kind by kind.
-        searched_regions: searched by tag alone.
-        items: in the order in which they can be deleted.
-        not_checked: what could not be looked at.
+        regions: swept kind by kind.
+        searched_regions: searched by tag only.
+        items: in deletion order.
+        not_checked: the checks that failed.
     """
 
     identity: Identity
@@ -46,19 +46,19 @@ class Sweep:
     not_checked: tuple[NotChecked, ...]
 
     def of(self, state: State) -> list[Item]:
-        """Those in one state."""
+        """The items in one state."""
         return [item for item in self.items if item.state is state]
 
 
 class Sweeper:
-    """Looks for one stack's resources, as often as it is asked to.
+    """Finds one stack's resources; can be called repeatedly.
 
     Args:
         identity: the stack.
         region: where the stack is.
         session: the caller's credentials.
-        tell: takes one line a kind that was looked at.
-        other_regions: whether the account's other regions are searched by tag, and swept where something is found.
+        tell: receives one line per kind.
+        other_regions: whether to search the account's other regions by tag, and to sweep those with a match.
     """
 
     def __init__(
@@ -70,10 +70,10 @@ class Sweeper:
         self._account_id = _account_id(session, region)
 
     def sweep(self) -> Sweep:
-        """What there is now.
+        """Return the current resources.
 
         Raises:
-            TargetError: AWS cannot be asked at all.
+            TargetError: AWS cannot be queried.
         """
         self._scans = {self._region: self._scan(self._region)}
         missed: list[NotChecked] = []
@@ -88,7 +88,7 @@ class Sweeper:
         )  # fmt: skip
 
     def look_of(self, item: Item) -> RegionScan:
-        """Where an item of the last sweep is."""
+        """The scan of an item's region in the last sweep."""
         return self._scans[self._region if item.region == GLOBAL else item.region]
 
     def _scan(self, region: str) -> RegionScan:
@@ -114,7 +114,7 @@ class Sweeper:
             scan = self._scan(region)
             self._search(scan, missed)
             searched.append(region)
-            if any(arn.split(":")[3] == region for arn in scan.tagged):  # a bucket is told of wherever one asks
+            if any(arn.split(":")[3] == region for arn in scan.tagged):  # buckets are listed in every region
                 self._scans[region] = scan
         elsewhere = f"; found some in {', '.join(list(self._scans)[1:])}" if len(self._scans) > 1 else ""
         self._tell(f"searched {len(searched)} other regions by tag{elsewhere}")
@@ -124,7 +124,7 @@ class Sweeper:
         where = "" if kind.everywhere or len(self._scans) == 1 else f" in {scan.region}"
         try:
             found = list(kind.find(scan))
-        except Exception as error:  # whatever one service answers, the others are still asked
+        except Exception as error:  # an error of one service does not stop the others
             reason = _reason(error)
             missed.append(NotChecked(kind.title, GLOBAL if kind.everywhere else scan.region, reason))
             self._tell(f"{kind.title}{where}: not checked: {reason}")

@@ -1,4 +1,4 @@
-"""The network: VPC and what is in it. An interface that AWS made itself is known by its security groups."""
+"""The VPC and its contents. Network interfaces that AWS created are recognized by their security groups."""
 
 from collections.abc import Iterator
 
@@ -56,12 +56,12 @@ def _remove_interface(scan: RegionScan, item: Item) -> None:
 
 def _security_groups(scan: RegionScan) -> Iterator[Item]:
     for group in scan.pages("ec2", "describe_security_groups", "SecurityGroups"):
-        if group["GroupName"] != "default":  # goes with its VPC
+        if group["GroupName"] != "default":  # deleted with its VPC
             yield from present(scan.item("security group", group["GroupId"], group["GroupName"], group.get("Tags")))
 
 
 def _remove_security_group(scan: RegionScan, item: Item) -> None:
-    # Groups that name each other can only be deleted once neither has a rule left.
+    # Groups that reference each other can only be deleted once their rules are removed.
     ec2 = scan.client("ec2")
     for group_id in sorted(scan.security_group_ids):
         for group in ec2.describe_security_groups(Filters=[{"Name": "group-id", "Values": [group_id]}])[
@@ -114,7 +114,8 @@ def _remove_subnet(scan: RegionScan, item: Item) -> None:
 
 def _route_tables(scan: RegionScan) -> Iterator[Item]:
     for table in scan.pages("ec2", "describe_route_tables", "RouteTables"):
-        if not any(association.get("Main") for association in table["Associations"]):  # that one goes with its VPC
+        # The main route table is deleted with its VPC.
+        if not any(association.get("Main") for association in table["Associations"]):
             yield from present(scan.item("route table", table["RouteTableId"], "", table.get("Tags")))
 
 

@@ -9,13 +9,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from infra.web_address import basic
 from smoke_tests.history_store import FolderStore
+from tests.forked_programs import Programs
 from tests.smoke_tests.fake_openai_server import KEY, MODEL, FakeOpenAIServer, serving
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,12 +41,17 @@ def environment(**more: str) -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", "OPENAI_API_KEY": "", **more}
 
 
-def run(name: str, endpoint: str, folder: Path, **more: str) -> subprocess.CompletedProcess[str]:
-    arguments, given = PROGRAMS[name]
-    command = [word.replace("{endpoint}", endpoint).replace("{folder}", str(folder)) for word in arguments]
-    return subprocess.run(
-        [sys.executable, *command], cwd=ROOT, env=environment(**more), input=given, capture_output=True, text=True, timeout=50,
-    )  # fmt: skip
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run(programs: Programs) -> Run:
+    def run_one(name: str, endpoint: str, folder: Path, **more: str) -> subprocess.CompletedProcess[str]:
+        arguments, given = PROGRAMS[name]
+        command = [word.replace("{endpoint}", endpoint).replace("{folder}", str(folder)) for word in arguments]
+        return programs.run(command, environment(**more), given)
+
+    return run_one
 
 
 class Recording(http.server.BaseHTTPRequestHandler):
@@ -80,7 +86,7 @@ def proxy() -> Iterator[tuple[list[str], dict[str, str]]]:
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_this_machine_is_asked_without_a_proxy(
-    name: str, tmp_path: Path, proxy: tuple[list[str], dict[str, str]]
+    name: str, tmp_path: Path, proxy: tuple[list[str], dict[str, str]], run: Run
 ) -> None:
     asked, variables = proxy
     with serving(FakeOpenAIServer()) as server:
@@ -90,7 +96,7 @@ def test_this_machine_is_asked_without_a_proxy(
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_another_machine_is_asked_through_the_proxy(
-    name: str, tmp_path: Path, proxy: tuple[list[str], dict[str, str]]
+    name: str, tmp_path: Path, proxy: tuple[list[str], dict[str, str]], run: Run
 ) -> None:
     asked, variables = proxy
     wait = {"VLLM_API_KEY": KEY}
@@ -107,7 +113,9 @@ def test_another_machine_is_asked_through_the_proxy(
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_a_password_in_the_endpoint_is_sent_as_basic_auth_and_written_nowhere(name: str, tmp_path: Path) -> None:
+def test_a_password_in_the_endpoint_is_sent_as_basic_auth_and_written_nowhere(
+    name: str, tmp_path: Path, run: Run
+) -> None:
     with serving(FakeOpenAIServer(api_key=basic(USER))) as server:
         endpoint = server.endpoint.replace("http://", f"http://{USER}@")
         done = run(name, endpoint, tmp_path)
@@ -126,7 +134,7 @@ def test_a_password_in_the_endpoint_is_sent_as_basic_auth_and_written_nowhere(na
     assert refused.returncode != 0
 
 
-def test_the_report_of_a_record_with_a_password_does_not_show_it(tmp_path: Path) -> None:
+def test_the_report_of_a_record_with_a_password_does_not_show_it(tmp_path: Path, programs: Programs, run: Run) -> None:
     """A record of an older version."""
     with serving(FakeOpenAIServer()) as server:
         assert run("benchmark", server.endpoint, tmp_path, VLLM_API_KEY=KEY).returncode == 0
@@ -134,9 +142,7 @@ def test_the_report_of_a_record_with_a_password_does_not_show_it(tmp_path: Path)
     record.write_text(record.read_text().replace("http://127", f"http://{USER}@127"))
     page = tmp_path / "r.html"
     for arguments in (["report", str(record), "-o", str(page)], ["compare", str(record), str(record)]):
-        done = subprocess.run(
-            [sys.executable, "-m", "smoke_tests.benchmark", *arguments], cwd=ROOT, env=environment(), capture_output=True, text=True,
-        )  # fmt: skip
+        done = programs.run(["-m", "smoke_tests.benchmark", *arguments], environment())
         assert PASSWORD not in done.stdout + done.stderr
     assert PASSWORD not in page.read_text()
 
@@ -209,28 +215,23 @@ def test_a_full_or_closed_standard_output_is_one_line(arguments: list[str]) -> N
     ids=lambda arguments: arguments[0],
 )
 def test_a_signal_while_it_waits_is_one_line(
-    arguments: list[str], number: int, code: int, word: str, tmp_path: Path
+    arguments: list[str], number: int, code: int, word: str, tmp_path: Path, programs: Programs
 ) -> None:
     """The endpoint accepts connections and answers nothing."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         command = [each.replace("{folder}", str(tmp_path)) for each in arguments]
-        process = subprocess.Popen(
-            [sys.executable, "-m", *command, "--endpoint", f"http://127.0.0.1:{silent.getsockname()[1]}", "--model", MODEL],
-            cwd=ROOT, env=environment(VLLM_API_KEY=KEY), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            text=True,
-        )  # fmt: skip
-        assert process.stdin
-        process.stdin.write("Hello\n")
-        process.stdin.close()
-        process.stdin = None
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        process = programs.start(
+            ["-m", *command, "--endpoint", endpoint, "--model", MODEL], environment(VLLM_API_KEY=KEY), "Hello\n"
+        )
         connection, _ = silent.accept()
         assert connection.recv(1)
         process.send_signal(number)
-        out, err = process.communicate(timeout=20)
+        done = process.wait(20)
         connection.close()
-    assert process.returncode == code, err
-    assert err.strip().splitlines()[-1:] == [word], err
-    assert "Traceback" not in out + err
+    assert done.returncode == code, done.stderr
+    assert done.stderr.strip().splitlines()[-1:] == [word], done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
 
 
 def test_a_signal_during_the_tests_keeps_the_results(tmp_path: Path) -> None:

@@ -1,0 +1,160 @@
+"""Runs this repository's programs as forks of one process that has imported their libraries.
+
+Starting Python and importing pytest, pydantic and the OpenAI SDK costs 0.6 s of CPU for each program. A fork is still a
+process, with arguments, environment, standard streams, signals and an exit code. It imports our modules itself. Tests of
+the interpreter (closed or broken standard streams, encodings) start Python instead.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import gc
+import importlib
+import json
+import os
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO
+
+ROOT = Path(__file__).resolve().parents[1]
+LIBRARIES = (
+    "asyncio", "argparse", "http.server", "pytest", "_pytest.junitxml", "pydantic", "yaml", "httpx2", "httptools", "openai",
+    "openai.resources.chat.completions", "openai.resources.responses", "openai.resources.models", "openai.resources.embeddings",
+    "boto3", "botocore.session",
+)  # fmt: skip
+
+
+class Started:
+    """A program that runs. Its output is kept in files, so that it is never blocked by a reader."""
+
+    def __init__(self, arguments: list[str], status: socket.socket, output: IO[str], errors: IO[str]) -> None:
+        self._arguments, self._status, self._output, self._errors = arguments, status, output, errors
+        self.pid = json.loads(status.recv(64))
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the program."""
+        os.kill(self.pid, number)
+
+    def wait(self, timeout: float) -> subprocess.CompletedProcess[str]:
+        """Wait for the exit. After `timeout` seconds, kill the program and raise TimeoutError."""
+        self._status.settimeout(timeout)
+        with self._status, self._output, self._errors:
+            try:
+                code = json.loads(self._status.recv(64))
+            except TimeoutError:
+                self.send_signal(signal.SIGKILL)
+                raise
+            self._output.seek(0)
+            self._errors.seek(0)
+            return subprocess.CompletedProcess(self._arguments, code, self._output.read(), self._errors.read())
+
+
+class Programs:
+    """Starts programs. `arguments` are those of `python`: `-m MODULE ...` or `FILE ...`."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+
+    def start(self, arguments: list[str], environment: Mapping[str, str], given: str = "") -> Started:
+        """Start a program with a text as its standard input."""
+        output, errors = (tempfile.TemporaryFile("w+", encoding="utf-8") for _ in range(2))  # noqa: SIM115
+        here, there = socket.socketpair()
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as stdin, there:
+            stdin.write(given)
+            stdin.seek(0)
+            files = array.array("i", [stdin.fileno(), output.fileno(), errors.fileno(), there.fileno()])
+            text = json.dumps({"arguments": arguments, "environment": dict(environment)}).encode()
+            self._connection.sendmsg([text], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, files)])
+        return Started(arguments, here, output, errors)
+
+    def run(
+        self, arguments: list[str], environment: Mapping[str, str], given: str = "", timeout: float = 50
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program to its end."""
+        return self.start(arguments, environment, given).wait(timeout)
+
+
+@contextlib.contextmanager
+def forking() -> Iterator[Programs]:
+    """Run the process that forks."""
+    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    environment = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+    with here:
+        with there:
+            command = [sys.executable, __file__, str(there.fileno())]
+            process = subprocess.Popen(command, cwd=ROOT, env=environment, pass_fds=[there.fileno()])
+        yield Programs(here)
+    process.wait(20)
+
+
+def _serve(connection: socket.socket) -> list[str] | None:
+    """Fork for each request until the other side closes. Returns the arguments in the fork, None in the parent."""
+    for name in LIBRARIES:
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+    while True:
+        files = array.array("i")
+        text, ancillary, _, _ = connection.recvmsg(1 << 20, socket.CMSG_LEN(4 * files.itemsize))
+        _reap(0 if not text else os.WNOHANG)
+        if not text:
+            return None
+        files.frombytes(ancillary[0][2])
+        if os.fork() == 0:
+            connection.close()
+            _watch_over_a_fork(files)
+            wanted = json.loads(text)
+            os.environ.clear()
+            os.environ.update(wanted["environment"])
+            return list(wanted["arguments"])
+        for file in files:
+            os.close(file)
+
+
+def _reap(options: int) -> None:
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, options)[0]:
+            pass
+
+
+def _watch_over_a_fork(files: array.array[int]) -> None:
+    """Fork once more and report the fork's id and exit code. Returns in the fork alone."""
+    child = os.fork()
+    if child:
+        os.write(files[3], json.dumps(child).encode())
+        _, status = os.waitpid(child, 0)
+        os.write(files[3], json.dumps(os.waitstatus_to_exitcode(status)).encode())
+        os._exit(0)
+    for number, file in enumerate(files[:3]):
+        os.dup2(file, number)
+    for file in files:
+        os.close(file)
+    sys.stdin, sys.stdout = open(0), open(1, "w")  # noqa: SIM115
+    sys.stderr = open(2, "w", errors="backslashreplace", buffering=1)  # noqa: SIM115
+
+
+def _become(arguments: list[str]) -> None:
+    """Run what the arguments name, as Python does with them."""
+    more = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if arguments[0] == "-m":
+        sys.path[:1] = [str(ROOT), *filter(None, more)]
+        sys.argv = ["-m", *arguments[2:]]
+        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+    else:
+        path = ROOT / arguments[0]
+        sys.path[:1] = [str(path.parent), *filter(None, more)]
+        sys.argv = [str(path), *arguments[1:]]
+        runpy.run_path(str(path), run_name="__main__")
+
+
+if __name__ == "__main__":
+    # The fork leaves as a program does, with its exit handlers and the flush of its streams.
+    if (asked := _serve(socket.socket(fileno=int(sys.argv[1])))) is not None:
+        _become(asked)
