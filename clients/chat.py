@@ -9,6 +9,11 @@ import re
 import sys
 from typing import Any
 
+from infra.interrupts import exit_quietly
+
+if __name__ == "__main__":  # Ctrl-C during the imports below
+    exit_quietly()
+
 import httpx2
 import openai
 from openai import OpenAI

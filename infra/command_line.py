@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Any, NoReturn, TextIO, cast
 
 from infra.errors import UserError
+from infra.interrupts import imported
 from infra.web_address import redact, use_no_proxy_for_this_machine
 
 READER_LEFT_EXIT_CODE = 128 + signal.SIGPIPE
@@ -40,6 +41,7 @@ def run(main: Callable[[], int]) -> NoReturn:
 
 def exit_code(main: Callable[[], int]) -> int:
     """Run a program's main function; returns what to exit with."""
+    imported()
     use_no_proxy_for_this_machine()
     for name in ("stdout", "stderr"):
         setattr(sys, name, _Stream(getattr(sys, name) or open(os.devnull, "w"), is_output=name == "stdout"))  # noqa: PTH123, SIM115

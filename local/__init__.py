@@ -7,3 +7,7 @@ this machine (`arguments`), starts vLLM (`engine`) and the gateway, and prints h
 then also runs the smoke tests, the benchmark and the direct client.
 Every process is started through `leash`, so that none outlives the runner, however the runner exits.
 """
+
+from infra.interrupts import quiet_while_importing
+
+quiet_while_importing()

@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 from clients.vllm_client import VLLMClient
+from infra.interrupts import imported
 
 
 def main(model: Path) -> str:
@@ -34,6 +35,7 @@ def main(model: Path) -> str:
 
 
 if __name__ == "__main__":
+    imported()  # Ctrl-C must let vLLM stop its processes
     parser = argparse.ArgumentParser(
         prog="python -m local.check_client", description="Test the direct client with a model, on real vLLM."
     )

@@ -4,3 +4,7 @@
 `python -m smoke_tests.benchmark --stack dev` says how fast it is and what a million tokens cost.
 Both take `--endpoint URL` instead of a stack, so they work against any OpenAI-compatible server.
 """
+
+from infra.interrupts import quiet_while_importing
+
+quiet_while_importing()

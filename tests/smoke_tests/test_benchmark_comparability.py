@@ -1,6 +1,10 @@
-"""Twenty pairs of runs, half of them incomparable in one way each: the verdict, the exit status, and the reason."""
+"""Twenty pairs of runs, half of them incomparable in one way each: the verdict, the exit status, and the reason.
+
+docs/benchmark.md shows them as a table. `UPDATE_DOCS=1` updates it.
+"""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +14,7 @@ from smoke_tests.benchmark.__main__ import main
 from smoke_tests.benchmark.compare import compare
 from tests.smoke_tests.benchmark_records import document, measurement, record
 
+PAGE = Path(__file__).parents[2] / "docs" / "benchmark.md"
 PRICES = {"usd_per_hour_active": 1.0, "source": "test", "output_to_input_price": 4.0, "priced_on": "2026-11-01"}
 COST = {
     "usd_per_hour": 1.0,
@@ -70,15 +75,39 @@ PAIRS = [
 def test_twenty_pairs_of_runs(
     new: dict[str, Any], status: int, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name, content in (("base", run(tool=tool())), ("new", {"tool": tool()} | new)):
-        (tmp_path / name).write_text(
-            json.dumps({**content, "tool": content["tool"] | {"machine": content["tool"].get("machine", "m1")}})
-        )
-    assert main(["compare", str(tmp_path / "base"), str(tmp_path / "new")]) == status
-    text = capsys.readouterr().out
+    exit_status, text = compared(new, tmp_path, capsys)
+    assert exit_status == status
     assert words in text
     # Exactly one difference, so that no other refusal hides a missing one.
     assert text.count("not comparable: ") == (status == 2)
+
+
+def compared(new: dict[str, Any], folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    """Return the exit status and the output of comparing `new` with the base record."""
+    for name, content in (("base", run(tool=tool())), ("new", {"tool": tool()} | new)):
+        (folder / name).write_text(
+            json.dumps({**content, "tool": content["tool"] | {"machine": content["tool"].get("machine", "m1")}})
+        )
+    capsys.readouterr()
+    status = main(["compare", str(folder / "base"), str(folder / "new")])
+    return status, capsys.readouterr().out
+
+
+def test_the_docs_show_the_twenty_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = ["| difference | comparable | exit status | the line that decides |", "|---|---|---|---|"]
+    for name, new, _, words in PAIRS:
+        status, text = compared(new, tmp_path, capsys)
+        line = next(line for line in text.splitlines() if words in line)
+        line = line.strip().replace(str(tmp_path / "new"), "NEW").replace(str(tmp_path / "base"), "BASE")
+        rows.append(f"| {name} | {'no' if status == 2 else 'yes'} | {status} | `{line}` |")
+    start, end = "<!-- pairs: generated -->\n", "\n<!-- pairs: end -->"
+    page = PAGE.read_text()
+    before, rest = page.split(start)
+    after = rest.split(end)[1]
+    wanted = before + start + "\n".join(rows) + end + after
+    if os.environ.get("UPDATE_DOCS"):
+        PAGE.write_text(wanted)
+    assert page == wanted, "run UPDATE_DOCS=1 pytest on this file"
 
 
 def test_half_of_the_pairs_are_incomparable() -> None:
