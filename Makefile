@@ -52,13 +52,19 @@ local:  ## run STACK on this machine: real vLLM behind the gateway, no account, 
 local-check:  ## the same, then smoke tests and a short benchmark, then stop | STACK MODEL PORT WEIGHTS SCALE_DOWN_MINUTES SET
 	@exec $(RUN_LOCAL) --check
 
+# ENDPOINT is a URL, or with STACK the name of an endpoint that another Pulumi program declares (docs/component.md).
+IS_URL = $(or $(findstring :,$(ENDPOINT)),$(if $(filter command environment,$(origin STACK)),,$(ENDPOINT)))
+URL_OR_NAME = $(if $(IS_URL),--endpoint '$(ENDPOINT)',--endpoint-name '$(ENDPOINT)')
+# Of programs that need a stack. Not from the environment, where another program's ENDPOINT may be.
+NAMED = $(if $(filter command,$(origin ENDPOINT)),--endpoint-name '$(ENDPOINT)')
+
 # With the Python of make local where that is installed. STACK counts only where it is given.
 CHAT_ENVIRONMENT = $(if $(wildcard .venv-local/made-from),.venv-local,.venv)
-CHAT = $(if $(ENDPOINT),--endpoint '$(ENDPOINT)',$(if $(filter command environment,$(origin STACK)),--stack '$(STACK)' \
+CHAT = $(if $(ENDPOINT),$(URL_OR_NAME)) $(if $(and $(ENDPOINT),$(IS_URL)),,$(if $(filter command environment,$(origin STACK)),--stack '$(STACK)' \
 	$(if $(filter command,$(origin NAME)),--name '$(NAME)'))) $(if $(MODEL),--model '$(MODEL)') \
 	$(if $(MAX_TOKENS),--max-tokens '$(MAX_TOKENS)')
 
-chat: $(if $(wildcard .venv-local/made-from),,.venv/ready)  ## chat in the terminal with what make local started, with STACK, or with ENDPOINT | STACK NAME ENDPOINT MODEL MAX_TOKENS
+chat: $(if $(wildcard .venv-local/made-from),,.venv/ready)  ## chat in the terminal with what make local started, with STACK, or with ENDPOINT=URL | STACK NAME ENDPOINT MODEL MAX_TOKENS
 	@exec env STARTED_BY_MAKE=1 $(CHAT_ENVIRONMENT)/bin/python -m clients.chat $(CHAT)
 
 ##@ Development
@@ -116,34 +122,35 @@ up: .venv/ready  ## deploy STACK with pulumi up, then print how to use it and wh
 	@pulumi up --stack '$(STACK)' $(if $(YES),--yes)
 	@exec .venv/bin/python -m smoke_tests.summary --stack '$(STACK)'
 
-api-key:  ## print an API key of STACK (NAME: whose, if there are several) | STACK NAME
-	@$(TOOL) smoke_tests.api_key --stack '$(STACK)' $(if $(filter command,$(origin NAME)),--name '$(NAME)')
+# Of another Pulumi program: STACK=ORG/PROJECT/STACK, and ENDPOINT=NAME if it declares several endpoints.
+api-key:  ## print an API key of STACK (NAME: whose, if there are several) | STACK ENDPOINT NAME
+	@$(TOOL) smoke_tests.api_key --stack '$(STACK)' $(NAMED) $(if $(filter command,$(origin NAME)),--name '$(NAME)')
 
 # ENDPOINT=http://127.0.0.1:8000 verifies the endpoint of make local and records it under a separate name.
-VERIFY = $(if $(ENDPOINT),--endpoint '$(ENDPOINT)' --name 'local-$(STACK)' \
+VERIFY = $(if $(ENDPOINT),$(URL_OR_NAME)) $(if $(and $(ENDPOINT),$(IS_URL)),--name 'local-$(STACK)' \
 	$(if $(wildcard .local/api-key),--api-key-file .local/api-key),--stack '$(STACK)')
 
-verify:  ## test and benchmark STACK, and compare with the last good run (ENDPOINT=URL: of make local) | STACK ENDPOINT
+verify:  ## test and benchmark STACK, and compare with the last good run (ENDPOINT=URL: of make local; ENDPOINT=NAME: in your own program) | STACK ENDPOINT
 	@$(TOOL) smoke_tests.verify $(VERIFY)
 
-history:  ## list the results of make verify (NAME=local-dev: of make local) | STACK NAME
-	@$(TOOL) smoke_tests.history $(if $(filter command,$(origin NAME)),--name '$(NAME)',--stack '$(STACK)')
+history:  ## list the results of make verify (NAME=local-dev: of make local) | STACK ENDPOINT NAME
+	@$(TOOL) smoke_tests.history $(if $(filter command,$(origin NAME)),--name '$(NAME)',--stack '$(STACK)' $(NAMED))
 
 # STACK's keys, or with LOCAL=1 those of make local. ADD=alice and ROTATE=alice accept CONCURRENCY, REQUESTS_PER_MINUTE,
 # TOKENS_PER_MINUTE, EXPIRES=2027-01-31T00:00:00Z, PRIORITY, HEALTH=1; ROTATE=alice also accepts GRACE_HOURS (24).
-KEY = $(if $(LOCAL),--local,--stack '$(STACK)') $(if $(ADD),--add '$(ADD)') $(if $(ROTATE),--rotate '$(ROTATE)') \
+KEY = $(if $(LOCAL),--local,--stack '$(STACK)' $(NAMED)) $(if $(ADD),--add '$(ADD)') $(if $(ROTATE),--rotate '$(ROTATE)') \
 	$(if $(REVOKE),--revoke '$(REVOKE)') $(if $(LIST),--list) $(if $(HEALTH),--health) \
 	$(if $(CONCURRENCY),--concurrency '$(CONCURRENCY)') $(if $(EXPIRES),--expires '$(EXPIRES)') \
 	$(if $(REQUESTS_PER_MINUTE),--requests-per-minute '$(REQUESTS_PER_MINUTE)') \
 	$(if $(TOKENS_PER_MINUTE),--tokens-per-minute '$(TOKENS_PER_MINUTE)') \
 	$(if $(PRIORITY),--priority '$(PRIORITY)') $(if $(GRACE_HOURS),--grace-hours '$(GRACE_HOURS)')
 
-key:  ## manage API keys: ADD, ROTATE or REVOKE=name, or LIST=1 (LOCAL=1: of make local) | STACK LOCAL ADD ROTATE REVOKE LIST HEALTH CONCURRENCY REQUESTS_PER_MINUTE TOKENS_PER_MINUTE EXPIRES PRIORITY GRACE_HOURS
+key:  ## manage API keys: ADD, ROTATE or REVOKE=name, or LIST=1 (LOCAL=1: of make local) | STACK ENDPOINT LOCAL ADD ROTATE REVOKE LIST HEALTH CONCURRENCY REQUESTS_PER_MINUTE TOKENS_PER_MINUTE EXPIRES PRIORITY GRACE_HOURS
 	@$(TOOL) smoke_tests.keys $(KEY)
 
 destroy: .venv/ready  ## destroy STACK, and prove that nothing of it is left (YES=1: do not ask) | STACK YES
 	@pulumi destroy --stack '$(STACK)' $(if $(YES),--yes)
 	@grep -qsE 'vllm-endpoint:target: *kubernetes' 'Pulumi.$(notdir $(STACK)).yaml' || exec .venv/bin/python -m smoke_tests.teardown --stack '$(STACK)'
 
-teardown: .venv/ready  ## list what is left of STACK in AWS and what it costs (FIX=1: delete it) | STACK FIX
-	@exec .venv/bin/python -m smoke_tests.teardown --stack '$(STACK)' $(if $(FIX),--fix)
+teardown: .venv/ready  ## list what is left of STACK in AWS and what it costs (FIX=1: delete it) | STACK ENDPOINT FIX
+	@exec .venv/bin/python -m smoke_tests.teardown --stack '$(STACK)' $(NAMED) $(if $(FIX),--fix)

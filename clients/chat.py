@@ -38,6 +38,7 @@ from local.make_names import by_make
 from smoke_tests.api_key import choose, keys_document
 from smoke_tests.errors import TargetError
 from smoke_tests.stack import read_stack
+from smoke_tests.target import add_endpoint_name
 
 HELP = """\
 /reset          forget the conversation
@@ -216,12 +217,14 @@ def _answer_pipe(chat: Chat) -> int:
 def _endpoint(options: argparse.Namespace) -> tuple[str, str, str]:
     """The base URL, the key, and "user:password" of Basic authentication."""
     if not options.stack:
+        if options.endpoint_name:
+            raise TargetError("--endpoint-name chooses an endpoint of a stack; give --stack, or leave it out")
         base_url, user = split_user(base_url_of(options.endpoint or default_endpoint()))
         if user:
             remember_secret(user)
         return base_url, api_key(base_url, user), user
-    key = os.environ.get("VLLM_API_KEY") or choose(keys_document(options.stack), options.name)
-    return base_url_of(read_stack(options.stack, read_key=False).endpoint), key, ""
+    key = os.environ.get("VLLM_API_KEY") or choose(keys_document(options.stack, options.endpoint_name), options.name)
+    return base_url_of(read_stack(options.stack, options.endpoint_name, read_key=False).endpoint), key, ""
 
 
 def _line(error: Exception, base_url: str) -> str:
@@ -248,6 +251,7 @@ def _parser() -> argparse.ArgumentParser:
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--endpoint", metavar="URL", help="base URL, with or without /v1")
     where.add_argument("--stack", help="deployed Pulumi stack, which names the endpoint and the key")
+    add_endpoint_name(parser)
     parser.add_argument("--name", default="", help="with --stack: whose key to use (default: the only one)")
     parser.add_argument("--model", default="", help="model to ask (default: the first that the endpoint lists)")
     parser.add_argument(

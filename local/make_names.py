@@ -24,7 +24,7 @@ VARIABLES = {
         "REVOKE", "LIST", "HEALTH", "CONCURRENCY", "REQUESTS_PER_MINUTE", "TOKENS_PER_MINUTE", "EXPIRES", "PRIORITY",
         "GRACE_HOURS", "FIX", "MAX_TOKENS",
     )
-} | {"--pairs": "SET"}  # fmt: skip
+} | {"--pairs": "SET", "--endpoint-name": "ENDPOINT"}  # fmt: skip
 FLAGS = ("LIST", "HEALTH", "LOCAL", "FIX")
 """Variables that are set to 1."""
 _OPTION = re.compile(r"(?:argument )?(?<![\w-])(--[a-z][a-z-]*)(?:[ =]([A-Z]{2,}\b|\w+=\S+|https?://\S+))?")

@@ -14,7 +14,7 @@ from typing import Any
 from infra.command_line import run
 from smoke_tests.errors import TargetError
 from smoke_tests.stack import StackOutputs, read_stack
-from smoke_tests.target import first_key
+from smoke_tests.target import add_endpoint_name, first_key
 
 KUBECTL_TIMEOUT_SECONDS = 30
 
@@ -23,22 +23,23 @@ def main(arguments: list[str] | None = None) -> int:
     """Print the key; return 0, or 1 after one line that says what is missing."""
     parser = argparse.ArgumentParser(prog="python -m smoke_tests.api_key", description="Print an API key of a stack.")
     parser.add_argument("--stack", required=True, help="Pulumi stack")
+    add_endpoint_name(parser)
     parser.add_argument("--name", default="", help="whose key (default: the only one)")
     options = parser.parse_args(arguments)
     try:
-        print(choose(keys_document(options.stack), options.name))
+        print(choose(keys_document(options.stack, options.endpoint_name), options.name))
     except TargetError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def keys_document(stack: str) -> str:
-    """Return the document that holds a stack's keys. Raises TargetError."""
-    known = read_stack(stack, read_key=False)
+def keys_document(stack: str, endpoint_name: str = "") -> str:
+    """Return the document that holds an endpoint's keys. Raises TargetError."""
+    known = read_stack(stack, endpoint_name, read_key=False)
     if known.outputs.get("apiKeySecretName"):
         return _from_cluster(known)
-    return read_stack(stack).keys_document or ""
+    return read_stack(stack, endpoint_name).keys_document or ""
 
 
 def choose(document: str, name: str = "") -> str:

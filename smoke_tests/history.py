@@ -13,10 +13,12 @@ from infra.errors import UserError
 from infra.output_file import is_standard_output, output_path
 from infra.terminal import paint
 from smoke_tests.benchmark.record import Record, write_record
+from smoke_tests.components import identity_by_name, is_of_stack_file
 from smoke_tests.errors import TargetError
-from smoke_tests.history_entry import Entry, checked_name
+from smoke_tests.history_entry import Entry, checked_name, name_of
 from smoke_tests.history_store import Store, store_for
 from smoke_tests.stack import own_name, read_stack
+from smoke_tests.target import add_endpoint_name
 
 UNUSABLE_TARGET_EXIT_CODE = 4
 COLUMNS = ("date (UTC)", "id", "config", "commit", "verdict", "tests", "at once", "tokens/s", "TTFT ms", "$/M out")
@@ -42,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
         verdict = f"; {failed} failed" if failed else "; all passed"
         print(f"\n{len(entries)} of {name}, in {store}{verdict if sys.stdout.isatty() else ''}")
     else:
-        print(f"there are no results of {name} in {store}; make verify STACK={name} saves the first")
+        print(f"there are no results of {name} in {store}; {_how_to_verify(options)} saves the first")
     return 0
 
 
@@ -55,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--stack", help="Pulumi stack")
     which.add_argument("--name", help="name of an endpoint without a stack, such as local-dev")
+    add_endpoint_name(parser)
     parser.add_argument("--bucket", default="", help="S3 bucket (default: the stack's resultsBucket)")
     parser.add_argument("--folder", type=Path, help="folder of this machine (default: .results in the clone)")
     parser.add_argument("--limit", type=count, default=20, metavar="N", help="the last N (default 20)")
@@ -72,10 +75,21 @@ def _place(options: argparse.Namespace) -> tuple[str, Store]:
     if options.name:
         return checked_name(options.name), store_for(bucket=options.bucket, folder=options.folder)
     bucket, region = options.bucket, None
-    if not bucket and options.folder is None:
-        stack = read_stack(options.stack, read_key=False)
-        bucket, region = bucket_of(stack.outputs), stack.region
-    return checked_name(own_name(options.stack)), store_for(bucket=bucket, region=region, folder=options.folder)
+    identity = identity_by_name(options.stack, options.endpoint_name)
+    if identity is None or not (bucket or options.folder):
+        stack = read_stack(options.stack, options.endpoint_name, read_key=False)
+        identity, region = stack.identity, stack.region
+        bucket = bucket or (bucket_of(stack.outputs) if options.folder is None else "")
+    return checked_name(name_of(identity)), store_for(bucket=bucket, region=region, folder=options.folder)
+
+
+def _how_to_verify(options: argparse.Namespace) -> str:
+    if options.name:
+        return f"make verify STACK={options.name}"
+    if is_of_stack_file(options.stack, options.endpoint_name):
+        return f"make verify STACK={own_name(options.stack)}"
+    named = f" --endpoint-name {options.endpoint_name}" if options.endpoint_name else ""
+    return f"python -m smoke_tests.verify --stack {options.stack}{named}"
 
 
 def bucket_of(outputs: Any) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from infra.identity import Identity
 from smoke_tests.benchmark.record import Deployment, Record, RecordError, parse_record
 from smoke_tests.errors import TargetError
 
@@ -75,6 +76,16 @@ class Entry(BaseModel):
     def as_json(self) -> str:
         """The document to store."""
         return self.model_dump_json(indent=1) + "\n"
+
+
+def name_of(identity: Identity) -> str:
+    """The name of an endpoint's results: the stack's, or, in another program, one that no other endpoint has."""
+    if not identity.endpoint:
+        return identity.stack
+    readable = re.sub(
+        r"[^A-Za-z0-9_-]+", "-", f"{identity.project}.{identity.stack}.{identity.endpoint}".replace("/", "-")
+    )
+    return f"{readable[:80].lstrip('-')}-{identity.prefix(20).rpartition('-')[2]}"
 
 
 def new_id(now: datetime, config_hash: str) -> str:

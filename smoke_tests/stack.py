@@ -1,19 +1,18 @@
 """Reads a deployed stack from Pulumi and Secrets Manager."""
 
-import json
 import os
-import re
 import shlex
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from infra.identity import Identity
+from smoke_tests.components import details_of, find_component, is_of_stack_file
 from smoke_tests.errors import TargetError
+from smoke_tests.pulumi_command import json_in, run_pulumi
 
 PROJECT_FOLDER = Path(__file__).resolve().parent.parent
-PULUMI_TIMEOUT_SECONDS = 120
 SIGN_IN = "sign in to AWS (AWS_PROFILE, aws sso login)"
 DETAILS = "stackDetails"
 """The nested output for programs; see infra/outputs.py."""
@@ -26,8 +25,14 @@ def own_name(stack: str) -> str:
 
 @dataclass(frozen=True)
 class StackOutputs:
-    """What the tests need of a stack's outputs, all of them in `outputs`; `keys_document`: the secret, None where not read."""
+    """What the tests need of an endpoint's outputs, all of them in `outputs`.
 
+    Attributes:
+        identity: whose endpoint it is, which its names and tags in AWS are derived from.
+        keys_document: the secret; None where it was not read.
+    """
+
+    identity: Identity
     endpoint: str
     model: str
     region: str | None
@@ -42,24 +47,43 @@ class StackOutputs:
         return f"StackOutputs(endpoint={self.endpoint!r}, model={self.model!r})"
 
 
-def read_stack(stack: str, *, read_key: bool = True, project_folder: Path = PROJECT_FOLDER) -> StackOutputs:
-    """Return the outputs of `stack`, with the keys document from Secrets Manager.
+def read_stack(
+    stack: str, endpoint_name: str = "", *, read_key: bool = True, project_folder: Path = PROJECT_FOLDER
+) -> StackOutputs:
+    """Return the outputs of an endpoint, with the keys document from Secrets Manager.
 
     Secret values are not read from Pulumi: the key is read with the caller's own AWS credentials, so the tests require
-    permission to read the secret. Raises TargetError.
+    permission to read the secret.
+
+    Args:
+        stack: a stack of this repository's program, or of another program that declares endpoints (ORG/PROJECT/STACK).
+        endpoint_name: the component's name, if the program is another one and declares several.
+        read_key: whether the key is needed.
+        project_folder: where this repository's program is.
+
+    Raises:
+        TargetError: with one line.
     """
-    outputs = _pulumi_outputs(stack, project_folder)
+    if is_of_stack_file(stack, endpoint_name):
+        identity, which = Identity(own_name(stack)), f"stack {stack!r}"
+        outputs = _pulumi_outputs(stack, project_folder)
+    else:
+        component = find_component(stack, endpoint_name)
+        identity, which = component.identity, f"endpoint {component.name} of stack {stack}"
+        outputs = flat(details_of(component, stack))
     endpoint = outputs.get("endpoint")
     if not isinstance(endpoint, str) or not endpoint:
-        raise TargetError(f"stack {stack!r} has no output `endpoint`; deploy it first: make up STACK={stack}")
+        how = "run pulumi up again" if identity.endpoint else f"deploy it first: make up STACK={stack}"
+        raise TargetError(f"{which} has no output `endpoint`; {how}")
     region = _text(outputs, "region")
     secret = _text(outputs, "apiKeySecretArn")
     if read_key and not secret and outputs.get("apiKeySecretName"):
         raise TargetError(
-            f"the API key of stack {stack!r} is in the cluster; save it with: {_text(outputs, 'showApiKeys')} > api-keys.json, "
+            f"the API key of {which} is in the cluster; save it with: {_text(outputs, 'showApiKeys')} > api-keys.json, "
             "and give --api-key-file api-keys.json"
         )
     return StackOutputs(
+        identity=identity,
         endpoint=endpoint,
         model=_text(outputs, "model") or "",
         region=region,
@@ -79,7 +103,7 @@ def _text(outputs: Mapping[str, Any], name: str) -> str | None:
 
 def read_config(stack: str, project_folder: Path = PROJECT_FOLDER) -> dict[str, Any]:
     """Return the stack's settings from Pulumi, name: value; a secret's value is "[secret]". Raises TargetError."""
-    config = json.loads(_pulumi(["config", "--json", "--non-interactive", "--stack", stack], project_folder) or "{}")
+    config = json_in(run_pulumi(["config", "--json", "--non-interactive", "--stack", stack], project_folder))
     found = {}
     for name, entry in sorted(config.items()):
         secret = not isinstance(entry, dict) or entry.get("secret")
@@ -88,9 +112,9 @@ def read_config(stack: str, project_folder: Path = PROJECT_FOLDER) -> dict[str, 
 
 
 def _pulumi_outputs(stack: str, project_folder: Path) -> dict[str, Any]:
-    told = _pulumi(["stack", "output", "--json", "--non-interactive", "--stack", stack], project_folder)
+    told = run_pulumi(["stack", "output", "--json", "--non-interactive", "--stack", stack], project_folder)
     try:
-        outputs = json.loads(told or "{}")
+        outputs = json_in(told)
     except ValueError:
         raise TargetError(f"pulumi stack output --stack {stack} printed no JSON") from None
     if not isinstance(outputs, dict) or not outputs:
@@ -106,35 +130,6 @@ def flat(outputs: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(arguments := found.get("engineArguments"), str):
         found["engineArguments"] = shlex.split(arguments)
     return found
-
-
-def _pulumi(arguments: list[str], project_folder: Path) -> str:
-    command = ["pulumi", *arguments]
-    what = " ".join(word for word in command if word not in ("--json", "--non-interactive"))
-    try:
-        done = subprocess.run(
-            command, cwd=project_folder, capture_output=True, text=True, timeout=PULUMI_TIMEOUT_SECONDS, check=False
-        )
-    except FileNotFoundError:
-        raise TargetError(
-            "--stack needs the pulumi command, which is not on the PATH; install it or use --endpoint URL "
-            "(for make local: make chat, make key LOCAL=1, make history NAME=local-dev)"
-        ) from None
-    except subprocess.TimeoutExpired:
-        raise TargetError(f"{what} did not finish within {PULUMI_TIMEOUT_SECONDS} s; is `pulumi login` done?") from None
-    if done.returncode != 0:
-        reason = next(
-            (line.strip() for line in done.stderr.splitlines() if line.strip()), f"exit code {done.returncode}"
-        )
-        raise TargetError(_explained(what, reason.removeprefix("error: ")))
-    return done.stdout
-
-
-def _explained(what: str, reason: str) -> str:
-    """Pulumi's error in one line, with a remedy if one is known."""
-    if re.match(r"no stack named .* found", reason):
-        return f"{reason}; pulumi stack ls lists the stacks, and pulumi stack init makes one"
-    return f"{what} failed: {reason}"
 
 
 def aws_client(service: str, outputs: Mapping[str, Any]) -> Any:

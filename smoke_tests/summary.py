@@ -13,40 +13,57 @@ from typing import Any
 from infra.command_line import run
 from smoke_tests.errors import TargetError
 from smoke_tests.stack import aws_client, read_stack
+from smoke_tests.target import add_endpoint_name
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the summary and return 0; print a one-line error and return 1 if the stack cannot be read."""
     parser = argparse.ArgumentParser(prog="python -m smoke_tests.summary", description="How to use a deployed stack.")
     parser.add_argument("--stack", required=True, help="Pulumi stack")
+    add_endpoint_name(parser)
     options = parser.parse_args(arguments)
     try:
-        outputs = read_stack(options.stack, read_key=False).outputs
+        stack = read_stack(options.stack, options.endpoint_name, read_key=False)
     except TargetError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(summary(options.stack, outputs, running_replicas(outputs)))
+    print(summary(options.stack, stack.outputs, running_replicas(stack.outputs), stack.identity.endpoint))
     return 0
 
 
-def summary(stack: str, outputs: Mapping[str, Any], running: int | None) -> str:
-    """Return the summary of a stack. `running` is the number of running replicas, None if it is not known."""
+def summary(stack: str, outputs: Mapping[str, Any], running: int | None, endpoint_name: str = "") -> str:
+    """Return the summary of an endpoint.
+
+    Args:
+        stack: the stack, as the user named it.
+        outputs: the endpoint's.
+        running: the number of running replicas, None if it is not known.
+        endpoint_name: the component's name, if another program declares it.
+    """
+    key = f"make api-key STACK={stack}"
+    asking = f"make -s api-key STACK={stack}"
+    if endpoint_name:
+        key = asking = (
+            f"python -m smoke_tests.api_key --stack {shlex.quote(stack)} --endpoint-name {shlex.quote(endpoint_name)}"
+        )
     body = {"model": outputs["model"], "messages": [{"role": "user", "content": "Hello!"}]}
     ways = outputs.get("howToOpen") or {}
     rows = [
         ("endpoint", [str(outputs["endpoint"])]),
-        ("key", [f"make api-key STACK={stack}"]),
+        ("key", [key]),
         ("ask", [
             f"curl {outputs['openaiBaseUrl']}/chat/completions \\",
-            f'  -H "Authorization: Bearer $(make -s api-key STACK={stack})" -H "Content-Type: application/json" \\',
+            f'  -H "Authorization: Bearer $({asking})" -H "Content-Type: application/json" \\',
             f"  -d {shlex.quote(json.dumps(body))}",
         ]),
-        *([("open", ["reachable from inside the network only. To open it, set one of these, then make up again:", *map(str, ways.values())])] if ways else []),
+        *([("open", [f"reachable from inside the network only. To open it, set one of these, then {'pulumi' if endpoint_name else 'make'} up again:", *map(str, ways.values())])] if ways else []),
         ("cost", [_cost(outputs, running)]),
-        ("stop", _stop(stack, outputs)),
+        ("stop", [f"remove {endpoint_name} from the program, then pulumi up"] if endpoint_name else _stop(stack, outputs)),
     ]  # fmt: skip
     lines = [f"{name if not number else '':10}{line}" for name, texts in rows for number, line in enumerate(texts)]
-    return "\n".join(["", f"stack {stack} is up", *lines])
+    return "\n".join(
+        ["", f"endpoint {endpoint_name} of stack {stack} is up" if endpoint_name else f"stack {stack} is up", *lines]
+    )
 
 
 def _stop(stack: str, outputs: Mapping[str, Any]) -> list[str]:

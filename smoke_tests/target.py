@@ -10,6 +10,7 @@ from typing import Any
 
 from image.gateway import keys_document
 from infra.command_line import positive
+from infra.identity import Identity
 from infra.web_address import AddressError, WebAddress, basic, parse, use_no_proxy_for_this_machine
 from smoke_tests.errors import TargetError
 from smoke_tests.stack import read_stack
@@ -25,6 +26,8 @@ class Target:
         endpoint: base URL without `/v1`, without a trailing slash, and without user name and password.
         api_key: None if the endpoint requires none. Never part of a repr, so that a failing test cannot print it.
         model: empty until `cold_start.wait_for_answer` has asked the endpoint.
+        stack: the stack's name; of another program's endpoint, PROJECT/STACK/NAME; None without a stack.
+        identity: whose endpoint it is; None without a stack.
         user: "user:password" of Basic authentication, from the URL; empty if it has none. Never part of a repr.
         usd_per_hour: price of an active hour in the stack's plan; None without a stack.
         outputs: the stack's; empty without a stack.
@@ -41,6 +44,7 @@ class Target:
     usd_per_hour: float | None = None
     user: str = field(default="", repr=False)
     outputs: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    identity: Identity | None = field(default=None, compare=False)
 
     @property
     def openai_base_url(self) -> str:
@@ -62,6 +66,7 @@ def add_target_options(parser: argparse.ArgumentParser) -> None:
         "--endpoint", metavar="URL", help="base URL, with or without /v1; user:password@ is sent as Basic auth"
     )
     where.add_argument("--stack", help="Pulumi stack whose outputs name endpoint, model and key")
+    add_endpoint_name(parser)
     parser.add_argument(
         "--api-key-file",
         type=Path,
@@ -78,6 +83,16 @@ def add_target_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_endpoint_name(parser: argparse.ArgumentParser) -> None:
+    """Add the option that chooses an endpoint of another program's stack."""
+    parser.add_argument(
+        "--endpoint-name",
+        default="",
+        metavar="NAME",
+        help="with --stack ORG/PROJECT/STACK of a program of your own: the component's name, if it declares several",
+    )
+
+
 def target_from_options(options: argparse.Namespace) -> Target:
     """Return the target that the options name.
 
@@ -87,6 +102,8 @@ def target_from_options(options: argparse.Namespace) -> Target:
     address = endpoint_address(options.endpoint) if options.stack is None else None
     key = _given_key(options.api_key_file)
     if address is not None:
+        if options.endpoint_name:
+            raise TargetError("--endpoint-name chooses an endpoint of a stack; give --stack, or leave it out")
         if key and address.user:
             source = "--api-key-file" if options.api_key_file else f"${API_KEY_VARIABLE}"
             raise TargetError(
@@ -95,18 +112,19 @@ def target_from_options(options: argparse.Namespace) -> Target:
             )
         use_no_proxy_for_this_machine(address.url)
         return Target(address.url, key, options.model, user=address.user)
-    stack = read_stack(options.stack, read_key=key is None)
+    stack = read_stack(options.stack, options.endpoint_name, read_key=key is None)
     return Target(
         endpoint=normalize_endpoint(stack.endpoint),
         api_key=key or (first_key(stack.keys_document) if stack.keys_document is not None else None),
         model=options.model or stack.model,
-        stack=options.stack,
+        stack=stack.identity.tag if stack.identity.endpoint else options.stack,
         gpu=stack.gpu,
         gpu_count=stack.gpu_count,
         instance_type=stack.instance_type,
         region=stack.region,
         usd_per_hour=stack.usd_per_hour_active,
         outputs=stack.outputs,
+        identity=stack.identity,
     )
 
 

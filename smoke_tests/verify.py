@@ -22,10 +22,10 @@ from smoke_tests.benchmark.deployment import read_deployment
 from smoke_tests.benchmark.record import Measurement, Record, read_record
 from smoke_tests.errors import TargetError
 from smoke_tests.history import bucket_of
-from smoke_tests.history_entry import Compared, Entry, checked_name, digest, new_id
+from smoke_tests.history_entry import Compared, Entry, checked_name, digest, name_of, new_id
 from smoke_tests.history_store import FolderStore, Store, store_for
 from smoke_tests.shares import share_option
-from smoke_tests.stack import PROJECT_FOLDER, own_name
+from smoke_tests.stack import PROJECT_FOLDER
 from smoke_tests.target import Target, add_target_options, target_from_options
 
 UNUSABLE_TARGET_EXIT_CODE = 4
@@ -53,7 +53,7 @@ def _main(options: argparse.Namespace, load: list[str]) -> int:
     try:
         target = target_from_options(options)
         limits = thresholds(options, target.outputs)
-        name = checked_name(options.name or own_name(options.stack or "") or "endpoint")
+        name = checked_name(options.name or (name_of(target.identity) if target.identity else "endpoint"))
         store = store_for(
             bucket=options.bucket or bucket_of(target.outputs), region=target.region, folder=options.folder
         )
@@ -168,6 +168,8 @@ def _verify(
 
 def _target_arguments(options: argparse.Namespace) -> list[str]:
     found = ["--stack", options.stack] if options.stack else ["--endpoint", options.endpoint]
+    if options.endpoint_name:
+        found += ["--endpoint-name", options.endpoint_name]
     if options.api_key_file:
         found += ["--api-key-file", str(options.api_key_file)]
     if options.model:

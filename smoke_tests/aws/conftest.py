@@ -18,4 +18,4 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def deployed(pytestconfig: pytest.Config) -> Deployed:
     """The stack under test."""
     target = pytestconfig.stash[STASH].target
-    return Deployed(str(target.stack), target.outputs)
+    return Deployed(str(target.stack), target.outputs, target.identity)

@@ -8,6 +8,7 @@ from typing import Any
 
 import boto3
 
+from infra.identity import Identity as Owner
 from smoke_tests.stack import own_name
 from smoke_tests.target import Target
 from smoke_tests.teardown.identity import Identity
@@ -34,10 +35,12 @@ class Deployed:
     Attributes:
         stack: the stack's name.
         outputs: its outputs.
+        owner: whose endpoint it is, if another program declares it.
     """
 
     stack: str
     outputs: Mapping[str, Any]
+    owner: Owner | None = None
 
     @property
     def region(self) -> str:
@@ -57,7 +60,7 @@ class Deployed:
     @property
     def identity(self) -> Identity:
         """Its names and tags."""
-        return Identity(own_name(self.stack))
+        return Identity.of(self.owner or Owner(own_name(self.stack)))
 
     @functools.cached_property
     def session(self) -> boto3.Session:

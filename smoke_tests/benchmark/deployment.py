@@ -101,7 +101,8 @@ def prices(target: Target, given: dict[str, float | None], output_to_input_price
 
 
 def _config(target: Target) -> dict[str, Any] | None:
-    if target.stack is None:
+    # The configuration of another program's stack is not the endpoint's, and is not for a record.
+    if target.stack is None or (target.identity and target.identity.endpoint):
         return None
     try:
         return read_config(target.stack)

@@ -17,6 +17,7 @@ from smoke_tests.errors import TargetError
 from smoke_tests.keys.document import Document
 from smoke_tests.keys.stores import ConflictError, FileStore, SecretStore, Store
 from smoke_tests.stack import read_stack
+from smoke_tests.target import add_endpoint_name
 
 UNUSABLE = 2
 NO_ACTION = "nothing to do; set one of: --add NAME, --rotate NAME, --revoke NAME, --list"
@@ -40,6 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
             return _check(options.check)
         if options.stack is None and not options.local and options.file is None:
             raise TargetError("which endpoint? Give --stack NAME, --local or --file PATH")
+        if options.endpoint_name and options.stack is None:
+            raise TargetError("--endpoint-name chooses an endpoint of a stack; give --stack, or leave it out")
         if not (options.add or options.rotate or options.revoke or options.list):
             raise TargetError(NO_ACTION)
         store = _store(options)
@@ -119,15 +122,22 @@ def _store(options: argparse.Namespace) -> Store:
         return FileStore(folders.API_KEYS)
     if options.file is not None:
         return FileStore(options.file)
-    outputs = read_stack(options.stack, read_key=False).outputs
+    stack = read_stack(options.stack, options.endpoint_name, read_key=False)
+    outputs, tag = stack.outputs, stack.identity.tag
+    which = f"endpoint {tag}" if stack.identity.endpoint else f"stack {options.stack!r}"
     arn, set_by = outputs.get("apiKeySecretArn"), outputs.get("apiKeysSetBy", "make key")
     if not arn:
         raise TargetError(
-            f"the keys of stack {options.stack!r} are not in Secrets Manager; on Kubernetes set apiKeysDocument, then pulumi up"
+            f"the keys of {which} are not in Secrets Manager; on Kubernetes set apiKeysDocument, then pulumi up"
+        )
+    if set_by != "make key" and not options.list and stack.identity.endpoint:
+        raise TargetError(
+            f"the keys of {which} come from its argument {set_by}; change it in the program and run pulumi up. To manage them "
+            f"here from now on: remove {set_by} from the program, pulumi up (which keeps the keys), and again"
         )
     if set_by != "make key" and not options.list:
         raise TargetError(
-            f"the keys of stack {options.stack!r} come from its setting {set_by}; change it there and run pulumi up. To manage "
+            f"the keys of {which} come from its setting {set_by}; change it there and run pulumi up. To manage "
             f"them here from now on: pulumi config rm {set_by}, pulumi up (which keeps the keys), and again"
         )
     return SecretStore(str(arn), outputs.get("region"), options.profile)
@@ -175,6 +185,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m smoke_tests.keys", description="Manage an endpoint's API keys.")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--stack", help="a deployed stack: its secret in Secrets Manager")
+    add_endpoint_name(parser)
     where.add_argument("--local", action="store_true", help="the endpoint of make local")
     where.add_argument("--file", type=Path, metavar="PATH", help="a keys document in a file")
     what = parser.add_mutually_exclusive_group()

@@ -13,8 +13,9 @@ from botocore.exceptions import BotoCoreError
 from infra.command_line import run, zero_or_more
 from smoke_tests.errors import TargetError
 from smoke_tests.progress import ProgressLine
-from smoke_tests.stack import own_name
-from smoke_tests.teardown.identity import PROJECT, Identity
+from smoke_tests.target import add_endpoint_name
+from smoke_tests.teardown.chosen import Chosen, choose
+from smoke_tests.teardown.identity import PROJECT
 from smoke_tests.teardown.removal import Refused, condemned, remove
 from smoke_tests.teardown.report import LEFT, as_json, as_text, exit_code, warnings
 from smoke_tests.teardown.sweep import Sweeper
@@ -30,16 +31,24 @@ def main(arguments: list[str] | None = None, *, root: Path = ROOT) -> int:
         0: nothing is left; 1: something is left; 2: AWS cannot be queried; 3: nothing was found, but some checks failed.
     """
     options = _parser().parse_args(arguments)
-    options.stack = own_name(options.stack)
     try:
-        session = boto3.Session(profile_name=options.profile or find_profile(options.stack, root))
-        identity = Identity(options.stack, options.project)
-        region = options.region or find_region(options.stack, root, session)
-        sweeper = Sweeper(identity, region, session, _Progress(options), other_regions=not options.this_region_only)
+        chosen = choose(options.stack, options.endpoint_name, options.project, root, say=_Progress(options))
+        session = boto3.Session(profile_name=options.profile or _profile(chosen))
+        region = options.region or chosen.region or find_region(chosen.stack, chosen.root, session)
+        options.stack = chosen.identity.stack
+        sweeper = Sweeper(
+            chosen.identity, region, session, _Progress(options), other_regions=not options.this_region_only
+        )
         return _run(options, sweeper)
     except (TargetError, BotoCoreError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return UNUSABLE
+
+
+def _profile(chosen: Chosen) -> str | None:
+    if os.environ.get("AWS_PROFILE"):
+        return None
+    return chosen.profile or find_profile(chosen.stack, chosen.root)
 
 
 def find_profile(stack: str, root: Path) -> str | None:
@@ -75,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--stack", required=True, help="name of the Pulumi stack")
+    add_endpoint_name(parser)
     parser.add_argument("--project", default=PROJECT, help=f"Pulumi project, as in the tag Project (default {PROJECT})")
     parser.add_argument("--region", help="where it is (default: the stack file's aws:region, else the environment's)")
     parser.add_argument("--profile", help="AWS profile (default: the environment's, else the stack file's aws:profile)")
@@ -129,7 +139,12 @@ def _run(options: argparse.Namespace, sweeper: Sweeper) -> int:
 
 
 def _confirmed(stack: str, count: int) -> bool:
-    print(f"\nType the stack's name ({stack}) to delete these {count}: ", end="", file=sys.stderr, flush=True)
+    print(
+        f"\nType the {'endpoint' if '/' in stack else 'stack'}'s name ({stack}) to delete these {count}: ",
+        end="",
+        file=sys.stderr,
+        flush=True,
+    )
     try:
         return input() == stack
     except EOFError:

@@ -4,7 +4,9 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
+
+from infra.identity import Identity as Owner
 
 PROJECT = "vllm-endpoint"
 LONGEST_PREFIX = 20
@@ -63,14 +65,33 @@ WHOLE: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Identity:
-    """A Pulumi stack of a project, with the names and tags of its resources in AWS."""
+    """An endpoint, with the names and tags of its resources in AWS.
+
+    Attributes:
+        stack: the value of the tag Stack: the stack's name, or PROJECT/STACK/NAME of another program's endpoint.
+        project: the value of the tag Project.
+        owner: the component, if another program declares it.
+    """
 
     stack: str
     project: str = PROJECT
+    owner: Owner | None = None
+
+    @classmethod
+    def of(cls, owner: Owner, project: str = PROJECT) -> Self:
+        """The identity of an endpoint of this repository's program, or of another one."""
+        return cls(owner.tag, project, owner if owner.endpoint else None)
+
+    @property
+    def title(self) -> str:
+        """What a person calls it."""
+        return f"endpoint {self.stack}" if self.owner else f"stack {self.stack}"
 
     @property
     def prefix(self) -> str:
         """The common prefix of all resource names."""
+        if self.owner:
+            return self.owner.prefix(LONGEST_PREFIX)
         return _bounded(f"vllm-{self.stack}", 5 if FIRST_NAMES.fullmatch(self.stack) else 8)
 
     def claims(self, kind: str, name: str, tags: Mapping[str, str]) -> str:

@@ -41,7 +41,7 @@ def as_text(sweep: Sweep, refused: Sequence[Refused] = ()) -> str:
     """The sweep as text."""
     elsewhere = f"; {len(sweep.searched_regions)} other regions by tag" if sweep.searched_regions else ""
     lines = [
-        f"stack {sweep.identity.stack} of project {sweep.identity.project}, account {sweep.account_id}, "
+        f"{sweep.identity.title} of project {sweep.identity.project}, account {sweep.account_id}, "
         f"{', '.join(sweep.regions)}{elsewhere}"
     ]
     for state, heading in HEADINGS.items():
@@ -58,8 +58,10 @@ def as_text(sweep: Sweep, refused: Sequence[Refused] = ()) -> str:
 
 
 def reuse(sweep: Sweep) -> list[str]:
-    """The command that reuses a retained file system in the stack's next deployment."""
+    """The command, or the argument, that reuses a retained file system in the endpoint's next deployment."""
     kept = [item.identifier for item in sweep.of(State.KEPT) if item.kind == "EFS file system"]
+    if sweep.identity.owner:
+        return [f'the argument weightsFileSystemId: "{name}"' for name in kept]
     return [f"pulumi config set weightsFileSystemId {name} --stack {sweep.identity.stack}" for name in kept]
 
 

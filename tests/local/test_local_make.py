@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -88,6 +89,30 @@ def test_other_programs_keep_their_options() -> None:
     assert make_names.translate(told) == (
         "error: pulumi stack output --stack dev failed: no such stack; give --api-key-file x, or use ENDPOINT=URL"
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "handed_on"),
+    [
+        ("verify STACK=acme/platform/prod ENDPOINT=chat", "--endpoint-name chat --stack acme/platform/prod"),
+        ("verify STACK=dev ENDPOINT=http://127.0.0.1:8000", "--endpoint http://127.0.0.1:8000 --name local-dev"),
+        ("chat STACK=acme/platform/prod ENDPOINT=chat", "--endpoint-name chat --stack acme/platform/prod"),
+        ("api-key STACK=acme/platform/prod ENDPOINT=chat", "--stack acme/platform/prod --endpoint-name chat"),
+        ("key LIST=1 STACK=acme/platform/prod ENDPOINT=chat", "--stack acme/platform/prod --endpoint-name chat --list"),
+        ("history STACK=acme/platform/prod ENDPOINT=chat", "--stack acme/platform/prod --endpoint-name chat"),
+        ("teardown STACK=acme/platform/prod ENDPOINT=chat", "--stack acme/platform/prod --endpoint-name chat"),
+        # Never ignored: the stack dev would be swept instead.
+        ("teardown ENDPOINT=chat", "--stack dev --endpoint-name chat"),
+        ("api-key ENDPOINT=http://127.0.0.1:8000", "--stack dev --endpoint-name http://127.0.0.1:8000"),
+    ],
+)
+def test_an_endpoint_of_another_program_is_handed_on(given: str, handed_on: str) -> None:
+    shown = subprocess.run(
+        ["make", "-n", *given.split()], cwd=ROOT, env=OUTSIDE_MAKE, capture_output=True, text=True, check=True, timeout=30
+    ).stdout.splitlines()[-1]  # fmt: skip
+    words = shlex.split(shown)
+    wanted = shlex.split(handed_on)
+    assert any(words[start : start + len(wanted)] == wanted for start in range(len(words))), shown
 
 
 def test_the_makefile_hands_on_every_variable_that_errors_name() -> None:

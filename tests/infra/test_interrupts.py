@@ -12,7 +12,7 @@ import pytest
 
 from infra import interrupts
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 # Interrupts the process when it looks for a module, so that the moment does not depend on the machine.
 SITE = """
 import os, signal, sys
