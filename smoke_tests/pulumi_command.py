@@ -23,6 +23,7 @@ _ADVICE = (
         r"organization name must be 'organization'",
         "a backend without Pulumi Cloud has only that organization: give --stack organization/PROJECT/STACK",
     ),
+    (r"failed to load checkpoint", "if an update of the stack is running, run this again when it has ended"),
     (r"(?i)passphrase", "set PULUMI_CONFIG_PASSPHRASE or PULUMI_CONFIG_PASSPHRASE_FILE"),
 )
 

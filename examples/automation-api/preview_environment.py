@@ -42,14 +42,21 @@ def down(pull_request: str) -> None:
 
 def main(arguments: list[str]) -> int:
     """Do what the command line asks for."""
-    match arguments:
-        case ["up", number] if number.isdecimal():
-            print(f"base URL: {up(number)}")
-        case ["down", number] if number.isdecimal():
-            down(number)
-        case _:
-            print("usage: preview_environment.py up|down PULL_REQUEST_NUMBER", file=sys.stderr)
-            return 2
+    try:
+        match arguments:
+            case ["up", number] if number.isdecimal():
+                print(f"base URL: {up(number)}")
+            case ["down", number] if number.isdecimal():
+                down(number)
+            case _:
+                print("usage: preview_environment.py up|down PULL_REQUEST_NUMBER", file=sys.stderr)
+                return 2
+    except auto.ConcurrentUpdateError:
+        print("error: another run is changing this endpoint; run this again when it has ended", file=sys.stderr)
+        return 1
+    except auto.CommandError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -14,6 +14,7 @@ from infra.aws.endpoint import VllmEndpoint
 
 ZONES = ("us-east-1a", "us-east-1b")
 DOMAIN = "llm.example.com"
+PARENT_DOMAIN = "example.com"
 
 # The network: two private subnets, and one public subnet for the way out.
 vpc = aws.ec2.Vpc("main", cidr_block="10.20.0.0/16", enable_dns_hostnames=True)
@@ -33,11 +34,11 @@ private_routes = aws.ec2.RouteTable(
     "private", vpc_id=vpc.id, routes=[aws.ec2.RouteTableRouteArgs(cidr_block="0.0.0.0/0", nat_gateway_id=nat.id)]
 )
 private = []
-for number, zone in enumerate(ZONES, start=1):
-    subnet = aws.ec2.Subnet(f"private-{zone}", vpc_id=vpc.id, cidr_block=f"10.20.{number}.0/24", availability_zone=zone)
-    aws.ec2.RouteTableAssociation(f"private-{zone}", subnet_id=subnet.id, route_table_id=private_routes.id)
+for number, name in enumerate(ZONES, start=1):
+    subnet = aws.ec2.Subnet(f"private-{name}", vpc_id=vpc.id, cidr_block=f"10.20.{number}.0/24", availability_zone=name)
+    aws.ec2.RouteTableAssociation(f"private-{name}", subnet_id=subnet.id, route_table_id=private_routes.id)
     private.append(subnet)
-zone = aws.route53.Zone("main", name="example.com")
+zone = aws.route53.Zone("main", name=PARENT_DOMAIN)
 
 # An internal endpoint in that network, over HTTPS.
 chat = VllmEndpoint(
@@ -47,6 +48,8 @@ chat = VllmEndpoint(
     min_replicas=0,
     vpc_id=vpc.id,
     subnet_ids=[subnet.id for subnet in private],
+    domain=DOMAIN,
+    hosted_zone_id=zone.id,
     owner="platform",
 )
 
@@ -56,7 +59,7 @@ batch = VllmEndpoint(
     "batch",
     model="Qwen/Qwen3-8B",
     gpu="l4",
-    scale_down_minutes=5,
+    scale_down_minutes=15,
     opts=pulumi.ResourceOptions(provider=frankfurt),
 )
 

@@ -102,6 +102,10 @@ def test_no_single_deployed_endpoint_is_one_line(pulumi: Any, exported: str, nam
         ),
         ("error: no Pulumi.yaml project file found; either\n", "or run this in the program's folder"),
         ("error: incorrect passphrase\n", "set PULUMI_CONFIG_PASSPHRASE or PULUMI_CONFIG_PASSPHRASE_FILE"),
+        (
+            "error: failed to load checkpoint: EOF\n",
+            "run this again when it has ended",
+        ),  # a file is read while it is written
         ("error: unable to open state directory\n", "set PULUMI_BACKEND_URL to the backend of the stack"),
     ],
 )
