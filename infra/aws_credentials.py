@@ -88,7 +88,7 @@ def explain(reason: str, profile: str, region: str, stack: str) -> str:
         reason: the error's text.
         profile: the AWS profile; empty: the default profile.
         region: the stack's region, or empty.
-        stack: the stack's name, for the command that plans it without an account.
+        stack: the stack's name, for the command that plans it without an account; empty: there is no such command.
     """
     for pattern, wrong, command in _FAILURES:
         if match := re.search(pattern, reason, re.IGNORECASE):
@@ -97,8 +97,8 @@ def explain(reason: str, profile: str, region: str, stack: str) -> str:
                 "region": region or "its region",
                 "found": match[1] if match.groups() else "",
             }
-            preview = f"Without an account: make plan STACK={stack}"
-            return f"{wrong}. Run: {command}. {preview}".format(**known)
+            preview = f". Without an account: make plan STACK={stack}" if stack else ""
+            return f"{wrong}. Run: {command}{preview}".format(**known)
     return ""
 
 

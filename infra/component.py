@@ -19,7 +19,7 @@ from infra.planning.deployment import deployment_problems
 from infra.planning.plan import ServingPlan
 from infra.protection import Protection
 from infra.settings import Settings, Target, secret_text
-from infra.settings_problems import parse_settings
+from infra.settings_problems import as_argument, parse_settings
 from infra.validation import validated
 
 PACKAGE = "vllm-endpoint"
@@ -73,13 +73,14 @@ def settings_of(component: str, name: str, target: Target, values: Mapping[str, 
         component: the component's class.
         name: its name.
         target: what it deploys to.
-        values: the arguments, by name. None: not given.
+        values: the arguments, by name, in snake_case or camelCase. None: not given.
 
     Raises:
         pulumi.RunError: with every argument that cannot be used.
     """
     fields, title = fields_of(component), f"{component} {name}"
-    given = {key: value for key, value in values.items() if value is not None}
+    names = {to_camel(name): name for name in Settings.model_fields}
+    given = {names.get(key, key): value for key, value in values.items() if value is not None}
     problems = []
     for key in list(given):
         if key in Settings.model_fields and key not in fields:
@@ -96,7 +97,7 @@ def settings_of(component: str, name: str, target: Target, values: Mapping[str, 
             {to_camel(key): value for key, value in given.items()} | {"target": target.value}, title
         )
     except SettingsError as error:
-        problems += error.problems
+        problems += map(as_argument, error.problems)
     if problems:
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''} in its arguments"
         raise pulumi.RunError("\n".join([f"{title}: {count}", *(f"  - {problem}" for problem in problems)]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import shlex
 from collections.abc import Mapping
 from typing import Any
@@ -83,6 +84,18 @@ def _as_list(value: object) -> object:
     if isinstance(value, list | tuple):
         return [json.dumps(item) if isinstance(item, bool | int | float) else item for item in value]
     return value
+
+
+def as_argument(problem: str) -> str:
+    """A problem of a stack file's setting as one of a component's argument: no command of the stack's configuration sets it."""
+    problem = re.sub(r" Set it with pulumi config set --secret \w+", "", problem)
+    problem = re.sub(r"pulumi config set --path '\w+\[0\]' (?:-- )?(.+)$", _as_json_list, problem)
+    problem = re.sub(r"pulumi config set --secret (\w+)", r"\1 to a secret output", problem)
+    return problem.replace("Pulumi.yaml lists the keys", "docs/component.md lists the arguments")
+
+
+def _as_json_list(command: re.Match[str]) -> str:
+    return json.dumps(shlex.split(command[1]))
 
 
 def list_command(key: str, value: str) -> str:

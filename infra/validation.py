@@ -10,7 +10,7 @@ from pydantic.alias_generators import to_camel
 
 from infra.inputs import is_output
 from infra.settings import SECRET_FIELDS, Settings, keys_text
-from infra.settings_problems import describe
+from infra.settings_problems import as_argument, describe
 
 
 def validated(settings: Settings, title: str) -> Settings:
@@ -58,7 +58,7 @@ def _valid(name: str, value: Any, title: str) -> Any:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         detail = {**first, "loc": (key, *first["loc"])}
-        raise pulumi.RunError(f"{title}: {describe(key, name, detail, value)}") from None
+        raise pulumi.RunError(f"{title}: {as_argument(describe(key, name, detail, value))}") from None
     if isinstance(valid, SecretStr):
         return valid.get_secret_value()
     if name in SECRET_FIELDS:

@@ -13,6 +13,7 @@ from infra.aws_credentials import CONFIG, explain, failure, session
 from infra.errors import DeployError
 from infra.planning.catalog.gpus import InstanceType
 from infra.preflight import not_offered, offered_zones
+from infra.settings import PROJECT
 
 T = TypeVar("T")
 # Provider settings that set other credentials, or disable their validation.
@@ -32,7 +33,7 @@ def ask(what: str, question: Callable[[], T]) -> T:
         return question()
     except Exception as error:  # the SDK raises a plain Exception for every failed lookup
         reason = " ".join(str(error).split())
-        line = explain(reason, profile_name(), region_name(), pulumi.get_stack())
+        line = explain(reason, profile_name(), region_name(), _stack_to_plan())
         raise DeployError(line or f"{what} could not be looked up: {reason[-300:]}") from None
 
 
@@ -48,6 +49,11 @@ def region_name() -> str:
     return next(filter(None, chosen), "")
 
 
+def _stack_to_plan() -> str:
+    """The stack that `make plan` can plan without an account; empty in another program."""
+    return pulumi.get_stack() if pulumi.get_project() == PROJECT else ""
+
+
 def check_credentials() -> bool:
     """Check the credentials with AWS (GetCallerIdentity) before the provider does.
 
@@ -57,7 +63,7 @@ def check_credentials() -> bool:
     Raises:
         DeployError: AWS rejects them; one line.
     """
-    config, stack = pulumi.Config("aws"), pulumi.get_stack()
+    config, stack = pulumi.Config("aws"), _stack_to_plan()
     if any(config.get(key) for key in _GIVEN_TO_THE_PROVIDER):
         return True
     profile, region = profile_name(), region_name()
@@ -88,7 +94,7 @@ def check_account(account_id: str) -> None:
     allowed = [str(item) for item in pulumi.Config("aws").get_object("allowedAccountIds") or []]
     if allowed and account_id not in allowed:
         reason = f"AWS account ID not allowed: {account_id}"
-        raise DeployError(explain(reason, profile_name(), region_name(), pulumi.get_stack()))
+        raise DeployError(explain(reason, profile_name(), region_name(), _stack_to_plan()))
 
 
 def zones_by_offer(

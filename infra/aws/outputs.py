@@ -75,7 +75,7 @@ def stack_outputs(
         "weightsFileSystemId": weights.file_system.id,
         "logGroups": {"engine": logs.engine.name, "gateway": logs.gateway.name},
         "retainedAtDestroy": retained if settings.protect else {},
-        **reuse_output(settings, weights),
+        **reuse_output(settings, weights, context),
         "minReplicas": plan.replicas.min_replicas,
         "maxReplicas": plan.replicas.max_replicas,
         "scaleDownMinutes": settings.scale_down_minutes,
@@ -94,11 +94,14 @@ def stack_outputs(
     return found
 
 
-def reuse_output(settings: Settings, weights: Weights) -> dict[str, pulumi.Input[Any]]:
-    """The command with which the next stack adopts the retained weights. ``pulumi destroy`` prints it with the outputs."""
+def reuse_output(settings: Settings, weights: Weights, context: Context) -> dict[str, pulumi.Input[Any]]:
+    """How the next stack adopts the retained weights. ``pulumi destroy`` prints it with the outputs."""
     if not (settings.protect or settings.weights_file_system_id):
         return {}
-    return {"reuseWeights": pulumi.Output.concat("pulumi config set weightsFileSystemId ", weights.file_system.id)}
+    how = (
+        "the argument weightsFileSystemId: " if context.identity.endpoint else "pulumi config set weightsFileSystemId "
+    )
+    return {"reuseWeights": pulumi.Output.concat(how, weights.file_system.id)}
 
 
 def endpoint_url(settings: Settings, dns_name: pulumi.Output[str]) -> pulumi.Output[str]:

@@ -11,6 +11,7 @@ from _pytest.mark import ParameterSet
 
 from tests.pulumi_engine.scene import ENGINE, Scene
 
+STARTS_IT = {"scene", "deployed", "foreign", "foreign_kubernetes", "consumer", "package"}
 Deployed = Callable[[Mapping[str, Any]], Scene]
 
 
@@ -26,7 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.timeout(300))
-            if not ENGINE.is_file() and {"scene", "deployed"} & set(item.fixturenames):  # type: ignore[attr-defined]
+            if not ENGINE.is_file() and STARTS_IT & set(item.fixturenames):  # type: ignore[attr-defined]
                 item.add_marker(pytest.mark.skip(reason=f"needs Pulumi's engine with stand-in providers at {ENGINE}"))
 
 
