@@ -79,6 +79,8 @@ def engine_args(
         args += ["--speculative-config", chosen.config]
     if not settings.enable_prefix_caching:
         args += ["--no-enable-prefix-caching"]
+    # Without it, vLLM does not report cached_tokens, and a benchmark cannot tell a warm prefix cache from a fast engine.
+    args += ["--enable-prompt-tokens-details"]
     if architecture.sees:
         args += ["--limit-mm-per-prompt", json.dumps({"image": settings.image_limit, "video": settings.video_limit})]
         if settings.tensor_parallel_size > 1:

@@ -32,7 +32,7 @@ def test_dev_on_a_cpu_keeps_what_fits_and_tells_what_does_not() -> None:
     assert command.arguments == (
         "--host", "127.0.0.1", "--port", "8123", "--model", "/models/m",
         "--served-model-name", "Qwen/Qwen3-4B-Instruct-2507", "--max-model-len", "16384",
-        "--enable-auto-tool-choice", "--tool-call-parser", "hermes", "--enforce-eager", "--shutdown-timeout", "30",
+        "--enable-prompt-tokens-details", "--enable-auto-tool-choice", "--tool-call-parser", "hermes", "--enforce-eager", "--shutdown-timeout", "30",
     )  # fmt: skip
     assert command.notes == (
         "dropped --gpu-memory-utilization 0.92: there is no GPU",

@@ -11,6 +11,7 @@ from image.gateway import usage
     ("tail", "expected"),
     [
         (b'{"usage":{"prompt_tokens":3,"total_tokens":8,"completion_tokens":5,"prompt_tokens_details":null},"x":1}', (3, 5)),
+        (b'{"usage":{"prompt_tokens":3,"completion_tokens":5,"prompt_tokens_details":{"cached_tokens":2}}}', (3, 5)),
         (b'data: {"usage": {"prompt_tokens": 3, "completion_tokens": 5}}\n\ndata: [DONE]\n\n', (3, 5)),
         (b'data: {"usage":{"prompt_tokens":3,"completion_tokens":5}}\n\ndata: {"usage":null}\n\n', (3, 5)),
         (b'data: {"usage":{"prompt_tokens":3,"completion_tokens":1}}\ndata: {"usage":{"prompt_tokens":3,"completion_tokens":2}}', (3, 2)),
