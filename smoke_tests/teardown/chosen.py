@@ -54,6 +54,7 @@ def choose(stack: str, endpoint_name: str, project: str, root: Path, *, say: Cal
     Raises:
         TargetError: nothing names one endpoint, or it is on Kubernetes.
     """
+    component: Component | None
     own, identity = own_name(stack), identity_by_name(stack, endpoint_name)
     if identity and is_of_stack_file(stack, endpoint_name):
         return Chosen(Identity.of(identity, project), own, root)

@@ -8,16 +8,15 @@ from pydantic.alias_generators import to_camel
 
 from infra import arguments, component_args
 from infra.inputs import is_input
-from infra.plugin import COMPONENTS, NAME, Provider, version
+from infra.plugin import NAME, Provider
 from infra.settings import SECRET_FIELDS, config_keys
 
 ROOT = Path(__file__).parents[2]
-SCHEMA = Path(__file__).with_name("schema.json")
 
 
 @pytest.fixture(scope="module")
 def schema() -> dict[str, dict[str, object]]:
-    found: dict[str, dict[str, object]] = json.loads(Provider(COMPONENTS, NAME, None, version()).schema or "")
+    found: dict[str, dict[str, object]] = json.loads(Provider().schema or "")
     return found
 
 
