@@ -364,3 +364,26 @@ def test_two_engines_that_stage_at_once_both_load_every_file(tmp_path: Path, hub
     assert found.parent == disk
     assert right(replace(weights, folder=found), hub.models[MODEL])
     assert list(disk.iterdir()) == [found]
+
+
+@pytest.mark.parametrize("other", ["appends", "finishes_first"])
+def test_a_second_writer_never_makes_a_file_longer_or_ends_the_first(
+    tmp_path: Path, hub: FakeHub, monkeypatch: pytest.MonkeyPatch, other: str
+) -> None:
+    listing = Hub({"HF_ENDPOINT": hub.address}).listing(MODEL, "main")
+    file = next(file for file in listing.files if file.name == FIRST)
+    blob, synced, met = tmp_path / file.hash, os.fsync, []
+
+    def meanwhile(descriptor: int) -> None:
+        synced(descriptor)
+        part = tmp_path / (file.hash + ".part")
+        if not met and other == "appends":
+            with part.open("ab") as second:
+                second.write(b"more")
+        elif not met:
+            part.rename(blob)
+        met.append(True)
+
+    monkeypatch.setattr(os, "fsync", meanwhile)
+    fetch_blob(Hub({"HF_ENDPOINT": hub.address}), listing, file, blob, Progress(MODEL, 0, print))
+    assert blob.read_bytes() == hub.models[MODEL].files[FIRST]
