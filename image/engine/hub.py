@@ -15,13 +15,11 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from image.engine.arguments import EngineError
+from image.engine.weight_files import NoWeightsError, required, select
 
 HUB = "https://huggingface.co"
 TIMEOUT_SECONDS = 30.0
 _SETTING = "hfToken (pulumi config set --secret hfToken hf_...; HF_TOKEN if you run the container by itself)"
-# Weights in formats that vLLM ignores if there are safetensors, and copies for other programs.
-_OTHER_COPIES = re.compile(r".*\.(h5|msgpack|onnx|gguf|ot)|(original|onnx)/.*")
-_OLDER_WEIGHTS = re.compile(r".*\.(bin|pt|pth)")
 
 
 class HubUnreachableError(EngineError):
@@ -86,7 +84,8 @@ class Hub:
                 raise HubUnreachableError(
                     f"weights: {self.endpoint} returned an unexpected response; check HF_ENDPOINT"
                 ) from None
-        return Listing(repository, commit, tuple(file for file in files if file.name in _wanted(files)))
+        wanted = _wanted(repository, files)
+        return Listing(repository, commit, tuple(file for file in files if file.name in wanted))
 
     def open(self, listing: Listing, file: HubFile, start: int) -> http.client.HTTPResponse:
         """A file's bytes; from offset ``start`` if the status is 206, otherwise from the beginning.
@@ -152,11 +151,14 @@ def _file(sibling: Mapping[str, Any]) -> HubFile:
     return file
 
 
-def _wanted(files: Sequence[HubFile]) -> set[str]:
-    names = {file.name for file in files if not _OTHER_COPIES.fullmatch(file.name)}
-    if any(name.endswith(".safetensors") for name in names):
-        names = {name for name in names if not _OLDER_WEIGHTS.fullmatch(name)}
-    return names
+def _wanted(repository: str, files: Sequence[HubFile]) -> set[str]:
+    found = select({file.name: file.size for file in files})
+    if not found.weights and any(file.name.endswith(".gguf") for file in files):
+        try:
+            required(found, repository)
+        except NoWeightsError as error:
+            raise EngineError(str(error)) from None
+    return {*found.weights, *found.copies, *found.others}
 
 
 def _certificates() -> ssl.SSLContext:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +17,7 @@ from image.engine.weights import Weights
 # page, which is many times slower; below it, a copy would only add a read and a write.
 SHARE_OF_MEMORY = 0.9
 PARALLEL_COPIES = 16
+ABANDONED_SECONDS = 3600
 
 
 def stage(weights: Weights, disk: Path, memory_gib: float, tell: Callable[[str], None]) -> Path:
@@ -33,8 +36,11 @@ def stage(weights: Weights, disk: Path, memory_gib: float, tell: Callable[[str],
     if target.is_dir():  # it is renamed only once it is complete
         tell(f"staging: {weights.repository.name} is already on the local disk")
         return target
-    part = target.with_name(f"{target.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
+    for left in disk.glob(f"{target.name}.*part"):  # of a copy that was killed
+        with contextlib.suppress(OSError):  # another engine may be removing it
+            if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
+    part = target.with_name(f"{target.name}.{uuid.uuid4().hex}.part")  # its own: another engine may be copying, too
     if shutil.disk_usage(disk).free < weights.size_bytes:
         tell(f"staging: the local disk has no room for {size_gib:.1f} GiB; reading the weights from the volume")
         return weights.folder
@@ -47,6 +53,9 @@ def stage(weights: Weights, disk: Path, memory_gib: float, tell: Callable[[str],
         part.rename(target)
     except OSError as error:
         shutil.rmtree(part, ignore_errors=True)
+        if target.is_dir():
+            tell(f"staging: {weights.repository.name} was copied by another engine meanwhile")
+            return target
         tell(f"staging: the copy failed ({error.strerror or error}); reading the weights from the volume")
         return weights.folder
     seconds = time.monotonic() - began

@@ -23,6 +23,7 @@ from image.engine.blobs import Progress, fetch_blob, is_right
 from image.engine.hub import Hub, HubUnreachableError, Listing
 from image.engine.locks import locked
 from image.engine.memory import GIB
+from image.engine.weight_files import select
 
 PARALLEL_FILES = 8
 SPARE_BYTES = GIB  # for compile caches and the Hub's small files
@@ -105,9 +106,7 @@ def known(repository: Repository, home: Path) -> Weights | None:
 
 def model_bytes(listing: Listing) -> int:
     """The bytes that vLLM loads: some repositories contain the weights twice, once as Mistral's consolidated file."""
-    names = {file.name for file in listing.files}
-    twice = "model.safetensors.index.json" in names
-    return sum(file.size for file in listing.files if not (twice and file.name.startswith("consolidated")))
+    return select({file.name: file.size for file in listing.files}).total_bytes or 0
 
 
 def needed_bytes(root: Path, listing: Listing) -> int:

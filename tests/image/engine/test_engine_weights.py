@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fakes.fake_hub import FakeHub, FakeModel
+from image.engine import staging
 from image.engine.arguments import EngineError
 from image.engine.blobs import Progress, fetch_blob
 from image.engine.hub import Hub, HubFile, HubUnreachableError, Listing
@@ -325,3 +327,63 @@ def test_the_deploys_step_takes_the_engines_own_arguments(tmp_path: Path, hub: F
     assert done.returncode == 2
     assert done.stderr.startswith("engine: error: weights: acme/tiny is gated")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_weights_beside_an_adapter_and_heads_of_their_own_are_fetched(tmp_path: Path, hub: FakeHub) -> None:
+    files = {"config.json": b"{}", "pytorch_model.bin": b"w", "adapter/adapter_model.safetensors": b"a"}
+    hub.models["acme/old"] = FakeModel(files)
+    hub.models["acme/heads"] = FakeModel(
+        {"model.safetensors": b"w", "pytorch_model.bin": b"o", "sparse_linear.pt": b"s"}
+    )
+    old = have(tmp_path, hub, repository=Repository("acme/old"))
+    assert all((old.folder / name).read_bytes() == content for name, content in files.items())
+    heads = have(tmp_path, hub, repository=Repository("acme/heads"))
+    assert sorted(path.name for path in heads.folder.iterdir()) == ["model.safetensors", "sparse_linear.pt"]
+
+
+def test_a_repository_with_gguf_files_alone_is_not_complete_without_weights(tmp_path: Path, hub: FakeHub) -> None:
+    hub.models["acme/gguf"] = FakeModel({"config.json": b"{}", "m-Q4_K_M.gguf": b"w"})
+    with pytest.raises(EngineError, match="only GGUF files"):
+        have(tmp_path, hub, repository=Repository("acme/gguf"))
+
+
+def test_two_engines_that_stage_at_once_both_load_every_file(tmp_path: Path, hub: FakeHub, monkeypatch: Any) -> None:
+    weights, disk, nested = have(tmp_path / "home", hub), tmp_path / "disk", []
+    disk.mkdir()
+    copy = staging._copy
+
+    def in_the_middle(source: Path, target: Path) -> None:
+        copy(source, target)
+        if source.name == FIRST and not nested:
+            nested.append(True)
+            assert right(replace(weights, folder=staging.stage(weights, disk, 0.0, print)), hub.models[MODEL])
+
+    monkeypatch.setattr(staging, "_copy", in_the_middle)
+    found = staging.stage(weights, disk, 0.0, print)
+    assert nested
+    assert found.parent == disk
+    assert right(replace(weights, folder=found), hub.models[MODEL])
+    assert list(disk.iterdir()) == [found]
+
+
+@pytest.mark.parametrize("other", ["appends", "finishes_first"])
+def test_a_second_writer_never_makes_a_file_longer_or_ends_the_first(
+    tmp_path: Path, hub: FakeHub, monkeypatch: pytest.MonkeyPatch, other: str
+) -> None:
+    listing = Hub({"HF_ENDPOINT": hub.address}).listing(MODEL, "main")
+    file = next(file for file in listing.files if file.name == FIRST)
+    blob, synced, met = tmp_path / file.hash, os.fsync, []
+
+    def meanwhile(descriptor: int) -> None:
+        synced(descriptor)
+        part = tmp_path / (file.hash + ".part")
+        if not met and other == "appends":
+            with part.open("ab") as second:
+                second.write(b"more")
+        elif not met:
+            part.rename(blob)
+        met.append(True)
+
+    monkeypatch.setattr(os, "fsync", meanwhile)
+    fetch_blob(Hub({"HF_ENDPOINT": hub.address}), listing, file, blob, Progress(MODEL, 0, print))
+    assert blob.read_bytes() == hub.models[MODEL].files[FIRST]
