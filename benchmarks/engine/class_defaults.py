@@ -36,7 +36,9 @@ def kept(config: Any) -> dict[str, Any]:
         values.setdefault(alias, getattr(config, alias, None))
     values["is_encoder_decoder"] = getattr(config, "is_encoder_decoder", False) or None
     values["tie_word_embeddings"] = getattr(config, "tie_word_embeddings", None)
-    declared = {field.name: field.default for field in dataclasses.fields(config)} if dataclasses.is_dataclass(config) else {}
+    declared = (
+        {field.name: field.default for field in dataclasses.fields(config)} if dataclasses.is_dataclass(config) else {}
+    )
     found: dict[str, Any] = {}
     for key, value in sorted(values.items()):
         if isinstance(value, dict) and PARTS.fullmatch(key) and hasattr(getattr(config, key, None), "to_dict"):

@@ -54,7 +54,9 @@ def width_of(kv_cache_dtype: str) -> int:
 
 def bytes_per_token(caches: Sequence[Cache], width: int) -> int:
     """Bytes that each token adds, over all layers that grow; of a model whose layers all slide, up to the window."""
-    growing = [cache for cache in caches if cache.grows] or [cache for cache in caches if cache.kind in ("sliding", "chunked")]
+    growing = [cache for cache in caches if cache.grows] or [
+        cache for cache in caches if cache.kind in ("sliding", "chunked")
+    ]
     return round(sum(cache.layers * cache.token_bytes(width) for cache in growing))
 
 

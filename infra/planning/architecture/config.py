@@ -14,8 +14,23 @@ from pathlib import Path
 from typing import Any
 
 _DEFAULTS = Path(__file__).with_name("class_defaults.json")
-NESTED = ("text_config", "llm_config", "language_config", "thinker_config", "language_model_config", "decoder", "talker_text_config")
-TOWERS = ("vision_config", "audio_config", "speech_config", "vision_encoder_config", "sound_config", "audio_encoder_config")
+NESTED = (
+    "text_config",
+    "llm_config",
+    "language_config",
+    "thinker_config",
+    "language_model_config",
+    "decoder",
+    "talker_text_config",
+)
+TOWERS = (
+    "vision_config",
+    "audio_config",
+    "speech_config",
+    "vision_encoder_config",
+    "sound_config",
+    "audio_encoder_config",
+)
 LARGEST_NUMBER = 1 << 36
 # Names of one value in different families, the usual one first.
 NAMES = {
@@ -126,12 +141,21 @@ def readers(config: Mapping[str, Any]) -> tuple[Reader, Reader]:
     whole = Reader(config, defaults)
     values, inner = config, defaults
     for _ in range(3):  # thinker_config contains a text_config
-        name = next((name for name in NESTED if mapping(values.get(name)) or (not values.get("hidden_size") and mapping(inner.get(name)))), "")
+        name = next(
+            (
+                name
+                for name in NESTED
+                if mapping(values.get(name)) or (not values.get("hidden_size") and mapping(inner.get(name)))
+            ),
+            "",
+        )
         if not name:
             break
         nested = mapping(values.get(name))
         kind = str(nested.get("model_type") or mapping(inner.get(name)).get("model_type") or "")
-        inner = {**mapping(class_defaults().get(kind)), **mapping(inner.get(name))} or mapping(class_defaults().get(kind))
+        inner = {**mapping(class_defaults().get(kind)), **mapping(inner.get(name))} or mapping(
+            class_defaults().get(kind)
+        )
         values = {**_shared(values), **nested}
     if values is config:
         return whole, whole

@@ -8,7 +8,9 @@ from typing import Literal
 
 from infra.planning.architecture.config import Reader, mapping
 
-Attention = Literal["full", "sliding", "chunked", "mla", "gated-delta", "mamba", "mamba2", "kda", "lightning", "conv", "none"]
+Attention = Literal[
+    "full", "sliding", "chunked", "mla", "gated-delta", "mamba", "mamba2", "kda", "lightning", "conv", "none"
+]
 FeedForward = Literal["dense", "experts", "both", "none"]
 MOST_LAYERS = 1024
 _ATTENDS: dict[str, Attention] = {
@@ -26,7 +28,13 @@ _EVERY: dict[str, tuple[int, Attention]] = {
     "afmoe": (4, "sliding"), "smollm3": (1, "full"), "gpt_neo": (2, "sliding"),
 }  # fmt: skip
 _SLIDES_EVERYWHERE = {"mistral", "mixtral", "phi3", "phi3_v", "starcoder2", "ministral", "phimoe", "phi3small"}
-_MAMBA_ONLY: dict[str, Attention] = {"mamba": "mamba", "falcon_mamba": "mamba", "mamba2": "mamba2", "rwkv": "mamba", "rwkv5": "mamba"}
+_MAMBA_ONLY: dict[str, Attention] = {
+    "mamba": "mamba",
+    "falcon_mamba": "mamba",
+    "mamba2": "mamba2",
+    "rwkv": "mamba",
+    "rwkv5": "mamba",
+}
 _MAMBA_AND_ATTENTION = {"falcon_h1", "hymba"}
 _MLA = {
     "axk1", "deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek_v4", "deepseek_v41", "glm_moe_dsa", "glm4_moe_lite", "kimi_k2", "kimi_k25",
@@ -55,7 +63,11 @@ def layers_of(text: Reader, experts: int) -> Counter[Layer]:
     if pattern := text.text("hybrid_override_pattern") or text.text("hybrid_layer_pattern"):
         return Counter(_letters(pattern[:MOST_LAYERS]))
     if kind == "nemotron_h" and (listed := text.texts("layers_block_type")):
-        return Counter(_letters("".join({"mamba": "M", "moe": "E", "attention": "*", "mlp": "-"}.get(name, "*") for name in listed)))
+        return Counter(
+            _letters(
+                "".join({"mamba": "M", "moe": "E", "attention": "*", "mlp": "-"}.get(name, "*") for name in listed)
+            )
+        )
     attends = _attentions(text, count, kind)
     forwards = _feed_forwards(text, count, experts)
     shared = min(text.number("num_kv_shared_layers"), count)
@@ -82,7 +94,12 @@ def _attentions(text: Reader, count: int, kind: str) -> list[Attention]:
     full: Attention = "mla" if is_mla(text) else "full"
     window = text.number("sliding_window") or text.number("sliding_window_size") or text.number("window_size")
     sliding: Attention = "sliding" if window else full
-    listed = text.texts("layer_types") or text.texts("layers_block_type") or text.texts("block_types") or text.texts("layer_block_type")
+    listed = (
+        text.texts("layer_types")
+        or text.texts("layers_block_type")
+        or text.texts("block_types")
+        or text.texts("layer_block_type")
+    )
     if listed:
         known = [_ATTENDS.get(name, full) for name in listed]
         repeated = (known * (count // len(known) + 1))[:count]
@@ -109,7 +126,12 @@ def _attentions(text: Reader, count: int, kind: str) -> list[Attention]:
     if ropeless := text.numbers("no_rope_layers"):  # Llama 4: 0 is a layer without RoPE, which attends to everything
         return ["chunked" if number else full for number in _stretched(ropeless, count)]
     every, other = _EVERY.get(kind, (0, full))
-    every = text.number("full_attention_interval") or text.number("sliding_window_pattern") or text.number("_sliding_window_pattern") or every
+    every = (
+        text.number("full_attention_interval")
+        or text.number("sliding_window_pattern")
+        or text.number("_sliding_window_pattern")
+        or every
+    )
     if text.has("linear_num_value_heads") and text.number("full_attention_interval"):
         other = "gated-delta"
     elif other == full and every:
@@ -146,9 +168,16 @@ def _feed_forwards(text: Reader, count: int, experts: int) -> list[FeedForward]:
     listed = text.texts("mlp_layer_types")
     if listed:
         return [("dense" if name == "dense" else "experts") for name in (listed * (count // len(listed) + 1))[:count]]
-    first = max(text.number(key) for key in ("first_k_dense_replace", "first_dense_layers", "num_dense_layers", "moe_layer_start_index"))
+    first = max(
+        text.number(key)
+        for key in ("first_k_dense_replace", "first_dense_layers", "num_dense_layers", "moe_layer_start_index")
+    )
     last = text.number("moe_layer_end_index") or count
-    step = text.number("interleave_moe_layer_step") or text.number("decoder_sparse_step") or text.number("moe_layer_interval")
+    step = (
+        text.number("interleave_moe_layer_step")
+        or text.number("decoder_sparse_step")
+        or text.number("moe_layer_interval")
+    )
     step = step or text.number("moe_every_n_layers") or text.number("moe_layer_frequency") or 1
     dense = set(text.numbers("mlp_only_layers"))
     chosen = set(text.numbers("moe_layers")) or _listed_layers(text.text("moe_layers_enum"))
@@ -187,7 +216,10 @@ def _blocks(text: Reader) -> list[Layer]:
         return []
     heads, hidden, found = text.number("num_attention_heads"), text.number("hidden_size"), []
     for block in listed:
-        attention, forward = Reader(mapping(mapping(block).get("attention"))), Reader(mapping(mapping(block).get("ffn")))
+        attention, forward = (
+            Reader(mapping(mapping(block).get("attention"))),
+            Reader(mapping(mapping(block).get("ffn"))),
+        )
         if not attention.values and not forward.values:
             return []
         group = attention.number("n_heads_in_group")

@@ -14,7 +14,9 @@ _KEYS = (
 UNKNOWN_LENGTH = 2048
 # These have max_position_embeddings scaled already, so that vLLM does not apply their factor to it (vLLM 0.32; earlier
 # versions multiplied the original length of yarn).
-_SCALED_ALREADY = frozenset({"su", "longrope", "llama3", "yarn", "deepseek_yarn", "deepseek_llama_scaling", "telechat3-yarn"})
+_SCALED_ALREADY = frozenset(
+    {"su", "longrope", "llama3", "yarn", "deepseek_yarn", "deepseek_llama_scaling", "telechat3-yarn"}
+)
 # Their positions begin after the padding token, which takes two of the table's rows.
 _OFFSET = frozenset({"xlm-roberta", "xlm-roberta-xl", "roberta", "camembert", "data2vec-text", "longformer", "mpnet"})
 
@@ -42,7 +44,12 @@ def _factor(text: Reader) -> float:
     for part in _rope(text.values.get("rope_parameters")) or _rope(text.values.get("rope_scaling")):
         kind = str(part.get("rope_type") or part.get("type") or "")
         value = part.get("factor")
-        if kind not in _SCALED_ALREADY and isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e6:
+        if (
+            kind not in _SCALED_ALREADY
+            and isinstance(value, int | float)
+            and not isinstance(value, bool)
+            and 0 < value < 1e6
+        ):
             factor = float(value)
     return factor
 

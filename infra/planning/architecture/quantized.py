@@ -71,7 +71,9 @@ def in_vllm() -> frozenset[str]:
 
 def quantized(config: Mapping[str, Any], text: Mapping[str, Any], layers: int) -> Quantized:
     """The quantization that the config describes. ``layers`` is the number of layers that exclusions are compared with."""
-    given = mapping(config.get("quantization_config") or text.get("quantization_config") or config.get("compression_config"))
+    given = mapping(
+        config.get("quantization_config") or text.get("quantization_config") or config.get("compression_config")
+    )
     if not given:
         return Quantized()
     reader = Reader(given)
@@ -102,7 +104,11 @@ def quantized(config: Mapping[str, Any], text: Mapping[str, Any], layers: int) -
 def _name(reader: Reader) -> str:
     method = reader.text("quant_method").lower().replace("compressed_tensors", "compressed-tensors")
     algorithm = (reader.text("quant_algo") or reader.part("quantization").text("quant_algo")).upper()
-    modelopt = method.startswith("modelopt") or reader.part("producer").text("name") == "modelopt" or (not method and algorithm)
+    modelopt = (
+        method.startswith("modelopt")
+        or reader.part("producer").text("name") == "modelopt"
+        or (not method and algorithm)
+    )
     if modelopt:
         if "MIXED" in algorithm:
             return "modelopt_mixed"
@@ -135,12 +141,19 @@ def _groups(groups: Mapping[str, Any]) -> tuple[float, int, int]:
     """compressed-tensors: the group of most linear layers decides; the narrowest where there are several."""
     found = []
     for group in groups.values():
-        weights, activations = Reader(mapping(mapping(group).get("weights"))), Reader(mapping(mapping(group).get("input_activations")))
+        weights, activations = (
+            Reader(mapping(mapping(group).get("weights"))),
+            Reader(mapping(mapping(group).get("input_activations"))),
+        )
         bits, size = float(weights.number("num_bits")), weights.number("group_size")
         if not bits:
             continue
         scale = 8 if weights.text("type") == "float" and bits == 4 else 16
-        capability = _W4A8_CAPABILITY if bits == 4 and activations.number("num_bits") == 8 and activations.text("type") == "float" else 0
+        capability = (
+            _W4A8_CAPABILITY
+            if bits == 4 and activations.number("num_bits") == 8 and activations.text("type") == "float"
+            else 0
+        )
         block = weights.numbers("block_structure")
         found.append((bits + (scale / size if 0 < size < 4096 else 0), size or (block[0] if block else 0), capability))
     return min(found, default=(SIXTEEN, 0, 0))
@@ -150,13 +163,22 @@ def _excluded(reader: Reader, layers: int) -> dict[str, float]:
     """The share of each kind of module that keeps 16 bits."""
     patterns: list[str] = []
     for source in (reader, reader.part("quantization")):
-        for key in ("modules_to_not_convert", "ignored_layers", "ignore", "exclude_modules", "llm_int8_skip_modules", "exclude"):
+        for key in (
+            "modules_to_not_convert",
+            "ignored_layers",
+            "ignore",
+            "exclude_modules",
+            "llm_int8_skip_modules",
+            "exclude",
+        ):
             patterns += source.texts(key)
     if not patterns:
         return {}
     exact, loose = set(), []
     for pattern in patterns:
-        tail = pattern[pattern.index("layers.") :] if "layers." in pattern and not pattern.startswith("re:") else pattern
+        tail = (
+            pattern[pattern.index("layers.") :] if "layers." in pattern and not pattern.startswith("re:") else pattern
+        )
         if tail.startswith("layers.") and not set(tail) & set("*?[\\"):
             exact.add(tail)
         else:
@@ -203,7 +225,11 @@ def _mixed(reader: Reader) -> dict[str, float]:
 
 
 def _kind(name: str) -> str:
-    for kind, words in (("shared", ("shared_expert",)), ("experts", (".experts",)), ("attention", ("self_attn", "q_proj", "k_proj", "v_proj", "o_proj"))):
+    for kind, words in (
+        ("shared", ("shared_expert",)),
+        ("experts", (".experts",)),
+        ("attention", ("self_attn", "q_proj", "k_proj", "v_proj", "o_proj")),
+    ):
         if any(word in name for word in words):
             return kind
     return "linear" if any(word in name for word in ("in_proj", "out_proj", "linear_attn")) else "dense"
