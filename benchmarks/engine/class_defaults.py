@@ -43,9 +43,13 @@ def kept(config: Any) -> dict[str, Any]:
     for key, value in sorted(values.items()):
         if isinstance(value, dict) and PARTS.fullmatch(key) and hasattr(getattr(config, key, None), "to_dict"):
             found[key] = kept(getattr(config, key))
-        elif isinstance(value, bool | int | float | str) and KEPT.fullmatch(key) and value != "":
-            if declared.get(key, value) is not None:
-                found[key] = value
+        elif (
+            isinstance(value, bool | int | float | str)
+            and KEPT.fullmatch(key)
+            and value != ""
+            and declared.get(key, value) is not None
+        ):
+            found[key] = value
     return found
 
 

@@ -160,7 +160,7 @@ def fit(
         length = max_model_len or _automatic_length(limit, room, taken)
         tokens = int(room / taken(length) * length) // KV_BLOCK_TOKENS * KV_BLOCK_TOKENS if length else 0
     return MemoryFit(
-        fits=free > 0 and 0 < length and (length <= tokens or not architecture.keeps_cache),
+        fits=free > 0 and length > 0 and (length <= tokens or not architecture.keeps_cache),
         gpu_memory_gib=gpu_memory_gib,
         usable_gib=round(usable, 2),
         weights_gib=round(weights, 2),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from infra.planning.catalog.gpus import GpuSpec, gpu_specs
 from infra.planning.architecture.quantized import methods
+from infra.planning.catalog.gpus import GpuSpec, gpu_specs
 from infra.planning.catalog.models import ModelArchitecture
 from infra.planning.quantization import quantization_of
 from infra.settings import Gpu, Settings

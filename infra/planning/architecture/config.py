@@ -56,7 +56,7 @@ class UnusableConfigError(ValueError):
 class Reader:
     """Values of one part of a config, of the expected type or a default. Never raises for a value of the wrong type."""
 
-    def __init__(self, values: Mapping[str, Any], defaults: Mapping[str, Any] = {}) -> None:  # noqa: B006
+    def __init__(self, values: Mapping[str, Any], defaults: Mapping[str, Any] = {}) -> None:
         """Values of the file come first, then those of the configuration class."""
         self.values, self.defaults = values, defaults
 

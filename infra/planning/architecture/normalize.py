@@ -35,9 +35,9 @@ def normalized_fields(config: Mapping[str, Any]) -> ModelFields:
         text = Reader(
             {**text.values, "num_hidden_layers": len(text.text("hybrid_override_pattern")) or None}, text.defaults
         )
-    if listed := text.values.get("block_configs") or text.values.get("layers_block_type"):
-        if isinstance(listed, list) and not Reader(text.values).number("num_hidden_layers"):
-            text = Reader({**text.values, "num_hidden_layers": len(listed)}, text.defaults)
+    listed = text.values.get("block_configs") or text.values.get("layers_block_type")
+    if isinstance(listed, list) and listed and not Reader(text.values).number("num_hidden_layers"):
+        text = Reader({**text.values, "num_hidden_layers": len(listed)}, text.defaults)
     encodes = whole.flag("is_encoder_decoder") and whole.text("model_type") == "whisper"
     if encodes:
         text = Reader(

@@ -5,21 +5,25 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+from image.engine.weight_files import select
 from infra.planning.architecture.caches import Cache
+from infra.planning.architecture.config import Reader, UnusableConfigError
 from infra.planning.architecture.normalize import ModelFields, normalized_fields
-from infra.planning.architecture.config import UnusableConfigError
 from infra.planning.architecture.tensors import Tensor
 
 _DATA = Path(__file__).with_name("models.json")
 HUB_TIMEOUT_SECONDS = 5
 GIB = 1 << 30
+WEIGHTS_BYTES = "weights_bytes"  # added to a config: the bytes of the files that vLLM loads
 
 FetchConfig = Callable[[str, str], Mapping[str, Any]]
 
@@ -98,7 +102,7 @@ class ModelArchitecture:
             fields: ModelFields = normalized_fields(config)
         except UnusableConfigError as error:
             raise UnknownModelError(f"config.json from {source} {error}") from None
-        return cls(**fields, source=source)
+        return cls(**fields, checkpoint_bytes=Reader(config).number(WEIGHTS_BYTES), source=source)
 
 
 @functools.cache
@@ -119,18 +123,35 @@ def fetch_config(model: str, revision: str) -> Mapping[str, Any]:
     folder = Path(model)
     if folder.is_dir():
         try:
-            return dict(json.loads((folder / "config.json").read_text()))
-        except (OSError, ValueError) as error:
+            config = dict(json.loads((folder / "config.json").read_text()))
+            sizes = {str(file.relative_to(folder)): file.stat().st_size for file in folder.rglob("*") if file.is_file()}
+            return config | {WEIGHTS_BYTES: select(sizes).weight_bytes}
+        except (OSError, ValueError, TypeError) as error:
             raise UnknownModelError(f"the folder {model} has no readable config.json ({error})") from None
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
     if not endpoint.startswith(("https://", "http://")):
         raise UnknownModelError(f"HF_ENDPOINT is {endpoint}, not an http address")
-    request = urllib.request.Request(f"{endpoint}/{model}/resolve/{revision or 'main'}/config.json")  # noqa: S310 - checked above
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", model):
+        raise UnknownModelError(f"{model[:60]!r} is not a Hub id such as org/name")
+    config = _json(f"{endpoint}/{model}/resolve/{quote(revision or 'main', safe='')}/config.json")
+    if not isinstance(config, dict):
+        raise UnknownModelError("its config.json is not a JSON object")
+    try:
+        # The sizes are exact; without them the plan is an estimate.
+        listing = _json(f"{endpoint}/api/models/{model}/revision/{quote(revision or 'main', safe='')}?blobs=true")
+        sizes = {str(row["rfilename"]): row.get("size") for row in listing["siblings"]}
+    except (UnknownModelError, KeyError, TypeError, AttributeError):
+        return config
+    return config | {WEIGHTS_BYTES: select(sizes).weight_bytes}
+
+
+def _json(address: str) -> Any:
+    request = urllib.request.Request(address)  # noqa: S310 - the caller checks the scheme
     if token := os.environ.get("HF_TOKEN"):
         request.add_header("Authorization", f"Bearer {token}")
     try:
         with urllib.request.urlopen(request, timeout=HUB_TIMEOUT_SECONDS) as answer:  # noqa: S310
-            return dict(json.load(answer))
+            return json.load(answer)
     except urllib.error.HTTPError as error:
         reason = {
             401: "it does not exist, or is gated and needs HF_TOKEN",
