@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
+from infra.planning import make_plan
+from infra.planning.__main__ import as_table
 from infra.planning.catalog.models import ModelArchitecture, UnknownModelError, find_model
 from infra.planning.memory import kv_bytes_per_token
 from infra.planning.weights import weight_bytes
+from infra.stack_files import load_stack
 
 ROWS: dict[str, Any] = {
     name: row
@@ -47,3 +50,17 @@ def test_what_is_no_hub_id_is_one_clear_line(model: str, monkeypatch: pytest.Mon
     with pytest.raises(UnknownModelError) as raised:
         find_model(model)
     assert "\n" not in str(raised.value)
+
+
+def test_an_encoder_keeps_no_cache_and_leaves_its_length_to_vllm() -> None:
+    bge_m3 = {
+        "model_type": "xlm-roberta", "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16,
+        "vocab_size": 250002, "max_position_embeddings": 8194, "type_vocab_size": 1,
+    }  # fmt: skip
+    settings = load_stack("dev", {"model": "BAAI/bge-m3", "gpu": "l4", "maxModelLen": 0})
+    plan = make_plan(settings, fetch=lambda model, revision: bge_m3)
+    assert plan.memory.fits
+    assert (plan.memory.kv_bytes_per_token, plan.memory.max_model_len) == (0, 8192)
+    assert "--max-model-len" not in plan.engine.args
+    assert "none" in as_table(plan, "dev")
+    assert plan.engine.checkpoint_gib == pytest.approx(568e6 * 2 / (1 << 30), rel=0.03)
