@@ -83,7 +83,9 @@ def as_table(plan: ServingPlan, stack: str) -> str:
         ),
         (
             "KV cache",
-            f"{memory.kv_cache_tokens:,} tokens: {memory.max_full_length_sequences:g} sequences of {memory.max_model_len:,} tokens{each}",
+            "none: each input is read once"
+            if not plan.architecture.keeps_cache
+            else f"{memory.kv_cache_tokens:,} tokens: {memory.max_full_length_sequences:g} sequences of {memory.max_model_len:,} tokens{each}",
         ),
         (
             "cold start",

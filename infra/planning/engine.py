@@ -57,7 +57,9 @@ def engine_args(
     settings: Settings, architecture: ModelArchitecture, memory: MemoryFit, gpu: GpuSpec
 ) -> tuple[str, ...]:
     """The arguments of ``vllm serve MODEL``, except host and port. Unset settings use vLLM's defaults."""
-    args = ["--served-model-name", *settings.names, "--max-model-len", str(memory.max_model_len)]
+    args = ["--served-model-name", *settings.names]
+    if architecture.kind == "generate" or settings.max_model_len:
+        args += ["--max-model-len", str(memory.max_model_len)]
     args += ["--gpu-memory-utilization", f"{settings.gpu_memory_utilization:g}"]
     if settings.model_revision:
         args += ["--revision", settings.model_revision]

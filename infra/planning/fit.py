@@ -32,5 +32,6 @@ def memory_fit(
         performance_mode=settings.performance_mode,
         compiles=settings.fast_boot is not FastBoot.EAGER,
         startup_plan=settings.fast_boot is FastBoot.COMPILE_CACHE,
+        prefix_caching=settings.enable_prefix_caching,
         extras=extras,
     )

@@ -7,8 +7,10 @@ were measured on an H200 with vLLM 0.26 (docs/benchmarks/engine compares predict
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from infra.planning.architecture.caches import bytes_per_token, sequence_bytes, width_of
 from infra.planning.catalog.gpus import GpuSpec
 from infra.planning.catalog.models import GIB, ModelArchitecture
 from infra.planning.plan import MemoryFit
@@ -52,9 +54,8 @@ NOTHING = Extras()
 
 
 def kv_bytes_per_token(architecture: ModelArchitecture, kv_cache_dtype: str) -> int:
-    """KV cache bytes per token, over all GPUs: layers x KV heads x head dimension x 2 (K and V) x bytes."""
-    width = 1 if kv_cache_dtype.startswith("fp8") else 2
-    return architecture.num_hidden_layers * architecture.num_key_value_heads * architecture.head_dim * 2 * width
+    """KV cache bytes that each token adds, over all GPUs: of the layers that attend to the whole context."""
+    return bytes_per_token(architecture.caches, width_of(kv_cache_dtype))
 
 
 def default_batch(gpu: GpuSpec, performance_mode: str = "balanced") -> tuple[int, int]:
@@ -120,6 +121,7 @@ def fit(
     performance_mode: str = "balanced",
     compiles: bool = True,
     startup_plan: bool = False,
+    prefix_caching: bool = True,
     extras: Extras = NOTHING,
 ) -> MemoryFit:
     """Divide a GPU's memory.
@@ -144,14 +146,21 @@ def fit(
     if startup_plan:
         overhead += graphs_gib(architecture, batch) + STARTUP_PLAN_MARGIN_GIB
     per_token = kv_bytes_per_token(architecture, kv_cache_dtype) + extras.kv_bytes_per_token
-    # The KV heads are split over the GPUs; with fewer heads than GPUs, heads are replicated.
-    share = max(architecture.num_key_value_heads // tensor_parallel, 1) / architecture.num_key_value_heads
     free = usable - weights - overhead
-    blocks = int(max(free, 0.0) * GIB / (per_token * share)) // KV_BLOCK_TOKENS
-    tokens = blocks * KV_BLOCK_TOKENS
-    length = max_model_len or _automatic_length(architecture.max_position_embeddings, tokens)
+    room, states = max(free, 0.0) * GIB, 2 if prefix_caching else 1
+
+    def taken(length: int) -> float:
+        own = sequence_bytes(architecture.caches, length, width_of(kv_cache_dtype), tensor_parallel, batched, states)
+        return own + extras.kv_bytes_per_token * length * _head_share(architecture, tensor_parallel)
+
+    limit = architecture.max_position_embeddings
+    if not architecture.keeps_cache:
+        length, tokens = max_model_len or limit, 0
+    else:
+        length = max_model_len or _automatic_length(limit, room, taken)
+        tokens = int(room / taken(length) * length) // KV_BLOCK_TOKENS * KV_BLOCK_TOKENS if length else 0
     return MemoryFit(
-        fits=free > 0 and 0 < length <= tokens,
+        fits=free > 0 and length > 0 and (length <= tokens or not architecture.keeps_cache),
         gpu_memory_gib=gpu_memory_gib,
         usable_gib=round(usable, 2),
         weights_gib=round(weights, 2),
@@ -164,8 +173,21 @@ def fit(
     )
 
 
-def _automatic_length(limit: int, tokens: int) -> int:
-    if tokens // 2 >= limit:
+def _head_share(architecture: ModelArchitecture, tensor_parallel: int) -> float:
+    # With fewer KV heads than GPUs, heads are replicated.
+    return max(architecture.num_key_value_heads // tensor_parallel, 1) / architecture.num_key_value_heads
+
+
+def _automatic_length(limit: int, room: float, taken: Callable[[int], float]) -> int:
+    """The longest length, in steps, of which two sequences fit; one step, or less, if only one sequence of it does."""
+    if 2 * taken(limit) <= room:
         return limit
     step = AUTOMATIC_LENGTH_STEP_TOKENS
-    return min(limit, max(tokens // 2 // step * step, min(step, tokens)))
+    low, high = 0, -(-limit // step)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if 2 * taken(middle * step) <= room else (low, middle)
+    if low:
+        return min(limit, low * step)
+    shortest = min(step, limit)
+    return shortest if taken(shortest) <= room else min(int(room / max(taken(1), 1.0)), shortest)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from infra.planning.architecture.quantized import methods
 from infra.planning.catalog.gpus import GpuSpec, gpu_specs
-from infra.planning.catalog.models import MINIMUM_CAPABILITY, ModelArchitecture
+from infra.planning.catalog.models import ModelArchitecture
 from infra.planning.quantization import quantization_of
 from infra.settings import Gpu, Settings
 
@@ -15,7 +16,8 @@ def refusals(settings: Settings, architecture: ModelArchitecture, gpu: GpuSpec) 
     found = []
     chosen = quantization_of(settings, architecture, gpu)
     method = chosen or architecture.quantization
-    needed = max(MINIMUM_CAPABILITY.get(chosen, 0), architecture.minimum_capability)
+    known = methods().get(chosen)
+    needed = max(known.capability if known else 0, architecture.minimum_capability)
     if gpu.compute_capability < needed:
         able = [f"gpu: {other.gpu}" for other in gpu_specs().values() if other.compute_capability >= needed]
         found.append(

@@ -217,6 +217,13 @@ def _warnings(
     checkpoint_gib: float,
 ) -> list[str]:
     found = []
+    doubts = list(architecture.doubts)
+    if architecture.source != "catalog" and not architecture.checkpoint_bytes:
+        doubts.append("the size of its weights is computed from config.json")
+    if doubts:
+        found.append(
+            f"model: {settings.model} is an estimate, because {'; '.join(doubts)}. Try it on the smallest instance that the plan allows before relying on it"
+        )
     instance_type = instance_types[0]
     if instance_type.gpus > settings.gpu_count:
         found.append(

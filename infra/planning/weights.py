@@ -24,8 +24,26 @@ def weight_bytes(architecture: ModelArchitecture, quantization: str) -> float:
 
     ``quantization`` of ``fp8`` on a 16-bit checkpoint quantizes its linear layers at load.
     """
-    linear = architecture.linear_parameters * _bytes_per_weight(weight_bits(architecture, quantization))
-    return linear + 2 * (architecture.embedding_parameters + architecture.vision_parameters)
+    if architecture.checkpoint_bytes and not shrinks(architecture, quantization):
+        return architecture.checkpoint_bytes
+    return _computed_bytes(architecture, quantization) * measured_share(architecture)
+
+
+def shrinks(architecture: ModelArchitecture, quantization: str) -> bool:
+    """Whether vLLM quantizes a 16-bit checkpoint while it loads."""
+    return architecture.weight_bits == 16 and weight_bits(architecture, quantization) != 16
+
+
+def measured_share(architecture: ModelArchitecture) -> float:
+    """The checkpoint's size where it was read, as a share of the computed one; 1 where it was not."""
+    return architecture.checkpoint_bytes / _computed_bytes(architecture, "") if architecture.checkpoint_bytes else 1.0
+
+
+def _computed_bytes(architecture: ModelArchitecture, quantization: str) -> float:
+    smaller = _bytes_per_weight(weight_bits(architecture, quantization)) if shrinks(architecture, quantization) else 0
+    linear = sum(tensor.elements * (smaller or tensor.bits / 8) for tensor in architecture.tensors if tensor.linear)
+    draft = linear / architecture.num_hidden_layers * architecture.draft_layers
+    return linear + draft + 2 * (architecture.embedding_parameters + architecture.vision_parameters)
 
 
 def weights_gib(architecture: ModelArchitecture, quantization: str, tensor_parallel: int) -> float:
@@ -33,7 +51,7 @@ def weights_gib(architecture: ModelArchitecture, quantization: str, tensor_paral
     bits = weight_bits(architecture, quantization)
     total = sum(count * _allocated(size) for count, size in _tensors(architecture, bits, tensor_parallel))
     scales = EIGHT_BIT_SCALES_GIB if bits == 8 else 0.0
-    return total / GIB + NORMS_GIB + scales
+    return total * measured_share(architecture) / GIB + NORMS_GIB + scales
 
 
 def lora_bytes(architecture: ModelArchitecture, rank: int, adapters: int) -> float:
@@ -54,24 +72,15 @@ def _bytes_per_weight(bits: int) -> float:
 
 def _tensors(architecture: ModelArchitecture, bits: int, tensor_parallel: int) -> Iterator[tuple[int, float]]:
     """(count, bytes each) of the tensors on one GPU."""
-    hidden, head, layers = architecture.hidden_size, architecture.head_dim, architecture.num_hidden_layers
-    query = architecture.num_attention_heads * head / tensor_parallel
-    key = max(architecture.num_key_value_heads / tensor_parallel, 1) * head
-    width = _bytes_per_weight(bits)
-    yield layers, hidden * (query + 2 * key) * width
-    yield layers, query * hidden * width
-    up = 2 if architecture.gated_mlp else 1
-    if architecture.num_experts:
-        experts = architecture.num_experts * hidden * architecture.moe_intermediate_size / tensor_parallel * width
-        yield layers, up * experts
-        yield layers, experts
-        yield layers, 2.0 * architecture.num_experts * hidden
-    else:
-        inner = hidden * architecture.intermediate_size / tensor_parallel * width
-        yield layers, up * inner
-        yield layers, inner
+    smaller = bits if architecture.weight_bits == 16 and bits != 16 else 0
+    for tensor in architecture.tensors:
+        width = _bytes_per_weight(smaller) if smaller and tensor.linear else tensor.bits / 8
+        heads = max(architecture.num_key_value_heads / tensor_parallel, 1) / architecture.num_key_value_heads
+        yield tensor.count, (tensor.split / tensor_parallel + tensor.kv * heads + tensor.whole) * width
     tables = 1 if architecture.tie_word_embeddings else 2
-    yield tables, 2.0 * architecture.vocab_size * hidden / tensor_parallel
+    yield tables, 2.0 * architecture.vocab_size * architecture.hidden_size / tensor_parallel
+    if architecture.extra_parameters:
+        yield 1, 2.0 * architecture.extra_parameters
     if architecture.sees:  # replicated on each GPU: --mm-encoder-tp-mode data
         yield 1, 2.0 * architecture.vision_parameters
 

@@ -122,5 +122,6 @@ def test_nested_text_and_vision_configs_are_read() -> None:
     }
     found = ModelArchitecture.from_config(config, "hub")
     assert found.sees
-    assert found.vision_parameters == 2 * (4 * 32 * 32 + 2 * 32 * 64)
+    layers, patches, projection = 2 * (4 * 32 * 32 + 2 * 32 * 64), 3 * 14 * 14 * 32, 32 * 64
+    assert found.vision_parameters == layers + patches + projection
     assert (found.quantization, found.weight_bits) == ("compressed-tensors", 4)

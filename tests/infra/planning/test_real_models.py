@@ -1,0 +1,66 @@
+"""Weights and KV cache of real models, computed from their config.json alone and compared with what is published."""
+
+import json
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.planning import make_plan
+from infra.planning.__main__ import as_table
+from infra.planning.catalog.models import ModelArchitecture, UnknownModelError, find_model
+from infra.planning.memory import kv_bytes_per_token
+from infra.planning.weights import weight_bytes
+from infra.stack_files import load_stack
+
+ROWS: dict[str, Any] = {
+    name: row
+    for name, row in json.loads(Path(__file__).with_name("real_models.json").read_text()).items()
+    if not name.startswith("_")
+}
+
+
+def by_hand(formula: str) -> int:
+    """The product that the data file writes out, of numbers and one bracket at most: ``78*(576*2+132)``."""
+    before, _, inside = formula.rstrip(")").partition("(")
+    total = sum(prod(int(number) for number in term.split("*")) for term in inside.split("+")) if inside else 1
+    return total * prod(int(number) for number in before.strip("*").split("*"))
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_weights_are_within_five_percent_by_formula_and_the_cache_within_two(name: str) -> None:
+    row = ROWS[name]
+    found = ModelArchitecture.from_config(row["config"], "hub")
+    assert weight_bytes(found, "") == pytest.approx(row["published_bytes"], rel=0.05)
+    assert kv_bytes_per_token(found, "auto") == pytest.approx(by_hand(row["kv_bytes_per_token"]), rel=0.02)
+
+
+def test_a_folder_counts_each_weight_once(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(ROWS["Qwen/Qwen3-8B"]["config"]))
+    for name in ("consolidated.safetensors", "model-00001-of-00001.safetensors"):
+        (tmp_path / name).write_bytes(bytes(1000))
+    found = find_model(str(tmp_path))
+    assert (found.source, weight_bytes(found, "")) == ("folder", 1000)
+
+
+@pytest.mark.parametrize("model", ["not a model", "a/b/c", "org/na me", "-", "https://huggingface.co/x/y"])
+def test_what_is_no_hub_id_is_one_clear_line(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(UnknownModelError) as raised:
+        find_model(model)
+    assert "\n" not in str(raised.value)
+
+
+def test_an_encoder_keeps_no_cache_and_leaves_its_length_to_vllm() -> None:
+    bge_m3 = {
+        "model_type": "xlm-roberta", "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16,
+        "vocab_size": 250002, "max_position_embeddings": 8194, "type_vocab_size": 1,
+    }  # fmt: skip
+    settings = load_stack("dev", {"model": "BAAI/bge-m3", "gpu": "l4", "maxModelLen": 0})
+    plan = make_plan(settings, fetch=lambda model, revision: bge_m3)
+    assert plan.memory.fits
+    assert (plan.memory.kv_bytes_per_token, plan.memory.max_model_len) == (0, 8192)
+    assert "--max-model-len" not in plan.engine.args
+    assert "none" in as_table(plan, "dev")
+    assert plan.engine.checkpoint_gib == pytest.approx(568e6 * 2 / (1 << 30), rel=0.03)
