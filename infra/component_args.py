@@ -81,6 +81,8 @@ class VllmEndpointArgs(TypedDict, total=False):
     """Maximum engine replicas. Default: 1."""
     scale_down_minutes: int
     """Minutes without requests after which replicas above minReplicas are stopped. Default: 10."""
+    wakes_per_day: int
+    """Expected cold starts per day of a stack that scales to zero, for the monthly bill of the plan; it changes nothing that is deployed. Default: 4."""
     startup_timeout_minutes: int
     """Timeout of a cold start in minutes: instance, image, weights, load, compile. Default: 20."""
     scale_out_cooldown_minutes: int
@@ -228,6 +230,8 @@ class VllmEndpointOnKubernetesArgs(TypedDict, total=False):
     """Maximum engine replicas. Default: 1."""
     scale_down_minutes: int
     """Minutes without requests after which replicas above minReplicas are stopped. Default: 10."""
+    wakes_per_day: int
+    """Expected cold starts per day of a stack that scales to zero, for the monthly bill of the plan; it changes nothing that is deployed. Default: 4."""
     startup_timeout_minutes: int
     """Timeout of a cold start in minutes: instance, image, weights, load, compile. Default: 20."""
     scale_out_cooldown_minutes: int

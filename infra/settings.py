@@ -320,6 +320,12 @@ class Settings(BaseModel):
     scale_down_minutes: int = Field(
         10, ge=1, le=1440, description="Minutes without requests after which replicas above minReplicas are stopped."
     )
+    wakes_per_day: int = Field(
+        4,
+        ge=0,
+        le=288,
+        description="Expected cold starts per day of a stack that scales to zero, for the monthly bill of the plan; it changes nothing that is deployed.",
+    )
     startup_timeout_minutes: int = Field(
         20, ge=2, le=55, description="Timeout of a cold start in minutes: instance, image, weights, load, compile."
     )
