@@ -128,10 +128,8 @@ def _items(
     logged = gateway.count * GATEWAY_LOG_GB_PER_HOUR
     if settings.flow_logs is not FlowLogs.NONE and not settings.vpc_id:
         logged += FLOW_LOG_GB_PER_HOUR
-    of_engine = ENGINE_LOG_GB_PER_HOUR
-    yield _item(
-        "logs", *((logged + n * of_engine) * unit["logs_ingested_gb"] for n in (idle, active)), note="volume estimated"
-    )
+    idle_logs, active_logs = ((logged + n * ENGINE_LOG_GB_PER_HOUR) * unit["logs_ingested_gb"] for n in (idle, active))
+    yield _item("logs", idle_logs, active_logs, note="volume estimated")
     if settings.waf_requests_per_five_minutes:
         yield _month("web application firewall", unit["waf_month"])
     if not settings.internal:
