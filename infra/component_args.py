@@ -18,9 +18,9 @@ class VllmEndpointArgs(TypedDict, total=False):
     max_model_len: int
     """Context length (prompt plus output), in tokens; 0: the model's own limit, or less if two such sequences do not fit in the KV cache."""
     quantization: str
-    """Weight quantization; empty: the checkpoint's own; auto: quantize a 16-bit checkpoint to FP8 on GPUs with FP8 support (l4, l40s, h100, h200), for about 25% more tokens per second at slightly lower precision."""
+    """Weight quantization; empty: the checkpoint's own; auto: quantize a 16-bit checkpoint to FP8 on GPUs with FP8 support (l4, l40s, h100 and newer), for about 25% more tokens per second at slightly lower precision."""
     kv_cache_dtype: str
-    """Data type of the KV cache; fp8 halves its size (not supported on A10G). Default: auto."""
+    """Data type of the KV cache; fp8 halves its size (not supported on T4, A10G and A100). Default: auto."""
     speculative: str
     """Speculative decoding: empty (none), ngram[:TOKENS], mtp[:TOKENS], DRAFT_MODEL[:TOKENS], eagle:MODEL[:TOKENS], eagle3:MODEL[:TOKENS], or a JSON object for vLLM's --speculative-config."""
     enable_prefix_caching: bool
@@ -56,7 +56,7 @@ class VllmEndpointArgs(TypedDict, total=False):
     docker_hub_credentials_arn: pulumi.Input[str]
     """ARN of a secret with Docker Hub credentials, whose name starts with ecr-pullthroughcache/; the engine's image is then pulled once through an ECR pull-through cache instead of by each instance over the NAT gateway."""
     gpu: str
-    """GPU class: a10g, l4, l40s, a100, h100 or h200. Default: a10g."""
+    """GPU class: t4, a10g, l4, l40s, rtx-pro-4500, rtx-pro-6000, a100, h100, h200, b200 or b300. Default: a10g."""
     gpu_count: int
     """GPUs per replica: 1, 2, 4 or 8. Used for tensor parallelism unless dataParallelSize is set. Default: 1."""
     data_parallel_size: int
@@ -81,6 +81,8 @@ class VllmEndpointArgs(TypedDict, total=False):
     """Maximum engine replicas. Default: 1."""
     scale_down_minutes: int
     """Minutes without requests after which replicas above minReplicas are stopped. Default: 10."""
+    wakes_per_day: int
+    """Expected cold starts per day of a stack that scales to zero, for the monthly bill of the plan; it changes nothing that is deployed. Default: 4."""
     startup_timeout_minutes: int
     """Timeout of a cold start in minutes: instance, image, weights, load, compile. Default: 20."""
     scale_out_cooldown_minutes: int
@@ -177,9 +179,9 @@ class VllmEndpointOnKubernetesArgs(TypedDict, total=False):
     max_model_len: int
     """Context length (prompt plus output), in tokens; 0: the model's own limit, or less if two such sequences do not fit in the KV cache."""
     quantization: str
-    """Weight quantization; empty: the checkpoint's own; auto: quantize a 16-bit checkpoint to FP8 on GPUs with FP8 support (l4, l40s, h100, h200), for about 25% more tokens per second at slightly lower precision."""
+    """Weight quantization; empty: the checkpoint's own; auto: quantize a 16-bit checkpoint to FP8 on GPUs with FP8 support (l4, l40s, h100 and newer), for about 25% more tokens per second at slightly lower precision."""
     kv_cache_dtype: str
-    """Data type of the KV cache; fp8 halves its size (not supported on A10G). Default: auto."""
+    """Data type of the KV cache; fp8 halves its size (not supported on T4, A10G and A100). Default: auto."""
     speculative: str
     """Speculative decoding: empty (none), ngram[:TOKENS], mtp[:TOKENS], DRAFT_MODEL[:TOKENS], eagle:MODEL[:TOKENS], eagle3:MODEL[:TOKENS], or a JSON object for vLLM's --speculative-config."""
     enable_prefix_caching: bool
@@ -213,7 +215,7 @@ class VllmEndpointOnKubernetesArgs(TypedDict, total=False):
     engine_image: str
     """Container image of the engine; empty: the upstream vLLM image of the pinned version."""
     gpu: str
-    """GPU class: a10g, l4, l40s, a100, h100 or h200. Default: a10g."""
+    """GPU class: t4, a10g, l4, l40s, rtx-pro-4500, rtx-pro-6000, a100, h100, h200, b200 or b300. Default: a10g."""
     gpu_count: int
     """GPUs per replica: 1, 2, 4 or 8. Used for tensor parallelism unless dataParallelSize is set. Default: 1."""
     data_parallel_size: int
@@ -228,6 +230,8 @@ class VllmEndpointOnKubernetesArgs(TypedDict, total=False):
     """Maximum engine replicas. Default: 1."""
     scale_down_minutes: int
     """Minutes without requests after which replicas above minReplicas are stopped. Default: 10."""
+    wakes_per_day: int
+    """Expected cold starts per day of a stack that scales to zero, for the monthly bill of the plan; it changes nothing that is deployed. Default: 4."""
     startup_timeout_minutes: int
     """Timeout of a cold start in minutes: instance, image, weights, load, compile. Default: 20."""
     scale_out_cooldown_minutes: int

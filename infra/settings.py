@@ -28,12 +28,17 @@ PROJECT = "vllm-endpoint"
 class Gpu(StrEnum):
     """GPU classes that are available on AWS and supported by vLLM."""
 
+    T4 = "t4"
     A10G = "a10g"
     L4 = "l4"
     L40S = "l40s"
+    RTX_PRO_4500 = "rtx-pro-4500"
+    RTX_PRO_6000 = "rtx-pro-6000"
     A100 = "a100"
     H100 = "h100"
     H200 = "h200"
+    B200 = "b200"
+    B300 = "b300"
 
 
 class Target(StrEnum):
@@ -200,10 +205,10 @@ class Settings(BaseModel):
     )
     quantization: Literal["", "auto", "fp8", "awq", "gptq", "compressed-tensors", "bitsandbytes"] = Field(
         "",
-        description="Weight quantization; empty: the checkpoint's own; auto: quantize a 16-bit checkpoint to FP8 on GPUs with FP8 support (l4, l40s, h100, h200), for about 25% more tokens per second at slightly lower precision.",
+        description="Weight quantization; empty: the checkpoint's own; auto: quantize a 16-bit checkpoint to FP8 on GPUs with FP8 support (l4, l40s, h100 and newer), for about 25% more tokens per second at slightly lower precision.",
     )
     kv_cache_dtype: Literal["auto", "fp8", "fp8_e4m3", "fp8_e5m2", "bfloat16"] = Field(
-        "auto", description="Data type of the KV cache; fp8 halves its size (not supported on A10G)."
+        "auto", description="Data type of the KV cache; fp8 halves its size (not supported on T4, A10G and A100)."
     )
     speculative: Text = Field(
         "",
@@ -267,7 +272,8 @@ class Settings(BaseModel):
     # Platform and GPUs
     target: Target = Field(Target.ECS, description="Platform to deploy to: ecs or kubernetes.")
     gpu: Annotated[Gpu, BeforeValidator(_lower)] = Field(
-        Gpu.A10G, description="GPU class: a10g, l4, l40s, a100, h100 or h200."
+        Gpu.A10G,
+        description="GPU class: t4, a10g, l4, l40s, rtx-pro-4500, rtx-pro-6000, a100, h100, h200, b200 or b300.",
     )
     gpu_count: Annotated[Literal[1, 2, 4, 8], BeforeValidator(_digits)] = Field(
         1, description="GPUs per replica: 1, 2, 4 or 8. Used for tensor parallelism unless dataParallelSize is set."
@@ -313,6 +319,12 @@ class Settings(BaseModel):
     max_replicas: int = Field(1, ge=1, le=64, description="Maximum engine replicas.")
     scale_down_minutes: int = Field(
         10, ge=1, le=1440, description="Minutes without requests after which replicas above minReplicas are stopped."
+    )
+    wakes_per_day: int = Field(
+        4,
+        ge=0,
+        le=288,
+        description="Expected cold starts per day of a stack that scales to zero, for the monthly bill of the plan; it changes nothing that is deployed.",
     )
     startup_timeout_minutes: int = Field(
         20, ge=2, le=55, description="Timeout of a cold start in minutes: instance, image, weights, load, compile."

@@ -141,5 +141,10 @@ def cost_outputs(cost: CostPlan) -> dict[str, Any]:
         "usdPerHourIdle": cost.usd_per_hour_idle,
         "usdPerColdStart": cost.usd_per_cold_start,
         "usdPerMonth": {f"{hours}HoursADay": cost.usd_per_month(hours) for hours in (1, 8, 24)},
+        "usdPerWake": cost.usd_per_wake,
+        "wakesPerDay": cost.wakes_per_day,
+        "billPerMonthAt8HoursADay": {name: round(usd, 2) for name, usd, _ in cost.bill(8)},
         "pricedOn": cost.priced_on,
+        "pricesFrom": cost.price_source,
+        "priceUnknown": cost.unknown,
     }

@@ -11,9 +11,11 @@ from infra.command_line import run
 from infra.errors import PlanError, UserError
 from infra.planning import make_plan
 from infra.planning.deployment import deployment_problems
-from infra.planning.plan import ServingPlan
+from infra.planning.plan import CostPlan, ServingPlan
 from infra.stack_files import load_stack, parse_overrides, region_of
 from infra.terminal import paint
+
+BILL_HOURS = 8
 
 
 def as_json(plan: ServingPlan) -> dict[str, Any]:
@@ -54,10 +56,18 @@ def as_json(plan: ServingPlan) -> dict[str, Any]:
                 "name": i.name,
                 "usd_per_hour_idle": round(i.usd_per_hour_idle, 5),
                 "usd_per_hour_active": round(i.usd_per_hour_active, 5),
+                "price_from": i.source,
             }
             for i in cost.items
         ],
+        "wake_items": [{"name": i.name, "usd": round(i.usd, 5), "price_from": i.source} for i in cost.wake_items],
+        "usd_per_wake": cost.usd_per_wake,
+        "wakes_per_day": cost.wakes_per_day,
+        "usd_once": cost.usd_once,
+        "region": cost.region,
         "priced_on": cost.priced_on,
+        "price_from": cost.price_source,
+        "price_unknown": cost.unknown,
         "warnings": list(plan.warnings),
     }
 
@@ -72,6 +82,8 @@ def as_table(plan: ServingPlan, stack: str) -> str:
     if replicas.min_replicas == 0:
         count += f", to zero after {replicas.scale_down_seconds // 60} idle minutes"
     instance_types = ", then ".join(instance_type.name for instance_type in replicas.instance_types)
+    at_most = "at most " if "Spot" in cost.unknown else ""
+    why = f" ({cost.unknown})" if cost.unknown else ""
     rows = [
         ("stack", stack),
         ("model", plan.model + (f" at {plan.model_revision}" if plan.model_revision else "")),
@@ -93,13 +105,31 @@ def as_table(plan: ServingPlan, stack: str) -> str:
         ),
         (
             "cost",
-            f"${cost.usd_per_hour_active:.3f} an hour active, ${cost.usd_per_hour_idle:.3f} idle (list price of {cost.priced_on}, us-east-1)",
+            f"{at_most}${cost.usd_per_hour_active:.3f} an hour active, ${cost.usd_per_hour_idle:.3f} idle, in {cost.region}{why}",
         ),
-        ("a month", ", ".join(f"${cost.usd_per_month(hours):,.0f} at {hours} h a day" for hours in (1, 8, 24))),
+        (
+            "a month",
+            ", ".join(f"{at_most}${cost.usd_per_month(hours):,.0f} at {hours} h a day" for hours in (1, 8, 24)),
+        ),
+        *bill_rows(cost),
         *[("warning", text) for text in plan.warnings],
     ]
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
+
+
+def bill_rows(cost: CostPlan) -> list[tuple[str, str]]:
+    """The lines of a month's bill with 8 active hours a day, and where the prices are from."""
+    lines = cost.bill(BILL_HOURS)
+    sources = list(dict.fromkeys(source for _, _, source in lines if source))
+    wakes = f", {cost.wakes_a_day(BILL_HOURS):g} wakes a day (${cost.usd_per_wake:.2f} each)" if cost.wake_items else ""
+    rows = [("bill", f"a month at {BILL_HOURS} h a day{wakes}, without data transfer and tax:")]
+    for name, usd, source in lines:
+        mark = f" [{sources.index(source) + 1}]" if source else ""
+        rows.append(("", f"${usd:>9,.2f}  {name}{mark}"))
+    if cost.usd_once:
+        rows.append(("", f"${cost.usd_once:>9,.2f}  once: weights through the NAT gateway [{len(sources)}]"))
+    return rows + [("prices" if not n else "", f"[{n + 1}] {source}") for n, source in enumerate(sources)]
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from infra.errors import PlanError
-from infra.planning.catalog.gpus import GpuSpec, InstanceType
-from infra.settings import Settings
+from infra.planning.catalog.gpus import GpuSpec, InstanceType, known_regions
+from infra.settings import PurchaseOption, Settings
 
 # vLLM prefetches weights from a network file system if the checkpoint is at most this fraction of available memory.
 PREFETCH_SHARE = 0.9
 
 
 def choose_instances(
-    settings: Settings, gpu: GpuSpec, catalog: dict[str, InstanceType], checkpoint_gib: float
+    settings: Settings, gpu: GpuSpec, catalog: dict[str, InstanceType], checkpoint_gib: float, region: str = ""
 ) -> tuple[InstanceType, ...]:
     """The instance types to use, in order of preference.
 
     If instanceTypes is set, those types in the same order. Otherwise up to three of the smallest types with gpuCount GPUs
-    of the class, cheapest first, whose container memory can hold the checkpoint (a condition of vLLM's prefetching).
+    of the class, cheapest first, whose container memory can hold the checkpoint (a condition of vLLM's prefetching). Types
+    that the region does not offer are left out if it offers another one; types with a fraction of a GPU are chosen only by
+    name.
 
     Raises:
         PlanError: a type in instanceTypes is unknown or does not match, or no type of the class has enough GPUs.
@@ -45,7 +47,9 @@ def choose_instances(
         if reasons:
             raise PlanError(reasons)
         return tuple(catalog[name] for name in settings.instance_types)
-    enough = [k for k in catalog.values() if k.gpu is gpu.gpu and k.gpus >= settings.gpu_count]
+    enough = [k for k in catalog.values() if k.gpu is gpu.gpu and k.gpus >= settings.gpu_count and not k.fractional]
+    # What is only believed, not known, is a warning of the plan and does not select another type.
+    enough = [k for k in enough if offers(k, region, settings.capacity, believed=False)] or enough
     enough.sort(key=lambda k: (k.gpus, k.usd_per_hour))
     if not enough:
         raise PlanError(
@@ -56,6 +60,19 @@ def choose_instances(
     alike = [k for k in enough if k.gpus == smallest and k.gpu_memory_gib == variant]
     roomy = [k for k in alike if container_memory_gib(k) * PREFETCH_SHARE >= checkpoint_gib]
     return tuple((roomy or alike[-1:])[:3])
+
+
+def offers(instance_type: InstanceType, region: str, capacity: PurchaseOption, *, believed: bool = True) -> bool:
+    """Whether a region offers a type for this purchase option, as far as the catalog knows; True for an unknown region.
+
+    ``believed`` also applies what is believed about regions that sell a type through capacity blocks only.
+    """
+    if region not in known_regions():
+        return True
+    wanted = PurchaseOption.ON_DEMAND if capacity is PurchaseOption.RESERVATION else capacity
+    if believed and region in instance_type.capacity_block_only_in and not capacity.reserved:
+        return False
+    return region in instance_type.regions and wanted.value in instance_type.purchase
 
 
 def _reads_weights_its_own_way(settings: Settings) -> bool:

@@ -9,6 +9,8 @@ from infra.inputs import Input
 from infra.planning.catalog.gpus import GpuSpec, InstanceType
 from infra.planning.catalog.models import ModelArchitecture
 
+HOURS_PER_MONTH = 730
+
 
 @dataclass(frozen=True)
 class MemoryFit:
@@ -88,24 +90,45 @@ class ReplicaPlan:
 
 @dataclass(frozen=True)
 class CostItem:
-    """One cost item: US dollars per hour while idle (minReplicas run) and while active (at least one replica runs)."""
+    """One cost item: US dollars per hour while idle (minReplicas run) and while active (at least one replica runs).
+
+    ``source`` is where its price is from; ``note`` says what the item assumes.
+    """
 
     name: str
     usd_per_hour_idle: float
     usd_per_hour_active: float
+    source: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class WakeItem:
+    """One cost of a wake: the cold start, what it downloads and reads, and the idle time until the stack is at zero again."""
+
+    name: str
+    usd: float
+    source: str = ""
 
 
 @dataclass(frozen=True)
 class CostPlan:
-    """The stack's cost at on-demand list price, excluding data transfer and tax.
+    """The stack's cost, excluding transfer of requests and responses, and tax.
 
     ``usd_per_cold_start`` is the cost until the first token: the instance, and what it reads and downloads.
+    ``unknown`` is why the instances' real price is not known (another region, Spot); empty: the price is known.
     """
 
     items: tuple[CostItem, ...]
     usd_per_cold_start: float
     region: str
     priced_on: str
+    wake_items: tuple[WakeItem, ...] = ()
+    wakes_per_day: float = 0
+    wake_seconds: int = 0
+    usd_once: float = 0.0
+    price_source: str = ""
+    unknown: str = ""
 
     @property
     def usd_per_hour_idle(self) -> float:
@@ -117,10 +140,35 @@ class CostPlan:
         """US dollars per hour with one replica running, or minReplicas if that is more."""
         return round(sum(item.usd_per_hour_active for item in self.items), 4)
 
+    @property
+    def usd_per_wake(self) -> float:
+        """US dollars that one wake costs beyond the hours in which requests are served."""
+        return round(sum(item.usd for item in self.wake_items), 4)
+
+    def wakes_a_day(self, active_hours_per_day: float) -> float:
+        """Wakes per day: ``wakes_per_day``, or as many as fit beside the active hours."""
+        spare = max(0.0, 24 - active_hours_per_day) * 3600
+        return min(self.wakes_per_day, spare / self.wake_seconds) if self.wake_seconds else 0.0
+
+    def bill(self, active_hours_per_day: float) -> tuple[tuple[str, float, str], ...]:
+        """The lines of a month's bill, as (name, US dollars, source of the price), with these active hours per day."""
+        active = HOURS_PER_MONTH * active_hours_per_day / 24
+        idle = HOURS_PER_MONTH - active
+        wakes = self.wakes_a_day(active_hours_per_day) * HOURS_PER_MONTH / 24
+        lines = [
+            (
+                f"{i.name} ({i.note})" if i.note else i.name,
+                active * i.usd_per_hour_active + idle * i.usd_per_hour_idle,
+                i.source,
+            )
+            for i in self.items
+        ]
+        lines += [(f"wakes: {i.name}", wakes * i.usd, i.source) for i in self.wake_items if wakes]
+        return tuple(lines)
+
     def usd_per_month(self, active_hours_per_day: float) -> float:
-        """US dollars per month of 730 hours, with the given active hours per day."""
-        active = 730 * active_hours_per_day / 24
-        return round(active * self.usd_per_hour_active + (730 - active) * self.usd_per_hour_idle, 2)
+        """US dollars per month of 730 hours, with the given active hours per day and the wakes between them."""
+        return round(sum(usd for _, usd, _ in self.bill(active_hours_per_day)), 2)
 
 
 @dataclass(frozen=True)

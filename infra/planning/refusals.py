@@ -8,7 +8,7 @@ from infra.planning.architecture.quantized import methods
 from infra.planning.catalog.gpus import GpuSpec, gpu_specs
 from infra.planning.catalog.models import ModelArchitecture
 from infra.planning.quantization import quantization_of
-from infra.settings import Gpu, Settings
+from infra.settings import Settings
 
 
 def refusals(settings: Settings, architecture: ModelArchitecture, gpu: GpuSpec) -> list[str]:
@@ -31,9 +31,13 @@ def refusals(settings: Settings, architecture: ModelArchitecture, gpu: GpuSpec) 
         found.append(
             f"quantization: found {settings.quantization}, but {settings.model} is not such a checkpoint, and vLLM cannot convert it. Set model to a checkpoint with that quantization, or quantization: fp8"
         )
-    if settings.kv_cache_dtype.startswith("fp8") and gpu.gpu in (Gpu.A10G, Gpu.A100):
+    if settings.kv_cache_dtype.startswith("fp8") and not gpu.has_fp8:
         found.append(
             f"kvCacheDtype: found {settings.kv_cache_dtype}, which vLLM does not support on an {gpu.label} (compute capability {gpu.compute_capability / 10}, requires 8.9). Set kvCacheDtype: auto, or gpu: l4"
+        )
+    if settings.kv_cache_dtype == "bfloat16" and not gpu.has_bf16:
+        found.append(
+            f"kvCacheDtype: found bfloat16, which an {gpu.label} does not support (compute capability {gpu.compute_capability / 10}, requires 8.0). Set kvCacheDtype: auto, or gpu: a10g"
         )
     if why := _splits_badly(architecture, settings.tensor_parallel_size):
         good = [str(n) for n in (1, 2, 4, 8) if not _splits_badly(architecture, n)]

@@ -24,6 +24,7 @@ from infra.planning.fit import memory_fit
 from infra.planning.instances import choose_instances, container_memory_gib
 from infra.planning.plan import GatewayPlan, MemoryFit, ReplicaPlan, ServingPlan
 from infra.planning.proxies import with_direct_addresses
+from infra.planning.purchase import purchase_warnings
 from infra.planning.refusals import refusals
 from infra.planning.speculation import extras
 from infra.planning.tools import tool_call_parser
@@ -68,7 +69,7 @@ def make_plan(settings: Settings, *, region: str = "us-east-1", fetch: FetchConf
     reasons = refusals(settings, architecture, gpu)
     checkpoint_gib = weight_bytes(architecture, "") / GIB
     try:
-        instance_types = choose_instances(settings, gpu, known_instance_types(), checkpoint_gib)
+        instance_types = choose_instances(settings, gpu, known_instance_types(), checkpoint_gib, region)
         beside = extras(settings, architecture, fetch)
     except PlanError as error:
         raise PlanError(reasons + error.problems) from None
@@ -93,7 +94,10 @@ def make_plan(settings: Settings, *, region: str = "us-east-1", fetch: FetchConf
         gateway=gateway,
         replicas=replicas,
         cost=cost_plan(settings, replicas, engine, gateway, region),
-        warnings=tuple(_warnings(settings, architecture, gpu, instance_types, checkpoint_gib)),
+        warnings=(
+            *_warnings(settings, architecture, gpu, instance_types, checkpoint_gib),
+            *purchase_warnings(settings, gpu, instance_types, region),
+        ),
     )
 
 

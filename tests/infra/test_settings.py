@@ -73,7 +73,7 @@ def test_all_problems_come_in_one_error() -> None:
 @pytest.mark.parametrize(
     ("values", "key", "advice"),
     [
-        ({"gpu": "t4"}, "gpu", "a10g"),
+        ({"gpu": "v100"}, "gpu", "a10g"),
         ({"scaleDownMinutes": 0}, "scaleDownMinutes", "Minutes"),
         ({"gpuMemoryUtilization": 1.0}, "gpuMemoryUtilization", "0.3 to 0.98"),
         ({"fastBoot": "sometimes"}, "fastBoot", "eager"),
@@ -171,7 +171,7 @@ def test_any_values_are_accepted_or_refused_with_reasons(values: dict[str, objec
 @pytest.mark.parametrize(
     ("setting", "line"),
     [
-        ({"gpu": "a10"}, "gpu: found 'a10'. Set 'a10g', 'l4'"),
+        ({"gpu": "a10"}, "gpu: found 'a10'. Set 't4', 'a10g', 'l4'"),
         ({"minReplicas": "two"}, "minReplicas: found 'two'. Set a whole number: "),
         ({"scaleDownMinutes": -1}, "scaleDownMinutes: found -1. Set at least 1: "),
         ({"protect": "maybe"}, "protect: found 'maybe'. Set true or false: "),

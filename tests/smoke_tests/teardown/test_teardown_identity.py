@@ -163,9 +163,9 @@ def test_another_projects_names_are_not_known() -> None:
 
 def test_prices_are_those_of_the_plan() -> None:
     ours = price_table()
-    gpus, others = (json.loads((CATALOG / name).read_text()) for name in ("gpus.json", "prices.json"))
-    assert ours["instance_types"] == {name: row["usd_per_hour"] for name, row in gpus["instance_types"].items()}
-    assert ours["priced_on"] == gpus["priced_on"] == others["priced_on"]
+    instances, others = (json.loads((CATALOG / name).read_text()) for name in ("instances.json", "prices.json"))
+    assert ours["instance_types"] == {name: row["usd_per_hour"] for name, row in instances["types"].items()}
+    assert (ours["instances_priced_on"], ours["priced_on"]) == (instances["priced_on"], others["priced_on"])
     shared = set(ours["usd"]) & set(others["usd"])
     assert len(shared) > 10
     assert {name: ours["usd"][name] for name in shared} == {name: others["usd"][name] for name in shared}
