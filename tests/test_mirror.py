@@ -58,6 +58,8 @@ SEVERAL = {
         "engine_profile": "engine, speculation, quantization and engine_processes",
         "every_plan": "each model with each GPU",
         "measured_memory": "memory against measurements",
+        "odd_configs": "mutated config.json files through the whole plan",
+        "real_models": "config.json files of published models through the whole plan",
     },
     "local": {"local_make": "targets of the Makefile"},
     "smoke_tests": {

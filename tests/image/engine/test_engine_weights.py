@@ -348,7 +348,8 @@ def test_a_repository_with_gguf_files_alone_is_not_complete_without_weights(tmp_
 
 
 def test_two_engines_that_stage_at_once_both_load_every_file(tmp_path: Path, hub: FakeHub, monkeypatch: Any) -> None:
-    weights, disk, nested = have(tmp_path / "home", hub), tmp_path / "disk", []
+    weights, disk = have(tmp_path / "home", hub), tmp_path / "disk"
+    nested: list[Any] = []
     disk.mkdir()
     copy = staging._copy
 
@@ -372,7 +373,8 @@ def test_a_second_writer_never_makes_a_file_longer_or_ends_the_first(
 ) -> None:
     listing = Hub({"HF_ENDPOINT": hub.address}).listing(MODEL, "main")
     file = next(file for file in listing.files if file.name == FIRST)
-    blob, synced, met = tmp_path / file.hash, os.fsync, []
+    blob, synced = tmp_path / file.hash, os.fsync
+    met: list[Any] = []
 
     def meanwhile(descriptor: int) -> None:
         synced(descriptor)
