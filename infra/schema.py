@@ -2,6 +2,7 @@
 
 ``python -m infra.schema`` prints the content of infra/schema.json, the schema of the last release. A test compares it with
 the components: each difference must be named in CHANGELOG.md under Unreleased. Write the file again when you release.
+``python -m infra.schema outputs`` prints the tables of outputs in docs/component.md, which a test holds equal to it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from infra.plugin import Provider
+from pydantic.alias_generators import to_camel
+
+from infra.plugin import COMPONENTS, Provider
 
 RELEASED = Path(__file__).with_name("schema.json")
 KINDS = {"argument": "inputProperties", "output": "properties"}
@@ -55,6 +58,19 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str
         yield "package `vllm-endpoint` changed"
 
 
+def outputs_table(component: type) -> Iterator[str]:
+    """The lines of a component's table of outputs, in Markdown."""
+    (found,) = [entry for token, entry in current()["resources"].items() if _last(token) == component.__name__]
+    yield from ("| output | type | secret | meaning |", "|---|---|---|---|")
+    for name in component.__annotations__:
+        entry = found["properties"][to_camel(name)]
+        kind = {"string": "str", "number": "float", "object": "dict"}[entry["type"]]
+        secret = "yes" if entry.get("secret") else "no"
+        yield f"| `{name}` / `{to_camel(name)}` | {kind} | {secret} | {entry['description']} |".replace(
+            f"`{name}` / `{name}`", f"`{name}`"
+        )
+
+
 def _named(kind: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
     for name in sorted(old.keys() | new.keys()):
         if name not in old:
@@ -80,12 +96,23 @@ def _last(token: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Print the schema."""
+    """Print what the arguments ask for."""
     parser = argparse.ArgumentParser(
-        prog="python -m infra.schema", description="Print the plugin's schema, the content of infra/schema.json."
+        prog="python -m infra.schema",
+        description="Print the plugin's schema, or the tables of the components' outputs.",
     )
-    parser.parse_args(arguments)
-    print(text(current()), end="")
+    parser.add_argument(
+        "what",
+        nargs="?",
+        choices=("schema", "outputs"),
+        default="schema",
+        help="schema: of infra/schema.json (default); outputs: the tables of docs/component.md",
+    )
+    if parser.parse_args(arguments).what == "outputs":
+        for component in COMPONENTS:
+            print(f"### {component.__name__}", "", *outputs_table(component), "", sep="\n")
+    else:
+        print(text(current()), end="")
     return 0
 
 

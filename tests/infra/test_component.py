@@ -199,6 +199,25 @@ def _ancestors(urn: str, parents: dict[str, str]) -> str:
     return found
 
 
+@pytest.mark.parametrize("kind", [VllmEndpoint, VllmEndpointOnKubernetes])
+def test_every_output_has_a_value_and_none_is_or_contains_a_secret(kind: type[VllmEndpoint]) -> None:
+    found: dict[str, tuple[bool, Any]] = {}
+
+    async def read(name: str, output: pulumi.Output[Any]) -> None:
+        found[name] = (await output.is_secret(), await output.future())
+
+    def declare() -> None:
+        chat = kind("chat", **IMAGE, api_keys="team=sk-hidden", hf_token=pulumi.Output.secret("hf_hidden"))
+        for name in kind.__annotations__:
+            pulumi.Output.from_input(read(name, getattr(chat, name)))  # Pulumi waits for it
+
+    run_foreign(declare)
+    assert set(found) == set(kind.__annotations__)
+    assert not [name for name, (secret, _) in found.items() if secret]
+    assert not [name for name, (_, value) in found.items() if value in (None, "", {})]
+    assert "hidden" not in repr(found)
+
+
 def test_a_component_leaves_the_programs_own_resources_alone() -> None:
     def declare() -> None:
         VllmEndpoint("chat", **IMAGE, protect=True)

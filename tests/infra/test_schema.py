@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from infra.schema import current, differences, released, text
+from infra.plugin import COMPONENTS
+from infra.schema import current, differences, outputs_table, released, text
 
 ROOT = Path(__file__).parents[2]
 COMPONENT = "vllm-endpoint:index:VllmEndpoint"
@@ -38,6 +39,13 @@ def test_the_file_has_the_form_in_which_it_is_written() -> None:
         "python -m infra.schema > infra/schema.json"
     )
     assert "version" not in released()
+
+
+@pytest.mark.parametrize("component", COMPONENTS, ids=lambda component: component.__name__)
+def test_the_tables_of_outputs_in_the_documentation_are_generated(component: type) -> None:
+    page = (ROOT / "docs" / "component.md").read_text()
+    found = page.split(f"<!-- {component.__name__} outputs -->\n")[1].split("<!-- end -->")[0]
+    assert found == "\n".join(outputs_table(component)) + "\n", "paste: python -m infra.schema outputs"
 
 
 @pytest.fixture
