@@ -155,3 +155,15 @@ def test_what_is_forbidden_is_told_at_once(aws: boto3.Session, monkeypatch: pyte
     _, refused = account.run(aws, monkeypatch)
     assert [one.item.kind for one in refused] == ["network", "group"]
     assert account.pauses == []
+
+
+def test_an_unexpected_error_of_one_deletion_does_not_stop_the_others(
+    aws: boto3.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = Account()
+    broken = Kind("broken", lambda scan: [Item("broken", "b", "b", scan.region)], lambda scan, item: {}["Attachments"])
+    monkeypatch.setattr(account, "kinds", lambda: (broken, *Account.kinds(account)))
+    sweep, refused = account.run(aws, monkeypatch)
+    assert account.there == []
+    assert [item.kind for item in sweep.items] == ["broken"]
+    assert [(one.item.kind, one.reason) for one in refused] == [("broken", "KeyError: 'Attachments'")]
