@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 
 # One call takes at most five attempts of 13 seconds with 15 seconds of backoff in between; the function's timeout in
 # budget.py covers three such calls, so that an unreachable service never uses up the time of the next action.
-CONFIG = Config(connect_timeout=3, read_timeout=10, retries={"mode": "standard", "max_attempts": 5})
+CONFIG = Config(connect_timeout=3, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 5})
 GONE = ("ServiceNotFoundException", "ServiceNotActiveException", "ClusterNotFoundException")
 
 

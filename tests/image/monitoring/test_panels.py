@@ -10,8 +10,8 @@ import pytest
 
 from image.gateway.metrics import Metrics
 from infra.stack_files import ROOT
-from tests.image.monitoring.prometheus import Answers, evaluate, find_promtool
-from tests.image.monitoring.states import PER_SECOND, REQUESTS, STATES, STEP_SECONDS, TOKENS, Scrapes
+from tests.image.monitoring.prometheus import STEP_SECONDS, Answers, Scrapes, evaluate, find_promtool
+from tests.image.monitoring.states import PER_SECOND, REQUESTS, STATES, TOKENS
 
 DASHBOARD: dict[str, Any] = json.loads(
     (ROOT / "image/monitoring/grafana/dashboards/vllm-endpoint.json").read_text()

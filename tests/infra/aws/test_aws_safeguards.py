@@ -138,8 +138,8 @@ def test_spend_is_compared_every_quarter_of_an_hour(budgeted: Program) -> None:
 class Account:
     """AWS as the function calls it: answers with the errors planned for an operation, and records every call."""
 
-    def __init__(self, spent: str = "600", **errors: Exception) -> None:
-        self.spent, self.errors = spent, errors
+    def __init__(self, spent: str = "600", errors: dict[str, Exception] | None = None) -> None:
+        self.spent, self.errors = spent, dict(errors or {})
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.desired = {"update_service": 1, "set_desired_capacity": 1}
 
@@ -217,7 +217,7 @@ def test_above_the_budget_service_and_instances_are_set_to_zero(switch: ModuleTy
 def test_one_failed_action_never_stops_the_other_and_the_run_still_fails(
     switch: ModuleType, error: Exception, fails: str
 ) -> None:
-    account = Account(**{fails: error})
+    account = Account(errors={fails: error})
     with pytest.raises(ExceptionGroup, match="1 of 2 actions failed") as raised:
         watch(switch, account)
     assert raised.value.exceptions == (error,)
@@ -227,7 +227,9 @@ def test_one_failed_action_never_stops_the_other_and_the_run_still_fails(
 
 
 def test_two_failed_actions_are_reported_together_and_the_next_run_completes_them(switch: ModuleType) -> None:
-    account = Account(update_service=refusal("ServerException", "ECS"), set_desired_capacity=refusal("Other", "group"))
+    account = Account(
+        errors={"update_service": refusal("ServerException", "ECS"), "set_desired_capacity": refusal("Other", "group")}
+    )
     with pytest.raises(ExceptionGroup, match=r"2 of 2 actions failed: .*ECS.*; .*group"):
         watch(switch, account)
     account.errors.clear()
@@ -238,16 +240,21 @@ def test_two_failed_actions_are_reported_together_and_the_next_run_completes_the
 def test_what_no_longer_exists_counts_as_stopped(switch: ModuleType) -> None:
     gone = ("ServiceNotFoundException", "ServiceNotActiveException", "ClusterNotFoundException")
     for code in gone:
-        account = Account(update_service=refusal(code))
+        account = Account(errors={"update_service": refusal(code)})
         assert watch(switch, account)["stopped"] is True
         assert account.desired["set_desired_capacity"] == 0
     for message in (
         "AutoScalingGroup name not found - AutoScalingGroup 'g' not found",
         "AutoScalingGroup g is pending delete",
     ):
-        assert watch(switch, Account(set_desired_capacity=refusal("ValidationError", message)))["stopped"] is True
+        assert (
+            watch(switch, Account(errors={"set_desired_capacity": refusal("ValidationError", message)}))["stopped"]
+            is True
+        )
     with pytest.raises(ExceptionGroup, match="below min value"):
-        watch(switch, Account(set_desired_capacity=refusal("ValidationError", "value 0 is below min value 1")))
+        watch(
+            switch, Account(errors={"set_desired_capacity": refusal("ValidationError", "value 0 is below min value 1")})
+        )
 
 
 def test_the_errors_that_mean_gone_are_errors_of_the_call(switch: ModuleType) -> None:
@@ -256,7 +263,7 @@ def test_the_errors_that_mean_gone_are_errors_of_the_call(switch: ModuleType) ->
 
 
 def test_throttling_is_retried_and_no_call_takes_the_time_of_the_next(switch: ModuleType, budgeted: Program) -> None:
-    attempts, mode = switch.CONFIG.retries["max_attempts"], switch.CONFIG.retries["mode"]
+    attempts, mode = switch.CONFIG.retries["total_max_attempts"], switch.CONFIG.retries["mode"]
     assert (attempts, mode) == (5, "standard")
     backoff = sum(2**retry for retry in range(attempts - 1))
     longest = attempts * (switch.CONFIG.connect_timeout + switch.CONFIG.read_timeout) + backoff
