@@ -11,7 +11,7 @@ from infra.planning.fit import memory_fit
 from infra.planning.instances import choose_instances
 from infra.planning.memory import AUTOMATIC_LENGTH_STEP_TOKENS, NOTHING, Extras
 from infra.planning.refusals import refusals
-from infra.planning.weights import weight_bytes
+from infra.planning.weights import file_bytes
 from infra.settings import Gpu, Settings
 
 SHORTEST_USEFUL_LENGTH_TOKENS = 2048
@@ -46,7 +46,7 @@ def _priced(
     if refusals(changed, architecture, gpu):
         return []
     try:
-        instance_types = choose_instances(changed, gpu, known_instance_types(), weight_bytes(architecture, "") / GIB)
+        instance_types = choose_instances(changed, gpu, known_instance_types(), file_bytes(architecture) / GIB)
     except PlanError:
         return []
     memory = memory_fit(changed, architecture, gpu, instance_types, extras)

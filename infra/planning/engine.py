@@ -15,7 +15,7 @@ from infra.planning.proxies import with_direct_addresses
 from infra.planning.quantization import quantization_of
 from infra.planning.speculation import speculation
 from infra.planning.tools import tool_call_parser
-from infra.planning.weights import weight_bytes
+from infra.planning.weights import file_bytes
 from infra.settings import FastBoot, Settings
 
 VLLM_VERSION = "0.33.0"
@@ -58,7 +58,8 @@ def engine_args(
 ) -> tuple[str, ...]:
     """The arguments of ``vllm serve MODEL``, except host and port. Unset settings use vLLM's defaults."""
     args = ["--served-model-name", *settings.names]
-    if architecture.kind == "generate" or settings.max_model_len:
+    shortened = architecture.keeps_cache and memory.max_model_len < architecture.max_position_embeddings
+    if architecture.kind == "generate" or settings.max_model_len or shortened:
         args += ["--max-model-len", str(memory.max_model_len)]
     args += ["--gpu-memory-utilization", f"{settings.gpu_memory_utilization:g}"]
     if settings.model_revision:
@@ -149,7 +150,7 @@ def engine_plan(
         port=ENGINE_PORT,
         memory_mib=int(container_gib * 1024),
         shared_memory_mib=int(shared_gib * 1024),
-        checkpoint_gib=round(weight_bytes(architecture, "") / GIB, 2),
+        checkpoint_gib=round(file_bytes(architecture) / GIB, 2),
         compile_cache_key=key,
         stop_timeout_seconds=STOP_TIMEOUT_SECONDS,
     )

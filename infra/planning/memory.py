@@ -157,7 +157,7 @@ def fit(
     if not architecture.keeps_cache:
         length, tokens = max_model_len or limit, 0
     else:
-        length = max_model_len or _automatic_length(limit, room, taken)
+        length = max_model_len or _automatic_length(limit, room, taken, 1 if architecture.kind == "pooling" else 2)
         tokens = int(room / taken(length) * length) // KV_BLOCK_TOKENS * KV_BLOCK_TOKENS if length else 0
     return MemoryFit(
         fits=free > 0 and length > 0 and (length <= tokens or not architecture.keeps_cache),
@@ -178,9 +178,9 @@ def _head_share(architecture: ModelArchitecture, tensor_parallel: int) -> float:
     return max(architecture.num_key_value_heads // tensor_parallel, 1) / architecture.num_key_value_heads
 
 
-def _automatic_length(limit: int, room: float, taken: Callable[[int], float]) -> int:
-    """The longest length, in steps, of which two sequences fit; one step, or less, if only one sequence of it does."""
-    if 2 * taken(limit) <= room:
+def _automatic_length(limit: int, room: float, taken: Callable[[int], float], whole: int) -> int:
+    """The model's own length if ``whole`` sequences of it fit, else the longest, in steps, of which two do, or one."""
+    if whole * taken(limit) <= room:
         return limit
     step = AUTOMATIC_LENGTH_STEP_TOKENS
     low, high = 0, -(-limit // step)

@@ -10,12 +10,18 @@ from infra.planning.catalog.models import ModelArchitecture
 from infra.planning.quantization import quantization_of
 from infra.settings import Settings
 
+_CHECKPOINT_ONLY = ("awq", "gptq", "compressed-tensors")  # vLLM reads these, but does not make them
+
 
 def refusals(settings: Settings, architecture: ModelArchitecture, gpu: GpuSpec) -> list[str]:
     """All problems, except memory, that prevent this model from running with these settings on this GPU."""
     found = []
     chosen = quantization_of(settings, architecture, gpu)
     method = chosen or architecture.quantization
+    if architecture.problem and not settings.engine_image:
+        found.append(
+            f"model: {settings.model}: {architecture.problem}. Set another model, or engineImage to an image whose vLLM does"
+        )
     known = methods().get(chosen)
     needed = max(known.capability if known else 0, architecture.minimum_capability)
     if gpu.compute_capability < needed:
@@ -27,7 +33,7 @@ def refusals(settings: Settings, architecture: ModelArchitecture, gpu: GpuSpec) 
         found.append(
             f"quantization: found {settings.quantization}, but the checkpoint of {settings.model} is {architecture.quantization} already. Remove quantization, or set {architecture.quantization}"
         )
-    if settings.quantization in ("awq", "gptq") and not architecture.quantization:
+    if settings.quantization in _CHECKPOINT_ONLY and not architecture.quantization:
         found.append(
             f"quantization: found {settings.quantization}, but {settings.model} is not such a checkpoint, and vLLM cannot convert it. Set model to a checkpoint with that quantization, or quantization: fp8"
         )

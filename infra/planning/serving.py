@@ -28,7 +28,7 @@ from infra.planning.purchase import purchase_warnings
 from infra.planning.refusals import refusals
 from infra.planning.speculation import extras
 from infra.planning.tools import tool_call_parser
-from infra.planning.weights import weight_bytes
+from infra.planning.weights import file_bytes
 from infra.settings import FastBoot, Settings, Target
 
 GATEWAY_PORT = 8080
@@ -67,7 +67,7 @@ def make_plan(settings: Settings, *, region: str = "us-east-1", fetch: FetchConf
         ) from None
     gpu = gpu_specs()[settings.gpu]
     reasons = refusals(settings, architecture, gpu)
-    checkpoint_gib = weight_bytes(architecture, "") / GIB
+    checkpoint_gib = file_bytes(architecture) / GIB
     try:
         instance_types = choose_instances(settings, gpu, known_instance_types(), checkpoint_gib, region)
         beside = extras(settings, architecture, fetch)
