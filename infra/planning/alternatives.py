@@ -37,9 +37,13 @@ def suggest(settings: Settings, architecture: ModelArchitecture, extras: Extras 
     single += [{"gpu": gpu} for gpu in Gpu if gpu is not settings.gpu]
     double = [{"gpu": gpu, "gpu_count": count} for gpu in Gpu for count in (1, 2, 4, 8) if count != settings.gpu_count]
     for changes in (single, double):
-        found = [(price, text) for change in changes for price, text in _priced(settings, architecture, change, extras)]
+        found = [
+            (price, place, text)
+            for place, change in enumerate(changes)
+            for price, text in _priced(settings, architecture, change, extras)
+        ]
         if found:
-            return [text for _, text in sorted(found)][:MOST_SUGGESTIONS]
+            return [text for _, _, text in sorted(found)][:MOST_SUGGESTIONS]
     return []
 
 

@@ -81,6 +81,8 @@ def make_plan(settings: Settings, *, region: str = "us-east-1", fetch: FetchConf
     memory = memory_fit(settings, architecture, gpu, instance_types, beside)
     if not memory.fits:
         raise PlanError([_does_not_fit(settings, memory, gpu, suggest(settings, architecture, beside))])
+    if settings.max_num_seqs and memory.most_sequences:
+        raise PlanError([_too_many_sequences(settings, memory)])
     cold = cold_start_seconds(settings, architecture, checkpoint_gib)
     replicas = _replica_plan(settings, instance_types, gpu, cold)
     engine = engine_plan(
@@ -122,6 +124,13 @@ def _does_not_fit(settings: Settings, memory: MemoryFit, gpu: GpuSpec, suggestio
             f"({memory.gpu_memory_gib} GiB x gpuMemoryUtilization {settings.gpu_memory_utilization:g})"
         )
     return f"{cause}. Set {'; or '.join(suggestions) if suggestions else 'a smaller model'}"
+
+
+def _too_many_sequences(settings: Settings, memory: MemoryFit) -> str:
+    return (
+        f"maxNumSeqs: found {settings.max_num_seqs}, but the states of about {memory.most_sequences} sequences of {settings.model} "
+        f"fit in GPU memory, and vLLM does not start with more. Set maxNumSeqs to at most {memory.most_sequences}, or 0"
+    )
 
 
 def _replica_plan(settings: Settings, instance_types: tuple[InstanceType, ...], gpu: GpuSpec, cold: int) -> ReplicaPlan:
@@ -218,13 +227,17 @@ def _would_fit_whole(
 
 
 def _shortened(settings: Settings, architecture: ModelArchitecture, memory: MemoryFit, beside: Extras) -> list[str]:
-    """An automatic context length below the model's own, with what would make it longer."""
-    own = architecture.max_position_embeddings
+    """An automatic context length below the model's own, with what would make it longer, and fewer sequences than by default."""
+    own, found = architecture.max_position_embeddings, []
+    if memory.most_sequences:
+        found.append(
+            f"maxNumSeqs: planned {memory.most_sequences:,}, fewer than vLLM's default, because the states of more sequences do not fit in GPU memory"
+        )
     if settings.max_model_len or not architecture.keeps_cache or memory.max_model_len >= own:
-        return []
+        return found
     changes = longer(settings, architecture, beside, memory.max_model_len)
     more = f"; for more: {'; or '.join(changes)}" if changes else ""
-    return [f"maxModelLen: planned {memory.max_model_len:,} of {own:,} tokens{more}"]
+    return [*found, f"maxModelLen: planned {memory.max_model_len:,} of {own:,} tokens{more}"]
 
 
 def _warnings(
