@@ -58,8 +58,8 @@ def normalized_fields(config: Mapping[str, Any]) -> ModelFields:
     kv_heads = heads if encodes else _kv_heads(text, heads)
     head = text.number("head_dim") or max(hidden // heads, 1)
     inner = text.number("intermediate_size") or 4 * hidden
-    if text.text("model_type") == "qwen":
-        inner //= 2  # the first Qwen counts both halves of its gated matrix
+    if text.text("model_type") in ("qwen", "molmo"):
+        inner = max(inner // 2, 1)  # these count both halves of their gated matrix
     experts = text.number("num_experts")
     sizes = Sizes(hidden, heads, kv_heads, head, inner, experts, _moe_inner(text, inner), 3 if gated(text) else 2)
     layers = layers_of(text, experts)
@@ -102,7 +102,7 @@ def normalized_fields(config: Mapping[str, Any]) -> ModelFields:
         "gated_mlp": sizes.matrices == 3, "weight_block": quantization.block, "experts_per_token": text.number("experts_per_token"),
         "draft_layers": min(text.number("num_nextn_predict_layers") or text.number("mtp_num_hidden_layers"), 64),
         "vision_parameters": vision if sees(whole) else 0, "tensors": tensors, "caches": caches, "kind": kind,
-        "problem": missing if certain else "", "stored_bits": _stored_bits(whole, text),
+        "problem": missing if certain else "", "stored_bits": _stored_bits(whole, text), "cache_dtype": quantization.cache_dtype,
         "extra_parameters": extra + (0 if sees(whole) else vision), "doubts": tuple(doubts),
     }  # fmt: skip
 

@@ -14,6 +14,8 @@ _GATED_TOWERS = (
     "gemma4_vision",
 )
 
+_UNDESCRIBED = ("molmo",)  # vision models whose config does not mention their encoder
+
 
 def sees(whole: Reader) -> bool:
     """Whether the model accepts images."""
@@ -27,6 +29,8 @@ def sees(whole: Reader) -> bool:
         "visual",
     )
     thinker = Reader(mapping(whole.values.get("thinker_config")))
+    if whole.text("model_type") in _UNDESCRIBED:
+        return True
     return any(whole.values.get(name) for name in names) or bool(thinker.values.get("vision_config"))
 
 

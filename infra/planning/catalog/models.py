@@ -31,6 +31,7 @@ class ModelArchitecture:
     ``weight_block`` is the number of weights that share a scale, 0 if a tensor can be split at any element.
     ``draft_layers`` is the number of layers that predict additional tokens (MTP).
     ``stored_bits`` is the width of an unquantized weight in the files, 32 or 16; vLLM loads both into 16 bits.
+    ``cache_dtype`` is the KV cache's data type that the checkpoint chooses where ``kvCacheDtype`` does not.
     ``problem`` says why vLLM cannot run the model; empty if it can.
     ``minimum_capability`` is ten times the lowest SM version on which vLLM supports the checkpoint's quantization.
     """
@@ -61,6 +62,7 @@ class ModelArchitecture:
     checkpoint_bytes: int = 0
     extra_parameters: int = 0
     stored_bits: int = 16
+    cache_dtype: str = ""
     problem: str = ""
     doubts: tuple[str, ...] = ()
 
