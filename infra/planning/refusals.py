@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from infra.planning.architecture.quantized import methods
+from infra.planning.architecture.quantized import in_vllm, methods
 from infra.planning.catalog.gpus import GpuSpec, gpu_specs
 from infra.planning.catalog.models import ModelArchitecture
 from infra.planning.quantization import cache_dtype_of, quantization_of
@@ -21,6 +21,10 @@ def refusals(settings: Settings, architecture: ModelArchitecture, gpu: GpuSpec) 
     if architecture.problem and not settings.engine_image:
         found.append(
             f"model: {settings.model}: {architecture.problem}. Set another model, or engineImage to an image whose vLLM does"
+        )
+    if chosen and chosen not in in_vllm() and not settings.engine_image:
+        found.append(
+            f"quantization: found {chosen}, which vLLM no longer supports. Set quantization: fp8, or model to a checkpoint that is quantized already"
         )
     known = methods().get(chosen)
     needed = max(known.capability if known else 0, architecture.minimum_capability)

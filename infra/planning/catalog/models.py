@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.planning.architecture.caches import Cache
-from infra.planning.architecture.config import Reader, UnusableConfigError
+from infra.planning.architecture.config import UnusableConfigError
 from infra.planning.architecture.normalize import ModelFields, normalized_fields
 from infra.planning.architecture.tensors import Tensor
 from infra.planning.catalog.model_repository import WEIGHTS_BYTES, folder_config, hub_config
@@ -98,7 +98,11 @@ class ModelArchitecture:
             fields: ModelFields = normalized_fields(config)
         except UnusableConfigError as error:
             raise UnknownModelError(f"config.json from {source} {error}") from None
-        return cls(**fields, checkpoint_bytes=Reader(config).number(WEIGHTS_BYTES), source=source)
+        return cls(**fields, checkpoint_bytes=_bytes(config.get(WEIGHTS_BYTES)), source=source)
+
+
+def _bytes(value: Any) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 50 else 0
 
 
 @functools.cache

@@ -61,3 +61,9 @@ def test_a_checkpoint_whose_cache_the_gpu_cannot_keep_is_refused_with_the_way_ou
 def test_a_quantization_that_vllm_reads_but_does_not_make_is_refused() -> None:
     with pytest.raises(PlanError, match="compressed-tensors, but acme/model is not such a checkpoint"):
         plan(LLAMA, quantization="compressed-tensors")
+
+
+def test_a_method_that_left_vllm_is_refused_unless_the_image_is_the_users() -> None:
+    with pytest.raises(PlanError, match="bitsandbytes, which vLLM no longer supports"):
+        plan(LLAMA, quantization="bitsandbytes")
+    assert plan(LLAMA, quantization="bitsandbytes", engineImage="registry.example/engine:1").memory.fits

@@ -69,6 +69,11 @@ def test_the_sizes_of_the_listed_files_come_first() -> None:
     assert weight_bytes(find_model("acme/model"), "") == 15_000_000_000
 
 
+def test_the_size_of_the_largest_models_is_read_too() -> None:
+    FILES["api"] = listing(**{f"model-{n:05}-of-00163__safetensors": 4_224_454_000 for n in range(163)})
+    assert find_model("acme/model").checkpoint_bytes == 163 * 4_224_454_000
+
+
 def test_the_index_is_read_where_the_list_has_no_sizes() -> None:
     FILES["api"] = listing(config__json=700, model__safetensors=None, model__safetensors__index__json=None)
     FILES["model.safetensors.index.json"] = INDEX
