@@ -145,7 +145,7 @@ def known_type(model_type: str) -> bool:
 def readers(config: Mapping[str, Any]) -> tuple[Reader, Reader]:
     """The whole config, and its language model, each with the defaults of its class."""
     top = str(config.get("model_type") or "")
-    defaults = _flat(mapping(class_defaults().get(top)))
+    defaults: Mapping[str, Any] = _flat(mapping(class_defaults().get(top)))
     config = _flat(config)
     whole = Reader(config, defaults)
     values, inner = config, defaults

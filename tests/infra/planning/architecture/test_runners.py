@@ -1,12 +1,12 @@
 """Which models generate, pool or cannot run, compared with an installed vLLM where there is one."""
 
-import ast
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks.engine.architectures import QUANTIZATION, architectures, constants
 from infra.errors import PlanError
 from infra.planning import make_plan
 from infra.planning.architecture import quantized, runners
@@ -107,41 +107,12 @@ def installed_vllm() -> Path:
     return found.parent
 
 
-def names(value: ast.expr) -> set[str]:
-    """The keys of a dictionary, or the arguments of a Literal."""
-    nodes = value.keys if isinstance(value, ast.Dict) else getattr(getattr(value, "slice", None), "elts", [])
-    return {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-
-
-def assigned(path: Path) -> dict[str, set[str]]:
-    found = {}
-    for node in ast.parse(path.read_text()).body:
-        targets = (
-            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-        )
-        for target in targets:
-            if isinstance(target, ast.Name) and isinstance(node, ast.Assign | ast.AnnAssign) and node.value:
-                found[target.id] = names(node.value)
-    return found
-
-
 def test_the_architectures_are_those_of_the_installed_vllm() -> None:
-    found = assigned(installed_vllm() / "model_executor" / "models" / "registry.py")
+    found = architectures(installed_vllm())
     data = json.loads(Path(runners.__file__).with_name("architectures.json").read_text())
-    generate = found["_TEXT_GENERATION_MODELS"] | found["_MULTIMODAL_MODELS"] | found["_TRANSFORMERS_SUPPORTED_MODELS"]
-    pooling = (
-        "_EMBEDDING_MODELS",
-        "_LATE_INTERACTION_MODELS",
-        "_REWARD_MODELS",
-        "_TOKEN_CLASSIFICATION_MODELS",
-        "_SEQUENCE_CLASSIFICATION_MODELS",
-    )
-    assert set(data["generate"]) == generate
-    assert set(data["pooling"]) == set().union(*(found[name] for name in pooling)) - generate
-    assert set(data["removed"]) == found["_PREVIOUSLY_SUPPORTED_MODELS"]
-    assert set(data["plugins"]) == found["_OOT_SUPPORTED_MODELS"]
+    assert found == {key: data[key] for key in found}, "run: python -m benchmarks.engine.architectures"
 
 
 def test_the_quantization_methods_are_those_of_the_installed_vllm() -> None:
-    found = assigned(installed_vllm() / "model_executor" / "layers" / "quantization" / "__init__.py")
-    assert quantized.in_vllm() == found["QuantizationMethods"]
+    found = constants(installed_vllm() / QUANTIZATION)
+    assert quantized.in_vllm() == found["QuantizationMethods"].keys()
