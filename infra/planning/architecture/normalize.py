@@ -107,7 +107,7 @@ def normalized_fields(config: Mapping[str, Any]) -> ModelFields:
         "gated_mlp": sizes.matrices == 3, "weight_block": quantization.block, "experts_per_token": text.number("experts_per_token"),
         "draft_layers": min(text.number("num_nextn_predict_layers") or text.number("mtp_num_hidden_layers"), 64),
         "vision_parameters": vision if sees(whole) else 0, "tensors": tensors, "caches": caches, "kind": kind,
-        "problem": missing if certain else "", "stored_bits": _stored_bits(whole, text), "cache_dtype": quantization.cache_dtype,
+        "problem": missing if certain else "", "stored_bits": _stored_bits(whole, text), "cache_dtype": quantization.cache_dtype, "draft_bits": quantization.draft_bits,
         "extra_parameters": extra + (0 if sees(whole) else vision), "doubts": tuple(doubts),
     }  # fmt: skip
 

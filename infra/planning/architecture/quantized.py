@@ -53,6 +53,8 @@ class Quantized:
     known: bool = True
     widths: tuple[tuple[str, float], ...] = ()
     """Bits of one weight with its scales, by kind of module; a kind that is not listed has 16."""
+    draft_bits: int = 0
+    """Bits of the layers that predict additional tokens, where they differ from the others."""
     cache_dtype: str = ""
     """The KV cache's data type that vLLM takes from a ModelOpt checkpoint."""
 
@@ -103,6 +105,7 @@ def quantized(config: Mapping[str, Any], text: Mapping[str, Any], layers: int) -
         capability=capability,
         known=name in in_vllm(),
         widths=tuple(widths),
+        draft_bits=16 if _keeps_drafts(reader, layers) else 0,
         cache_dtype=_cache_dtype(reader) if name.startswith("modelopt") else "",
     )
 
@@ -180,8 +183,8 @@ def _groups(groups: Mapping[str, Any]) -> tuple[float, int, int]:
     return min(found, default=(SIXTEEN, 0, 0))
 
 
-def _excluded(reader: Reader, layers: int) -> dict[str, float]:
-    """The share of each kind of module that keeps 16 bits."""
+def _patterns(reader: Reader) -> list[str]:
+    """The names and expressions of modules that keep 16 bits."""
     patterns: list[str] = []
     for source in (reader, reader.part("quantization")):
         for key in (
@@ -193,6 +196,25 @@ def _excluded(reader: Reader, layers: int) -> dict[str, float]:
             "exclude",
         ):
             patterns += source.texts(key)
+        # GPTQModel: a minus before a regular expression leaves those modules as they are.
+        dynamic = [str(name) for name in mapping(source.raw("dynamic"))]
+        patterns += [f"re:{name[2:]}" for name in dynamic if name.startswith("-:")]
+    return patterns
+
+
+def _keeps_drafts(reader: Reader, layers: int) -> bool:
+    """Whether the layers that predict additional tokens keep 16 bits."""
+    names = (
+        "mtp.layers.0.mlp.experts.0.up_proj",
+        "mtp.layers.0.self_attn.q_proj",
+        f"model.layers.{layers}.mlp.down_proj",
+    )
+    return any(_matcher(pattern)(name) for pattern in _patterns(reader) for name in names)
+
+
+def _excluded(reader: Reader, layers: int) -> dict[str, float]:
+    """The share of each kind of module that keeps 16 bits."""
+    patterns = _patterns(reader)
     if not patterns:
         return {}
     exact, loose = set(), []

@@ -29,7 +29,7 @@ class ModelArchitecture:
     ``quantization`` is the checkpoint's own method (fp8, awq, gptq, compressed-tensors) or empty.
     ``weight_bits`` is the width of a quantized linear weight, 16 if it is not quantized.
     ``weight_block`` is the number of weights that share a scale, 0 if a tensor can be split at any element.
-    ``draft_layers`` is the number of layers that predict additional tokens (MTP).
+    ``draft_layers`` is the number of layers that predict additional tokens (MTP), ``draft_bits`` their width if it is another.
     ``stored_bits`` is the width of an unquantized weight in the files, 32 or 16; vLLM loads both into 16 bits.
     ``cache_dtype`` is the KV cache's data type that the checkpoint chooses where ``kvCacheDtype`` does not.
     ``problem`` says why vLLM cannot run the model; empty if it can.
@@ -63,6 +63,7 @@ class ModelArchitecture:
     extra_parameters: int = 0
     stored_bits: int = 16
     cache_dtype: str = ""
+    draft_bits: int = 0
     problem: str = ""
     doubts: tuple[str, ...] = ()
 
