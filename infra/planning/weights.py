@@ -55,7 +55,8 @@ def measured_share(architecture: ModelArchitecture) -> float:
 def _computed_bytes(architecture: ModelArchitecture, quantization: str) -> float:
     smaller = _bytes_per_weight(weight_bits(architecture, quantization)) if shrinks(architecture, quantization) else 0
     linear = sum(tensor.elements * (smaller or tensor.bits / 8) for tensor in architecture.tensors if tensor.linear)
-    draft = linear / architecture.num_hidden_layers * architecture.draft_layers
+    layer = architecture.linear_parameters * architecture.draft_bits / 8 if architecture.draft_bits else linear
+    draft = layer / architecture.num_hidden_layers * architecture.draft_layers
     return linear + draft + 2 * (architecture.embedding_parameters + architecture.vision_parameters)
 
 

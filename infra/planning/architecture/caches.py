@@ -6,6 +6,7 @@ number is not a multiple of the group's size is padded.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -83,6 +84,24 @@ def sequence_bytes(
         if cache.kind == "state":
             total += states * cache.layers * cache.state_bytes * cache.share(tensor_parallel)
     return total
+
+
+def state_blocks(caches: Sequence[Cache], room: float, width: int, tensor_parallel: int) -> int:
+    """Blocks of a hybrid model's pool on one GPU; 0 if no layer keeps a state.
+
+    Each running sequence needs one, and vLLM does not start if ``max_num_seqs`` is above their number. All layers of a block
+    have pages of one size: a state, or as many tokens as take at least as much.
+    """
+    states = [cache for cache in caches if cache.kind == "state" and cache.layers]
+    if not states:
+        return 0
+    attending = [cache for cache in caches if cache.kind != "state" and cache.layers]
+    page = max(cache.state_bytes * cache.share(tensor_parallel) for cache in states)
+    step = max((c.token_bytes(width) * c.share(tensor_parallel) * BLOCK_TOKENS for c in attending), default=0.0)
+    if step:
+        page = math.ceil(page / step) * step
+    layers = _group_layers(caches) or sum(cache.layers for cache in states)
+    return int(room / (page * layers)) if page else 0
 
 
 def _tokens(cache: Cache, length: int, batched_tokens: int) -> int:

@@ -38,7 +38,7 @@ CONFIRMED = frozenset(
 LARGEST_NUMBER = 1 << 36
 # Names of one value in different families, the usual one first.
 NAMES = {
-    "hidden_size": ("hidden_size", "n_embd", "d_model", "dim", "embed_dim"),
+    "hidden_size": ("hidden_size", "n_embd", "n_embed", "d_model", "dim", "embed_dim"),
     "num_hidden_layers": ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers", "num_decoder_layers"),
     "num_attention_heads": ("num_attention_heads", "n_head", "n_heads", "decoder_attention_heads", "num_heads"),
     "num_key_value_heads": ("n_head_kv", "kv_n_heads", "num_kv_heads", "num_key_value_heads", "multi_query_group_num", "num_attention_groups"),
@@ -74,6 +74,10 @@ class Reader:
         if found is None and not self.is_null(key):
             found = self._first(self.defaults, key)
         return default if found is None else found
+
+    def gives(self, key: str) -> bool:
+        """Whether the file has a usable number under one of its names."""
+        return self._first(self.values, key) is not None
 
     def is_null(self, key: str) -> bool:
         """Whether the file says ``null``: the model has no such value, although its class may have a default."""
@@ -145,7 +149,7 @@ def known_type(model_type: str) -> bool:
 def readers(config: Mapping[str, Any]) -> tuple[Reader, Reader]:
     """The whole config, and its language model, each with the defaults of its class."""
     top = str(config.get("model_type") or "")
-    defaults = _flat(mapping(class_defaults().get(top)))
+    defaults: Mapping[str, Any] = _flat(mapping(class_defaults().get(top)))
     config = _flat(config)
     whole = Reader(config, defaults)
     values, inner = config, defaults

@@ -130,6 +130,8 @@ def _attentions(text: Reader, count: int, kind: str) -> list[Attention]:
     if period := text.number("attn_layer_period"):  # Jamba
         offset = text.number("attn_layer_offset")
         return [full if index % period == offset else "mamba" for index in range(count)]
+    if indices := text.numbers("full_attn_idxs"):  # LFM2
+        return [full if index in indices else "conv" for index in range(count)]
     if indices := text.numbers("attn_layer_indices"):  # Bamba
         return [full if index in indices else "mamba2" for index in range(count)]
     if kind == "bamba":

@@ -58,8 +58,10 @@ def normalized_fields(config: Mapping[str, Any]) -> ModelFields:
     kv_heads = heads if encodes else _kv_heads(text, heads)
     head = text.number("head_dim") or max(hidden // heads, 1)
     inner = text.number("intermediate_size") or 4 * hidden
-    if text.text("model_type") == "qwen":
-        inner //= 2  # the first Qwen counts both halves of its gated matrix
+    if text.text("model_type") in ("qwen", "molmo"):
+        inner = max(inner // 2, 1)  # these count both halves of their gated matrix
+    elif text.text("model_type") == "lfm2":
+        inner = _adjusted(text, inner)
     experts = text.number("num_experts")
     sizes = Sizes(hidden, heads, kv_heads, head, inner, experts, _moe_inner(text, inner), 3 if gated(text) else 2)
     layers = layers_of(text, experts)
@@ -86,6 +88,9 @@ def normalized_fields(config: Mapping[str, Any]) -> ModelFields:
         doubts.append(f"model_type {kind_name[:40]} is not known")
     if quantization.method and not quantization.known:
         doubts.append(f"quantization method {quantization.method[:40]} is not one of vLLM's")
+    for key in ("hidden_size", "num_hidden_layers"):
+        if not text.gives(key) and not whole.gives(key):
+            doubts.append(f"the config gives no {key}, that of its class ({text.number(key):,}) is assumed")
     missing, certain = unsupported(config)
     if missing and not certain:
         doubts.append(missing)
@@ -102,9 +107,21 @@ def normalized_fields(config: Mapping[str, Any]) -> ModelFields:
         "gated_mlp": sizes.matrices == 3, "weight_block": quantization.block, "experts_per_token": text.number("experts_per_token"),
         "draft_layers": min(text.number("num_nextn_predict_layers") or text.number("mtp_num_hidden_layers"), 64),
         "vision_parameters": vision if sees(whole) else 0, "tensors": tensors, "caches": caches, "kind": kind,
-        "problem": missing if certain else "", "stored_bits": _stored_bits(whole, text),
+        "problem": missing if certain else "", "stored_bits": _stored_bits(whole, text), "cache_dtype": quantization.cache_dtype, "draft_bits": quantization.draft_bits,
         "extra_parameters": extra + (0 if sees(whole) else vision), "doubts": tuple(doubts),
     }  # fmt: skip
+
+
+def _adjusted(text: Reader, inner: int) -> int:
+    """LFM2 derives the feed-forward size: two thirds, rounded up."""
+    inner = text.number("block_ff_dim") or inner
+    if not text.flag("block_auto_adjust_ff_dim", True):
+        return inner
+    multiplier, step = text.raw("block_ffn_dim_multiplier"), text.number("block_multiple_of") or 256
+    inner = int(2 * inner / 3)
+    if isinstance(multiplier, int | float) and not isinstance(multiplier, bool) and 0 < multiplier < 64:
+        inner = int(multiplier * inner)
+    return max(-(-inner // step) * step, 1)
 
 
 def _stored_bits(whole: Reader, text: Reader) -> int:

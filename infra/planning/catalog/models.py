@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from infra.planning.architecture.caches import Cache
-from infra.planning.architecture.config import Reader, UnusableConfigError
+from infra.planning.architecture.config import UnusableConfigError
 from infra.planning.architecture.normalize import ModelFields, normalized_fields
 from infra.planning.architecture.tensors import Tensor
-from infra.planning.catalog.repository import WEIGHTS_BYTES, UnknownModelError, folder_config, hub_config
+from infra.planning.catalog.model_repository import WEIGHTS_BYTES, folder_config, hub_config
+from infra.planning.catalog.model_repository import UnknownModelError as UnknownModelError
 
 _DATA = Path(__file__).with_name("models.json")
 GIB = 1 << 30
@@ -28,8 +29,9 @@ class ModelArchitecture:
     ``quantization`` is the checkpoint's own method (fp8, awq, gptq, compressed-tensors) or empty.
     ``weight_bits`` is the width of a quantized linear weight, 16 if it is not quantized.
     ``weight_block`` is the number of weights that share a scale, 0 if a tensor can be split at any element.
-    ``draft_layers`` is the number of layers that predict additional tokens (MTP).
+    ``draft_layers`` is the number of layers that predict additional tokens (MTP), ``draft_bits`` their width if it is another.
     ``stored_bits`` is the width of an unquantized weight in the files, 32 or 16; vLLM loads both into 16 bits.
+    ``cache_dtype`` is the KV cache's data type that the checkpoint chooses where ``kvCacheDtype`` does not.
     ``problem`` says why vLLM cannot run the model; empty if it can.
     ``minimum_capability`` is ten times the lowest SM version on which vLLM supports the checkpoint's quantization.
     """
@@ -60,6 +62,8 @@ class ModelArchitecture:
     checkpoint_bytes: int = 0
     extra_parameters: int = 0
     stored_bits: int = 16
+    cache_dtype: str = ""
+    draft_bits: int = 0
     problem: str = ""
     doubts: tuple[str, ...] = ()
 
@@ -95,7 +99,11 @@ class ModelArchitecture:
             fields: ModelFields = normalized_fields(config)
         except UnusableConfigError as error:
             raise UnknownModelError(f"config.json from {source} {error}") from None
-        return cls(**fields, checkpoint_bytes=Reader(config).number(WEIGHTS_BYTES), source=source)
+        return cls(**fields, checkpoint_bytes=_bytes(config.get(WEIGHTS_BYTES)), source=source)
+
+
+def _bytes(value: Any) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 50 else 0
 
 
 @functools.cache
