@@ -17,6 +17,10 @@ class VllmEndpointArgs(TypedDict, total=False):
     """Names that clients may send as `model`, separated by commas; responses contain the first. Empty: the Hub id."""
     max_model_len: int
     """Context length (prompt plus output), in tokens; 0: the model's own limit, or less if two such sequences do not fit in the KV cache."""
+    weights_gib: float
+    """Size of the model's weights as loaded, over all GPUs, in GiB, if the plan estimates it wrongly; 0: read from the Hub's list of files, or computed from config.json."""
+    kv_bytes_per_token: int
+    """Bytes that each token adds to the KV cache, over all GPUs, if the plan estimates them wrongly; 0: computed from config.json."""
     quantization: str
     """Weight quantization; empty: the checkpoint's own; auto: quantize a 16-bit checkpoint to FP8 on GPUs with FP8 support (l4, l40s, h100 and newer), for about 25% more tokens per second at slightly lower precision."""
     kv_cache_dtype: str
@@ -80,11 +84,11 @@ class VllmEndpointArgs(TypedDict, total=False):
     max_replicas: int
     """Maximum engine replicas. Default: 1."""
     scale_down_minutes: int
-    """Minutes without requests after which replicas above minReplicas are stopped. Default: 10."""
+    """Minutes without requests after which replicas above minReplicas are stopped; 0: 10, or the expected duration of a cold start if that is longer."""
     wakes_per_day: int
     """Expected cold starts per day of a stack that scales to zero, for the monthly bill of the plan; it changes nothing that is deployed. Default: 4."""
     startup_timeout_minutes: int
-    """Timeout of a cold start in minutes: instance, image, weights, load, compile. Default: 20."""
+    """Timeout of a cold start in minutes: instance, image, weights, load, compile; 0: 20, or twice the expected duration of a cold start if that is longer, up to 55."""
     scale_out_cooldown_minutes: int
     """Minutes to wait after adding a replica before adding another; 0: the expected duration of a cold start."""
     concurrency_per_replica: int
@@ -178,6 +182,10 @@ class VllmEndpointOnKubernetesArgs(TypedDict, total=False):
     """Names that clients may send as `model`, separated by commas; responses contain the first. Empty: the Hub id."""
     max_model_len: int
     """Context length (prompt plus output), in tokens; 0: the model's own limit, or less if two such sequences do not fit in the KV cache."""
+    weights_gib: float
+    """Size of the model's weights as loaded, over all GPUs, in GiB, if the plan estimates it wrongly; 0: read from the Hub's list of files, or computed from config.json."""
+    kv_bytes_per_token: int
+    """Bytes that each token adds to the KV cache, over all GPUs, if the plan estimates them wrongly; 0: computed from config.json."""
     quantization: str
     """Weight quantization; empty: the checkpoint's own; auto: quantize a 16-bit checkpoint to FP8 on GPUs with FP8 support (l4, l40s, h100 and newer), for about 25% more tokens per second at slightly lower precision."""
     kv_cache_dtype: str
@@ -229,11 +237,11 @@ class VllmEndpointOnKubernetesArgs(TypedDict, total=False):
     max_replicas: int
     """Maximum engine replicas. Default: 1."""
     scale_down_minutes: int
-    """Minutes without requests after which replicas above minReplicas are stopped. Default: 10."""
+    """Minutes without requests after which replicas above minReplicas are stopped; 0: 10, or the expected duration of a cold start if that is longer."""
     wakes_per_day: int
     """Expected cold starts per day of a stack that scales to zero, for the monthly bill of the plan; it changes nothing that is deployed. Default: 4."""
     startup_timeout_minutes: int
-    """Timeout of a cold start in minutes: instance, image, weights, load, compile. Default: 20."""
+    """Timeout of a cold start in minutes: instance, image, weights, load, compile; 0: 20, or twice the expected duration of a cold start if that is longer, up to 55."""
     scale_out_cooldown_minutes: int
     """Minutes to wait after adding a replica before adding another; 0: the expected duration of a cold start."""
     concurrency_per_replica: int

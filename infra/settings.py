@@ -123,6 +123,16 @@ def _stripped(value: object) -> object:
     return value.strip() if isinstance(value, str) else value
 
 
+# A request that arrives while nothing runs is held for as long, and the load balancer closes an idle connection after 4,000 s.
+LONGEST_STARTUP_TIMEOUT_MINUTES = 55
+
+
+def _startup_minutes(value: int) -> int:
+    if value == 1:
+        raise ValueError("is too short for any cold start; set 2 to 55, or 0 to let the plan decide")
+    return value
+
+
 def _names(value: str) -> str:
     names = [part.strip() for part in value.split(",")]
     if value and not all(names):
@@ -202,6 +212,18 @@ class Settings(BaseModel):
         0,
         ge=0,
         description="Context length (prompt plus output), in tokens; 0: the model's own limit, or less if two such sequences do not fit in the KV cache.",
+    )
+    weights_gib: float = Field(
+        0,
+        ge=0,
+        le=16384,
+        description="Size of the model's weights as loaded, over all GPUs, in GiB, if the plan estimates it wrongly; 0: read from the Hub's list of files, or computed from config.json.",
+    )
+    kv_bytes_per_token: int = Field(
+        0,
+        ge=0,
+        le=1 << 30,
+        description="Bytes that each token adds to the KV cache, over all GPUs, if the plan estimates them wrongly; 0: computed from config.json.",
     )
     quantization: Literal["", "auto", "fp8", "awq", "gptq", "compressed-tensors", "bitsandbytes"] = Field(
         "",
@@ -318,7 +340,10 @@ class Settings(BaseModel):
     min_replicas: int = Field(0, ge=0, le=64, description="Minimum engine replicas; 0: scale to zero.")
     max_replicas: int = Field(1, ge=1, le=64, description="Maximum engine replicas.")
     scale_down_minutes: int = Field(
-        10, ge=1, le=1440, description="Minutes without requests after which replicas above minReplicas are stopped."
+        0,
+        ge=0,
+        le=1440,
+        description="Minutes without requests after which replicas above minReplicas are stopped; 0: 10, or the expected duration of a cold start if that is longer.",
     )
     wakes_per_day: int = Field(
         4,
@@ -326,8 +351,11 @@ class Settings(BaseModel):
         le=288,
         description="Expected cold starts per day of a stack that scales to zero, for the monthly bill of the plan; it changes nothing that is deployed.",
     )
-    startup_timeout_minutes: int = Field(
-        20, ge=2, le=55, description="Timeout of a cold start in minutes: instance, image, weights, load, compile."
+    startup_timeout_minutes: Annotated[int, AfterValidator(_startup_minutes)] = Field(
+        0,
+        ge=0,
+        le=LONGEST_STARTUP_TIMEOUT_MINUTES,
+        description="Timeout of a cold start in minutes: instance, image, weights, load, compile; 0: 20, or twice the expected duration of a cold start if that is longer, up to 55.",
     )
     scale_out_cooldown_minutes: int = Field(
         0,

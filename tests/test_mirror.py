@@ -60,6 +60,7 @@ SEVERAL = {
     "infra/planning": {
         "engine_profile": "engine, speculation, quantization and engine_processes",
         "every_plan": "each model with each GPU",
+        "measured_architectures": "architecture/ against measurements",
         "measured_memory": "memory against measurements",
         "odd_configs": "mutated config.json files through the whole plan",
         "real_models": "config.json files of published models through the whole plan",

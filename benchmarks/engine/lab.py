@@ -34,6 +34,7 @@ FIGURES = {
     "load_seconds": r"Model loading took [\d.]+ GiB(?: memory)? and ([\d.]+) seconds",
     "kv_cache_gib": r"Available KV cache memory: ([\d.]+) GiB",
     "kv_cache_tokens": r"GPU KV cache size: ([\d,]+) tokens",
+    "max_concurrency": r"Maximum concurrency for [\d,]+ tokens per request: ([\d.]+)x",
     "engine_init_seconds": r"init engine .* took ([\d.]+) s",
     "compile_seconds": r"torch\.compile took ([\d.]+) s in total",
     "graph_seconds": r"Graph capturing finished in ([\d.]+) secs",

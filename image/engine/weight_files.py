@@ -144,3 +144,14 @@ def _folder(name: str) -> str:
 
 def _base(name: str) -> str:
     return name.rpartition("/")[2]
+
+
+def indexed_bytes(index: str) -> int | None:
+    """The bytes of all tensors that a ``model.safetensors.index.json`` states, where the sizes of the files are unknown."""
+    try:
+        total = json.loads(index)["metadata"]["total_size"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return (
+        int(total) if isinstance(total, int | float) and not isinstance(total, bool) and 0 < total < 1 << 50 else None
+    )

@@ -78,7 +78,7 @@ def stack_outputs(
         **reuse_output(settings, weights, context),
         "minReplicas": plan.replicas.min_replicas,
         "maxReplicas": plan.replicas.max_replicas,
-        "scaleDownMinutes": settings.scale_down_minutes,
+        "scaleDownMinutes": plan.replicas.scale_down_seconds // 60,
         "alarms": bool(settings.alarm_email),
         "verify": verify_output(settings),
         **cost_outputs(plan.cost),

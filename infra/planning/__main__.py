@@ -91,7 +91,7 @@ def as_table(plan: ServingPlan, stack: str) -> str:
         ("replicas", count),
         (
             "fits",
-            f"yes: {memory.weights_gib} GiB weights + {memory.overhead_gib} GiB working memory + {memory.kv_cache_gib} GiB KV cache of {memory.usable_gib} GiB{' per GPU' if replicas.gpu_count > 1 else ''}",
+            f"yes: {memory.weights_gib} GiB weights + {memory.overhead_gib} GiB working memory + {memory.kv_cache_gib} GiB {'KV cache' if plan.architecture.keeps_cache else 'unused'} of {memory.usable_gib} GiB{' per GPU' if replicas.gpu_count > 1 else ''}",
         ),
         (
             "KV cache",

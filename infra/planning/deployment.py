@@ -6,7 +6,7 @@ import re
 
 from infra.planning.instances import container_memory_gib
 from infra.planning.plan import ServingPlan
-from infra.settings import FastBoot, Settings, Target
+from infra.settings import LONGEST_STARTUP_TIMEOUT_MINUTES, FastBoot, Settings, Target, WeightsThroughput
 
 # Fargate's table: CPU units -> (smallest, largest, step) of memory in MiB.
 FARGATE_MEMORY_MIB = {
@@ -57,16 +57,21 @@ def _times(settings: Settings, plan: ServingPlan) -> list[str]:
     scales = settings.max_replicas > settings.min_replicas or settings.min_replicas == 0
     if scales and plan.replicas.scale_down_seconds < cold:
         found.append(
-            f"scaleDownMinutes: found {settings.scale_down_minutes}, shorter than a cold start of about {cold} s, so the stack would start and stop repeatedly. Set scaleDownMinutes to at least {minutes}"
+            f"scaleDownMinutes: found {settings.scale_down_minutes}, shorter than a cold start of about {cold} s, so the stack would start and stop repeatedly. Set scaleDownMinutes to at least {minutes}, or 0"
         )
     if settings.max_replicas > max(1, settings.min_replicas) and plan.replicas.scale_out_cooldown_seconds < cold:
         found.append(
             f"scaleOutCooldownMinutes: found {settings.scale_out_cooldown_minutes}, shorter than a cold start of about {cold} s, so replicas would be added while one is still starting. Set scaleOutCooldownMinutes to at least {minutes}, or 0"
         )
-    if plan.replicas.startup_timeout_seconds < cold:
+    if cold > LONGEST_STARTUP_TIMEOUT_MINUTES * 60:
+        elastic = "" if settings.weights_throughput is WeightsThroughput.ELASTIC else ", or weightsThroughput: elastic"
+        found.append(
+            f"model: a cold start takes about {cold} s, longer than the longest startup timeout of {LONGEST_STARTUP_TIMEOUT_MINUTES} minutes. Set a smaller model{elastic}"
+        )
+    elif plan.replicas.startup_timeout_seconds < cold:
         faster = "; fastBoot: true starts faster" if settings.fast_boot is FastBoot.OFF else ""
         found.append(
-            f"startupTimeoutMinutes: found {settings.startup_timeout_minutes}, shorter than a cold start of about {cold} s. Set startupTimeoutMinutes to at least {minutes}{faster}"
+            f"startupTimeoutMinutes: found {settings.startup_timeout_minutes}, shorter than a cold start of about {cold} s. Set startupTimeoutMinutes to at least {minutes}, or 0{faster}"
         )
     return found
 

@@ -15,7 +15,7 @@ from infra.planning.proxies import with_direct_addresses
 from infra.planning.quantization import quantization_of
 from infra.planning.speculation import speculation
 from infra.planning.tools import tool_call_parser
-from infra.planning.weights import weight_bytes
+from infra.planning.weights import file_bytes
 from infra.settings import FastBoot, Settings
 
 VLLM_VERSION = "0.33.0"
@@ -36,13 +36,15 @@ COMPILED_BATCH, LEAST_MULTIPROCESSORS = 1, 68
 COMPILATION_FLAGS = ("--compilation-config", "-cc", "-O", "--cudagraph-capture-sizes", "--max-cudagraph-capture-size")
 
 
-def compilation_config(settings: Settings, architecture: ModelArchitecture, gpu: GpuSpec) -> dict[str, object]:
+def compilation_config(
+    settings: Settings, architecture: ModelArchitecture, gpu: GpuSpec, most_sequences: int = 0
+) -> dict[str, object]:
     """The value of ``--compilation-config``; empty to use vLLM's default or the user's value."""
     theirs = any(arg.startswith(COMPILATION_FLAGS) for arg in settings.engine_args)
     # A speculative decoding step has several tokens per sequence, for which vLLM chooses graph sizes itself.
     if theirs or settings.speculative or settings.fast_boot is FastBoot.EAGER:
         return {}
-    sequences = settings.max_num_seqs or default_batch(gpu, settings.performance_mode)[1]
+    sequences = settings.max_num_seqs or most_sequences or default_batch(gpu, settings.performance_mode)[1]
     config: dict[str, object] = {}
     if settings.performance_mode != "interactivity":
         config["cudagraph_capture_sizes"] = [size for size in GRAPH_SIZES if size <= 2 * sequences]
@@ -58,7 +60,8 @@ def engine_args(
 ) -> tuple[str, ...]:
     """The arguments of ``vllm serve MODEL``, except host and port. Unset settings use vLLM's defaults."""
     args = ["--served-model-name", *settings.names]
-    if architecture.kind == "generate" or settings.max_model_len:
+    shortened = architecture.keeps_cache and memory.max_model_len < architecture.max_position_embeddings
+    if architecture.kind == "generate" or settings.max_model_len or shortened:
         args += ["--max-model-len", str(memory.max_model_len)]
     args += ["--gpu-memory-utilization", f"{settings.gpu_memory_utilization:g}"]
     if settings.model_revision:
@@ -67,8 +70,8 @@ def engine_args(
         args += ["--tensor-parallel-size", str(settings.tensor_parallel_size)]
     if settings.data_parallel_size > 1:
         args += ["--data-parallel-size", str(settings.data_parallel_size)]
-    if settings.max_num_seqs:
-        args += ["--max-num-seqs", str(settings.max_num_seqs)]
+    if sequences := settings.max_num_seqs or memory.most_sequences:
+        args += ["--max-num-seqs", str(sequences)]
     if settings.max_num_batched_tokens:
         args += ["--max-num-batched-tokens", str(settings.max_num_batched_tokens)]
     if settings.performance_mode != "balanced":
@@ -93,7 +96,7 @@ def engine_args(
         # All adapters may be in one batch; with vLLM's default of one, requests for other adapters are queued.
         args += ["--enable-lora", "--max-loras", str(len(settings.lora_adapters))]
         args += ["--max-lora-rank", str(settings.max_lora_rank), "--lora-modules", *settings.lora_adapters]
-    if config := compilation_config(settings, architecture, gpu):
+    if config := compilation_config(settings, architecture, gpu, memory.most_sequences):
         args += ["--compilation-config", json.dumps(config)]
     if settings.fast_boot is FastBoot.EAGER:
         args += ["--enforce-eager"]
@@ -149,7 +152,7 @@ def engine_plan(
         port=ENGINE_PORT,
         memory_mib=int(container_gib * 1024),
         shared_memory_mib=int(shared_gib * 1024),
-        checkpoint_gib=round(weight_bytes(architecture, "") / GIB, 2),
+        checkpoint_gib=round(file_bytes(architecture) / GIB, 2),
         compile_cache_key=key,
         stop_timeout_seconds=STOP_TIMEOUT_SECONDS,
     )

@@ -6,7 +6,7 @@ from infra.planning.catalog.gpus import GpuSpec, InstanceType
 from infra.planning.catalog.models import ModelArchitecture
 from infra.planning.memory import NOTHING, Extras, fit
 from infra.planning.plan import MemoryFit
-from infra.planning.quantization import quantization_of
+from infra.planning.quantization import cache_dtype_of, quantization_of
 from infra.settings import FastBoot, Settings
 
 
@@ -25,7 +25,7 @@ def memory_fit(
         tensor_parallel=settings.tensor_parallel_size,
         utilization=settings.gpu_memory_utilization,
         quantization=quantization_of(settings, architecture, gpu),
-        kv_cache_dtype=settings.kv_cache_dtype,
+        kv_cache_dtype=cache_dtype_of(settings, architecture),
         max_model_len=settings.max_model_len,
         batched_tokens=settings.max_num_batched_tokens,
         sequences=settings.max_num_seqs,

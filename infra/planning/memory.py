@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from infra.planning.architecture.caches import bytes_per_token, sequence_bytes, width_of
+from infra.planning.architecture.caches import bytes_per_token, sequence_bytes, state_blocks, width_of
 from infra.planning.catalog.gpus import GpuSpec
 from infra.planning.catalog.models import GIB, ModelArchitecture
 from infra.planning.plan import MemoryFit
@@ -36,6 +36,9 @@ LARGEST_GRAPH = 512
 STARTUP_PLAN_MARGIN_GIB = 150 * MIB / GIB
 KV_BLOCK_TOKENS = 16
 AUTOMATIC_LENGTH_STEP_TOKENS = 1024
+STATE_BLOCKS_SHARE = (
+    0.9  # vLLM does not start with one sequence too many, so that the estimate must not be above the truth
+)
 
 
 @dataclass(frozen=True)
@@ -157,8 +160,11 @@ def fit(
     if not architecture.keeps_cache:
         length, tokens = max_model_len or limit, 0
     else:
-        length = max_model_len or _automatic_length(limit, room, taken)
+        length = max_model_len or _automatic_length(limit, room, taken, 1 if architecture.kind == "pooling" else 2)
         tokens = int(room / taken(length) * length) // KV_BLOCK_TOKENS * KV_BLOCK_TOKENS if length else 0
+    blocks = int(
+        state_blocks(architecture.caches, room, width_of(kv_cache_dtype), tensor_parallel) * STATE_BLOCKS_SHARE
+    )
     return MemoryFit(
         fits=free > 0 and length > 0 and (length <= tokens or not architecture.keeps_cache),
         gpu_memory_gib=gpu_memory_gib,
@@ -170,6 +176,7 @@ def fit(
         kv_cache_tokens=tokens,
         max_model_len=length,
         max_full_length_sequences=round(tokens / length, 1) if length else 0.0,
+        most_sequences=blocks if 0 < blocks < batch else 0,
     )
 
 
@@ -178,9 +185,9 @@ def _head_share(architecture: ModelArchitecture, tensor_parallel: int) -> float:
     return max(architecture.num_key_value_heads // tensor_parallel, 1) / architecture.num_key_value_heads
 
 
-def _automatic_length(limit: int, room: float, taken: Callable[[int], float]) -> int:
-    """The longest length, in steps, of which two sequences fit; one step, or less, if only one sequence of it does."""
-    if 2 * taken(limit) <= room:
+def _automatic_length(limit: int, room: float, taken: Callable[[int], float], whole: int) -> int:
+    """The model's own length if ``whole`` sequences of it fit, else the longest, in steps, of which two do, or one."""
+    if whole * taken(limit) <= room:
         return limit
     step = AUTOMATIC_LENGTH_STEP_TOKENS
     low, high = 0, -(-limit // step)

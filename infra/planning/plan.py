@@ -18,7 +18,8 @@ class MemoryFit:
 
     ``kv_cache_tokens`` is the cache of one copy of the model; each data-parallel copy has its own.
     ``max_full_length_sequences`` is that divided by ``max_model_len``: the number of maximum-length requests that can run
-    before vLLM queues one.
+    before vLLM queues one. ``most_sequences`` is the largest ``max_num_seqs`` with which vLLM starts, where that is below the
+    number asked for, or its default; else 0.
     """
 
     fits: bool
@@ -31,6 +32,7 @@ class MemoryFit:
     kv_cache_tokens: int
     max_model_len: int
     max_full_length_sequences: float
+    most_sequences: int = 0
 
 
 @dataclass(frozen=True)

@@ -12,3 +12,8 @@ def quantization_of(settings: Settings, architecture: ModelArchitecture, gpu: Gp
     if settings.quantization != "auto":
         return settings.quantization
     return "fp8" if gpu.has_fp8 and not architecture.quantization else ""
+
+
+def cache_dtype_of(settings: Settings, architecture: ModelArchitecture) -> str:
+    """The KV cache's data type: the setting, or the checkpoint's own."""
+    return (architecture.cache_dtype or "auto") if settings.kv_cache_dtype == "auto" else settings.kv_cache_dtype

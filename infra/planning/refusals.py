@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from infra.planning.architecture.quantized import methods
+from infra.planning.architecture.quantized import in_vllm, methods
 from infra.planning.catalog.gpus import GpuSpec, gpu_specs
 from infra.planning.catalog.models import ModelArchitecture
-from infra.planning.quantization import quantization_of
+from infra.planning.quantization import cache_dtype_of, quantization_of
 from infra.settings import Settings
+
+_CHECKPOINT_ONLY = ("awq", "gptq", "compressed-tensors")  # vLLM reads these, but does not make them
 
 
 def refusals(settings: Settings, architecture: ModelArchitecture, gpu: GpuSpec) -> list[str]:
@@ -16,6 +18,14 @@ def refusals(settings: Settings, architecture: ModelArchitecture, gpu: GpuSpec) 
     found = []
     chosen = quantization_of(settings, architecture, gpu)
     method = chosen or architecture.quantization
+    if architecture.problem and not settings.engine_image:
+        found.append(
+            f"model: {settings.model}: {architecture.problem}. Set another model, or engineImage to an image whose vLLM does"
+        )
+    if chosen and chosen not in in_vllm() and not settings.engine_image:
+        found.append(
+            f"quantization: found {chosen}, which vLLM no longer supports. Set quantization: fp8, or model to a checkpoint that is quantized already"
+        )
     known = methods().get(chosen)
     needed = max(known.capability if known else 0, architecture.minimum_capability)
     if gpu.compute_capability < needed:
@@ -27,13 +37,14 @@ def refusals(settings: Settings, architecture: ModelArchitecture, gpu: GpuSpec) 
         found.append(
             f"quantization: found {settings.quantization}, but the checkpoint of {settings.model} is {architecture.quantization} already. Remove quantization, or set {architecture.quantization}"
         )
-    if settings.quantization in ("awq", "gptq") and not architecture.quantization:
+    if settings.quantization in _CHECKPOINT_ONLY and not architecture.quantization:
         found.append(
             f"quantization: found {settings.quantization}, but {settings.model} is not such a checkpoint, and vLLM cannot convert it. Set model to a checkpoint with that quantization, or quantization: fp8"
         )
-    if settings.kv_cache_dtype.startswith("fp8") and not gpu.has_fp8:
+    cache, own = cache_dtype_of(settings, architecture), settings.kv_cache_dtype == "auto"
+    if cache.startswith("fp8") and not gpu.has_fp8:
         found.append(
-            f"kvCacheDtype: found {settings.kv_cache_dtype}, which vLLM does not support on an {gpu.label} (compute capability {gpu.compute_capability / 10}, requires 8.9). Set kvCacheDtype: auto, or gpu: l4"
+            f"kvCacheDtype: found {f'auto, which is {cache} for {settings.model},' if own else f'{cache},'} which vLLM does not support on an {gpu.label} (compute capability {gpu.compute_capability / 10}, requires 8.9). Set kvCacheDtype: {'bfloat16' if own else 'auto'}, or gpu: l4"
         )
     if settings.kv_cache_dtype == "bfloat16" and not gpu.has_bf16:
         found.append(

@@ -7,7 +7,7 @@ from typing import Any
 
 from infra.errors import PlanError
 from infra.gateway_environment import variables
-from infra.planning.alternatives import suggest
+from infra.planning.alternatives import longer, suggest
 from infra.planning.catalog.gpus import GpuSpec, InstanceType, gpu_specs, known_instance_types
 from infra.planning.catalog.models import (
     GIB,
@@ -17,18 +17,20 @@ from infra.planning.catalog.models import (
     fetch_config,
     find_model,
 )
-from infra.planning.cold_start import cold_start_seconds
+from infra.planning.cold_start import cold_start_seconds, scale_down_seconds, startup_timeout_seconds
 from infra.planning.cost import cost_plan
 from infra.planning.engine import engine_plan
 from infra.planning.fit import memory_fit
 from infra.planning.instances import choose_instances, container_memory_gib
+from infra.planning.memory import Extras
+from infra.planning.overrides import overridden
 from infra.planning.plan import GatewayPlan, MemoryFit, ReplicaPlan, ServingPlan
 from infra.planning.proxies import with_direct_addresses
 from infra.planning.purchase import purchase_warnings
 from infra.planning.refusals import refusals
 from infra.planning.speculation import extras
 from infra.planning.tools import tool_call_parser
-from infra.planning.weights import weight_bytes
+from infra.planning.weights import file_bytes
 from infra.settings import FastBoot, Settings, Target
 
 GATEWAY_PORT = 8080
@@ -65,9 +67,10 @@ def make_plan(settings: Settings, *, region: str = "us-east-1", fetch: FetchConf
                 f"model: {error}. Set model to one of infra/planning/catalog/models.json, or run this with access to the Hub"
             ]
         ) from None
+    architecture = overridden(architecture, settings)
     gpu = gpu_specs()[settings.gpu]
     reasons = refusals(settings, architecture, gpu)
-    checkpoint_gib = weight_bytes(architecture, "") / GIB
+    checkpoint_gib = file_bytes(architecture) / GIB
     try:
         instance_types = choose_instances(settings, gpu, known_instance_types(), checkpoint_gib, region)
         beside = extras(settings, architecture, fetch)
@@ -78,6 +81,8 @@ def make_plan(settings: Settings, *, region: str = "us-east-1", fetch: FetchConf
     memory = memory_fit(settings, architecture, gpu, instance_types, beside)
     if not memory.fits:
         raise PlanError([_does_not_fit(settings, memory, gpu, suggest(settings, architecture, beside))])
+    if settings.max_num_seqs and memory.most_sequences:
+        raise PlanError([_too_many_sequences(settings, memory)])
     cold = cold_start_seconds(settings, architecture, checkpoint_gib)
     replicas = _replica_plan(settings, instance_types, gpu, cold)
     engine = engine_plan(
@@ -96,6 +101,7 @@ def make_plan(settings: Settings, *, region: str = "us-east-1", fetch: FetchConf
         cost=cost_plan(settings, replicas, engine, gateway, region),
         warnings=(
             *_warnings(settings, architecture, gpu, instance_types, checkpoint_gib),
+            *_shortened(settings, architecture, memory, beside),
             *purchase_warnings(settings, gpu, instance_types, region),
         ),
     )
@@ -120,6 +126,13 @@ def _does_not_fit(settings: Settings, memory: MemoryFit, gpu: GpuSpec, suggestio
     return f"{cause}. Set {'; or '.join(suggestions) if suggestions else 'a smaller model'}"
 
 
+def _too_many_sequences(settings: Settings, memory: MemoryFit) -> str:
+    return (
+        f"maxNumSeqs: found {settings.max_num_seqs}, but the states of about {memory.most_sequences} sequences of {settings.model} "
+        f"fit in GPU memory, and vLLM does not start with more. Set maxNumSeqs to at most {memory.most_sequences}, or 0"
+    )
+
+
 def _replica_plan(settings: Settings, instance_types: tuple[InstanceType, ...], gpu: GpuSpec, cold: int) -> ReplicaPlan:
     return ReplicaPlan(
         instance_types=instance_types,
@@ -127,9 +140,9 @@ def _replica_plan(settings: Settings, instance_types: tuple[InstanceType, ...], 
         gpu_count=settings.gpu_count,
         min_replicas=settings.min_replicas,
         max_replicas=settings.max_replicas,
-        scale_down_seconds=settings.scale_down_minutes * 60,
+        scale_down_seconds=scale_down_seconds(settings, cold),
         expected_cold_start_seconds=cold,
-        startup_timeout_seconds=settings.startup_timeout_minutes * 60,
+        startup_timeout_seconds=startup_timeout_seconds(settings, cold),
         scale_out_cooldown_seconds=settings.scale_out_cooldown_minutes * 60 or cold,
         target_demand_per_replica=max(1, round(settings.concurrency_per_replica * SCALE_OUT_AT_SHARE_OF_CONCURRENCY)),
         root_volume_gib=ROOT_VOLUME_GIB,
@@ -213,6 +226,20 @@ def _would_fit_whole(
     return whole.fits and whole.kv_cache_gib > whole.weights_gib
 
 
+def _shortened(settings: Settings, architecture: ModelArchitecture, memory: MemoryFit, beside: Extras) -> list[str]:
+    """An automatic context length below the model's own, with what would make it longer, and fewer sequences than by default."""
+    own, found = architecture.max_position_embeddings, []
+    if memory.most_sequences:
+        found.append(
+            f"maxNumSeqs: planned {memory.most_sequences:,}, fewer than vLLM's default, because the states of more sequences do not fit in GPU memory"
+        )
+    if settings.max_model_len or not architecture.keeps_cache or memory.max_model_len >= own:
+        return found
+    changes = longer(settings, architecture, beside, memory.max_model_len)
+    more = f"; for more: {'; or '.join(changes)}" if changes else ""
+    return [*found, f"maxModelLen: planned {memory.max_model_len:,} of {own:,} tokens{more}"]
+
+
 def _warnings(
     settings: Settings,
     architecture: ModelArchitecture,
@@ -223,7 +250,7 @@ def _warnings(
     found = []
     doubts = list(architecture.doubts)
     if architecture.source != "catalog" and not architecture.checkpoint_bytes:
-        doubts.append("the size of its weights is computed from config.json")
+        doubts.append("the size of its weights is computed from config.json (set weightsGib if you know it)")
     if doubts:
         found.append(
             f"model: {settings.model} is an estimate, because {'; '.join(doubts)}. Try it on the smallest instance that the plan allows before relying on it"

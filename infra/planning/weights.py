@@ -25,8 +25,19 @@ def weight_bytes(architecture: ModelArchitecture, quantization: str) -> float:
     ``quantization`` of ``fp8`` on a 16-bit checkpoint quantizes its linear layers at load.
     """
     if architecture.checkpoint_bytes and not shrinks(architecture, quantization):
-        return architecture.checkpoint_bytes
+        return _checkpoint_loaded(architecture)
     return _computed_bytes(architecture, quantization) * measured_share(architecture)
+
+
+def file_bytes(architecture: ModelArchitecture) -> float:
+    """Bytes of the files: what is downloaded, cached and read. 32-bit files are twice as large as their loaded weights."""
+    if architecture.checkpoint_bytes:
+        return architecture.checkpoint_bytes
+    return weight_bytes(architecture, "") * architecture.stored_bits / 16
+
+
+def _checkpoint_loaded(architecture: ModelArchitecture) -> float:
+    return architecture.checkpoint_bytes * 16 / architecture.stored_bits
 
 
 def shrinks(architecture: ModelArchitecture, quantization: str) -> bool:
@@ -36,13 +47,16 @@ def shrinks(architecture: ModelArchitecture, quantization: str) -> bool:
 
 def measured_share(architecture: ModelArchitecture) -> float:
     """The checkpoint's size where it was read, as a share of the computed one; 1 where it was not."""
-    return architecture.checkpoint_bytes / _computed_bytes(architecture, "") if architecture.checkpoint_bytes else 1.0
+    return (
+        _checkpoint_loaded(architecture) / _computed_bytes(architecture, "") if architecture.checkpoint_bytes else 1.0
+    )
 
 
 def _computed_bytes(architecture: ModelArchitecture, quantization: str) -> float:
     smaller = _bytes_per_weight(weight_bits(architecture, quantization)) if shrinks(architecture, quantization) else 0
     linear = sum(tensor.elements * (smaller or tensor.bits / 8) for tensor in architecture.tensors if tensor.linear)
-    draft = linear / architecture.num_hidden_layers * architecture.draft_layers
+    layer = architecture.linear_parameters * architecture.draft_bits / 8 if architecture.draft_bits else linear
+    draft = layer / architecture.num_hidden_layers * architecture.draft_layers
     return linear + draft + 2 * (architecture.embedding_parameters + architecture.vision_parameters)
 
 

@@ -55,7 +55,7 @@ def test_committed_stacks_are_valid_and_hold_no_account_data(stack: str) -> None
 def test_the_stacks_are_what_the_readme_says() -> None:
     dev, prod = load_stack("dev"), load_stack("prod")
     assert (dev.model, dev.gpu, dev.gpu_count, dev.min_replicas, dev.scale_down_minutes) == (
-        "Qwen/Qwen3-4B-Instruct-2507", "a10g", 1, 0, 10,
+        "Qwen/Qwen3-4B-Instruct-2507", "a10g", 1, 0, 0,
     )  # fmt: skip
     assert (prod.model, prod.gpu, prod.gpu_count, prod.gateway_count) == ("Qwen/Qwen3-32B-FP8", "h100", 1, 2)
     assert prod.min_replicas >= 1
@@ -74,7 +74,10 @@ def test_all_problems_come_in_one_error() -> None:
     ("values", "key", "advice"),
     [
         ({"gpu": "v100"}, "gpu", "a10g"),
-        ({"scaleDownMinutes": 0}, "scaleDownMinutes", "Minutes"),
+        ({"scaleDownMinutes": 1441}, "scaleDownMinutes", "Minutes"),
+        ({"startupTimeoutMinutes": 1}, "startupTimeoutMinutes", "2 to 55, or 0"),
+        ({"weightsGib": -1}, "weightsGib", "at least 0"),
+        ({"kvBytesPerToken": "many"}, "kvBytesPerToken", "whole number"),
         ({"gpuMemoryUtilization": 1.0}, "gpuMemoryUtilization", "0.3 to 0.98"),
         ({"fastBoot": "sometimes"}, "fastBoot", "eager"),
         ({"allowedCidrs": ["10.0.0.0"]}, "allowedCidrs", "CIDR ranges"),
@@ -173,7 +176,7 @@ def test_any_values_are_accepted_or_refused_with_reasons(values: dict[str, objec
     [
         ({"gpu": "a10"}, "gpu: found 'a10'. Set 't4', 'a10g', 'l4'"),
         ({"minReplicas": "two"}, "minReplicas: found 'two'. Set a whole number: "),
-        ({"scaleDownMinutes": -1}, "scaleDownMinutes: found -1. Set at least 1: "),
+        ({"scaleDownMinutes": -1}, "scaleDownMinutes: found -1. Set at least 0: "),
         ({"protect": "maybe"}, "protect: found 'maybe'. Set true or false: "),
         ({"alarmEmail": "x"}, "alarmEmail: found 'x', which is not in the expected format. Set: "),
     ],

@@ -6,6 +6,7 @@ number is not a multiple of the group's size is padded.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -72,17 +73,40 @@ def sequence_bytes(
     caches: Sequence[Cache], length: int, width: int, tensor_parallel: int, batched_tokens: int, states: int = 1
 ) -> float:
     """Bytes that one sequence of this length takes on one GPU, as vLLM counts them when it starts."""
-    attending = [cache for cache in caches if cache.kind != "state"]
-    group = _group_layers(attending)
-    total = 0.0
+    attending = [cache for cache in caches if cache.kind != "state" and cache.layers]
+    pages, group = _state_page(caches, width, tensor_parallel), _group_layers(caches)
+    if pages and attending:
+        # One pool of pages, of which each layer of a group takes one.
+        blocks = sum(states * -(-cache.layers // group) for cache in caches if cache.kind == "state")
+        for cache in attending:
+            held = pages // (cache.token_bytes(width) * cache.share(tensor_parallel))
+            blocks += -(-cache.layers // group) * math.ceil(_tokens(cache, length, batched_tokens) / held)
+        return pages * group * blocks
+    total = sum(states * cache.layers * cache.state_bytes * cache.share(tensor_parallel) for cache in caches)
     for cache in attending:
         tokens = -(-_tokens(cache, length, batched_tokens) // BLOCK_TOKENS) * BLOCK_TOKENS
         layers = -(-cache.layers // group) * group if group else cache.layers
         total += layers * cache.token_bytes(width) * cache.share(tensor_parallel) * tokens
-    for cache in caches:
-        if cache.kind == "state":
-            total += states * cache.layers * cache.state_bytes * cache.share(tensor_parallel)
     return total
+
+
+def state_blocks(caches: Sequence[Cache], room: float, width: int, tensor_parallel: int) -> int:
+    """Blocks of a hybrid model's pool on one GPU; 0 if no layer keeps a state.
+
+    Each running sequence needs one, and vLLM does not start if ``max_num_seqs`` is above their number. All layers of a block
+    have pages of one size: a state, or as many tokens as take at least as much.
+    """
+    page = _state_page(caches, width, tensor_parallel)
+    layers = _group_layers(caches) or sum(cache.layers for cache in caches if cache.kind == "state")
+    return int(room / (page * layers)) if page else 0
+
+
+def _state_page(caches: Sequence[Cache], width: int, tensor_parallel: int) -> float:
+    """Bytes of a page of a layer: a state, rounded up to whole blocks of tokens of the layers that attend. 0: no state."""
+    states = [c.state_bytes * c.share(tensor_parallel) for c in caches if c.kind == "state" and c.layers]
+    tokens = [c.token_bytes(width) * c.share(tensor_parallel) for c in caches if c.kind != "state" and c.layers]
+    page, step = max(states, default=0.0), max(tokens, default=0.0) * BLOCK_TOKENS
+    return math.ceil(page / step) * step if step else page
 
 
 def _tokens(cache: Cache, length: int, batched_tokens: int) -> int:

@@ -31,15 +31,19 @@ TOWERS = (
     "sound_config",
     "audio_encoder_config",
 )
+# Without a class in transformers, but compared with the published size of a real model (tests/infra/planning/real_models.json).
+CONFIRMED = frozenset(
+    {"kimi_k2", "kimi_k25", "kimi_linear", "mimo", "nemotron-nas", "PanguEmbedded", "exaone", "internlm2", "qwen"}
+)
 LARGEST_NUMBER = 1 << 36
 # Names of one value in different families, the usual one first.
 NAMES = {
-    "hidden_size": ("hidden_size", "n_embd", "d_model", "dim", "embed_dim"),
+    "hidden_size": ("hidden_size", "n_embd", "n_embed", "d_model", "dim", "embed_dim"),
     "num_hidden_layers": ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers", "num_decoder_layers"),
     "num_attention_heads": ("num_attention_heads", "n_head", "n_heads", "decoder_attention_heads", "num_heads"),
-    "num_key_value_heads": ("n_head_kv", "num_kv_heads", "num_key_value_heads", "multi_query_group_num", "num_attention_groups"),
+    "num_key_value_heads": ("n_head_kv", "kv_n_heads", "num_kv_heads", "num_key_value_heads", "multi_query_group_num", "num_attention_groups"),
     "head_dim": ("head_dim", "hidden_size_per_head", "kv_channels", "attention_head_dim", "d_kv"),
-    "intermediate_size": ("intermediate_size", "ffn_hidden_size", "n_inner", "decoder_ffn_dim", "ffn_dim", "d_ff", "hidden_dim"),
+    "intermediate_size": ("intermediate_size", "ff_intermediate_size", "ffn_hidden_size", "n_inner", "decoder_ffn_dim", "ffn_dim", "d_ff", "hidden_dim"),
     "vocab_size": ("vocab_size", "padded_vocab_size"),
     "num_experts": ("num_experts", "moe_num_experts", "n_routed_experts", "num_local_experts", "num_moe_experts", "moe_num_primary_experts"),
     "experts_per_token": (
@@ -61,15 +65,23 @@ class Reader:
         self.values, self.defaults = values, defaults
 
     def raw(self, key: str) -> Any:
-        """The value as written, or the class's default."""
-        value = self.values.get(key)
-        return self.defaults.get(key) if value is None else value
+        """The value as written, or the class's default. ``null`` in the file means none, whatever the class has."""
+        return self.values[key] if key in self.values else self.defaults.get(key)
 
     def number(self, key: str, default: int = 0) -> int:
         """A whole number that is not negative. A list counts as its largest number."""
-        given = self._first(self.values, key)
-        found = self._first(self.defaults, key) if given is None else given
+        found = self._first(self.values, key)
+        if found is None and not self.is_null(key):
+            found = self._first(self.defaults, key)
         return default if found is None else found
+
+    def gives(self, key: str) -> bool:
+        """Whether the file has a usable number under one of its names."""
+        return self._first(self.values, key) is not None
+
+    def is_null(self, key: str) -> bool:
+        """Whether the file says ``null``: the model has no such value, although its class may have a default."""
+        return any(name in self.values and self.values[name] is None for name in NAMES.get(key, (key,)))
 
     def _first(self, source: Mapping[str, Any], key: str) -> int | None:
         for name in NAMES.get(key, (key,)):
@@ -130,14 +142,15 @@ def class_defaults() -> dict[str, Any]:
 
 
 def known_type(model_type: str) -> bool:
-    """Whether transformers has a configuration class of this name."""
-    return bool(model_type) and model_type in class_defaults()
+    """Whether transformers has a configuration class of this name, or a real model of it was compared."""
+    return bool(model_type) and (model_type in class_defaults() or model_type in CONFIRMED)
 
 
 def readers(config: Mapping[str, Any]) -> tuple[Reader, Reader]:
     """The whole config, and its language model, each with the defaults of its class."""
     top = str(config.get("model_type") or "")
-    defaults = mapping(class_defaults().get(top))
+    defaults: Mapping[str, Any] = _flat(mapping(class_defaults().get(top)))
+    config = _flat(config)
     whole = Reader(config, defaults)
     values, inner = config, defaults
     for _ in range(3):  # thinker_config contains a text_config
@@ -166,3 +179,9 @@ def _shared(values: Mapping[str, Any]) -> dict[str, Any]:
     """What an outer part says for its language model, too."""
     kept = ("tie_word_embeddings", "quantization_config", "vocab_size", "gated_mlp", "mtp_num_hidden_layers")
     return {key: values[key] for key in kept if values.get(key) is not None}
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """DBRX and MPT describe attention and feed-forward parts in a mapping each."""
+    inner = {**mapping(values.get("attn_config")), **mapping(values.get("ffn_config"))}
+    return {**{key: value for key, value in inner.items() if key != "model_type"}, **values}

@@ -9,7 +9,7 @@ from typing import Literal
 from infra.planning.architecture.config import Reader, mapping
 
 Attention = Literal[
-    "full", "sliding", "chunked", "mla", "gated-delta", "mamba", "mamba2", "kda", "lightning", "conv", "none"
+    "full", "sliding", "chunked", "mla", "gated-delta", "mamba", "mamba2", "kda", "lightning", "conv", "shared", "none"
 ]
 FeedForward = Literal["dense", "experts", "both", "none"]
 MOST_LAYERS = 1024
@@ -38,7 +38,7 @@ _MAMBA_ONLY: dict[str, Attention] = {
 _MAMBA_AND_ATTENTION = {"falcon_h1", "hymba"}
 _MLA = {
     "axk1", "deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek_v4", "deepseek_v41", "glm_moe_dsa", "glm4_moe_lite", "kimi_k2", "kimi_k25",
-    "kimi_linear", "longcat_flash", "pangu_ultra_moe", "bailing_hybrid", "minicpm3", "deepseek_vl_v2", "kimi_vl", "kimi_k3", "glm5_next", "hy_v4",
+    "kimi_linear", "longcat_flash", "pangu_ultra_moe", "bailing_hybrid", "deepseek_vl_v2", "kimi_vl", "kimi_k3", "glm5_next", "hy_v4",
 }  # fmt: skip
 
 
@@ -68,6 +68,13 @@ def layers_of(text: Reader, experts: int) -> Counter[Layer]:
                 "".join({"mamba": "M", "moe": "E", "attention": "*", "mlp": "-"}.get(name, "*") for name in listed)
             )
         )
+    if kind == "zamba2":
+        hybrid = text.texts("layers_block_type").count("hybrid") or len(text.numbers("hybrid_layer_ids"))
+        return Counter({Layer("mamba2", "none"): count, Layer("shared", "none"): min(hybrid, MOST_LAYERS)})
+    if pure := pure_mamba(text):
+        return Counter({Layer(pure, "none"): count})
+    if kind == "longcat_flash":  # two of each part and one of experts in a layer
+        return Counter({Layer("mla", "both"): count, Layer("mla", "dense"): count})
     attends = _attentions(text, count, kind)
     forwards = _feed_forwards(text, count, experts)
     shared = min(text.number("num_kv_shared_layers"), count)
@@ -82,6 +89,12 @@ def layers_of(text: Reader, experts: int) -> Counter[Layer]:
         )
         for index, (attention, forward) in enumerate(zip(attends, forwards, strict=True))
     )
+
+
+def pure_mamba(text: Reader) -> Attention | None:
+    """The kind of a model that has nothing but Mamba layers. Mamba 2 may call itself mamba."""
+    kind = _MAMBA_ONLY.get(text.text("model_type"))
+    return "mamba2" if kind and "Mamba2ForCausalLM" in text.texts("architectures") else kind
 
 
 def is_mla(text: Reader) -> bool:
@@ -106,8 +119,6 @@ def _attentions(text: Reader, count: int, kind: str) -> list[Attention]:
         if kind.startswith(("jamba",)):
             repeated = ["mamba" if a == "mamba2" else a for a in repeated]
         return [full if a == "full" else sliding if a == "sliding" else a for a in repeated]
-    if kind in _MAMBA_ONLY:
-        return [_MAMBA_ONLY[kind]] * count
     if linear := mapping(text.raw("linear_attn_config")):
         chosen = set(Reader(linear).numbers("full_attn_layers"))
         other: Attention = "kda" if "kda_layers" in linear or kind == "kimi_linear" else "gated-delta"
@@ -119,9 +130,11 @@ def _attentions(text: Reader, count: int, kind: str) -> list[Attention]:
     if period := text.number("attn_layer_period"):  # Jamba
         offset = text.number("attn_layer_offset")
         return [full if index % period == offset else "mamba" for index in range(count)]
+    if indices := text.numbers("full_attn_idxs"):  # LFM2
+        return [full if index in indices else "conv" for index in range(count)]
     if indices := text.numbers("attn_layer_indices"):  # Bamba
         return [full if index in indices else "mamba2" for index in range(count)]
-    if kind == "zamba2" or kind == "bamba":
+    if kind == "bamba":
         return ["mamba2"] * count
     if ropeless := text.numbers("no_rope_layers"):  # Llama 4: 0 is a layer without RoPE, which attends to everything
         return ["chunked" if number else full for number in _stretched(ropeless, count)]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from infra.planning.architecture.config import Reader, mapping
+from infra.planning.architecture.runners import SENTENCE_LENGTH
 
 _KEYS = (
     "max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "model_max_length", "max_target_positions", "max_sequence_length",
@@ -36,6 +37,8 @@ def context_length(whole: Reader, text: Reader, tokenizer_limit: Any = None) -> 
         length = tokenizer_limit
     if not whole.text("model_type").startswith("gemma3"):
         length = int(length * _factor(text))
+    if sentences := Reader(whole.values).number(SENTENCE_LENGTH):
+        return sentences, True
     return max(length, 1), known
 
 

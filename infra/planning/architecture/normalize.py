@@ -11,6 +11,7 @@ from infra.planning.architecture.config import Reader, UnusableConfigError, know
 from infra.planning.architecture.layers import layers_of
 from infra.planning.architecture.length import context_length
 from infra.planning.architecture.quantized import quantized
+from infra.planning.architecture.runners import is_bidirectional, runner_of, unsupported
 from infra.planning.architecture.tensors import Sizes, caches_of, gated, parts
 from infra.planning.architecture.towers import sees, tower_parameters
 
@@ -57,6 +58,10 @@ def normalized_fields(config: Mapping[str, Any]) -> ModelFields:
     kv_heads = heads if encodes else _kv_heads(text, heads)
     head = text.number("head_dim") or max(hidden // heads, 1)
     inner = text.number("intermediate_size") or 4 * hidden
+    if text.text("model_type") in ("qwen", "molmo"):
+        inner = max(inner // 2, 1)  # these count both halves of their gated matrix
+    elif text.text("model_type") == "lfm2":
+        inner = _adjusted(text, inner)
     experts = text.number("num_experts")
     sizes = Sizes(hidden, heads, kv_heads, head, inner, experts, _moe_inner(text, inner), 3 if gated(text) else 2)
     layers = layers_of(text, experts)
@@ -68,6 +73,9 @@ def normalized_fields(config: Mapping[str, Any]) -> ModelFields:
     kind, extra, vision = "generate", _positions(text) * hidden, tower_parameters(whole, hidden)
     if text.text("model_type") in ENCODERS:
         kind, caches = "pooling", ()
+    elif runner_of(config) == "pooling":
+        # A causal decoder that pools allocates its cache all the same, for chunked prefill and shared prefixes.
+        kind, caches = "pooling", () if is_bidirectional({**text.values, **config}) else caches
     elif encodes:
         kind = "transcribe"
         caches, extra = _with_encoder(whole, text, hidden, caches, extra)
@@ -80,6 +88,12 @@ def normalized_fields(config: Mapping[str, Any]) -> ModelFields:
         doubts.append(f"model_type {kind_name[:40]} is not known")
     if quantization.method and not quantization.known:
         doubts.append(f"quantization method {quantization.method[:40]} is not one of vLLM's")
+    for key in ("hidden_size", "num_hidden_layers"):
+        if not text.gives(key) and not whole.gives(key):
+            doubts.append(f"the config gives no {key}, that of its class ({text.number(key):,}) is assumed")
+    missing, certain = unsupported(config)
+    if missing and not certain:
+        doubts.append(missing)
     if not sure:
         doubts.append(f"the config gives no context length, {length:,} tokens are assumed")
     tied = text.raw("tie_word_embeddings")
@@ -93,8 +107,27 @@ def normalized_fields(config: Mapping[str, Any]) -> ModelFields:
         "gated_mlp": sizes.matrices == 3, "weight_block": quantization.block, "experts_per_token": text.number("experts_per_token"),
         "draft_layers": min(text.number("num_nextn_predict_layers") or text.number("mtp_num_hidden_layers"), 64),
         "vision_parameters": vision if sees(whole) else 0, "tensors": tensors, "caches": caches, "kind": kind,
+        "problem": missing if certain else "", "stored_bits": _stored_bits(whole, text), "cache_dtype": quantization.cache_dtype, "draft_bits": quantization.draft_bits,
         "extra_parameters": extra + (0 if sees(whole) else vision), "doubts": tuple(doubts),
     }  # fmt: skip
+
+
+def _adjusted(text: Reader, inner: int) -> int:
+    """LFM2 derives the feed-forward size: two thirds, rounded up."""
+    inner = text.number("block_ff_dim") or inner
+    if not text.flag("block_auto_adjust_ff_dim", True):
+        return inner
+    multiplier, step = text.raw("block_ffn_dim_multiplier"), text.number("block_multiple_of") or 256
+    inner = int(2 * inner / 3)
+    if isinstance(multiplier, int | float) and not isinstance(multiplier, bool) and 0 < multiplier < 64:
+        inner = int(multiplier * inner)
+    return max(-(-inner // step) * step, 1)
+
+
+def _stored_bits(whole: Reader, text: Reader) -> int:
+    """Bits of an unquantized weight in the files. vLLM loads 32-bit weights into 16 bits."""
+    kind = next((t for part in (whole, text) for key in ("dtype", "torch_dtype") if (t := part.text(key))), "")
+    return 32 if kind in ("float32", "float") else 16
 
 
 def _kv_heads(text: Reader, heads: int) -> int:

@@ -16,6 +16,9 @@ from infra.planning.architecture.config import Reader, mapping
 _METHODS = Path(__file__).with_name("quantization_methods.json")
 SIXTEEN = 16.0
 _W4A8_CAPABILITY = 90  # 4-bit weights with FP8 activations require Hopper or newer
+_MODELOPT_ALGORITHMS = frozenset({
+    "FP8", "FP8_PER_CHANNEL_PER_TOKEN", "FP8_PB_WO", "FP8_BLOCK_SCALES", "NVFP4", "W4A16_NVFP4", "MXFP8", "MIXED_PRECISION",
+})  # fmt: skip
 # What a module of each kind is called in exclusion lists.
 MODULES = {
     "attention": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.o_proj", "mixer.q_proj", "mixer.o_proj"),
@@ -50,6 +53,10 @@ class Quantized:
     known: bool = True
     widths: tuple[tuple[str, float], ...] = ()
     """Bits of one weight with its scales, by kind of module; a kind that is not listed has 16."""
+    draft_bits: int = 0
+    """Bits of the layers that predict additional tokens, where they differ from the others."""
+    cache_dtype: str = ""
+    """The KV cache's data type that vLLM takes from a ModelOpt checkpoint."""
 
     def width(self, kind: str) -> float:
         """Bits of one weight of this kind of module, with its share of the scales."""
@@ -98,7 +105,20 @@ def quantized(config: Mapping[str, Any], text: Mapping[str, Any], layers: int) -
         capability=capability,
         known=name in in_vllm(),
         widths=tuple(widths),
+        draft_bits=16 if _keeps_drafts(reader, layers) else 0,
+        cache_dtype=_cache_dtype(reader) if name.startswith("modelopt") else "",
     )
+
+
+def _cache_dtype(reader: Reader) -> str:
+    for source in (reader.part("quantization"), reader):
+        scheme = Reader(mapping(source.raw("kv_cache_scheme")))
+        if scheme.number("num_bits") == 8 and scheme.text("type") == "float":
+            return "fp8"
+        # vLLM stores NVFP4 caches in half of this; the plan counts 8 bits.
+        if source.text("kv_cache_quant_algo").upper() in ("FP8", "NVFP4"):
+            return "fp8"
+    return ""
 
 
 def _name(reader: Reader) -> str:
@@ -110,6 +130,8 @@ def _name(reader: Reader) -> str:
         or (not method and algorithm)
     )
     if modelopt:
+        if algorithm and algorithm not in _MODELOPT_ALGORITHMS:
+            return f"modelopt {algorithm[:30]}"
         if "MIXED" in algorithm:
             return "modelopt_mixed"
         return "modelopt_fp4" if "FP4" in algorithm else "modelopt_mxfp8" if "MXFP8" in algorithm else "modelopt"
@@ -127,6 +149,8 @@ def _widths(reader: Reader, name: str, method: Method | None) -> tuple[float, in
         return (8.0, 0, 70) if reader.flag("load_in_8bit") or reader.flag("_load_in_8bit") else (4.5, 0, 70)
     if name == "torchao":
         return (4.5 if "int4" in json.dumps(reader.values, default=str).lower() else 8.0), 0, 0
+    if method is None and name.startswith("modelopt"):
+        return (4.125, 128, 0) if "4" in name else (8.0, 0, 0)
     bits = float(reader.number("bits") or reader.number("w_bit") or (method.bits if method else SIXTEEN))
     group = reader.number("group_size") or reader.number("q_group_size") or (method.group if method else 0)
     if name.startswith(("awq", "gptq", "auto_", "inc", "auto-round", "intel", "moe_wna16")) and bits < 16:
@@ -159,8 +183,8 @@ def _groups(groups: Mapping[str, Any]) -> tuple[float, int, int]:
     return min(found, default=(SIXTEEN, 0, 0))
 
 
-def _excluded(reader: Reader, layers: int) -> dict[str, float]:
-    """The share of each kind of module that keeps 16 bits."""
+def _patterns(reader: Reader) -> list[str]:
+    """The names and expressions of modules that keep 16 bits."""
     patterns: list[str] = []
     for source in (reader, reader.part("quantization")):
         for key in (
@@ -172,6 +196,25 @@ def _excluded(reader: Reader, layers: int) -> dict[str, float]:
             "exclude",
         ):
             patterns += source.texts(key)
+        # GPTQModel: a minus before a regular expression leaves those modules as they are.
+        dynamic = [str(name) for name in mapping(source.raw("dynamic"))]
+        patterns += [f"re:{name[2:]}" for name in dynamic if name.startswith("-:")]
+    return patterns
+
+
+def _keeps_drafts(reader: Reader, layers: int) -> bool:
+    """Whether the layers that predict additional tokens keep 16 bits."""
+    names = (
+        "mtp.layers.0.mlp.experts.0.up_proj",
+        "mtp.layers.0.self_attn.q_proj",
+        f"model.layers.{layers}.mlp.down_proj",
+    )
+    return any(_matcher(pattern)(name) for pattern in _patterns(reader) for name in names)
+
+
+def _excluded(reader: Reader, layers: int) -> dict[str, float]:
+    """The share of each kind of module that keeps 16 bits."""
+    patterns = _patterns(reader)
     if not patterns:
         return {}
     exact, loose = set(), []

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from infra.planning.architecture.caches import Cache
 from infra.planning.architecture.config import Reader, mapping
-from infra.planning.architecture.layers import Layer
+from infra.planning.architecture.layers import Layer, pure_mamba
 from infra.planning.architecture.quantized import SIXTEEN, Quantized
 
 _UNGATED = frozenset({
@@ -111,7 +111,7 @@ def _attention(text: Reader, sizes: Sizes, layer: Layer, count: int, quantized: 
         rope, latent, value = (
             text.number("qk_rope_head_dim"),
             text.number("kv_lora_rank"),
-            text.number("v_head_dim", 128),
+            text.number("v_head_dim") or (_own_head(sizes) if _expands(text) else 128),
         )
         nope, rank = text.number("qk_nope_head_dim", 128), text.number("q_lora_rank")
         rank = 0 if "q_lora_rank" in text.values and not text.values["q_lora_rank"] else rank
@@ -120,8 +120,31 @@ def _attention(text: Reader, sizes: Sizes, layer: Layer, count: int, quantized: 
         index = text.number("index_head_dim")
         whole = hidden * (rank + latent + rope) + index * (rank * text.number("index_n_heads") + hidden)
         yield Tensor(count, split=split, whole=whole, bits=quantized.width("attention"), linear=True)
+    elif kind == "shared":
+        yield from _shared_blocks(text, sizes, count, quantized)
     elif kind != "none":
         yield Tensor(count, split=recurrent(text, sizes, kind)[0], bits=quantized.width("linear"), linear=True)
+
+
+def _shared_blocks(text: Reader, sizes: Sizes, count: int, quantized: Quantized) -> Iterator[Tensor]:
+    """Zamba 2: a few transformer blocks that many layers use, each with adapters of its own."""
+    hidden, wide = sizes.hidden, text.number("attention_hidden_size") or 2 * sizes.hidden
+    rank, width = text.number("adapter_rank", 128), quantized.width("attention")
+    blocks = 3 * wide * wide + wide * hidden + 3 * hidden * sizes.inner
+    yield Tensor(max(text.number("num_mem_blocks"), 1), split=blocks, bits=width, linear=True)
+    own = hidden * hidden + rank * (hidden + 2 * sizes.inner)
+    if text.flag("use_shared_attention_adapter"):
+        own += 3 * rank * 2 * wide
+    yield Tensor(count, split=own, bits=width, linear=True)
+
+
+def _expands(text: Reader) -> bool:
+    """Whether vLLM caches keys and values although the model compresses them into a latent vector."""
+    return text.text("model_type") == "minicpm3"
+
+
+def _own_head(sizes: Sizes) -> int:
+    return max(sizes.hidden // max(sizes.heads, 1), 1)
 
 
 def attending(text: Reader, sizes: Sizes, layer: Layer) -> tuple[int, int, int, int]:
@@ -149,9 +172,12 @@ def recurrent(text: Reader, sizes: Sizes, kind: str) -> tuple[float, float]:
             mixed + value_heads * value + 2 * value_heads
         ) + value_heads * value * hidden + mixed * kernel, max(state, 0)
     if kind == "mamba2":
+        pure = pure_mamba(text) is not None
         heads = text.number("mamba_num_heads") or text.number("mamba_n_heads") or text.number("n_mamba_heads")
+        heads = heads or (text.number("num_heads") if pure else 0)
+        each = text.number("mamba_head_dim") or text.number("mamba_d_head") or text.number("mamba_headdim")
         inner = (
-            heads * (text.number("mamba_head_dim") or text.number("mamba_d_head") or 64)
+            heads * (each or (text.number("head_dim") if pure else 0) or 64)
             or text.number("mamba_d_ssm")
             or text.number("expand", 2) * hidden
         )
@@ -164,7 +190,8 @@ def recurrent(text: Reader, sizes: Sizes, kind: str) -> tuple[float, float]:
             kernel - 1
         ) * 2 + inner * size * wide
     if kind == "mamba":
-        inner = (text.number("mamba_expand") or text.number("expand") or 2) * hidden
+        inner = text.number("intermediate_size") if pure_mamba(text) else 0
+        inner = inner or (text.number("mamba_expand") or text.number("expand") or 2) * hidden
         size = text.number("mamba_d_state") or text.number("state_size") or 16
         rank = text.number("mamba_dt_rank") or text.number("time_step_rank") or -(-hidden // 16)
         kernel = text.number("mamba_d_conv") or text.number("conv_kernel") or 4
@@ -202,6 +229,12 @@ def caches_of(text: Reader, sizes: Sizes, layers: Counter[Layer]) -> tuple[Cache
                 window = text.number("attention_chunk_size", 8192)
             name = "full" if kind == "full" else "sliding" if kind == "sliding" else "chunked"
             found[Cache(name, 0, elements=kv_heads * (head + value), heads=kv_heads, window=window)] += count  # type: ignore[arg-type]
+        elif kind == "shared":
+            head = text.number("attention_head_dim") or sizes.head
+            found[Cache("full", 0, elements=2 * sizes.kv_heads * head, heads=sizes.kv_heads)] += count
+        elif kind == "mla" and _expands(text):
+            head = text.number("qk_nope_head_dim") + text.number("qk_rope_head_dim")
+            found[Cache("full", 0, elements=2 * sizes.heads * head, heads=sizes.heads)] += count
         elif kind == "mla":
             index = text.number("index_head_dim")
             elements = text.number("kv_lora_rank") + text.number("qk_rope_head_dim")

@@ -14,6 +14,10 @@ _GATED_TOWERS = (
     "gemma4_vision",
 )
 
+# Encoders of another build than a transformer, with the parameters that Google states.
+_FIXED = {"gemma3n_vision": 300_000_000, "gemma3n_audio": 680_000_000}
+_UNDESCRIBED = ("molmo",)  # vision models whose config does not mention their encoder
+
 
 def sees(whole: Reader) -> bool:
     """Whether the model accepts images."""
@@ -27,6 +31,8 @@ def sees(whole: Reader) -> bool:
         "visual",
     )
     thinker = Reader(mapping(whole.values.get("thinker_config")))
+    if whole.text("model_type") in _UNDESCRIBED:
+        return True
     return any(whole.values.get(name) for name in names) or bool(thinker.values.get("vision_config"))
 
 
@@ -52,6 +58,8 @@ def tower_parameters(whole: Reader, hidden: int) -> int:
 
 def _tower(tower: Reader, hidden: int) -> int:
     """A transformer with embeddings, and a projection to the language model's size."""
+    if fixed := _FIXED.get(tower.text("model_type")):
+        return fixed
     audio = bool(tower.number("encoder_layers") or tower.number("num_mel_bins"))
     width = tower.number("d_model") if audio else 0
     width = (

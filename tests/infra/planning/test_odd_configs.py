@@ -8,6 +8,7 @@ import pytest
 
 from infra.errors import PlanError
 from infra.planning import make_plan
+from infra.planning.architecture.caches import state_bytes
 from infra.planning.catalog.models import ModelArchitecture, UnknownModelError
 from infra.planning.memory import kv_bytes_per_token
 from infra.planning.weights import weight_bytes
@@ -29,6 +30,12 @@ NESTED: dict[str, Any] = {
     "num_key_value_heads": 16, "head_dim": 128, "sliding_window": 1024, "rope_scaling": {"factor": 8.0, "rope_type": "linear"}},
     "vision_config": {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "patch_size": 14, "image_size": 896},
     "layer_types": ["full_attention", "sliding_attention"],
+}  # fmt: skip
+HYBRID: dict[str, Any] = {
+    "model_type": "qwen3_next", "architectures": ["Qwen3NextForCausalLM"], "hidden_size": 2048, "intermediate_size": 5120, "num_hidden_layers": 48,
+    "num_attention_heads": 16, "num_key_value_heads": 2, "head_dim": 256, "num_experts": 512, "num_experts_per_tok": 10,
+    "moe_intermediate_size": 512, "linear_num_key_heads": 16, "linear_num_value_heads": 32, "full_attention_interval": 4, "vocab_size": 151936,
+    "max_position_embeddings": 262144, "torch_dtype": "float32", "sentence_transformers": None, "is_encoder_decoder": False,
 }  # fmt: skip
 ODD: list[Any] = [
     None,
@@ -57,7 +64,7 @@ ODD: list[Any] = [
 def mutated(number: int) -> dict[str, Any]:
     """One of the configs with up to three values replaced or removed, the same for the same number."""
     chance = random.Random(number)  # noqa: S311 - the same configs each time
-    config = copy.deepcopy(chance.choice([DENSE, EXPERTS, NESTED]))
+    config = copy.deepcopy(chance.choice([DENSE, EXPERTS, NESTED, HYBRID]))
     for _ in range(chance.randint(1, 3)):
         place = config
         while isinstance(inner := place.get(chance.choice(sorted(place)) if place else ""), dict) and inner:
@@ -83,7 +90,7 @@ def test_two_thousand_odd_configs_are_computed_or_refused_in_one_line() -> None:
             assert "\n" not in str(error), config
             continue
         assert weight_bytes(found, "") > 0, config
-        assert kv_bytes_per_token(found, "auto") > 0, config
+        assert kv_bytes_per_token(found, "auto") > 0 or state_bytes(found.caches) > 0, config
         assert found.max_position_embeddings > 0, config
     assert 100 < refused < 1500
 

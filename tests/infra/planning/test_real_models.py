@@ -9,9 +9,10 @@ import pytest
 
 from infra.planning import make_plan
 from infra.planning.__main__ import as_table
+from infra.planning.architecture.config import CONFIRMED
 from infra.planning.catalog.models import ModelArchitecture, UnknownModelError, find_model
 from infra.planning.memory import kv_bytes_per_token
-from infra.planning.weights import weight_bytes
+from infra.planning.weights import file_bytes, weight_bytes
 from infra.stack_files import load_stack
 
 ROWS: dict[str, Any] = {
@@ -32,8 +33,21 @@ def by_hand(formula: str) -> int:
 def test_weights_are_within_five_percent_by_formula_and_the_cache_within_two(name: str) -> None:
     row = ROWS[name]
     found = ModelArchitecture.from_config(row["config"], "hub")
-    assert weight_bytes(found, "") == pytest.approx(row["published_bytes"], rel=0.05)
+    assert file_bytes(found) == pytest.approx(row["published_bytes"], rel=0.05)
     assert kv_bytes_per_token(found, "auto") == pytest.approx(by_hand(row["kv_bytes_per_token"]), rel=0.02)
+
+
+def test_sixty_sizes_are_stated_by_others_and_every_config_says_where_it_is_from() -> None:
+    assert sum(bool(row["published_from"]) for row in ROWS.values()) >= 60
+    assert all(row["config_from"] and (row["precision"] or not row["published_from"]) for row in ROWS.values())
+
+
+def test_a_model_type_without_a_class_is_trusted_only_if_a_row_confirms_it() -> None:
+    kinds = {row["config"].get("model_type") for row in ROWS.values()}
+    kinds |= {row["config"].get("text_config", {}).get("model_type") for row in ROWS.values()}
+    assert kinds >= CONFIRMED
+    found = ModelArchitecture.from_config(ROWS["moonshotai/Kimi-K2-Instruct"]["config"], "hub")
+    assert found.doubts == ()
 
 
 def test_a_folder_counts_each_weight_once(tmp_path: Path) -> None:

@@ -1,0 +1,42 @@
+"""weightsGib and kvBytesPerToken in place of what the plan estimates."""
+
+from typing import Any
+
+from infra.planning import make_plan
+from infra.planning.plan import ServingPlan
+from infra.stack_files import load_stack
+
+UNKNOWN: dict[str, Any] = {
+    "model_type": "brand_new", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
+    "num_key_value_heads": 8, "vocab_size": 128256, "max_position_embeddings": 131072,
+}  # fmt: skip
+
+
+def plan(**settings: Any) -> ServingPlan:
+    values = {"model": "acme/new", "gpu": "l40s", "maxModelLen": 0, **settings}
+    return make_plan(load_stack("dev", values), fetch=lambda model, revision: UNKNOWN)
+
+
+def estimates(found: ServingPlan) -> list[str]:
+    return [warning for warning in found.warnings if "estimate" in warning]
+
+
+def test_a_model_that_is_not_known_is_an_estimate_until_both_are_set() -> None:
+    (warning,) = estimates(plan())
+    assert "model_type brand_new is not known" in warning
+    assert "set weightsGib" in warning
+    assert "weights is computed" not in estimates(plan(weightsGib=20))[0]
+    assert estimates(plan(weightsGib=20, kvBytesPerToken=100_000)) == []
+
+
+def test_the_settings_are_what_the_plan_counts_with() -> None:
+    found = plan(weightsGib=20, kvBytesPerToken=100_000)
+    assert found.engine.checkpoint_gib == 20
+    assert abs(found.memory.weights_gib - 20) < 0.2
+    assert found.memory.kv_bytes_per_token == 100_000
+    assert abs(found.memory.kv_cache_tokens - found.memory.kv_cache_gib * (1 << 30) / 100_000) < 200
+
+
+def test_they_apply_to_a_model_of_the_catalog_too() -> None:
+    found = make_plan(load_stack("dev", {"weightsGib": 12, "kvBytesPerToken": 200_000}))
+    assert (found.engine.checkpoint_gib, found.memory.kv_bytes_per_token) == (12, 200_000)
