@@ -20,6 +20,7 @@ from pydantic.alias_generators import to_camel
 
 from image.gateway import keys_document
 from image.gateway.cors import parse_origins
+from infra.engine_options import number
 from infra.inputs import Input, is_output
 
 PROJECT = "vllm-endpoint"
@@ -129,6 +130,8 @@ def _names(value: str) -> str:
         raise ValueError("has an empty name; separate names by single commas")
     if len(set(names)) < len(names):
         raise ValueError("contains a duplicate name")
+    if any(name.startswith("-") for name in names):
+        raise ValueError("has a name that begins with a hyphen, which vLLM reads as an argument")
     return ",".join(names)
 
 
@@ -193,7 +196,11 @@ class Settings(BaseModel):
     model: Text = Field(
         "Qwen/Qwen3-4B-Instruct-2507", min_length=1, description="Model to serve: a Hugging Face Hub id, org/name."
     )
-    model_revision: Text = Field("", description="Branch, tag or commit of the model; empty: the Hub's main branch.")
+    model_revision: Text = Field(
+        "",
+        pattern=r"^$|^[^-\s]\S*$",
+        description="Branch, tag or commit of the model; empty: the Hub's main branch.",
+    )
     served_model_name: Annotated[Text, AfterValidator(_names)] = Field(
         "",
         description="Names that clients may send as `model`, separated by commas; responses contain the first. Empty: the Hub id.",
@@ -251,7 +258,8 @@ class Settings(BaseModel):
         description="true: store vLLM's compile cache with the weights; false: compile at every start; eager: never compile (starts at most 8 s faster, with a quarter of the throughput).",
     )
     engine_args: tuple[Text, ...] = Field(
-        (), description="Additional arguments for `vllm serve`, appended last so that they override the plan's."
+        (),
+        description="Additional arguments for `vllm serve`, one word an item, such as [--seed, 1]; those that a setting sets are rejected.",
     )
     engine_environment: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*=.*$")], ...] = Field(
         (), description="Additional environment variables for the engine, each NAME=value; no secrets."
@@ -546,8 +554,18 @@ class Settings(BaseModel):
 
     @property
     def tensor_parallel_size(self) -> int:
-        """GPUs that one copy of the model is sharded across."""
-        return max(1, self.gpu_count // self.data_parallel_size)
+        """GPUs that each layer of one copy of the model is sharded across."""
+        return max(1, self.gpu_count // (self.data_parallel_size * self.pipeline_parallel_size))
+
+    @property
+    def pipeline_parallel_size(self) -> int:
+        """Groups of layers of one copy of the model, each on its own GPUs; engineArgs sets it."""
+        return max(1, int(number(self.engine_args, "--pipeline-parallel-size", 1)))
+
+    @property
+    def cpu_offload_gib(self) -> float:
+        """GiB of weights per GPU that stay in the instance's memory; engineArgs sets it."""
+        return number(self.engine_args, "--cpu-offload-gb", 0)
 
     @property
     def https(self) -> bool:
