@@ -125,7 +125,9 @@ def main() -> int:
     os.environ |= {"HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
     logging.disable(logging.CRITICAL)
     import vllm
+    from vllm.model_executor.models import registry
 
+    registry._run_in_subprocess = lambda function: function()  # a process for each architecture would take minutes
     parser, types = vllm_parser(), model_types()
     rows, excepted, failed = catalog_rows(), Counter[str](), Counter[str]()
     models = set()
@@ -133,7 +135,10 @@ def main() -> int:
         for number, (values, plan) in enumerate(plans(given.count, given.seed)):
             models.add(plan.model)
             arguments = [plan.model, *plan.engine.args]
-            folders = {one: write_model(Path(home) / one.name, rows.get(one.name, {}), types) for one in repositories(arguments)}
+            folders = {
+                one: write_model(Path(home) / one.name, rows.get(one.name, {}), types)
+                for one in repositories(arguments)
+            }
             message = verdict(localized(arguments, folders), parser)
             if message and any(re.search(pattern, message) for pattern in CPU_ONLY):
                 excepted[re.sub(r"\d+", "N", message)[:200]] += 1

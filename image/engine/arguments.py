@@ -111,6 +111,7 @@ def settle(argv: Sequence[str], environment: Mapping[str, str]) -> Launch:
     options = {name: value for name, value in extra.options.items() if known.by_name[name].name not in on_line}
     options |= line.options
     unknown = (*line.unknown, *extra.unknown)
+    options = _with_draft(options)
     _check(options, unknown, known, exact=version.partition("+")[0] == known.version)
     arguments = [line.model or extra.model or _model(given)]
     arguments += CommandLine("", options, unknown).words()
@@ -195,6 +196,24 @@ def _check(
         if argument.kind in ("int", "float", "size", "size or auto", "json"):
             for problem in filter(None, map(dataclasses.replace(argument, fields=None, choices=()).problem, values)):
                 raise EngineError(f"{name}: {problem}")
+
+
+def _with_draft(options: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """The short flags of speculative decoding as one JSON value, which names the draft model to download."""
+    short = {"--spec-method": "method", "--spec-model": "model", "--spec-tokens": "num_speculative_tokens"}
+    found = {name: values for name, values in options.items() if name not in short}
+    given = {name: options[name][-1] for name in short if options.get(name)}
+    if not given:
+        return found
+    try:
+        config = json.loads((options.get("--speculative-config") or ("{}",))[-1]) or {}
+    except ValueError:
+        return dict(options)
+    for name, value in given.items():
+        if short[name] in config:
+            raise EngineError(f"{name}: found, but --speculative-config sets {short[name]} too; set one of them")
+        config[short[name]] = int(value) if name == "--spec-tokens" and value.isdecimal() else value
+    return found | {"--speculative-config": (json.dumps(config),)}
 
 
 def _yaml(path: str) -> object:

@@ -77,6 +77,10 @@ def read(words: Sequence[str], known: ArgumentList, read_config: ReadConfig | No
         CommandLineError: vLLM would reject the command line.
     """
     words = list(words)
+    for word in words:
+        name, *rest = word.split(maxsplit=1)[:2] or [""]
+        if rest and word.lstrip().startswith("-") and "=" not in name and known.find(name):
+            raise CommandLineError(f"found {word!r}, several words in one; write {name} and its value as two")
     for first in ("vllm", "serve"):
         if words[:1] == [first]:
             del words[0]
@@ -137,7 +141,8 @@ def _with_config(words: list[str], known: ArgumentList, read_config: ReadConfig 
     found: list[str] = []
     for key, value in content.items():
         if isinstance(value, bool):
-            if value or f"--no-{key}" in known.by_name:
+            # vLLM drops a false under a name with underscores, or of a flag that cannot be switched off.
+            if value or f"--no-{key.replace('_', '-')}" in known.by_name:
                 found.append(f"--{key}" if value else f"--no-{key}")
         elif isinstance(value, list):
             found += [f"--{key}", *map(str, value)] if value else []

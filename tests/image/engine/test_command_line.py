@@ -8,6 +8,7 @@ import pytest
 
 from image.engine.argument_list import argument_list, size
 from image.engine.arguments import EngineError, Launch, settle, values
+from image.engine.models import repositories
 
 DATA = json.loads(Path(__file__).with_name("command_lines.json").read_text())
 
@@ -40,6 +41,48 @@ def test_a_command_line_means_what_it_means_to_vllm(
         assert "\n" not in str(raised.value)
     else:
         assert told(settle(words, case.get("environment", {}))) == case["expected"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["serve", "acme/m", "--dtype auto"], "found '--dtype auto', several words in one; write --dtype and its value as two"),
+        (["acme/m", " --reasoning-parser qwen3"], "several words in one"),
+        (["acme/m", "--speculative-config", "'{\"method\": \"mtp\"}'"], "--speculative-config: found"),
+        (["acme/m", "--enable-prefix-caching", "true"], "unrecognized arguments: true"),
+        (["acme/m", "--enable-chunked-prefill=False"], "ignored explicit argument 'False'"),
+        (["acme/m", "--limit-mm-per-prompt", "image=1,video=0"], "--limit-mm-per-prompt: found 'image=1,video=0'; vLLM expects JSON"),
+        (["acme/m", "--max-ctx-size", "2048"], "--max-ctx-size: vLLM 0.33.0 has no such argument"),
+        (["acme/m", "--gpu_memory_utilisation", "0.9"], "did you mean --gpu-memory-utilization?"),
+        (["acme/m", "--config", "/nowhere/a.json"], "set a file that ends in .yaml or .yml"),
+        (["acme/m", "--config", "a.yaml", "--config", "b.yaml"], "found more than once"),
+        (["acme/m", "--tensor-parallel-size", "2GPUs"], "vLLM expects a whole number"),
+    ],
+)  # fmt: skip
+def test_mistakes_that_people_report_are_one_line(
+    words: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lines from Helm charts, compose files and start scripts whose authors asked vLLM's maintainers for help."""
+    monkeypatch.setattr("image.engine.arguments.installed_version", lambda: "0.33.0")
+    with pytest.raises(EngineError) as raised:
+        settle(words, {})
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_file_may_be_named_with_an_equals_sign_and_switch_flags_off(tmp_path: Path) -> None:
+    """vLLM ignores the file of --config=FILE, and a false below a name with underscores, without a word."""
+    file = tmp_path / "arguments.yaml"
+    file.write_text("enable_prefix_caching: false\nmax-model-len: 512\nenforce-eager: true\n")
+    launch = settle(["acme/m", f"--config={file}"], {})
+    assert launch.arguments[1:5] == ("--no-enable-prefix-caching", "--max-model-len", "512", "--enforce-eager")
+
+
+def test_the_draft_model_of_the_short_flags_is_fetched() -> None:
+    launch = settle(["acme/m", "--spec-model", "acme/draft", "--spec-tokens=3"], {})
+    assert [one.name for one in repositories(launch.arguments)] == ["acme/m", "acme/draft"]
+    with pytest.raises(EngineError, match="--spec-model: found, but --speculative-config sets model"):
+        settle(["acme/m", "--spec-model", "acme/draft", "-sc.model", "acme/other"], {})
 
 
 def test_the_data_is_of_a_known_version_and_large_enough() -> None:
