@@ -15,7 +15,16 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from image.gateway import keys_document
@@ -24,6 +33,12 @@ from infra.engine_options import number
 from infra.inputs import Input, is_output
 
 PROJECT = "vllm-endpoint"
+_HOST = r"[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)"
+IMAGE = (
+    rf"^$|^((?:{_HOST}+|localhost)(?::\d+)?/|[A-Za-z0-9-]+:\d+/)?"
+    r"[a-z0-9]+(?:[._/-]+[a-z0-9]+)*(?::\w[\w.-]*)?(?:@sha256:[0-9a-f]+)?$"
+)
+"""A container image's name: registry, repository, tag, digest."""
 
 
 class Gpu(StrEnum):
@@ -116,12 +131,20 @@ def _key_pairs(value: object) -> object:
         if name in pairs:
             raise ValueError(f"the name {name} is duplicated")
         pairs[name] = key
+    if value.strip() and not pairs:
+        raise ValueError("contains no key; each entry must be name=key or a bare key, separated by commas")
     return pairs
 
 
 def _stripped(value: object) -> object:
     # A token piped from a file ends in a newline, which is not allowed in an HTTP header.
     return value.strip() if isinstance(value, str) else value
+
+
+def _printable(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("contains a line break or another character that cannot be printed; remove it")
+    return value
 
 
 def _names(value: str) -> str:
@@ -150,6 +173,8 @@ def _keys_document(value: SecretStr) -> SecretStr:
             keys_document.parse(text)
         except keys_document.KeysError as error:
             raise ValueError(f"{'; '.join(error.problems)}, as docs/keys.md describes") from None
+        if text.startswith("["):
+            raise ValueError("is a JSON list; write an object of names and keys, as docs/keys.md describes")
         if len(text.encode()) > _LONGEST_SECRET_BYTES:
             raise ValueError(f"is longer than the {_LONGEST_SECRET_BYTES:,} bytes of a secret")
     return value
@@ -157,9 +182,13 @@ def _keys_document(value: SecretStr) -> SecretStr:
 
 def _network_address(value: str) -> str:
     try:
-        ipaddress.ip_network(value, strict=False)
+        network = ipaddress.ip_network(value, strict=False)
     except ValueError:
         raise ValueError("which is not a network; use CIDR notation, such as 203.0.113.0/24") from None
+    if network.network_address != ipaddress.ip_address(value.partition("/")[0]):
+        raise ValueError(
+            f"which is an address within a network; use {network}, or a single address with /{network.max_prefixlen}"
+        )
     return value
 
 
@@ -172,7 +201,9 @@ def _tag_value(value: str) -> str:
 
 
 Keys = Annotated[dict[str, SecretStr], BeforeValidator(_key_pairs)]
-Text = Annotated[str, BeforeValidator(_stripped)]
+Words = Annotated[str, BeforeValidator(_stripped)]
+Text = Annotated[Words, AfterValidator(_printable)]
+Image = Annotated[Text, Field(pattern=IMAGE)]
 Cidr = Annotated[
     str, Field(pattern=r"^(\d{1,3}\.){3}\d{1,3}/\d{1,2}$|^[0-9a-fA-F:]+/\d{1,3}$"), AfterValidator(_network_address)
 ]
@@ -257,14 +288,14 @@ class Settings(BaseModel):
         FastBoot.COMPILE_CACHE,
         description="true: store vLLM's compile cache with the weights; false: compile at every start; eager: never compile (starts at most 8 s faster, with a quarter of the throughput).",
     )
-    engine_args: tuple[Text, ...] = Field(
+    engine_args: tuple[Words, ...] = Field(
         (),
         description="Additional arguments for `vllm serve`, one word an item, such as [--seed, 1]; those that a setting sets are rejected.",
     )
     engine_environment: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*=.*$")], ...] = Field(
         (), description="Additional environment variables for the engine, each NAME=value; no secrets."
     )
-    engine_image: Text = Field(
+    engine_image: Image = Field(
         "", description="Container image of the engine; empty: the upstream vLLM image of the pinned version."
     )
 
@@ -297,7 +328,7 @@ class Settings(BaseModel):
         PurchaseOption.ON_DEMAND,
         description="How instances are purchased: on-demand, spot, reservation (a targeted capacity reservation) or capacity-block.",
     )
-    capacity_reservation_id: Input[Text] = Field(
+    capacity_reservation_id: Input[Annotated[Text, Field(pattern=r"^$|^cr-[0-9a-z]+$")]] = Field(
         "", description="Id of the capacity reservation (cr-...) for capacity: reservation or capacity-block."
     )
     warm_pool: int = Field(
@@ -348,7 +379,7 @@ class Settings(BaseModel):
     )
 
     # Gateway and load balancer
-    gateway_image: Input[Text] = Field(
+    gateway_image: Input[Image] = Field(
         "",
         description="Container image of the gateway; empty: built by Pulumi and pushed to the stack's own repository.",
     )
@@ -392,12 +423,12 @@ class Settings(BaseModel):
     )
     domain: Text = Field(
         "",
-        pattern=r"^$|^([a-z0-9-]+\.)+[a-z]{2,}$",
+        pattern=r"^$|^([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}$",
         description="Domain name of the endpoint, in a Route 53 zone of this account; a certificate is created unless certificateArn is set.",
     )
     hosted_zone: Text = Field(
         "",
-        pattern=r"^$|^([a-z0-9-]+\.)+[a-z]{2,}$",
+        pattern=r"^$|^([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}$",
         description="Route 53 zone that contains domain; empty: the domain without its first label.",
     )
     hosted_zone_id: Input[Annotated[Text, Field(pattern=r"^$|^Z[A-Z0-9]+$")]] = Field(
@@ -522,6 +553,14 @@ class Settings(BaseModel):
         le=100,
         description="Maximum drop of the request success rate, in percentage points, before make verify fails.",
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_boolean_for_a_number(cls, value: object, info: ValidationInfo) -> object:
+        # Python counts true as 1.
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation in (int, float):
+            raise ValueError("should be a number, not true or false")
+        return value
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -85,7 +85,9 @@ def make_plan(settings: Settings, *, region: str = "us-east-1", fetch: FetchConf
         instance_types = choose_instances(settings, gpu, known_instance_types(), checkpoint_gib, region)
         beside = extras(settings, architecture, fetch)
     except PlanError as error:
-        raise PlanError(reasons + error.problems) from None
+        known = any(reason.startswith("speculative:") for reason in reasons)
+        more = [problem for problem in error.problems if not (known and problem.startswith("speculative:"))]
+        raise PlanError(reasons + more) from None
     reasons += host_memory_problems(settings, instance_types)
     if reasons:
         raise PlanError(reasons)
