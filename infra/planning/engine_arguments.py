@@ -12,9 +12,11 @@ from collections.abc import Iterator
 from image.engine.argument_list import ArgumentList, argument_list, versions
 from image.engine.command_line import CommandLine, CommandLineError, read
 from infra.engine_options import engine_options, json_object, number
+from infra.errors import PlanError
 from infra.planning.catalog.gpus import GpuSpec, InstanceType
 from infra.planning.instances import container_memory_gib
 from infra.planning.memory import default_batch
+from infra.planning.speculation import speculation
 from infra.settings import Settings
 
 DEPLOYED_VERSION = versions()[-1]
@@ -205,9 +207,28 @@ def _batch(settings: Settings, gpu: GpuSpec) -> Iterator[str]:
     tokens = settings.max_num_batched_tokens or default_batch(gpu, settings.performance_mode)[0]
     if settings.max_num_seqs > tokens and not settings.max_num_batched_tokens:
         yield f"maxNumSeqs: found {settings.max_num_seqs}, more than the {tokens} tokens per batch that are vLLM's default on an {gpu.label}; vLLM rejects that. Set maxNumBatchedTokens: {settings.max_num_seqs}, or maxNumSeqs to at most {tokens}"
-    chunked = engine_options(settings.engine_args)
-    if "--no-enable-chunked-prefill" in chunked and 0 < settings.max_num_batched_tokens < settings.max_model_len:
-        yield f"maxNumBatchedTokens: found {settings.max_num_batched_tokens}, less than maxModelLen ({settings.max_model_len}) without chunked prefill; vLLM rejects that. Remove --no-enable-chunked-prefill from engineArgs, or set maxNumBatchedTokens to at least {settings.max_model_len}"
+    sequences = settings.max_num_seqs or min(default_batch(gpu, settings.performance_mode)[1], tokens)
+    drafted = sequences * (1 + _draft_tokens(settings.speculative))
+    if settings.lora_adapters and settings.speculative and tokens < drafted:
+        yield f"speculative: found with loraAdapters, for which vLLM needs maxNumBatchedTokens of at least maxNumSeqs x (draft tokens + 1), {drafted}, and {tokens} are set. Set maxNumBatchedTokens: {drafted}, or maxNumSeqs to at most {tokens * sequences // drafted}"
+
+
+def _draft_tokens(text: str) -> int:
+    try:
+        chosen = speculation(text)
+    except PlanError:
+        return 0
+    return chosen.tokens if chosen else 0
+
+
+def batch_problems(settings: Settings, gpu: GpuSpec, max_model_len: int) -> list[str]:
+    """Without chunked prefill, a batch must hold a whole prompt of the planned length."""
+    tokens = settings.max_num_batched_tokens or default_batch(gpu, settings.performance_mode)[0]
+    if "--no-enable-chunked-prefill" not in engine_options(settings.engine_args) or tokens >= max_model_len:
+        return []
+    return [
+        f"maxNumBatchedTokens: found {tokens}, less than the context length ({max_model_len}), and engineArgs switch chunked prefill off; vLLM rejects that. Remove --no-enable-chunked-prefill, or set maxNumBatchedTokens to at least {max_model_len}"
+    ]
 
 
 def _processes(settings: Settings) -> Iterator[str]:

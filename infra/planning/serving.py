@@ -21,6 +21,7 @@ from infra.planning.cold_start import cold_start_seconds
 from infra.planning.cost import cost_plan
 from infra.planning.engine import engine_plan
 from infra.planning.engine_arguments import (
+    batch_problems,
     engine_argument_problems,
     engine_argument_warnings,
     host_memory_problems,
@@ -92,6 +93,8 @@ def make_plan(settings: Settings, *, region: str = "us-east-1", fetch: FetchConf
     if reasons:
         raise PlanError(reasons)
     memory = memory_fit(settings, architecture, gpu, instance_types, beside)
+    if problems := batch_problems(settings, gpu, memory.max_model_len):
+        raise PlanError(problems)
     if not memory.fits:
         raise PlanError([_does_not_fit(settings, memory, gpu, suggest(settings, architecture, beside))])
     cold = cold_start_seconds(settings, architecture, checkpoint_gib)

@@ -171,6 +171,11 @@ def test_yarn_lengthens_the_plan_only_where_vllm_would() -> None:
     ("values", "words"),
     [
         ({"maxNumSeqs": 4000}, "maxNumSeqs: found 4000, more than the 2048 tokens per batch"),
+        (
+            {"loraAdapters": ["a=x/y"], "speculative": "ngram:9", "maxNumSeqs": 256},
+            "vLLM needs maxNumBatchedTokens of at least maxNumSeqs x (draft tokens + 1), 2560, and 2048 are set",
+        ),
+        ({"engineArgs": ["--no-enable-chunked-prefill"], "maxModelLen": 4096}, "maxNumBatchedTokens: found 2048, less than"),
         ({"speculative": "{}"}, "found neither model nor method"),
         ({"speculative": '{"method": "ngram"}'}, "found no num_speculative_tokens"),
         ({"speculative": '{"method": "ngram", "num_speculative_tokens": -1}'}, "vLLM expects more than 0"),
