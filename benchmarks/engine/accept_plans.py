@@ -170,11 +170,9 @@ def main() -> int:
                 one: write_model(Path(home) / one.name, rows.get(one.name, {}), types)
                 for one in repositories(arguments)
             }
-            if "--max-num-batched-tokens" not in arguments:  # vLLM's default depends on the GPU
-                arguments += [
-                    "--max-num-batched-tokens",
-                    str(default_batch(plan.replicas.gpu, values["performanceMode"])[0]),
-                ]
+            defaults = default_batch(plan.replicas.gpu, values["performanceMode"])  # vLLM's, which depend on the GPU
+            for name, default in zip(("--max-num-batched-tokens", "--max-num-seqs"), defaults, strict=True):
+                arguments += [] if name in arguments else [name, str(default)]
             message = verdict(localized(arguments, folders), parser)
             if re.search(REMOTE_CODE, message):
                 excepted[f"{plan.model}: its configuration class is in its own repository"] += 1

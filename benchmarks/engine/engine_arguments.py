@@ -32,7 +32,7 @@ CHECKED_LATER = {"--speculative-config": "SpeculativeConfig"}
 def kind_of(action: argparse.Action) -> tuple[str, bool, Any]:
     """(kind of the value, whether "None" stands for no value, the configuration class of a JSON value)."""
     function: Any = action.type
-    name, closure = getattr(function, "__name__", ""), getattr(function, "__closure__", None) or ()
+    name, closure = getattr(function, "__name__", ""), list(getattr(function, "__closure__", None) or [])
     if name == "_optional_type":
         inner = argparse.Action(["-x"], "x", type=closure[0].cell_contents)
         kind, _, cls = kind_of(inner)

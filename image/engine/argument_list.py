@@ -168,13 +168,11 @@ def argument_list(version: str = "") -> ArgumentList:
     known = versions()
     before = [name for name in known if not version or _order(name) <= _order(version)]
     data = json.loads((FOLDER / f"{(before or known[:1])[-1]}.json").read_text(encoding="utf-8"))
-    arguments = {
-        name: Argument(
-            name,
-            **{key: tuple(value) if isinstance(value, list) else value for key, value in row.items()},
-        )
-        for name, row in data["arguments"].items()
-    }
+    rows: dict[str, dict[str, Any]] = data["arguments"]
+    arguments = {}
+    for name, row in rows.items():
+        values: dict[str, Any] = {key: tuple(item) if isinstance(item, list) else item for key, item in row.items()}
+        arguments[name] = Argument(name, **values)
     return ArgumentList(
         data["vllm"],
         arguments,

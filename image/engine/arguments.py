@@ -134,8 +134,8 @@ def settle(argv: Sequence[str], environment: Mapping[str, str]) -> Launch:
         arguments += ["--limit-mm-per-prompt", json.dumps(limits)]
     arguments += _fast_boot(given.get("VLLM_FAST_BOOT", ""), {*flags, *arguments}, notes)
     notes += [f"{name} has no effect here; {reason}" for name, reason in _ELSEWHERE.items() if name in given]
-    if line := without_effect(given, known, _NAMES | names.keys() | _OURS):
-        notes.append(line)
+    if ignored := without_effect(given, known, _NAMES | names.keys() | _OURS):
+        notes.append(ignored)
     for flag, value in (("--host", "0.0.0.0"), ("--port", str(DEFAULT_PORT))):  # noqa: S104 - a container's own network
         if last_value(arguments, flag) is None:
             arguments += [flag, value]

@@ -25,7 +25,7 @@ def find_changed_model(
     """
     if not overrides:
         return find_model(model, revision, fetch)
-    config = catalog_rows().get(model) if not revision else None
+    config: Mapping[str, Any] | None = catalog_rows().get(model) if not revision else None
     source = "catalog" if config is not None else "hub"
     if config is None:
         try:
@@ -34,6 +34,12 @@ def find_changed_model(
             config = catalog_rows().get(model)
             if config is None:
                 raise UnknownModelError(f"{model} is not in the catalog, and {error}") from None
+    text = overrides.get("text_config")
+    if isinstance(text, Mapping) and "text_config" not in config:  # the catalog has the text model's values at the top
+        overrides = {**{key: value for key, value in overrides.items() if key != "text_config"}, **text}
+    elif ModelArchitecture.from_config(config, source).sees:
+        # vLLM reads the length of a vision model from its text_config.
+        overrides = {key: value for key, value in overrides.items() if key != "max_position_embeddings"}
     return ModelArchitecture.from_config(merged(config, overrides), source)
 
 

@@ -18,11 +18,11 @@ def told(launch: Launch) -> dict[str, Any]:
     arguments = launch.arguments
     one = {flag: values(arguments, flag)[-1:] for flag in
            ("--tensor-parallel-size", "--pipeline-parallel-size", "--data-parallel-size", "--max-model-len",
-            "--speculative-config", "--spec-model")}  # fmt: skip
+            "--speculative-config")}  # fmt: skip
     sizes = [int((one[f"--{name}-parallel-size"] or ["1"])[0]) for name in ("tensor", "pipeline", "data")]
     text = (one["--max-model-len"] or [""])[0]
     length = None if not text else -1 if text in ("-1", "auto") else size(text)
-    draft = json.loads((one["--speculative-config"] or ["{}"])[0]).get("model") or (one["--spec-model"] or [None])[0]
+    draft = json.loads((one["--speculative-config"] or ["{}"])[0]).get("model")
     names = values(arguments, "--served-model-name") or [arguments[0]]
     return {"model": arguments[0], "names": names, "parallel": sizes, "length": length, "draft": draft}
 

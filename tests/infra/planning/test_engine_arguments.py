@@ -163,6 +163,10 @@ def test_yarn_lengthens_the_plan_only_where_vllm_would() -> None:
     assert plan(**values, engineArgs=["--hf-overrides", LONG]).memory.max_model_len == 131072
     (line,) = problems(**values, engineArgs=["--hf-overrides", YARN])
     assert "--hf-overrides must also set max_position_embeddings: 131072" in line
+    vision: dict[str, Any] = {"gpu": "h100", "model": "Qwen/Qwen2-VL-7B-Instruct"}
+    longer = plan(**vision, engineArgs=["--hf-overrides.text_config.max_position_embeddings", "65536"])
+    ignored = plan(**vision, engineArgs=["--hf-overrides.max_position_embeddings", "65536"])
+    assert (longer.memory.max_model_len, ignored.memory.max_model_len) == (65536, 32768)
     nested = ["--hf-overrides.max_position_embeddings", "131072", "--hf-overrides.rope_parameters.rope_type=yarn"]
     assert plan(**values, engineArgs=nested).memory.max_model_len == 131072
 
