@@ -51,6 +51,8 @@ class Argument:
         """What is wrong with a value, as ``found ...; ...``; empty if vLLM accepts it."""
         if self.optional and text in ("", "None"):
             return ""
+        if "json" in self.kind and re.match(r"""\s*['"]\s*[{[]""", text):
+            return f"found {_shown(text)}; vLLM expects JSON without quotation marks around it"
         try:
             value = self._converted(text)
         except ValueError:

@@ -193,7 +193,7 @@ def _check(
         )
     for name, values in options.items():
         argument = known.by_name[name]
-        if argument.kind in ("int", "float", "size", "size or auto", "json"):
+        if argument.kind in ("int", "float", "size", "size or auto", "json", "text or json"):
             for problem in filter(None, map(dataclasses.replace(argument, fields=None, choices=()).problem, values)):
                 raise EngineError(f"{name}: {problem}")
 

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from image.engine.argument_list import Argument, ArgumentList, size
 
+SECRET = ("--api-key", "--hf-token")
 ReadConfig = Callable[[str], Any]
 _MODEL = re.compile(r"--model(=.+)?")
 _NUMBER = re.compile(r"-\d+|-\d*\.\d+")
@@ -80,7 +81,8 @@ def read(words: Sequence[str], known: ArgumentList, read_config: ReadConfig | No
     for word in words:
         name, *rest = word.split(maxsplit=1)[:2] or [""]
         if rest and word.lstrip().startswith("-") and "=" not in name and known.find(name):
-            raise CommandLineError(f"found {word!r}, several words in one; write {name} and its value as two")
+            shown = f"{name} ***" if known.find(name) in map(known.arguments.get, SECRET) else word
+            raise CommandLineError(f"found {shown!r}, several words in one; write {name} and its value as two")
     for first in ("vllm", "serve"):
         if words[:1] == [first]:
             del words[0]

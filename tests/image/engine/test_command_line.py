@@ -56,6 +56,8 @@ def test_a_command_line_means_what_it_means_to_vllm(
         (["acme/m", "--gpu_memory_utilisation", "0.9"], "did you mean --gpu-memory-utilization?"),
         (["acme/m", "--config", "/nowhere/a.json"], "set a file that ends in .yaml or .yml"),
         (["acme/m", "--config", "a.yaml", "--config", "b.yaml"], "found more than once"),
+        (["acme/m", "--api-key sk-1"], "found '--api-key ***', several words in one"),
+        (["acme/m", "--hf-overrides", "'{\"a\": 1}'"], "vLLM expects JSON without quotation marks around it"),
         (["acme/m", "--tensor-parallel-size", "2GPUs"], "vLLM expects a whole number"),
     ],
 )  # fmt: skip
