@@ -40,7 +40,7 @@ CPU_ONLY = (
     r"World size \(\d+\) is larger than the number of available GPUs|allocated NUMA|NUMA node",
 )
 # What a checkpoint says of its quantization and the planner does not read.
-QUANTIZED = {
+QUANTIZED: dict[str, dict[str, Any]] = {
     "fp8": {"activation_scheme": "dynamic"}, "awq": {"bits": 4, "group_size": 128, "zero_point": True, "version": "gemm"},
     "gptq": {"bits": 4, "group_size": 128, "desc_act": False}, "mxfp4": {},
 }  # fmt: skip

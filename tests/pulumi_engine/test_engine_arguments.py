@@ -19,7 +19,7 @@ def test_an_upgrade_of_vllm_says_what_changed() -> None:
     version = subprocess.run([PYTHON, "-c", find], capture_output=True, text=True, check=True).stdout.split()[-1]
     newest = version if version in versions() else versions()[-1]
     command = [
-        PYTHON,
+        str(PYTHON),
         "-m",
         "benchmarks.engine.engine_arguments",
         "changes",
