@@ -225,7 +225,10 @@ class Settings(BaseModel):
 
     # Model and engine
     model: Text = Field(
-        "Qwen/Qwen3-4B-Instruct-2507", min_length=1, description="Model to serve: a Hugging Face Hub id, org/name."
+        "Qwen/Qwen3-4B-Instruct-2507",
+        min_length=1,
+        max_length=255,
+        description="Model to serve: a Hugging Face Hub id, org/name.",
     )
     model_revision: Text = Field(
         "",

@@ -77,18 +77,18 @@ def make_plan(settings: Settings, *, region: str = "us-east-1", fetch: FetchConf
             ]
         ) from None
     hint = longer_context_hint(settings.max_model_len, architecture, overrides)
+    reported = {_setting(reason) for reason in reasons} - {"engineArgs"}  # one line for each setting is enough
     reasons += [
         f"{reason}{hint if reason.startswith('maxModelLen') else ''}"
         for reason in refusals(settings, architecture, gpu)
+        if _setting(reason) not in reported
     ]
     checkpoint_gib = weight_bytes(architecture, "") / GIB
     try:
         instance_types = choose_instances(settings, gpu, known_instance_types(), checkpoint_gib, region)
         beside = extras(settings, architecture, fetch)
     except PlanError as error:
-        known = any(reason.startswith("speculative:") for reason in reasons)
-        more = [problem for problem in error.problems if not (known and problem.startswith("speculative:"))]
-        raise PlanError(reasons + more) from None
+        raise PlanError(reasons + [one for one in error.problems if _setting(one) not in reported]) from None
     reasons += host_memory_problems(settings, instance_types)
     if reasons:
         raise PlanError(reasons)
@@ -118,6 +118,10 @@ def make_plan(settings: Settings, *, region: str = "us-east-1", fetch: FetchConf
             *purchase_warnings(settings, gpu, instance_types, region),
         ),
     )
+
+
+def _setting(problem: str) -> str:
+    return problem.partition(":")[0]
 
 
 def _does_not_fit(settings: Settings, memory: MemoryFit, gpu: GpuSpec, suggestions: list[str]) -> str:
