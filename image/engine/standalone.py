@@ -27,6 +27,8 @@ DEFAULT_SHUTDOWN_SECONDS = 600
 # vLLM exits a few seconds after its last request.
 SPARE_SECONDS = 15.0
 POLL_SECONDS = 0.2
+GATEWAYS_OWN = ("--uds", "--ssl-", "--root-path", "--headless", "--grpc")
+"""Arguments with which vLLM would not answer the gateway over HTTP."""
 _KEYS = ("VLLM_API_KEY", "API_KEY")
 
 
@@ -143,13 +145,15 @@ def _listening_inside(arguments: Sequence[str]) -> list[str]:
     """
     told, skip = [], False
     for word in arguments:
-        flag = word.partition("=")[0]
-        if flag in ("--host", "--port", "--api-key"):
-            skip = "=" not in word
-            continue
+        if word.startswith("--"):
+            flag = word.partition("=")[0]
+            if flag.startswith(GATEWAYS_OWN):
+                raise EngineError(
+                    f"{flag}: the gateway is in front of vLLM here, over HTTP on PORT; remove it, and end TLS before"
+                )
+            skip = flag in ("--host", "--port", "--api-key")
         if not skip:
             told.append(word)
-        skip = False
     told.insert(1, "--enable-prompt-tokens-details")
     told += ["--host", "127.0.0.1", "--port", str(ENGINE_PORT)]
     if last_value(told, "--shutdown-timeout") is None:

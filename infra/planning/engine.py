@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 
+from infra.engine_options import engine_options, engine_words
 from infra.planning.catalog.gpus import GpuSpec, InstanceType
 from infra.planning.catalog.models import GIB, ModelArchitecture
 from infra.planning.engine_processes import forks
@@ -33,14 +34,16 @@ GRAPH_SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 # Compiling for exactly this batch size makes a single stream with 16-bit weights 10 to 17% faster on an H200. torch.compile
 # tunes matrix multiplications only on GPUs with at least this many multiprocessors; on others it would only cost time.
 COMPILED_BATCH, LEAST_MULTIPROCESSORS = 1, 68
-COMPILATION_FLAGS = ("--compilation-config", "-cc", "-O", "--cudagraph-capture-sizes", "--max-cudagraph-capture-size")
+COMPILATION_FLAGS = frozenset(
+    {"--compilation-config", "--optimization-level", "--cudagraph-capture-sizes", "--max-cudagraph-capture-size"}
+)
 
 
 def compilation_config(
     settings: Settings, architecture: ModelArchitecture, gpu: GpuSpec, most_sequences: int = 0
 ) -> dict[str, object]:
     """The value of ``--compilation-config``; empty to use vLLM's default or the user's value."""
-    theirs = any(arg.startswith(COMPILATION_FLAGS) for arg in settings.engine_args)
+    theirs = not COMPILATION_FLAGS.isdisjoint(engine_options(settings.engine_args))
     # A speculative decoding step has several tokens per sequence, for which vLLM chooses graph sizes itself.
     if theirs or settings.speculative or settings.fast_boot is FastBoot.EAGER:
         return {}
@@ -101,7 +104,7 @@ def engine_args(
     if settings.fast_boot is FastBoot.EAGER:
         args += ["--enforce-eager"]
     args += ["--shutdown-timeout", str(SHUTDOWN_TIMEOUT_SECONDS)]
-    return (*args, *settings.engine_args)
+    return (*args, *engine_words(settings.engine_args))
 
 
 def compile_cache_key(settings: Settings, args: tuple[str, ...]) -> str:

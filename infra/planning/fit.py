@@ -34,4 +34,6 @@ def memory_fit(
         startup_plan=settings.fast_boot is FastBoot.COMPILE_CACHE,
         prefix_caching=settings.enable_prefix_caching,
         extras=extras,
+        pipeline_parallel=settings.pipeline_parallel_size,
+        cpu_offload_gib=settings.cpu_offload_gib,
     )

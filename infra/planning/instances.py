@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from infra.engine_options import engine_options
 from infra.errors import PlanError
 from infra.planning.catalog.gpus import GpuSpec, InstanceType, known_regions
 from infra.settings import PurchaseOption, Settings
@@ -76,7 +77,7 @@ def offers(instance_type: InstanceType, region: str, capacity: PurchaseOption, *
 
 
 def _reads_weights_its_own_way(settings: Settings) -> bool:
-    return any(arg.split("=")[0] in ("--safetensors-load-strategy", "--load-format") for arg in settings.engine_args)
+    return not engine_options(settings.engine_args).keys().isdisjoint(("--safetensors-load-strategy", "--load-format"))
 
 
 def container_memory_gib(instance_type: InstanceType) -> float:

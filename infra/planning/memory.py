@@ -126,14 +126,25 @@ def fit(
     startup_plan: bool = False,
     prefix_caching: bool = True,
     extras: Extras = NOTHING,
+    pipeline_parallel: int = 1,
+    cpu_offload_gib: float = 0.0,
 ) -> MemoryFit:
     """Divide a GPU's memory.
 
     With ``max_model_len`` 0, it is the longest context length, up to the model's own, of which two sequences fit (or one, if
     it would otherwise be below 1,024 tokens). ``startup_plan`` accounts for the memory that a second start leaves free.
+    With ``pipeline_parallel``, the GPU is one of the largest group of layers. ``cpu_offload_gib`` of its weights stay in the
+    instance's memory.
     """
     usable = gpu_memory_gib * utilization
-    weights = weights_gib(architecture, quantization, tensor_parallel) + extras.weights_gib / tensor_parallel
+    weights = weights_gib(architecture, quantization, tensor_parallel)
+    layers = -(-architecture.num_hidden_layers // pipeline_parallel) / architecture.num_hidden_layers
+    if pipeline_parallel > 1:  # the first and the last group also hold a table each: embeddings, output head
+        table = 2 * architecture.vocab_size * architecture.hidden_size / tensor_parallel / GIB
+        tables = table if architecture.tie_word_embeddings else 2 * table
+        weights = max(weights - tables, 0.0) * layers + table
+    weights += extras.weights_gib / tensor_parallel
+    weights -= min(cpu_offload_gib, weights)
     default_tokens, default_sequences = default_batch(gpu, performance_mode)
     batched, batch = batched_tokens or default_tokens, sequences or default_sequences
     eight_bit = quantization == "fp8" or (architecture.quantization != "" and architecture.weight_bits == 8)
@@ -154,7 +165,7 @@ def fit(
 
     def taken(length: int) -> float:
         own = sequence_bytes(architecture.caches, length, width_of(kv_cache_dtype), tensor_parallel, batched, states)
-        return own + extras.kv_bytes_per_token * length * _head_share(architecture, tensor_parallel)
+        return own * layers + extras.kv_bytes_per_token * length * _head_share(architecture, tensor_parallel)
 
     limit = architecture.max_position_embeddings
     if not architecture.keeps_cache:

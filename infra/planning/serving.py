@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from infra.engine_options import json_object
 from infra.errors import PlanError
 from infra.gateway_environment import variables
 from infra.planning.alternatives import longer, suggest
@@ -15,12 +16,18 @@ from infra.planning.catalog.models import (
     ModelArchitecture,
     UnknownModelError,
     fetch_config,
-    find_model,
 )
 from infra.planning.cold_start import cold_start_seconds, scale_down_seconds, startup_timeout_seconds
 from infra.planning.cost import cost_plan
 from infra.planning.engine import engine_plan
+from infra.planning.engine_arguments import (
+    batch_problems,
+    engine_argument_problems,
+    engine_argument_warnings,
+    host_memory_problems,
+)
 from infra.planning.fit import memory_fit
+from infra.planning.hf_overrides import find_changed_model, longer_context_hint
 from infra.planning.instances import choose_instances, container_memory_gib
 from infra.planning.memory import Extras
 from infra.planning.overrides import overridden
@@ -59,26 +66,38 @@ def make_plan(settings: Settings, *, region: str = "us-east-1", fetch: FetchConf
     Raises:
         PlanError: the settings cannot work; lists every problem with what to set instead.
     """
+    gpu = gpu_specs()[settings.gpu]
+    reasons = engine_argument_problems(settings, gpu)
+    overrides = json_object(settings.engine_args, "--hf-overrides")
     try:
-        architecture = find_model(settings.model, settings.model_revision, fetch)
+        architecture = find_changed_model(settings.model, settings.model_revision, fetch, overrides)
     except UnknownModelError as error:
         raise PlanError(
             [
-                f"model: {error}. Set model to one of infra/planning/catalog/models.json, or run this with access to the Hub"
+                *reasons,
+                f"model: {error}. Set model to one of infra/planning/catalog/models.json, or run this with access to the Hub",
             ]
         ) from None
     architecture = overridden(architecture, settings)
-    gpu = gpu_specs()[settings.gpu]
-    reasons = refusals(settings, architecture, gpu)
+    hint = longer_context_hint(settings.max_model_len, architecture, overrides)
+    reported = {_setting(reason) for reason in reasons} - {"engineArgs"}  # one line for each setting is enough
+    reasons += [
+        f"{reason}{hint if reason.startswith('maxModelLen') else ''}"
+        for reason in refusals(settings, architecture, gpu)
+        if _setting(reason) not in reported
+    ]
     checkpoint_gib = file_bytes(architecture) / GIB
     try:
         instance_types = choose_instances(settings, gpu, known_instance_types(), checkpoint_gib, region)
         beside = extras(settings, architecture, fetch)
     except PlanError as error:
-        raise PlanError(reasons + error.problems) from None
+        raise PlanError(reasons + [one for one in error.problems if _setting(one) not in reported]) from None
+    reasons += host_memory_problems(settings, instance_types)
     if reasons:
         raise PlanError(reasons)
     memory = memory_fit(settings, architecture, gpu, instance_types, beside)
+    if problems := batch_problems(settings, gpu, memory.max_model_len):
+        raise PlanError(problems)
     if not memory.fits:
         raise PlanError([_does_not_fit(settings, memory, gpu, suggest(settings, architecture, beside))])
     if settings.max_num_seqs and memory.most_sequences:
@@ -105,6 +124,10 @@ def make_plan(settings: Settings, *, region: str = "us-east-1", fetch: FetchConf
             *purchase_warnings(settings, gpu, instance_types, region),
         ),
     )
+
+
+def _setting(problem: str) -> str:
+    return problem.partition(":")[0]
 
 
 def _does_not_fit(settings: Settings, memory: MemoryFit, gpu: GpuSpec, suggestions: list[str]) -> str:
@@ -247,7 +270,7 @@ def _warnings(
     instance_types: tuple[InstanceType, ...],
     checkpoint_gib: float,
 ) -> list[str]:
-    found = []
+    found = engine_argument_warnings(settings)
     doubts = list(architecture.doubts)
     if architecture.source != "catalog" and not architecture.checkpoint_bytes:
         doubts.append("the size of its weights is computed from config.json (set weightsGib if you know it)")

@@ -48,7 +48,7 @@ def speculation(text: str) -> Speculation | None:
         return Speculation(
             text,
             str(given.get("model", "")),
-            int(given.get("num_speculative_tokens") or DEFAULT_DRAFT_TOKENS),
+            _count(given.get("num_speculative_tokens")),
             mtp=given.get("method") == "mtp",
         )
     match = _FORMS.fullmatch(text)
@@ -66,6 +66,13 @@ def speculation(text: str) -> Speculation | None:
     else:
         config |= {"model": match["model"]}
     return Speculation(json.dumps(config), match["model"] or "", count, mtp=match["method"] == "mtp")
+
+
+def _count(given: object) -> int:
+    try:
+        return max(1, int(str(given)))
+    except ValueError:
+        return DEFAULT_DRAFT_TOKENS
 
 
 def extras(settings: Settings, architecture: ModelArchitecture, fetch: FetchConfig) -> Extras:

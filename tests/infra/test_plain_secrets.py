@@ -69,6 +69,8 @@ def test_keys_set_one_by_one_are_as_good_as_all_in_one_text() -> None:
         ({"engineEnvironment": ["X=AKIAIOSFODNN7EXAMPLE"]}, "an AWS access key"),
         ({"engineArgs": ["--api-key", "x"]}, "engineArgs: found --api-key with its value"),
         ({"engineArgs": ["--hf-token=x"]}, "--secret hfToken"),
+        ({"engineArgs": ["--api-key x"]}, "engineArgs: found --api-key with its value"),
+        ({"engineArgs": ["--hf_token", "x"]}, "--secret hfToken"),
         ({"owner": CANARY}, "owner: found what looks like a Hugging Face token"),
         ({"modelRevision": CANARY}, "modelRevision: found"),
         ({"servedModelName": "sk-0123456789abcdefghij"}, "an API key"),

@@ -1,11 +1,12 @@
 """A fake vLLM for tests of the runner: its log lines, its routes, a child process, and its behaviour on SIGTERM.
 
-Behaviour by --fake: `ok`, `dies` (a traceback like vLLM's while loading), `hangs` (never opens its port).
+Behaviour by FAKE_VLLM: `ok`, `dies` (a traceback like vLLM's while loading), `hangs` (never opens its port).
 """
 
 import argparse
 import http.server
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -16,20 +17,20 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--port", type=int)
 parser.add_argument("--model")
 parser.add_argument("--served-model-name")
-parser.add_argument("--fake", default="ok")
 options, _ = parser.parse_known_args()
+fake = os.environ.get("FAKE_VLLM", "ok")
 
 # A child in a separate session, which a runner that only kills process groups would leave running.
 SLEEPER = "import time; time.sleep(300)"
 subprocess.Popen([sys.executable, "-c", SLEEPER, options.model], start_new_session=True)
 print("(APIServer pid=1) INFO 11-21 01:57:49 [api_utils.py:286] non-default args: {}", flush=True)
 print("(Worker pid=3) INFO 11-21 01:58:10 [cpu_model_runner.py:68] Starting to load model ...", flush=True)
-if options.fake == "dies":
+if fake == "dies":
     print("(EngineCore pid=2) ERROR 11-21 01:58:11 [core.py:900] Traceback (most recent call last):")
     print("(EngineCore pid=2) ERROR 11-21 01:58:11 [core.py:900] ValueError: the model's config has no layers")
     print("RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}")
     sys.exit(1)
-if options.fake == "hangs":
+if fake == "hangs":
     time.sleep(300)
 
 

@@ -45,14 +45,15 @@ def test_dev_on_a_cpu_keeps_what_fits_and_tells_what_does_not() -> None:
 
 
 def test_what_needs_a_gpu_is_dropped_on_a_cpu_in_either_spelling() -> None:
-    wanted = plan(gpu="h100", gpuCount=2, kvCacheDtype="fp8", speculative="ngram:3",
-                  engineArgs=["--quantization=fp8", "--max-num-seqs=7", "--disable-log-stats"])  # fmt: skip
+    wanted = plan(gpu="h100", gpuCount=2, kvCacheDtype="fp8", speculative="ngram:3", quantization="fp8",
+                  engineArgs=["--compilation_config.mode=3", "--max-logprobs=7", "--disable-log-stats"])  # fmt: skip
     command = translated(wanted, stand_in=False)
     dropped = [note.split(":")[0] for note in command.notes if note.startswith("dropped")]
     assert [words.split()[1].split("=")[0] for words in dropped] == [
-        "--gpu-memory-utilization", "--tensor-parallel-size", "--kv-cache-dtype", "--speculative-config", "--quantization",
+        "--gpu-memory-utilization", "--tensor-parallel-size", "--quantization", "--kv-cache-dtype", "--speculative-config",
+        "--compilation-config",
     ]  # fmt: skip
-    assert "--max-num-seqs=7" in command.arguments
+    assert command.arguments[command.arguments.index("--max-logprobs") + 1] == "7"
     assert "--disable-log-stats" in command.arguments
 
 

@@ -40,9 +40,9 @@ def chosen(*arguments: str, machine: Machine = SMALL) -> tuple[Choice, str]:
 
 
 def test_a_small_real_model_answers_under_its_own_name(hub: FakeHub) -> None:
-    choice, said = chosen("--set", "servedModelName=chat", "--set", "engineArgs=[--max-num-seqs, 4]")
+    choice, said = chosen("--set", "servedModelName=chat", "--set", "engineArgs=[--max-logprobs, 4]")
     assert (choice.plan.model, choice.plan.served_model_name) == ("Qwen/Qwen3-0.6B", "Qwen/Qwen3-0.6B")
-    assert "--max-num-seqs" not in choice.plan.engine.args
+    assert "--max-logprobs" not in choice.plan.engine.args
     assert (choice.folder / "model.safetensors").read_bytes() == b"weights" * 99
     assert choice.stand_in_because == ""
     line = (

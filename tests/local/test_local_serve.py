@@ -170,7 +170,7 @@ def test_a_runner_that_is_killed_takes_gateway_and_engine_along(clone: Clone) ->
 
 
 def test_a_stop_while_vllm_loads_leaves_nothing(clone: Clone) -> None:
-    clone.start("--set", "engineArgs=[--fake, hangs]")
+    clone.start("--set", "engineEnvironment=[FAKE_VLLM=hangs]")
     log = clone.folder / ".local" / "logs" / "engine.log"
     until(lambda: log.exists() and "Starting to load model" in log.read_text(), "the fake to load")
     assert clone.signal(signal.SIGTERM) == 128 + signal.SIGTERM
@@ -190,7 +190,7 @@ def test_a_second_signal_ends_a_drain_at_once(clone: Clone) -> None:
 
 
 def test_an_engine_that_dies_while_loading_is_one_line_with_the_log(clone: Clone) -> None:
-    clone.start("--set", "engineArgs=[--fake, dies]")
+    clone.start("--set", "engineEnvironment=[FAKE_VLLM=dies]")
     until(lambda: clone.ended() is not None, "the end")
     assert clone.ended() == 1
     last = clone.output.read_text().splitlines()[-1]

@@ -57,11 +57,11 @@ def test_every_problem_is_named_at_once_whatever_its_type(scene: Scene) -> None:
     scene.init("dev")
     for key, value in {"maxReplicas": "two", "accessLogs": "perhaps", "allowedCidrs": "203.0.113.0/24"}.items():
         scene.run("config", "set", key, value)
-    scene.run("config", "set", "engineArgs", "--", "--max-num-seqs=64")
+    scene.run("config", "set", "engineArgs", "--", "--max-logprobs=64")
     (message,) = errors(scene.run("preview", ok=False))
     assert len(message.splitlines()) == 5
     assert "pulumi config set --path 'allowedCidrs[0]' 203.0.113.0/24" in message
-    assert "pulumi config set --path 'engineArgs[0]' -- --max-num-seqs=64" in message
+    assert "pulumi config set --path 'engineArgs[0]' -- --max-logprobs=64" in message
 
 
 def test_secrets_in_plain_text_are_refused_and_not_repeated(scene: Scene) -> None:

@@ -107,6 +107,12 @@ def _bytes(value: Any) -> int:
 
 
 @functools.cache
+def catalog_rows() -> dict[str, dict[str, Any]]:
+    """The catalog's configurations, by Hub id."""
+    return {name: row for name, row in json.loads(_DATA.read_text()).items() if not name.startswith("_")}
+
+
+@functools.cache
 def catalog() -> dict[str, ModelArchitecture]:
     """The models of the catalog, by Hub id."""
     rows = json.loads(_DATA.read_text())

@@ -3,22 +3,21 @@
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from image.engine.argument_list import argument_list
 from infra.errors import PlanError
 from infra.planning import make_plan
 from infra.planning.catalog.models import UnknownModelError, catalog
-from infra.planning.engine import GRAPH_SIZES
+from infra.planning.engine import GRAPH_SIZES, VLLM_VERSION
 from infra.planning.memory import default_batch
 from infra.planning.plan import ServingPlan
 from infra.settings import Gpu
 from infra.settings_problems import parse_settings
 
-# The option names of vLLM 0.32's own parser (`python -m benchmarks.engine.parse_plans names`).
-KNOWN = set(Path(__file__).with_name("vllm_arguments.txt").read_text().split())
+KNOWN = set(argument_list(VLLM_VERSION).by_name)
 JSON_FLAGS = ("--compilation-config", "--limit-mm-per-prompt", "--speculative-config")
 COUNTS = (1, 2, 4, 8)
 VARIANTS: tuple[dict[str, Any], ...] = (
