@@ -230,7 +230,13 @@ def test_a_component_leaves_the_programs_own_resources_alone() -> None:
 NAMES = ["chat", "Chat", "chat.eu", "chat-eu", "chat_eu", "a", "x" * 60, "x" * 61, "é", "team/chat"]
 STACKS = ["prod", "dev", "Prod", "prod.eu", "prod-eu", "s" * 99, "s" * 100, "feature.a-b", "feature.a.b", "p"]
 PAIRS = [(name, stack) for name in NAMES for stack in STACKS]
-LONGEST = {"lb": 32, "targetgroup": 32, "role": 64, "default": 255}
+# AWS's limits of names, of which Pulumi's random suffix takes 8 characters.
+LONGEST = {
+    "Budget": 100, "CapacityProvider": 255, "Cluster": 255, "Dashboard": 255, "Function": 64, "LaunchTemplate": 128, "LoadBalancer": 32,
+    "LogGroup": 512, "MetricAlarm": 255, "Repository": 256, "Role": 64, "Schedule": 64, "ScheduleGroup": 64, "Secret": 512,
+    "SecurityGroup": 255, "Service": 255, "TargetGroup": 32, "Topic": 256, "WebAcl": 128,
+}  # fmt: skip
+BUCKET = 63
 
 
 def test_a_hundred_pairs_of_endpoint_and_stack_have_a_hundred_valid_prefixes() -> None:
@@ -257,9 +263,9 @@ def test_two_endpoints_share_no_name_of_aws_nor_the_stack_files() -> None:
 
     def declare() -> None:
         VllmEndpoint("chat", values)
-        VllmEndpoint("Chat", values)
+        VllmEndpoint("Chat" + "x" * 60, values)
 
-    program = run_foreign(declare)
+    program = run_foreign(declare, stack="s" * 100)
     urns = [resource.urn for resource in (*program.resources, *program.stashes)]
     assert len(urns) == len(set(urns))
     explicit: dict[tuple[str, str], list[str]] = {}
@@ -268,6 +274,12 @@ def test_two_endpoints_share_no_name_of_aws_nor_the_stack_files() -> None:
             if isinstance(given := resource.inputs.get(key), str):
                 explicit.setdefault((resource.type, given), []).append(resource.urn)
     shared = {pair: found for pair, found in explicit.items() if len(found) > 1}
+    limits = LONGEST | {"BucketV2": BUCKET, "Bucket": BUCKET}
+    named = [r for r in program.resources if r.type.startswith("aws:") and r.type.rpartition(":")[2] in limits]
+    assert {resource.type.rpartition(":")[2] for resource in named} >= set(LONGEST) - {"Repository"}
+    for resource in named:
+        name = next((resource.inputs[key] for key in ("name", "dashboardName") if key in resource.inputs), None)
+        assert len(name or f"{resource.name}-1a2b3c4") <= limits[resource.type.rpartition(":")[2]], resource.urn
     # These are names within something of the endpoint's own.
     assert {kind for kind, _ in shared} <= {"aws:servicediscovery/service:Service", "aws:route53/record:Record"}
 
