@@ -218,6 +218,30 @@ def test_every_output_has_a_value_and_none_is_or_contains_a_secret(kind: type[Vl
     assert "hidden" not in repr(found)
 
 
+def test_a_provider_that_is_not_configured_during_the_preview_is_one_sentence() -> None:
+    def declare() -> None:
+        later = aws.Provider("later", region=output("eu-central-1"))
+        VllmEndpoint("chat", **IMAGE, opts=pulumi.ResourceOptions(provider=later))
+
+    words = "VllmEndpoint chat: its AWS provider cannot be asked during this preview"
+    with pytest.raises(pulumi.RunError, match=words):
+        run_foreign(declare, preview=True)
+    assert len(run_foreign(declare).resources) > 80
+
+
+def test_one_endpoint_of_each_kind_can_have_the_same_name() -> None:
+    def declare() -> None:
+        VllmEndpoint("chat", **IMAGE)
+        VllmEndpointOnKubernetes("chat", **IMAGE)
+
+    program = run_foreign(declare)
+    resources = (*program.resources, *program.stashes)
+    assert len({resource.urn for resource in resources}) == len(resources)
+    # The prefix of the names of its hooks, which are unique in a program.
+    watched = [stash.name for stash in program.stashes if stash.name.endswith("endpoint")]
+    assert len(watched) == len(set(watched)) == 2
+
+
 def test_a_component_leaves_the_programs_own_resources_alone() -> None:
     def declare() -> None:
         VllmEndpoint("chat", **IMAGE, protect=True)
