@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pulumi
@@ -178,7 +179,7 @@ def test_account_region_partition_and_zones_are_those_of_the_components_provider
         cn = VllmEndpoint("cn", **IMAGE, opts=pulumi.ResourceOptions(providers={"aws": provider("cn")}))
         eu = VllmEndpoint("eu", **IMAGE, opts=pulumi.ResourceOptions(parent=parent))
         for endpoint in (made, cn, eu):
-            endpoint.region.apply(lambda found, name=endpoint._name: regions.update({name: found}))
+            endpoint.region.apply(partial(regions.__setitem__, endpoint._name))
 
     program = run_foreign(declare)
     parents = {resource.urn: resource.parent for resource in program.resources}
@@ -203,13 +204,14 @@ def _ancestors(urn: str, parents: dict[str, str]) -> str:
 def test_every_output_has_a_value_and_none_is_or_contains_a_secret(kind: type[VllmEndpoint]) -> None:
     found: dict[str, tuple[bool, Any]] = {}
 
-    async def read(name: str, output: pulumi.Output[Any]) -> None:
+    async def read(name: str, output: pulumi.Output[Any]) -> bool:
         found[name] = (await output.is_secret(), await output.future())
+        return True
 
     def declare() -> None:
         chat = kind("chat", **IMAGE, api_keys="team=sk-hidden", hf_token=pulumi.Output.secret("hf_hidden"))
         for name in kind.__annotations__:
-            pulumi.Output.from_input(read(name, getattr(chat, name)))  # Pulumi waits for it
+            pulumi.Output[bool].from_input(read(name, getattr(chat, name)))  # Pulumi waits for it
 
     run_foreign(declare)
     assert set(found) == set(kind.__annotations__)
