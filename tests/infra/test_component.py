@@ -211,7 +211,8 @@ def test_every_output_has_a_value_and_none_is_or_contains_a_secret(kind: type[Vl
     def declare() -> None:
         chat = kind("chat", **IMAGE, api_keys="team=sk-hidden", hf_token=pulumi.Output.secret("hf_hidden"))
         for name in kind.__annotations__:
-            pulumi.Output[bool].from_input(read(name, getattr(chat, name)))  # Pulumi waits for it
+            waited: pulumi.Output[bool] = pulumi.Output.from_input(read(name, getattr(chat, name)))
+            waited.apply(lambda done: done)
 
     run_foreign(declare)
     assert set(found) == set(kind.__annotations__)
