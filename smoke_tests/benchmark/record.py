@@ -116,7 +116,8 @@ class Figures(Part):
     """A run in vLLM bench's names and formulas; times and tokens are of the requests that succeeded.
 
     `duration` in seconds; throughputs a second; the rest as named. The last ones are the same figures under the names
-    of simpler benchmarks. `request_goodput` is None where no SLO was given. None in the fields after `failed`
+    of simpler benchmarks. `merged_chunk_share` is the share of the gaps between chunks that were read together, which say
+    nothing about the time between tokens. `request_goodput` is None where no SLO was given. None in the fields after `failed`
     means unknown: an earlier version wrote the record, or the endpoint does not report it.
     """
 
@@ -127,6 +128,7 @@ class Figures(Part):
     wanted_output_tokens: Count | None = None
     short_answers: Count | None = None
     tokens_per_chunk: float | None = None
+    merged_chunk_share: float | None = None
     without_tpot: Count | None = None
     cached_prompt_tokens: Count | None = None
     total_input_tokens: Count

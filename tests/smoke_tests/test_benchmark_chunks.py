@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from smoke_tests.benchmark import client_limits
+from smoke_tests.benchmark import client_limits, table
 from smoke_tests.benchmark.client_limits import require_client_resources
 from smoke_tests.benchmark.figures import client_share, figures
 from smoke_tests.benchmark.load import LoadRun, Run, failure_kind
@@ -94,6 +94,11 @@ def test_chunks_that_were_read_together_have_no_time_between_them(
     timeline.feed(event({}, "length", **counting(sent, counted=counted)) + event(usage=usage(sent)) + DONE, 99)
     result = timeline.result(STREAM, 0.0, 99.0, 0.0)
     assert result.tpot_seconds == (None if tpot is None else pytest.approx(tpot))
+    chunks = [len(sizes) for sizes in reads]
+    told = figures(Run([result], duration_seconds=1.0))
+    assert told.merged_chunk_share == pytest.approx((sum(chunks) - len(chunks)) / (sum(chunks) - 1))
+    note = table.merged_chunks(told)
+    assert note.endswith("were read together with the one before: ITL is not a time between tokens")
 
 
 def test_tokens_that_a_parser_holds_back_are_counted_when_they_are_made() -> None:
