@@ -5,6 +5,7 @@ own names. `None` always means "not known" or "no value", never zero.
 """
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -336,9 +337,10 @@ def parse_record(text: str, name: str) -> Record:
 
 
 def read_record(path: Path) -> Record:
-    """Return the record in the file. Raises RecordError."""
+    """Return the record in the file; `-` is standard input. Raises RecordError."""
     try:
-        text = path.read_text(encoding="utf-8")
+        data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+        text = data.decode("utf-8-sig")  # PowerShell writes a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise RecordError(f"cannot read {path}: {reason}") from None
