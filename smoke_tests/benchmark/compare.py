@@ -6,6 +6,7 @@ from typing import Literal
 
 from smoke_tests.benchmark.comparability import differences, load_differences, price_dates_differ
 from smoke_tests.benchmark.record import Measurement, Record
+from smoke_tests.benchmark.table import merged_chunks
 from smoke_tests.shares import LARGEST
 
 Verdict = Literal["better", "worse", "same", "shown"]
@@ -111,6 +112,10 @@ def compare(base: Record, new: Record, thresholds: Thresholds | None = None, *, 
     rows = [row for one, other in pairs for row in _load_rows(one, other, limits) if row.figure not in skipped]
     rows += _cold_start_rows(base, new, limits)
     notes += [_few(one, other) for one, other in pairs if _has_few(one, other)]
+    for pair in pairs:
+        for name, point in zip(("base", "new"), pair, strict=True):
+            if told := merged_chunks(point.figures):
+                notes.append(f"{point.load.label}: {name} record: {told}; it is shown, not judged")
     regressions = [] if incomparable else [_sentence(row) for row in rows if row.verdict == "worse"]
     return Comparison(tuple(rows), tuple(incomparable), tuple(notes), tuple(regressions))
 
@@ -162,11 +167,13 @@ def _not_comparable_figures(base: Record, new: Record) -> tuple[set[str], list[s
 
 def _load_rows(base: Measurement, new: Measurement, limits: Thresholds) -> Iterator[Row]:
     label, few = base.load.label, _has_few(base, new)
+    merged = any(merged_chunks(point.figures) for point in (base, new))
     for figure in FIGURES:
         one, other = getattr(base.figures, figure.name), getattr(new.figures, figure.name)
         if one is None or other is None:
             continue
-        allowed = None if figure.tail and few else float(getattr(limits, figure.threshold))
+        shown = (figure.tail and few) or (merged and "itl" in figure.name)
+        allowed = None if shown else float(getattr(limits, figure.threshold))
         yield _row(label, figure.name, one, other, allowed, higher_is_better=figure.higher_is_better)
     one, other = base.figures.success_rate, new.figures.success_rate
     least = one - limits.max_success_rate_drop

@@ -58,7 +58,8 @@ def figures(run: Run, goodput_slos_ms: Mapping[str, float] | None = None) -> Fig
     client_errors = sum(result.client_error for result in run.results)
     sent = len(run.results) - client_errors
     wanted = [result.wanted_tokens for result in good if result.wanted_tokens is not None]
-    chunks = sum(len(result.gaps_seconds) + 1 for result in good)
+    gaps = [gap for result in good for gap in result.gaps_seconds]
+    chunks = len(gaps) + len(good)
     without_tpot = sum(result.tpot_seconds is None for result in good)
     total_input = sum(result.prompt_tokens for result in good)
     total_output = sum(result.output_tokens for result in good)
@@ -74,6 +75,7 @@ def figures(run: Run, goodput_slos_ms: Mapping[str, float] | None = None) -> Fig
             "wanted_output_tokens": sum(wanted) if len(wanted) == len(good) else None,
             "short_answers": sum(result.output_tokens < (result.wanted_tokens or 0) for result in good),
             "tokens_per_chunk": total_output / chunks if chunks else None,
+            "merged_chunk_share": gaps.count(0.0) / len(gaps) if gaps else None,
             "without_tpot": without_tpot,
             "cached_prompt_tokens": cached_tokens(run, good, total_input),
             "total_input_tokens": total_input,
@@ -84,7 +86,7 @@ def figures(run: Run, goodput_slos_ms: Mapping[str, float] | None = None) -> Fig
             "request_goodput": sum(keeps(result, slos) for result in good) / duration if slos else None,
             **spread_ms("ttft", [result.ttft_seconds for result in good]),
             **spread_ms("tpot", [tpot for result in good if (tpot := result.tpot_seconds) is not None]),
-            **spread_ms("itl", [gap for result in good for gap in result.gaps_seconds]),
+            **spread_ms("itl", gaps),
             **latency,
             "tps": total_output / duration,
             "p50_latency_ms": latency["median_e2el_ms"],

@@ -33,6 +33,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         )
     if options.dataset is not None and options.json is not None and is_same_file(options.dataset, options.json):
         parser.error(f"--dataset and --json both name {options.json}, which would be overwritten; name another file")
+    names = [name for name, _ in options.goodput]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        parser.error(f"--goodput names {twice} twice; give one limit for each of {', '.join(SLO_NAMES)}")
     options.concurrency = options.concurrency or ([10] if options.request_rate is None else None)
     return options
 

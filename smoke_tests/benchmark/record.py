@@ -5,6 +5,7 @@ own names. `None` always means "not known" or "no value", never zero.
 """
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -116,7 +117,8 @@ class Figures(Part):
     """A run in vLLM bench's names and formulas; times and tokens are of the requests that succeeded.
 
     `duration` in seconds; throughputs a second; the rest as named. The last ones are the same figures under the names
-    of simpler benchmarks. `request_goodput` is None where no SLO was given. None in the fields after `failed`
+    of simpler benchmarks. `merged_chunk_share` is the share of the gaps between chunks that were read together, which say
+    nothing about the time between tokens. `request_goodput` is None where no SLO was given. None in the fields after `failed`
     means unknown: an earlier version wrote the record, or the endpoint does not report it.
     """
 
@@ -127,6 +129,7 @@ class Figures(Part):
     wanted_output_tokens: Count | None = None
     short_answers: Count | None = None
     tokens_per_chunk: float | None = None
+    merged_chunk_share: float | None = None
     without_tpot: Count | None = None
     cached_prompt_tokens: Count | None = None
     total_input_tokens: Count
@@ -334,9 +337,10 @@ def parse_record(text: str, name: str) -> Record:
 
 
 def read_record(path: Path) -> Record:
-    """Return the record in the file. Raises RecordError."""
+    """Return the record in the file; `-` is standard input. Raises RecordError."""
     try:
-        text = path.read_text(encoding="utf-8")
+        data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+        text = data.decode("utf-8-sig")  # PowerShell writes a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise RecordError(f"cannot read {path}: {reason}") from None

@@ -18,13 +18,20 @@ import httptools
 from infra.web_address import AddressError, WebAddress, basic, parse, proxy_for
 from smoke_tests.errors import TargetError
 
+HTTP_OK = 200
+
 
 @dataclass
 class Response:
-    """The head of an answer, and `broken`: why it was cut short, empty where it was not."""
+    """The head of an answer, and `broken`: why it was cut short, empty where it was not.
+
+    `location` is where a redirect leads, `encoding` the Content-Encoding; both are empty if the head has none.
+    """
 
     status: int = 0
     content_type: str = ""
+    location: str = ""
+    encoding: str = ""
     broken: str = ""
 
 
@@ -83,8 +90,14 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Part of httptools' callbacks."""
-        if name.lower() == b"content-type":
-            self._response.content_type = value.decode("latin-1")
+        text = value.decode("latin-1")
+        match name.lower():
+            case b"content-type":
+                self._response.content_type = text.lower()
+            case b"location":
+                self._response.location = text
+            case b"content-encoding":
+                self._response.encoding = text
 
     def on_headers_complete(self) -> None:
         """Part of httptools' callbacks."""
@@ -97,6 +110,9 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """Part of httptools' callbacks."""
+        if self._response.status < HTTP_OK:  # 100 Continue, 103 Early Hints: the answer follows
+            self._response = Response()
+            return
         keep_alive = self._parser.should_keep_alive()
         self._finish("")
         if not keep_alive:
@@ -132,7 +148,7 @@ class Endpoint:
             authorization += self._proxy_authorization
         self._head = (
             f"Host: {self._address.host_header}\r\n{authorization}Content-Type: application/json\r\n"
-            "Accept: text/event-stream\r\nUser-Agent: vllm-endpoint-benchmark\r\n"
+            "Accept: text/event-stream\r\nAccept-Encoding: identity\r\nUser-Agent: vllm-endpoint-benchmark\r\n"
         )
 
     @property

@@ -12,6 +12,7 @@ ROWS = (
 )
 WIDTH = 24
 BUNDLED = 1.05
+MERGED = 0.1
 
 
 def header(record: Record) -> str:
@@ -85,6 +86,8 @@ def _lines(point: Measurement, slos_ms: dict[str, float]) -> Iterator[str]:
     yield f"{'answers, tokens':{WIDTH}}{answer_lengths(told)}"
     if told.tokens_per_chunk is not None and told.tokens_per_chunk > BUNDLED:
         yield _row("tokens per chunk", told.tokens_per_chunk, "ITL is the gap between chunks, not between tokens")
+    if note := merged_chunks(told):
+        yield f"note: {note}"
     if note := without_tpot(told, slos_ms):
         yield f"note: {note}"
     if told.short_answers:
@@ -98,6 +101,14 @@ def _lines(point: Measurement, slos_ms: dict[str, float]) -> Iterator[str]:
         yield f"warning: {client.warning}"
     for kind, failure in point.failures.items():
         yield f"failed: {kind} x {failure.count}: {failure.example}"
+
+
+def merged_chunks(told: Figures) -> str:
+    """How many chunks were read together with the one before; empty if they are few, or unknown."""
+    share = told.merged_chunk_share
+    if share is None or share <= MERGED:
+        return ""
+    return f"{share:.0%} of the chunks were read together with the one before: ITL is not a time between tokens"
 
 
 def without_tpot(told: Figures, slos_ms: Mapping[str, float]) -> str:

@@ -69,7 +69,7 @@ async def _first_token(target: Target, model: str, wait_seconds: float, progress
             finally:
                 connection.close()
     except TimeoutError:
-        raise TargetError(f"--cold-start: no first token within {wait_seconds:.0f} s; see --wait-seconds") from None
+        raise TargetError(f"--cold-start: no first token within {wait_seconds:g} s; see --wait-seconds") from None
     except OSError as error:
         raise TargetError(f"--cold-start: {type(error).__name__}: {error}") from None
     finally:

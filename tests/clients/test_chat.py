@@ -12,12 +12,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar, cast
 
 import httpx2
 import pytest
 
 from clients import chat as chat_program
+from clients.answer import Answer
 from local.preflight import free_port
 from tests.smoke_tests.fake_openai_server import KEY, MODEL, FakeOpenAIServer, answer_tokens, serving
 from tests.smoke_tests.gateway_process import gateway
@@ -108,7 +110,7 @@ def piped_bytes(data: bytes, *arguments: str, **variables: str) -> subprocess.Co
 
 def test_a_conversation_in_the_terminal() -> None:
     with (
-        serving(FakeOpenAIServer()) as server,
+        serving(FakeOpenAIServer(token_seconds=0.01)) as server,
         terminal("--endpoint", server.endpoint, "--max-tokens", "9", VLLM_API_KEY=KEY) as chat,
     ):
         chat.shows(f"{MODEL} at {server.endpoint}/v1")
@@ -189,8 +191,33 @@ def test_an_error_is_one_line_and_the_chat_goes_on() -> None:
         assert chat.ends() == 0
 
 
+@pytest.mark.parametrize(
+    ("arrivals", "rate"),
+    [
+        ([0, 1, 2, 3], "1.0 tokens/s"),
+        ([0, 0, 0, 0], None),
+        ([0, 0.0005, 0.001, 0.0015], None),
+        ([0, 0, 0, 1], "1.0 tokens/s"),
+        ([0, 0, 1, 1], "2.0 tokens/s"),
+    ],
+)
+def test_tokens_that_arrived_at_once_have_no_speed(
+    arrivals: list[float], rate: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("clients.answer.time.monotonic", lambda: now[0])
+    answer = Answer()
+    for seconds in arrivals:
+        now[0] = 100.0 + seconds
+        delta = SimpleNamespace(content="word", reasoning=None)
+        choice = SimpleNamespace(finish_reason=None, delta=delta)
+        assert list(answer.read(SimpleNamespace(usage=None, choices=[choice]))) == [("word", False)]
+    told = answer.figures(64)
+    assert ("tokens/s" not in told) if rate is None else (rate in told)
+
+
 def test_a_pipe_is_one_question_and_stdout_the_answer_alone() -> None:
-    with serving(FakeOpenAIServer()) as server:
+    with serving(FakeOpenAIServer(token_seconds=0.01)) as server:
         given = ("--endpoint", server.endpoint, "--max-tokens", "9")
         done = piped("/system Be brief.\nLine one\nline two\n", *given, VLLM_API_KEY=KEY)
         wrong = piped("hi\n", *given, VLLM_API_KEY="sk-wrong")

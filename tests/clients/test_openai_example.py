@@ -161,3 +161,10 @@ def test_a_reader_that_has_enough_and_a_terminal_without_unicode_are_no_tracebac
         shown = run_example("--endpoint", server.endpoint, "--model", "modèle", PYTHONIOENCODING="ascii")
     assert (len(done.stdout), done.stderr) == (5, "")
     assert "Traceback" not in shown.stderr
+
+
+@pytest.mark.parametrize(("user", "header"), [("me", "Basic bWU6"), ("me:pw", "Basic bWU6cHc="), ("", "Bearer k")])
+def test_a_user_without_a_password_is_sent_with_the_colon_that_basic_needs(user: str, header: str) -> None:
+    with openai_example.connect("http://127.0.0.1:1/v1", "k", user=user) as client:
+        sent = {**client.auth_headers, **client.default_headers}
+    assert sent["Authorization"] == header

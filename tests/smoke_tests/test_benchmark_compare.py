@@ -170,3 +170,15 @@ def test_the_command_prints_ratios_and_fails_past_a_limit(tmp_path: Path, capsys
     assert capsys.readouterr().err.startswith("error: cannot read")
     with pytest.raises(SystemExit):
         main(["compare", base, slow, "--max-slowdown", "-1"])
+
+
+def test_the_gaps_of_merged_chunks_are_shown_and_not_judged() -> None:
+    """A gateway or client that falls behind makes ITL better: 0 for each chunk that it read with the one before."""
+    base = record(measurement(merged_chunk_share=0.0))
+    merged = record(measurement(merged_chunk_share=0.6, median_itl_ms=0.0, p99_itl_ms=40.0))
+    for one, other in ((base, merged), (merged, base)):
+        told = compare(one, other)
+        assert {row.verdict for row in told.rows if "itl" in row.figure} == {"shown"}
+        assert any("60% of the chunks were read together with the one before" in note for note in told.notes)
+        assert told.passed
+    assert {row.verdict for row in compare(base, base).rows if "itl" in row.figure} == {"same"}

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from infra.web_address import open_url
+
 _DATA = Path(__file__).with_name("models.json")
 HUB_TIMEOUT_SECONDS = 5
 GIB = 1 << 30
@@ -182,7 +184,7 @@ def fetch_config(model: str, revision: str) -> Mapping[str, Any]:
     if token := os.environ.get("HF_TOKEN"):
         request.add_header("Authorization", f"Bearer {token}")
     try:
-        with urllib.request.urlopen(request, timeout=HUB_TIMEOUT_SECONDS) as answer:  # noqa: S310
+        with open_url(request, HUB_TIMEOUT_SECONDS) as answer:
             return dict(json.load(answer))
     except urllib.error.HTTPError as error:
         reason = {
