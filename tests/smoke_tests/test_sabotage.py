@@ -26,9 +26,10 @@ CONFORMANCE = REPOSITORY / "smoke_tests"
 # a third of the time. Python's own tracebacks: pytest's parse each file that a failure passes through. No plugins that
 # these tests do not use: hundreds of sessions start here.
 UNUSED = (
-    "unraisableexception threadexception doctest pastebin stepwise faulthandler legacypath setuponly setupplan unittest"
+    "unraisableexception threadexception doctest pastebin stepwise faulthandler legacypath setuponly setupplan unittest "
+    "debugging recwarn logging subtests junitxml"
 )
-QUICKLY = ("-o", "timeout=0", "-q", "--tb=native", *(f"-pno:{plugin}" for plugin in UNUSED.split()))
+QUICKLY = ("-o", "timeout=0", "-q", "--capture=no", "--tb=native", *(f"-pno:{plugin}" for plugin in UNUSED.split()))
 
 
 def run_files(server: FakeOpenAIServer, folder: Path, *files: str) -> dict[str, str]:
