@@ -22,7 +22,7 @@ from smoke_tests.target import add_endpoint_name
 
 UNUSABLE_TARGET_EXIT_CODE = 4
 COLUMNS = ("date (UTC)", "id", "config", "commit", "verdict", "tests", "at once", "tokens/s", "TTFT ms", "$/M out")
-RIGHT = COLUMNS.index("tests")  # from here on figures
+RIGHT = COLUMNS.index("tests")  # the first column of figures
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -42,16 +42,18 @@ def main(arguments: list[str] | None = None) -> int:
         print(colored(table(entries)))
         failed = sum(not entry.passed for entry in entries)
         verdict = f"; {failed} failed" if failed else "; all passed"
-        print(f"\n{len(entries)} of {name}, in {store}{verdict if sys.stdout.isatty() else ''}")
+        print(
+            f"\n{len(entries)} result{'' if len(entries) == 1 else 's'} of {name}, in {store}{verdict if sys.stdout.isatty() else ''}"
+        )
     else:
-        print(f"there are no results of {name} in {store}; {_how_to_verify(options)} saves the first")
+        print(f"{store} has no results of {name}. Create the first with {_how_to_verify(options)}")
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m smoke_tests.history",
-        description="The verifications of a stack: date, configuration, verdict, speed and cost.",
+        description="Lists the verifications of a stack: date, configuration, verdict, speed and cost.",
         allow_abbrev=False,
     )
     which = parser.add_mutually_exclusive_group(required=True)
@@ -59,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("--name", help="name of an endpoint without a stack, such as local-dev")
     add_endpoint_name(parser)
     parser.add_argument("--bucket", default="", help="S3 bucket (default: the stack's resultsBucket)")
-    parser.add_argument("--folder", type=Path, help="folder of this machine (default: .results in the clone)")
+    parser.add_argument("--folder", type=Path, help="local folder (default: .results in the clone)")
     parser.add_argument("--limit", type=count, default=20, metavar="N", help="the last N (default 20)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(
@@ -111,7 +113,7 @@ def _write_record(name: str, store: Store, wanted: str, file: str) -> int:
 
 
 def table(entries: Sequence[Entry]) -> str:
-    """The entries for a person: a line each, another for each further load, and the reason if it did not pass."""
+    """The entries as a table: one line each, one for each additional load, and the reason if the entry did not pass."""
     groups = [(entry, _rows(entry)) for entry in entries]
     rows = [COLUMNS, *(row for _, found in groups for row in found)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
@@ -161,7 +163,7 @@ def _loads(record: Record | None) -> list[tuple[str, ...]]:
 
 
 def _told(entry: Entry) -> dict[str, Any]:
-    """An entry for a program, without the samples of its benchmark."""
+    """An entry as JSON, without the samples of its benchmark."""
     record = entry.record()
     loads = [] if record is None else [
         {"load": point.load.label, "figures": point.figures.model_dump(), "cost": point.cost and point.cost.model_dump()}

@@ -106,7 +106,7 @@ def test_what_was_kept_or_is_going_is_told_and_is_no_failure(
     assert all(entry["usd_per_hour"] == 0 for entry in found["going"])
     assert command.main(["--stack", "dev", "--quiet", "--this-region-only"]) == 0
     shown = capsys.readouterr().out
-    assert "kept on purpose (protect), and billed: 1" in shown
+    assert "retained by protect, and billed: 1" in shown
     assert f"to use these weights again: pulumi config set weightsFileSystemId {system} --stack dev" in shown
 
 
@@ -155,7 +155,7 @@ def test_what_could_not_be_asked_is_not_called_clean(
     assert command.main(["--stack", "dev", "--this-region-only"]) == 3
     shown = capsys.readouterr()
     assert "KMS key: not checked" in shown.err
-    assert "this proves nothing" in shown.out
+    assert "checks failed, so the stack may not be clean" in shown.out
     assert "is left" not in shown.out
     code, found = told(capsys)
     assert (code, found["clean"]) == (3, False)
