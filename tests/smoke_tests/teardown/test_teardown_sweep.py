@@ -168,7 +168,7 @@ def test_where_a_stack_is_must_be_known(
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
         monkeypatch.delenv(name, raising=False)
     assert command.main(["--stack", "gone"], root=tmp_path) == 2
-    assert "where is stack gone?" in capsys.readouterr().err
+    assert "the region of stack gone is unknown" in capsys.readouterr().err
     (tmp_path / "Pulumi.gone.yaml").write_text("config:\n  aws:region: eu-west-3\n")
     assert command.find_region("gone", tmp_path, boto3.Session()) == "eu-west-3"
 
