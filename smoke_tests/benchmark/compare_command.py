@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> int:
         description="Compares two records. Exit status: 0, no figure exceeds its limit; 1, a figure does; 2, the records are not comparable.",
         allow_abbrev=False,
     )
-    parser.add_argument("base", type=Path, metavar="BASE.json", help="the record to hold against; - is standard input")
+    parser.add_argument("base", type=Path, metavar="BASE.json", help="the record to compare with; - is standard input")
     parser.add_argument("new", type=Path, metavar="NEW.json", help="the record to judge; - is standard input")
     for each in fields(Thresholds):
         parser.add_argument(

@@ -1,4 +1,4 @@
-"""A small HTTP/1.1 client that stamps every piece of a body the moment it arrives.
+"""A small HTTP/1.1 client that timestamps each part of a body on arrival.
 
 An asyncio.Protocol around a parser in C: one connection, one request at a time. With all of the benchmark
 around it, a request of 64 chunks costs 1.6 ms of CPU, half of vllm bench's and a twelfth of GuideLLM's
@@ -23,7 +23,7 @@ HTTP_OK = 200
 
 @dataclass
 class Response:
-    """The head of an answer, and `broken`: why it was cut short, empty where it was not.
+    """The head of an answer, and `broken`: the reason if it is incomplete, else empty.
 
     `location` is where a redirect leads, `encoding` the Content-Encoding; both are empty if the head has none.
     """
@@ -67,7 +67,7 @@ class Connection(asyncio.Protocol):
         return self._response
 
     def close(self) -> None:
-        """Close it at once, whatever is under way."""
+        """Close it immediately, even during a request."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -128,7 +128,7 @@ class Endpoint:
     """Where requests go: resolved once from a base URL, with the credentials in one prepared head.
 
     An endpoint on this machine is reached directly, another one through the proxy that the environment names for it.
-    Raises TargetError if that proxy cannot be used. `proxy` is its URL, without password; empty: there is none.
+    Raises TargetError if that proxy cannot be used. `proxy` is its URL, without password; empty if no proxy is used.
     """
 
     def __init__(self, base_url: str, api_key: str | None, user: str = "") -> None:
@@ -202,7 +202,7 @@ class Endpoint:
 
 
 class _ConnectReply(asyncio.Protocol):
-    """Waits for the head of a proxy's answer to CONNECT. `status` is its first line, or text that says it never came."""
+    """Waits for the head of a proxy's answer to CONNECT. `status` is its first line, or a text that reports that none arrived."""
 
     def __init__(self) -> None:
         self.status: asyncio.Future[str] = asyncio.get_running_loop().create_future()

@@ -1,4 +1,4 @@
-"""What one streamed answer was like: its pieces and the moments they arrived, turned into figures."""
+"""Computes the figures of one streamed answer from its chunks and their arrival times."""
 
 import json
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any
 from infra.web_address import redact
 from smoke_tests.benchmark.stream_client import Response
 
-# Any other finish reason (abort, error, content_filter, none at all) means that the answer is not whole.
+# Any other finish reason (abort, error, content_filter, or none) means that the answer is incomplete.
 WHOLE_ANSWER = ("stop", "length", "tool_calls", "function_call", "repetition")
 
 
@@ -50,7 +50,7 @@ class RequestResult:
 
 
 class Timeline:
-    """Collects the pieces of one body as they arrive. Pieces may cut events, lines and characters anywhere."""
+    """Collects the pieces of one body as they arrive. A piece may begin or end within an event, a line or a character."""
 
     def __init__(self) -> None:
         self.token_times: list[float] = []
@@ -67,7 +67,7 @@ class Timeline:
         self._whole = b""
 
     def feed(self, piece: bytes, arrived: float) -> int:
-        """Take a piece of the body; return how many chunks with tokens it completed."""
+        """Process a piece of the body; return how many chunks with tokens it completed."""
         before = len(self.token_times)
         if len(self._whole) < 1000:
             self._whole += piece
@@ -197,12 +197,12 @@ class Timeline:
             return "no_tokens", "no chunk carried a token"
         counts = [(self.usage or {}).get(name) for name in ("prompt_tokens", "completion_tokens")]
         if not all(type(count) is int and count > 0 for count in counts):
-            return "no_usage", f"no usage to count by, though stream_options.include_usage asked: {self.usage}"
+            return "no_usage", f"stream_options.include_usage was set, but the answer has no token usage: {self.usage}"
         return "", ""
 
 
 def body_message(body: bytes) -> str:
-    """Return what an error body says: its OpenAI message, else its beginning."""
+    """Return the message of an error body: that of its OpenAI error object, else its beginning."""
     try:
         return error_message(json.loads(body))
     except ValueError:
