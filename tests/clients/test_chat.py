@@ -275,7 +275,7 @@ def test_text_in_a_pipe_is_utf_8_whatever_the_locale_or_what_its_mark_names(pipe
             {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
         ):
             done = output_of(
-                [sys.executable, "-m", "clients.chat", *given], "ein café\n", VLLM_API_KEY=KEY, **variables
+                [sys.executable, "-m", "clients.chat", *given], "ein café\n", REPOSITORY, VLLM_API_KEY=KEY, **variables
             )
             assert done.returncode == 0, done.stderr
         asked = [[message["content"] for message in body["messages"]] for body in server.bodies]
