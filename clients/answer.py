@@ -14,6 +14,10 @@ from smoke_tests.progress import ProgressLine
 # The text of a model must not move the cursor or set the terminal's title.
 CONTROL = {code: None for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
+SAME_MOMENT_SECONDS = 0.002
+# The speed of a shorter answer says more about the network than about the model.
+SHORTEST_SECONDS = 0.01
+
 
 def printable(text: str) -> str:
     """The text without control characters, for a terminal. Servers' names and errors are not trusted either."""
@@ -30,6 +34,7 @@ class Answer:
         self._thinking = self._open = self._thought = False
         self._started = self._last = time.monotonic()
         self._first: float | None = None
+        self._characters = self._first_characters = 0
 
     def read(self, chunk: Any) -> Iterator[tuple[str, bool]]:
         """The pieces of text in a chunk, and whether each is reasoning rather than the answer."""
@@ -44,6 +49,10 @@ class Answer:
                     self._last = time.monotonic()
                     self._first = self._first or self._last
                     self._chunks += 1
+                    self._characters += len(text)
+                    # Chunks that a network or a busy machine merged are read at once.
+                    if self._last - self._first < SAME_MOMENT_SECONDS:
+                        self._first_characters += len(text)
                     yield text, is_thought
 
     def show(self, text: str, thought: bool) -> None:
@@ -75,7 +84,8 @@ class Answer:
             return f"max_tokens ({max_tokens}) was reached during the reasoning, before the answer; set a larger MAX_TOKENS"
         count = self.tokens or self._chunks
         seconds = self._last - self._first
-        rate = f", {(count - 1) / seconds:.1f} tokens/s" if count > 1 and seconds > 0 else ""
+        later = count * (1 - self._first_characters / self._characters)
+        rate = f", {later / seconds:.1f} tokens/s" if later and seconds >= SHORTEST_SECONDS else ""
         end = {"stopped": ", stopped", "length": f", cut off at {max_tokens} tokens"}.get(self.end, "")
         return (
             f"{'' if self.tokens else 'about '}{count} tokens{rate}, "

@@ -130,7 +130,8 @@ def connect(base_url: str, key: str, max_retries: int = openai.DEFAULT_MAX_RETRI
         raise UsageError(
             f"cannot use the proxy in the environment: {reason}; set http_proxy=http://HOST:PORT"
         ) from None
-    basic = {"Authorization": f"Basic {base64.b64encode(user.encode()).decode()}"} if user else None
+    pair = user if ":" in user else f"{user}:"
+    basic = {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"} if user else None
     return OpenAI(
         base_url=base_url, api_key=key, timeout=TIMEOUT_SECONDS, max_retries=max_retries, http_client=transport,
         default_headers=basic,

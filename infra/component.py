@@ -46,8 +46,10 @@ class Endpoint(pulumi.ComponentResource):
         self.is_whole_program = not identity.endpoint
         self.outputs_by_name: dict[str, pulumi.Input[Any]] = {}
         self._protection = Protection(settings.protect)
-        watched = "endpoint" if settings.target is Target.KUBERNETES and not identity.endpoint else None
-        self._watch = Watch(watched or f"{identity.prefix(20)}-endpoint")
+        on_kubernetes = settings.target is Target.KUBERNETES
+        # Unique in a program, which can have one of each kind with the same name.
+        watched = f"{identity.prefix(20)}-kubernetes-endpoint" if on_kubernetes else f"{identity.prefix(20)}-endpoint"
+        self._watch = Watch("endpoint" if on_kubernetes and not identity.endpoint else watched)
         ours = pulumi.ResourceOptions(transformations=[self._protection.note, self._watch.attach, *_waiting_for(opts)])
         super().__init__(f"{PACKAGE}:index:{kind}", name, None, pulumi.ResourceOptions.merge(opts, ours))
 

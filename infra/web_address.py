@@ -13,6 +13,8 @@ import socket
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http.client import HTTPResponse
+from typing import cast
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 HIDDEN = "***"
@@ -152,6 +154,16 @@ def is_local_url(url: str) -> bool:
         return is_this_machine(urlsplit(url).hostname or "")
     except ValueError:
         return False
+
+
+_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def open_url(request: urllib.request.Request | str, timeout: float) -> HTTPResponse:
+    """`urllib.request.urlopen` for an http or https URL. This machine is asked directly, whatever proxy the environment names."""
+    url = request if isinstance(request, str) else request.full_url
+    opens = _direct.open if is_local_url(url) else urllib.request.urlopen
+    return cast(HTTPResponse, opens(request, timeout=timeout))
 
 
 def proxies_named() -> list[str]:

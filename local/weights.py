@@ -12,6 +12,7 @@ from typing import Any
 
 from image.engine.weights import Repository
 from infra.planning.plan import ServingPlan
+from infra.web_address import open_url
 from local import folders
 from local.failures import reason
 from local.machine import Machine, free_gib
@@ -68,7 +69,7 @@ def hub_is_reachable(environment: Mapping[str, str] = os.environ) -> bool:
     """Whether the Hugging Face Hub responds."""
     endpoint = environment.get("HF_ENDPOINT", HUB)
     try:
-        urllib.request.urlopen(f"{endpoint}/", timeout=HUB_TIMEOUT_SECONDS).close()  # noqa: S310 - the person's own
+        open_url(f"{endpoint}/", HUB_TIMEOUT_SECONDS).close()
     except urllib.error.HTTPError:
         return True
     except (OSError, ValueError):
@@ -85,7 +86,7 @@ def hub_problem(model: str, revision: str, environment: Mapping[str, str] = os.e
     if token := environment.get("HF_TOKEN"):
         request.add_header("Authorization", f"Bearer {token}")
     try:
-        with urllib.request.urlopen(request, timeout=HUB_TIMEOUT_SECONDS) as answer:  # noqa: S310 - http(s), see above
+        with open_url(request, HUB_TIMEOUT_SECONDS) as answer:
             json.load(answer)
     except urllib.error.HTTPError as error:
         told: dict[int, str] = {

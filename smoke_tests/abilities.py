@@ -19,3 +19,18 @@ def why_not(http: httpx2.Client, model: str, body: dict[str, Any]) -> str | None
         return None
     assert_openai_error(response, 400)
     return str(response.json()["error"]["message"]).strip().splitlines()[0]
+
+
+def why_no_text(http: httpx2.Client, model: str) -> str | None:
+    """Return why an embedding model does not generate text; None for every other model.
+
+    Only a model that answers `/v1/embeddings` may refuse chat, so that a broken chat is never taken for an embedding model.
+    """
+    request = {"model": model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
+    response = http.post("/v1/chat/completions", json=request)
+    if response.status_code not in (400, 404, 501):
+        return None
+    if http.post("/v1/embeddings", json={"model": model, "input": "Hi"}).status_code != httpx2.codes.OK:
+        return None
+    assert_openai_error(response, response.status_code)
+    return str(response.json()["error"]["message"]).strip().splitlines()[0]

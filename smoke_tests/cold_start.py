@@ -59,7 +59,7 @@ class _Waiter:
                     await self._until(http, self._answers)
             except TimeoutError:
                 raise TargetError(
-                    f"{self.target.endpoint} did not answer within {wait_seconds:.0f} s ({self.last_problem}); "
+                    f"{self.target.endpoint} did not answer within {wait_seconds:g} s ({self.last_problem}); "
                     "look at the gateway's and the engine's logs, or give a longer --wait-seconds"
                 ) from None
             finally:

@@ -15,7 +15,7 @@ from smoke_tests.keys_document import KeysDocument
 from smoke_tests.target import Target
 
 FOLDER = Path(__file__).resolve().parent
-ABILITIES = ("image", "video", "tools", "embeddings")
+ABILITIES = ("text", "image", "video", "tools", "embeddings")
 REPORT_SCHEMA_VERSION = 1
 
 

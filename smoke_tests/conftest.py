@@ -8,7 +8,7 @@ import pytest
 from openai import OpenAI
 
 from smoke_tests import pictures
-from smoke_tests.abilities import why_not
+from smoke_tests.abilities import why_no_text, why_not
 from smoke_tests.conformance import STASH, Conformance
 from smoke_tests.connections import openai_client, sync_client
 from smoke_tests.schemas import TOOLS
@@ -109,18 +109,33 @@ def needs(conformance: Conformance, info: dict[str, Any]) -> Callable[[str, str 
 
 
 @pytest.fixture(scope="session")
-def _why_no_image(http: httpx2.Client, model: str) -> str | None:
-    return why_not(http, model, {"messages": pictures.messages(pictures.image_part(pictures.png(pictures.RED)))})
+def _why_no_text(http: httpx2.Client, model: str) -> str | None:
+    return why_no_text(http, model)
+
+
+@pytest.fixture
+def text(_why_no_text: str | None, needs: Callable[[str, str | None], None]) -> None:
+    """The model generates text."""
+    needs("text", _why_no_text)
 
 
 @pytest.fixture(scope="session")
-def _why_no_video(http: httpx2.Client, model: str) -> str | None:
-    return why_not(http, model, {"messages": pictures.messages(pictures.video_part(pictures.RED_VIDEO))})
+def _why_no_image(http: httpx2.Client, model: str, _why_no_text: str | None) -> str | None:
+    return _why_no_text or why_not(
+        http, model, {"messages": pictures.messages(pictures.image_part(pictures.png(pictures.RED)))}
+    )
 
 
 @pytest.fixture(scope="session")
-def _why_no_tools(http: httpx2.Client, model: str) -> str | None:
-    return why_not(http, model, {"tools": TOOLS, "tool_choice": "auto"})
+def _why_no_video(http: httpx2.Client, model: str, _why_no_text: str | None) -> str | None:
+    return _why_no_text or why_not(
+        http, model, {"messages": pictures.messages(pictures.video_part(pictures.RED_VIDEO))}
+    )
+
+
+@pytest.fixture(scope="session")
+def _why_no_tools(http: httpx2.Client, model: str, _why_no_text: str | None) -> str | None:
+    return _why_no_text or why_not(http, model, {"tools": TOOLS, "tool_choice": "auto"})
 
 
 @pytest.fixture

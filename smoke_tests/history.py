@@ -28,7 +28,7 @@ from smoke_tests.stack import own_name, read_stack
 
 UNUSABLE_TARGET_EXIT_CODE = 4
 COLUMNS = ("date (UTC)", "id", "config", "commit", "verdict", "tests", "at once", "tokens/s", "TTFT ms", "$/M out")
-RIGHT = COLUMNS.index("tests")  # from here on figures
+RIGHT = COLUMNS.index("tests")  # the first column of figures
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -48,15 +48,17 @@ def main(arguments: list[str] | None = None) -> int:
         print(colored(table(entries)))
         failed = sum(not entry.passed for entry in entries)
         verdict = f"; {failed} failed" if failed else "; all passed"
-        print(f"\n{len(entries)} of {name}, in {store}{verdict if sys.stdout.isatty() else ''}")
+        print(
+            f"\n{len(entries)} result{'' if len(entries) == 1 else 's'} of {name}, in {store}{verdict if sys.stdout.isatty() else ''}"
+        )
     else:
-        print(f"there are no results of {name} in {store}; {_how_to_verify(options)} saves the first")
+        print(f"{store} has no results of {name}. Create the first with {_how_to_verify(options)}")
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = new_parser(
-        "smoke_tests.history", "The verifications of a stack: date, configuration, verdict, speed and cost."
+        "smoke_tests.history", "Lists the verifications of a stack: date, configuration, verdict, speed and cost."
     )
     which = parser.add_mutually_exclusive_group(required=True)
     add_stack(which)
@@ -115,7 +117,7 @@ def _write_record(name: str, store: Store, wanted: str, file: str) -> int:
 
 
 def table(entries: Sequence[Entry]) -> str:
-    """The entries for a person: a line each, another for each further load, and the reason if it did not pass."""
+    """The entries as a table: one line each, one for each additional load, and the reason if the entry did not pass."""
     groups = [(entry, _rows(entry)) for entry in entries]
     rows = [COLUMNS, *(row for _, found in groups for row in found)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
@@ -165,7 +167,7 @@ def _loads(record: Record | None) -> list[tuple[str, ...]]:
 
 
 def _told(entry: Entry) -> dict[str, Any]:
-    """An entry for a program, without the samples of its benchmark."""
+    """An entry as JSON, without the samples of its benchmark."""
     record = entry.record()
     loads = [] if record is None else [
         {"load": point.load.label, "figures": point.figures.model_dump(), "cost": point.cost and point.cost.model_dump()}

@@ -22,10 +22,10 @@ def new_parser(
 
 def add_stack(to: Options, *, required: bool = False) -> None:
     """Add `--stack`. `required` must be False in a group of options that exclude each other."""
-    more = {"required": True} if required else {}
-    to.add_argument(
-        "--stack", type=_stack, help="deployed Pulumi stack; ORG/PROJECT/STACK for a program of your own", **more
+    added = to.add_argument(
+        "--stack", type=_stack, help="deployed Pulumi stack; ORG/PROJECT/STACK for a program of your own"
     )
+    added.required = required
 
 
 def add_endpoint_name(to: Options) -> None:

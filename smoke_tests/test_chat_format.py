@@ -11,6 +11,8 @@ from smoke_tests.asking import user
 from smoke_tests.expectations import answer_text_of, assert_usage
 from smoke_tests.wire import CHAT, FOREIGN_TEXT, Document, Wire, assert_is, text_of
 
+pytestmark = pytest.mark.usefixtures("text")
+
 QUESTION = user("Tell me a story.")
 # Longer than the default limits of servers that truncate an answer without max_tokens.
 UNLIMITED_TOKENS = 120

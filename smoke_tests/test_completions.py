@@ -11,6 +11,8 @@ from smoke_tests.asking import ask, assert_usage_adds_up, user
 from smoke_tests.expectations import answer_text, assert_usage
 from smoke_tests.wire import COMPLETIONS, FOREIGN_TEXT, Wire, assert_is
 
+pytestmark = pytest.mark.usefixtures("text")
+
 
 def test_chat_answers(client: OpenAI, model: str) -> None:
     """A question is answered in OpenAI's format, by the requested model, with usage."""

@@ -12,6 +12,8 @@ from openai.types.chat import ChatCompletion
 from smoke_tests.asking import ask, stream, user
 from smoke_tests.expectations import answer_text
 
+pytestmark = pytest.mark.usefixtures("text")
+
 AT_ONCE = 16
 LEAVERS = 8
 # Far less than the time that any model needs for an answer as long as the context.

@@ -24,12 +24,14 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("wrong", BAD_PARAMETERS, ids=lambda wrong: next(iter(wrong)))
+@pytest.mark.usefixtures("text")
 def test_bad_parameter_is_400(http: httpx2.Client, model: str, wrong: dict[str, Any]) -> None:
     """A parameter that is out of range or has the wrong type is rejected with 400 in OpenAI's error format."""
     body = {"model": model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1} | wrong
     assert_openai_error(http.post("/v1/chat/completions", json=body), 400)
 
 
+@pytest.mark.usefixtures("text")
 def test_missing_messages_is_400(http: httpx2.Client, model: str) -> None:
     """A request without messages is rejected with 400 in OpenAI's error format."""
     assert_openai_error(http.post("/v1/chat/completions", json={"model": model}), 400)
@@ -42,12 +44,14 @@ def test_malformed_json_is_400(http: httpx2.Client, body: str) -> None:
     assert_openai_error(response, 400)
 
 
+@pytest.mark.usefixtures("text")
 def test_no_messages_are_400(http: httpx2.Client, model: str) -> None:
     """An empty list of messages is rejected with 400 in OpenAI's error format."""
     assert_openai_error(http.post("/v1/chat/completions", json={"model": model, "messages": []}), 400)
 
 
 @pytest.mark.parametrize("path", OTHER_APIS)
+@pytest.mark.usefixtures("text")
 def test_other_apis_refuse_in_the_same_way(http: httpx2.Client, model: str, path: str) -> None:
     """Text completions and responses reject bad parameters with 400 and unknown models with 404, as chat does."""
     body = {"model": model} | OTHER_APIS[path]
@@ -57,6 +61,7 @@ def test_other_apis_refuse_in_the_same_way(http: httpx2.Client, model: str, path
     assert_openai_error(http.post(path, json=body | {"model": "no-such/model"}), 404)
 
 
+@pytest.mark.usefixtures("text")
 def test_a_refused_stream_is_no_stream(http: httpx2.Client, model: str) -> None:
     """An invalid request for a stream is rejected by its status, not by an event within a stream with status 200."""
     body = {"model": model, "messages": [{"role": "user", "content": "Hi"}], "temperature": -1, "stream": True}
@@ -81,6 +86,7 @@ def test_wrong_model_is_404_in_openais_format(http: httpx2.Client) -> None:
         assert "no-such/model" in response.json()["error"]["message"], "the message does not name the model"
 
 
+@pytest.mark.usefixtures("text")
 def test_context_overflow_is_400(client: OpenAI, model: str, context_tokens: int | None) -> None:
     """A prompt longer than the context is rejected with 400, not truncated, and the endpoint keeps serving."""
     with pytest.raises(BadRequestError) as refused:

@@ -11,6 +11,8 @@ from smoke_tests.expectations import assert_openai_error
 from smoke_tests.schemas import ENOUGH_TOKENS, SCHEMA, TOOLS, assert_fits
 from smoke_tests.wire import RESPONSES, Document, Wire, assert_is
 
+pytestmark = pytest.mark.usefixtures("text")
+
 QUESTION = "Say hello."
 LONGEST = 16
 TOOL = {"type": "function"} | TOOLS[0]["function"]

@@ -10,6 +10,8 @@ from smoke_tests.asking import ATTEMPTS, ask, stream, user
 from smoke_tests.expectations import answer_text
 from smoke_tests.wire import CHAT, COMPLETIONS, Wire
 
+pytestmark = pytest.mark.usefixtures("text")
+
 QUESTION = user("Tell me a story in twenty words.")
 TOP = 3
 

@@ -2,12 +2,15 @@
 
 from typing import Any
 
+import pytest
 from openai.types import Completion
 from openai.types.chat import ChatCompletionChunk
 
 from smoke_tests.asking import ATTEMPTS, user
 from smoke_tests.expectations import answer_text_of, assert_usage
 from smoke_tests.wire import CHAT, COMPLETIONS, FOREIGN_TEXT, Document, Wire, assert_is, choices_of, text_of
+
+pytestmark = pytest.mark.usefixtures("text")
 
 QUESTION = user("Count from 1 to 20.")
 USAGE = {"stream_options": {"include_usage": True}}

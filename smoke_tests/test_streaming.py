@@ -14,6 +14,8 @@ from openai import OpenAI
 from smoke_tests.asking import ATTEMPTS, ask, stream, user
 from smoke_tests.expectations import answer_text
 
+pytestmark = pytest.mark.usefixtures("text")
+
 # Enough tokens that generating them takes longer than the jitter of any hop.
 PACED_TOKENS = 128
 STALLED_SHARE = 0.5

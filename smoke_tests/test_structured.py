@@ -11,6 +11,8 @@ from smoke_tests.expectations import assert_openai_error
 from smoke_tests.schemas import ENOUGH_TOKENS, FORMAT, NESTED_FORMAT, QUESTION, assert_fits, assert_matches
 from smoke_tests.wire import CHAT, Wire, choices_of, text_of
 
+pytestmark = pytest.mark.usefixtures("text")
+
 
 def test_a_json_schema_is_kept(client: OpenAI, model: str) -> None:
     """An answer with a JSON schema is JSON that matches the schema."""

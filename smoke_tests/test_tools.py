@@ -27,7 +27,7 @@ WRONG_TOOLS: dict[str, dict[str, Any]] = {
 }
 
 
-pytestmark = pytest.mark.usefixtures("tools")
+pytestmark = pytest.mark.usefixtures("text", "tools")
 
 
 def test_a_named_tool_is_called(client: OpenAI, model: str) -> None:

@@ -14,6 +14,8 @@ from smoke_tests.conformance import Conformance
 from smoke_tests.expectations import assert_openai_error
 from smoke_tests.pictures import BLUE, BLUE_VIDEO, RED, RED_VIDEO, image_part, messages, png, video_part
 
+pytestmark = pytest.mark.usefixtures("text")
+
 THIS_MACHINE = ("127.0.0.1", "::1", "localhost")
 # Above the imageLimit of any stack.
 TOO_MANY_IMAGES = 65

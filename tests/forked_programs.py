@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import fcntl
 import gc
 import importlib
 import json
@@ -19,6 +20,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import termios
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
@@ -62,20 +64,31 @@ class Programs:
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
 
-    def start(self, arguments: list[str], environment: Mapping[str, str], given: str = "") -> Started:
+    def start(self, arguments: list[str], environment: Mapping[str, str], given: str | bytes = "") -> Started:
         """Start a program with a text as its standard input."""
-        output, errors = (tempfile.TemporaryFile("w+", encoding="utf-8") for _ in range(2))  # noqa: SIM115
-        here, there = socket.socketpair()
-        with tempfile.TemporaryFile("w+", encoding="utf-8") as stdin, there:
-            stdin.write(given)
+        with tempfile.TemporaryFile() as stdin:
+            stdin.write(given.encode() if isinstance(given, str) else given)
             stdin.seek(0)
-            files = array.array("i", [stdin.fileno(), output.fileno(), errors.fileno(), there.fileno()])
-            text = json.dumps({"arguments": arguments, "environment": dict(environment)}).encode()
-            self._connection.sendmsg([text], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, files)])
+            return self._start(arguments, environment, stdin.fileno())
+
+    def start_in_terminal(self, arguments: list[str], environment: Mapping[str, str], terminal: int) -> Started:
+        """Start a program whose controlling terminal and standard streams are the pseudo-terminal with this descriptor."""
+        return self._start(arguments, environment, terminal, is_terminal=True)
+
+    def _start(
+        self, arguments: list[str], environment: Mapping[str, str], stdin: int, is_terminal: bool = False
+    ) -> Started:
+        output, errors = (tempfile.TemporaryFile("w+", encoding="utf-8") for _ in range(2))  # noqa: SIM115
+        streams = [stdin] * 3 if is_terminal else [stdin, output.fileno(), errors.fileno()]
+        here, there = socket.socketpair()
+        with there:
+            files = array.array("i", [*streams, there.fileno()])
+            asked = {"arguments": arguments, "environment": dict(environment), "is_terminal": is_terminal}
+            self._connection.sendmsg([json.dumps(asked).encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, files)])
         return Started(arguments, here, output, errors)
 
     def run(
-        self, arguments: list[str], environment: Mapping[str, str], given: str = "", timeout: float = 50
+        self, arguments: list[str], environment: Mapping[str, str], given: str | bytes = "", timeout: float = 50
     ) -> subprocess.CompletedProcess[str]:
         """Run a program to its end."""
         return self.start(arguments, environment, given).wait(timeout)
@@ -109,8 +122,8 @@ def _serve(connection: socket.socket) -> list[str] | None:
         files.frombytes(ancillary[0][2])
         if os.fork() == 0:
             connection.close()
-            _watch_over_a_fork(files)
             wanted = json.loads(text)
+            _watch_over_a_fork(files, wanted["is_terminal"])
             os.environ.clear()
             os.environ.update(wanted["environment"])
             return list(wanted["arguments"])
@@ -124,7 +137,7 @@ def _reap(options: int) -> None:
             pass
 
 
-def _watch_over_a_fork(files: array.array[int]) -> None:
+def _watch_over_a_fork(files: array.array[int], is_terminal: bool) -> None:
     """Fork once more and report the fork's id and exit code. Returns in the fork alone."""
     child = os.fork()
     if child:
@@ -136,6 +149,11 @@ def _watch_over_a_fork(files: array.array[int]) -> None:
         os.dup2(file, number)
     for file in files:
         os.close(file)
+    # Tests that run in the background ignore Ctrl-C, and their children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if is_terminal:
+        os.setsid()
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     sys.stdin, sys.stdout = open(0), open(1, "w")  # noqa: SIM115
     sys.stderr = open(2, "w", errors="backslashreplace", buffering=1)  # noqa: SIM115
 

@@ -72,6 +72,22 @@ PHRASES = (
     "told no ledger",
     "asks anything",
     "nothing was verified before",
+    "kept on purpose (protect)",
+    "cannot be told from yours",
+    "until AWS takes it away",
+    "wait for others to go",
+    "judges all the same",
+    "holds two records against each other",
+    "read and written here and nowhere else",
+    "None where nobody told",
+    "moments they arrived, turned into figures",
+    "Return what came of",
+    "What the measuring itself took",
+    "whoever runs it there ends it",
+    "what Ctrl-C leaves of it",
+    "tells one content from another",
+    "that others begin with, too",
+    "the same seed, the same ones",
 )
 # The word list quotes what it replaces; this file, too.
 QUOTES = ("docs/decisions/0017-one-word-for-one-thing.md", "tests/test_prose.py")

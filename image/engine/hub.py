@@ -57,6 +57,11 @@ class _Redirect(urllib.request.HTTPRedirectHandler):
         return new
 
 
+def _is_this_container(url: str) -> bool:
+    host = urllib.parse.urlsplit(url).hostname or ""
+    return bool(re.fullmatch(r"(?:.+\.)?localhost|::1|127(?:\.\d+){3}", host))
+
+
 class Hub:
     """A client of the Hub."""
 
@@ -65,7 +70,10 @@ class Hub:
         self._token = environment.get("HF_TOKEN", "").strip()
         if not self.endpoint.startswith(("http://", "https://")):
             raise EngineError(f"HF_ENDPOINT: found {self.endpoint!r}; set an http or https URL, or unset it")
-        self._opener = urllib.request.build_opener(_Redirect, urllib.request.HTTPSHandler(context=_certificates()))
+        # A proxy would look for a mirror in this container on its own loopback.
+        direct = [urllib.request.ProxyHandler({})] if _is_this_container(self.endpoint) else []
+        https = urllib.request.HTTPSHandler(context=_certificates())
+        self._opener = urllib.request.build_opener(_Redirect, https, *direct)
 
     def listing(self, repository: str, revision: str) -> Listing:
         """The files of a model that vLLM needs.

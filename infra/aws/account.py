@@ -28,10 +28,16 @@ def find_context(
         explicit: whether that is a provider of its own, to which the program's `aws:` configuration does not apply.
 
     Raises:
-        DeployError: there are no credentials or no region, or the stack must not use the account.
+        DeployError: there are no credentials or no region, they are not known yet, or the stack must not use the account.
     """
     lookup = pulumi.InvokeOptions(parent=component)
     account_id = ask("the account", lambda: aws.get_caller_identity(opts=lookup).account_id)
+    if not account_id:
+        # Pulumi answers lookups with nothing while the provider's own configuration is unknown.
+        raise DeployError(
+            "its AWS provider cannot be asked during this preview, because the provider's region or credentials are outputs of "
+            "resources that do not exist yet. Set them as plain values, or deploy once with pulumi up --skip-preview"
+        )
     if not explicit:
         check_account(account_id)
     return Context(

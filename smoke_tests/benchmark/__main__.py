@@ -1,4 +1,4 @@
-"""Command line: `python -m smoke_tests.benchmark [run | compare | report] ...`; without a word of these, `run`."""
+"""Command line: `python -m smoke_tests.benchmark [run | compare | report] ...`; the default is `run`."""
 
 import sys
 

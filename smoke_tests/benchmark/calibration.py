@@ -1,4 +1,4 @@
-"""How many tokens a text is, and whether `ignore_eos` is understood: found by asking the endpoint, without a tokenizer."""
+"""Measures through the endpoint, without a tokenizer, how many tokens a text has, and whether `ignore_eos` is supported."""
 
 import random
 from dataclasses import replace
@@ -20,7 +20,7 @@ def calibrate(target: Target, workload: Workload) -> Workload:
     """Return the workload with its token scale, from two short requests of known length.
 
     Without vLLM's `ignore_eos` answers end where the model likes, so it is left on only where the endpoint takes it.
-    Raises TargetError where the endpoint does not answer.
+    Raises TargetError if the endpoint does not answer.
     """
     with sync_client(target, timeout=TIMEOUT_SECONDS) as http:
         try:
@@ -30,7 +30,9 @@ def calibrate(target: Target, workload: Workload) -> Workload:
                 (units, _tokens(_probe(http, workload, text))) for units, text in _texts(workload)
             )
         except httpx2.TransportError as error:
-            raise TargetError(f"{target.endpoint} broke off a probe: {type(error).__name__}: {error}") from None
+            raise TargetError(
+                f"{target.endpoint} closed the connection during a probe: {type(error).__name__}: {error}"
+            ) from None
     per_unit = (many - few) / (long - short) if long > short else 0.0
     if per_unit <= 0:
         return workload

@@ -1,4 +1,4 @@
-"""What this machine allows the benchmark: open files and ephemeral ports, raised or checked before the run."""
+"""Limits of this machine: open files and ephemeral ports. They are raised or checked before the run."""
 
 import hashlib
 import os
@@ -37,7 +37,7 @@ def require_client_resources(loads: Iterable[Load]) -> None:
 
 
 def ephemeral_ports() -> int | None:
-    """Return the number of local ports for outgoing connections, None where the system does not report it."""
+    """Return the number of local ports for outgoing connections, None if the system does not report it."""
     try:
         low, high = PORT_RANGE.read_text(encoding="ascii").split()
     except (OSError, ValueError):
@@ -46,7 +46,7 @@ def ephemeral_ports() -> int | None:
 
 
 def machine_digest() -> str:
-    """Return a digest of this machine's name, kind and CPUs: it tells two machines apart without naming them."""
+    """Return a digest of this machine's name, kind and CPUs: it distinguishes machines without naming them."""
     names = (platform.node(), platform.machine(), str(len(_cpus())))
     return hashlib.sha256("/".join(names).encode()).hexdigest()[:12]
 

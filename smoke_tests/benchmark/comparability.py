@@ -1,4 +1,4 @@
-"""What makes two runs incomparable: each difference, with its severity.
+"""Differences that make two runs incomparable, with their severity.
 
 A `refuse` difference makes every ratio meaningless: nothing is judged. A `warn` difference is named, and the figures are
 judged. A value that one record lacks is "unknown", which never equals a known value.
@@ -24,7 +24,7 @@ REFUSED = {
         "temperature", "seed", "same_prompts",
     ),
 }  # fmt: skip
-# Another of these is usually the subject of the comparison, or of little effect.
+# A difference in one of these is usually the subject of the comparison, or has little effect.
 WARNED = {
     "deployment": (
         "engine_version", "engine_arguments", "engine_image", "max_model_len", "concurrency_per_replica",
@@ -40,7 +40,7 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Difference:
-    """One difference of two runs, as a line for a person."""
+    """A difference between two runs, as one line of text."""
 
     severity: Severity
     text: str
@@ -56,7 +56,7 @@ def differences(base: Record, new: Record) -> Iterator[Difference]:
                 if found is not None:
                     yield found
     if (dates := [_priced_on(record) for record in (base, new)])[0] != dates[1]:
-        yield Difference("warn", f"another price date: {dates[0]} and {dates[1]}; costs are not compared")
+        yield Difference("warn", f"different price date: {dates[0]} and {dates[1]}; costs are not compared")
 
 
 def load_differences(base: Measurement, new: Measurement, *, same_prompts: bool) -> Iterator[Difference]:
@@ -64,11 +64,13 @@ def load_differences(base: Measurement, new: Measurement, *, same_prompts: bool)
     at = base.load.label
     one, other = base.load, new.load
     if one.warmup_requests != other.warmup_requests:
-        yield Difference("refuse", f"{at}: another warm-up: {one.warmup_requests} and {other.warmup_requests} requests")
+        yield Difference(
+            "refuse", f"{at}: different warm-up: {one.warmup_requests} and {other.warmup_requests} requests"
+        )
     if base.replicas != new.replicas:
         known = base.replicas is not None and new.replicas is not None
         shown = " and ".join("unknown" if each is None else str(each) for each in (base.replicas, new.replicas))
-        yield Difference("refuse" if known else "warn", f"{at}: another number of ready replicas: {shown}")
+        yield Difference("refuse" if known else "warn", f"{at}: different number of ready replicas: {shown}")
     yield from _load_size(base, new)
     yield from _cached(base, new, same_prompts=same_prompts)
     yield from _lengths(base, new)
@@ -95,10 +97,10 @@ def _difference(name: str, base: Part, new: Part, severity: Severity) -> Differe
         return Difference("refuse", "prompts: unknown whether new in every run, an earlier version wrote the record")
     if one == other:
         return None
-    # A data file is either used or not; any other missing value is unknown, which may well be the same.
+    # A data file is either used or not; any other missing value is unknown and may be equal.
     unknown = name not in ("dataset", "prompt_tokens", "output_tokens") and (one is None or other is None)
     title = NAMES.get(name, name.replace("_", " "))
-    words = f"another {title}: {_shown(one, unknown)} and {_shown(other, unknown)}"
+    words = f"different {title}: {_shown(one, unknown)} and {_shown(other, unknown)}"
     return Difference("warn" if unknown else severity, words)
 
 
@@ -121,7 +123,7 @@ def _load_size(base: Measurement, new: Measurement) -> Iterator[Difference]:
             yield Difference("refuse", f"{base.load.label}: one load ends after --requests, the other after --duration")
             return
         severity: Severity = "refuse" if max(one, other) > LOAD_SIZE_RATIO * min(one, other) else "warn"
-        yield Difference(severity, f"{base.load.label}: another size of the load: {one:g} and {other:g} {unit}")
+        yield Difference(severity, f"{base.load.label}: different size of the load: {one:g} and {other:g} {unit}")
 
 
 def _cached(base: Measurement, new: Measurement, *, same_prompts: bool) -> Iterator[Difference]:
@@ -166,4 +168,4 @@ def _lengths(base: Measurement, new: Measurement) -> Iterator[Difference]:
         and all(means)
         and max(means) > (1 + LENGTH_TOLERANCE) * min(means)
     ):
-        yield Difference("refuse", f"{at}: another received answer length: {means[0]:.1f} and {means[1]:.1f} tokens")
+        yield Difference("refuse", f"{at}: different received answer length: {means[0]:.1f} and {means[1]:.1f} tokens")

@@ -1,4 +1,4 @@
-"""The comparison of two records: ratios, regressions past a threshold, and differences that rule a comparison out."""
+"""Compares two records: ratios, regressions past a threshold, and differences that make the records incomparable."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
@@ -6,6 +6,7 @@ from typing import Literal
 
 from smoke_tests.benchmark.comparability import differences, load_differences, price_dates_differ
 from smoke_tests.benchmark.record import Measurement, Record
+from smoke_tests.benchmark.table import merged_chunks
 from smoke_tests.shares import LARGEST
 
 Verdict = Literal["better", "worse", "same", "shown"]
@@ -15,7 +16,7 @@ REQUESTS_FOR_A_TAIL = 100
 
 @dataclass(frozen=True)
 class Thresholds:
-    """How much worse is too much, as a fraction: 0.1 lets a figure be 10% worse.
+    """Thresholds as fractions: with 0.1, a figure may be 10% worse.
 
     `max_slowdown` is for throughputs and the means and medians of times, `max_tail_slowdown` for 99th percentiles,
     `max_cost_increase` for dollars a million tokens, `max_cold_start_slowdown` for the cold start;
@@ -37,7 +38,7 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class Row:
-    """One figure of both records. `ratio` is new by base; `limit` what it may be at worst, None where it is only shown."""
+    """One figure of both records. `ratio` is new / base; `limit` is its worst accepted value, None if it is not judged."""
 
     load: str
     figure: str
@@ -50,7 +51,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came of it. Nothing is judged (`passed` is None) while `incomparable` says why that makes no sense."""
+    """The result. If `incomparable` has reasons, no figure is judged and `passed` is None."""
 
     rows: tuple[Row, ...] = ()
     incomparable: tuple[str, ...] = ()
@@ -59,7 +60,7 @@ class Comparison:
 
     @property
     def passed(self) -> bool | None:
-        """True where nothing got worse past its threshold, False where something did, None where nothing was judged."""
+        """True if no figure exceeded its threshold, False if one did, None if no figure was judged."""
         return None if self.incomparable else not self.regressions
 
 
@@ -86,10 +87,10 @@ FIGURES = (
 
 
 def compare(base: Record, new: Record, thresholds: Thresholds | None = None, *, anyway: bool = False) -> Comparison:
-    """Hold `new` against `base`, load by load. Pure: reads nothing, prints nothing.
+    """Compare `new` with `base`, load by load. A pure function.
 
     Records with a `refuse` difference (see comparability.py), or without a load in common, are incomparable: ratios are
-    returned all the same, but no regression, unless `anyway`. Then these differences become notes.
+    returned, but no regressions. With `anyway`, regressions are returned, and these differences become notes.
     """
     limits = thresholds or Thresholds()
     pairs, notes = _common_loads(base, new)
@@ -111,12 +112,16 @@ def compare(base: Record, new: Record, thresholds: Thresholds | None = None, *, 
     rows = [row for one, other in pairs for row in _load_rows(one, other, limits) if row.figure not in skipped]
     rows += _cold_start_rows(base, new, limits)
     notes += [_few(one, other) for one, other in pairs if _has_few(one, other)]
+    for pair in pairs:
+        for name, point in zip(("base", "new"), pair, strict=True):
+            if told := merged_chunks(point.figures):
+                notes.append(f"{point.load.label}: {name} record: {told}; it is shown, not judged")
     regressions = [] if incomparable else [_sentence(row) for row in rows if row.verdict == "worse"]
     return Comparison(tuple(rows), tuple(incomparable), tuple(notes), tuple(regressions))
 
 
 def as_text(comparison: Comparison, base_name: str, new_name: str) -> str:
-    """Return the comparison for a person."""
+    """Return the comparison as text."""
     lines = [f"base  {base_name}", f"new   {new_name}"]
     load = None
     for row in comparison.rows:
@@ -132,7 +137,7 @@ def as_text(comparison: Comparison, base_name: str, new_name: str) -> str:
     lines += [f"not comparable: {reason}" for reason in comparison.incomparable]
     lines += [f"worse: {regression}" for regression in comparison.regressions]
     verdicts = {
-        None: "nothing was judged (--anyway judges all the same)",
+        None: "no figure was judged (--anyway judges incomparable records)",
         True: "nothing got worse past its limit",
     }
     lines.append(verdicts.get(comparison.passed, f"{len(comparison.regressions)} figures got worse past their limit"))
@@ -140,11 +145,11 @@ def as_text(comparison: Comparison, base_name: str, new_name: str) -> str:
 
 
 def _not_comparable_figures(base: Record, new: Record) -> tuple[set[str], list[str]]:
-    """Return the figures that two records compute differently, and what to say of it."""
+    """Return the figures that two records compute differently, and a note for each."""
     skipped, why = set(), []
     if base.goodput_slos_ms != new.goodput_slos_ms and base.goodput_slos_ms and new.goodput_slos_ms:
         skipped.add("request_goodput")
-        why.append(f"another SLO: {base.goodput_slos_ms} and {new.goodput_slos_ms}; goodput is not compared")
+        why.append(f"different SLO: {base.goodput_slos_ms} and {new.goodput_slos_ms}; goodput is not compared")
     if base.prices and new.prices:
         if price_dates_differ(base, new):
             skipped |= {"usd_per_million_output_tokens", "usd_per_million_total_tokens"}
@@ -156,17 +161,19 @@ def _not_comparable_figures(base: Record, new: Record) -> tuple[set[str], list[s
             )
         hours = (base.prices.usd_per_hour_active, new.prices.usd_per_hour_active)
         if hours[0] != hours[1]:
-            why.append(f"another price: ${hours[0]:g} and ${hours[1]:g} an hour")
+            why.append(f"different price: ${hours[0]:g} and ${hours[1]:g} an hour")
     return skipped, why
 
 
 def _load_rows(base: Measurement, new: Measurement, limits: Thresholds) -> Iterator[Row]:
     label, few = base.load.label, _has_few(base, new)
+    merged = any(merged_chunks(point.figures) for point in (base, new))
     for figure in FIGURES:
         one, other = getattr(base.figures, figure.name), getattr(new.figures, figure.name)
         if one is None or other is None:
             continue
-        allowed = None if figure.tail and few else float(getattr(limits, figure.threshold))
+        shown = (figure.tail and few) or (merged and "itl" in figure.name)
+        allowed = None if shown else float(getattr(limits, figure.threshold))
         yield _row(label, figure.name, one, other, allowed, higher_is_better=figure.higher_is_better)
     one, other = base.figures.success_rate, new.figures.success_rate
     least = one - limits.max_success_rate_drop
@@ -223,7 +230,7 @@ def _has_few(one: Measurement, other: Measurement) -> bool:
 
 def _few(one: Measurement, other: Measurement) -> str:
     least = min(one.figures.completed, other.figures.completed)
-    return f"{one.load.label}: p99 of {least} requests is shown, not judged; it takes {REQUESTS_FOR_A_TAIL}"
+    return f"{one.load.label}: p99 of {least} requests is shown, not judged; judging requires {REQUESTS_FOR_A_TAIL}"
 
 
 def _number(value: float) -> str:

@@ -27,8 +27,8 @@ def main(arguments: list[str]) -> int:
         description="Compares two records. Exit status: 0, no figure exceeds its limit; 1, a figure does; 2, the records are not comparable.",
         allow_abbrev=False,
     )
-    parser.add_argument("base", type=Path, metavar="BASE.json", help="the record to hold against")
-    parser.add_argument("new", type=Path, metavar="NEW.json", help="the record to judge")
+    parser.add_argument("base", type=Path, metavar="BASE.json", help="the record to compare with; - is standard input")
+    parser.add_argument("new", type=Path, metavar="NEW.json", help="the record to judge; - is standard input")
     for each in fields(Thresholds):
         parser.add_argument(
             f"--{each.name.replace('_', '-')}",
@@ -39,6 +39,8 @@ def main(arguments: list[str]) -> int:
         )
     parser.add_argument("--anyway", action="store_true", help="judge the records even if they are not comparable")
     options = parser.parse_args(arguments)
+    if str(options.base) == str(options.new) == "-":
+        parser.error("BASE and NEW are both standard input; name a file for one of them")
     thresholds = Thresholds(**{each.name: getattr(options, each.name) for each in fields(Thresholds)})
     comparison = compare(read_record(options.base), read_record(options.new), thresholds, anyway=options.anyway)
     print(as_text(comparison, str(options.base), str(options.new)))

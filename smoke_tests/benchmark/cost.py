@@ -1,4 +1,4 @@
-"""What a million tokens cost: at the measured load, and with a day's idle hours paid for.
+"""Cost per million tokens: at the measured load, and including a day's idle hours.
 
 `docs/benchmark.md` has the formulas in words. Nothing here is measured; prices come from the stack's outputs or the
 command line, tokens and seconds from the run.
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from smoke_tests.benchmark.record import Cost, DailyCost, Figures, Prices, TokenPrices
 
 HOURS_PER_DAY = 24.0
-# What hosted APIs ask for an output token beside an input token lies about 3 to 5.
+# Hosted APIs charge 3 to 5 times as much for an output token as for an input token.
 OUTPUT_TO_INPUT_PRICE = 4.0
 
 
 @dataclass(frozen=True)
 class DailyPattern:
-    """The hours of a day in which the measured load comes; the rest is idle. `blocks`: (from, to), rising, apart."""
+    """The hours of a day with the measured load; the others are idle. `blocks`: (from, to), ascending, disjoint."""
 
     blocks: tuple[tuple[float, float], ...]
 
@@ -61,7 +61,7 @@ def parse_pattern(text: str) -> DailyPattern:
 
 
 def cost(figures: Figures, prices: Prices | None, replicas: int | None, pattern: DailyPattern | None) -> Cost | None:
-    """Return what the measured load costs; None without prices. `replicas`: how many were ready, None as the price's own."""
+    """Return the cost of the measured load; None without prices. `replicas`: ready replicas; None: as many as priced."""
     if prices is None:
         return None
     hour = prices.usd_per_hour_active
@@ -96,7 +96,7 @@ def _daily(tokens: tuple[int, int], duration: float, prices: Prices, hour: float
 
 
 def _split(dollars: float, inputs: float, outputs: float, prices: Prices) -> TokenPrices:
-    """Return prices that together pay `dollars` once, an output token at so many times an input token."""
+    """Return prices that add up to `dollars`; an output token costs a multiple of an input token."""
     ratio = prices.output_to_input_price
     per_input = dollars / (inputs + ratio * outputs) * 1e6 if inputs + outputs else None
     return TokenPrices(

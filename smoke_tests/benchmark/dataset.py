@@ -21,7 +21,7 @@ class DatasetError(TargetError):
 
 @dataclass(frozen=True)
 class Entry:
-    """One request: what is asked, and how long the answer shall be: its text, or its tokens, or neither known."""
+    """One request: its messages, and the answer's length, given as text or in tokens, or unknown."""
 
     messages: tuple[dict[str, str], ...]
     answer: str = ""
@@ -35,7 +35,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class DataFile:
-    """A data file's entries, with its name and the digest that tells one content from another."""
+    """A data file's entries, with its name and a digest of its content."""
 
     name: str
     sha256: str
@@ -43,7 +43,7 @@ class DataFile:
 
 
 def read_data_file(path: Path) -> DataFile:
-    """Return what the file holds. Raises DatasetError, which names the file and the entry."""
+    """Return the file's entries. Raises DatasetError, which names the file and the entry."""
     try:
         content = path.read_bytes()
         text = content.decode("utf-8-sig")
@@ -116,7 +116,7 @@ def _turn(turn: Any, who: str, what: str, where: str) -> tuple[str, str]:
 
 
 def _first_question(turns: list[tuple[str, str]], where: str) -> Entry:
-    """ShareGPT: the first turn of the human and the one after it, as vLLM bench takes them."""
+    """ShareGPT: the first turn of the human and the one after it, as in vLLM bench."""
     for number, (who, text) in enumerate(turns):
         if who in ASKERS and text.strip():
             answer = turns[number + 1][1] if number + 1 < len(turns) else ""
@@ -125,7 +125,7 @@ def _first_question(turns: list[tuple[str, str]], where: str) -> Entry:
 
 
 def _last_question(turns: list[tuple[str, str]], where: str) -> Entry:
-    """OpenAI's messages: all of them, but for an answer at the end, which tells how long one is."""
+    """OpenAI's messages. A final answer is not sent; it defines the length of the answer."""
     answer = turns.pop()[1] if turns and turns[-1][0] == "assistant" else ""
     if not any(who == "user" and text.strip() for who, text in turns):
         raise DatasetError(f"--dataset: {where}: no message of the user")

@@ -63,7 +63,8 @@ def ready_replicas(target: Target) -> int | None:
 def prefix_cache_counters(target: Target) -> tuple[float, float] | None:
     """Return the engine's counters of prompt tokens looked up in the prefix cache and found; None without them."""
     try:
-        answer = httpx2.get(target.endpoint + "/metrics", headers=target.headers, timeout=TIMEOUT_SECONDS)
+        with sync_client(target, timeout=TIMEOUT_SECONDS) as client:
+            answer = client.get("/metrics")
         text = answer.text if answer.status_code == 200 else ""
     except httpx2.TransportError:
         return None

@@ -1,4 +1,4 @@
-"""Results in, figures out: vLLM bench's names and formulas, and the names of simpler benchmarks beside them."""
+"""Computes figures from results, with vLLM bench's names and formulas, and also under the names of simpler benchmarks."""
 
 import math
 from collections import Counter
@@ -8,7 +8,7 @@ from smoke_tests.benchmark.load import BUCKET_SECONDS, Run
 from smoke_tests.benchmark.record import Client, Failure, Figures, Samples, Timeline
 from smoke_tests.benchmark.timeline import RequestResult
 
-# Past this share of one core, or this late, the client rather than the endpoint may be what is measured.
+# Past this share of one core, or this delay, the client may be the bottleneck instead of the endpoint.
 BOTTLENECK_CPU_SHARE = 0.8
 BOTTLENECK_LAG_SECONDS = 0.025
 MOST_BUCKETS = 200
@@ -58,7 +58,8 @@ def figures(run: Run, goodput_slos_ms: Mapping[str, float] | None = None) -> Fig
     client_errors = sum(result.client_error for result in run.results)
     sent = len(run.results) - client_errors
     wanted = [result.wanted_tokens for result in good if result.wanted_tokens is not None]
-    chunks = sum(len(result.gaps_seconds) + 1 for result in good)
+    gaps = [gap for result in good for gap in result.gaps_seconds]
+    chunks = len(gaps) + len(good)
     without_tpot = sum(result.tpot_seconds is None for result in good)
     total_input = sum(result.prompt_tokens for result in good)
     total_output = sum(result.output_tokens for result in good)
@@ -74,6 +75,7 @@ def figures(run: Run, goodput_slos_ms: Mapping[str, float] | None = None) -> Fig
             "wanted_output_tokens": sum(wanted) if len(wanted) == len(good) else None,
             "short_answers": sum(result.output_tokens < (result.wanted_tokens or 0) for result in good),
             "tokens_per_chunk": total_output / chunks if chunks else None,
+            "merged_chunk_share": gaps.count(0.0) / len(gaps) if gaps else None,
             "without_tpot": without_tpot,
             "cached_prompt_tokens": cached_tokens(run, good, total_input),
             "total_input_tokens": total_input,
@@ -84,7 +86,7 @@ def figures(run: Run, goodput_slos_ms: Mapping[str, float] | None = None) -> Fig
             "request_goodput": sum(keeps(result, slos) for result in good) / duration if slos else None,
             **spread_ms("ttft", [result.ttft_seconds for result in good]),
             **spread_ms("tpot", [tpot for result in good if (tpot := result.tpot_seconds) is not None]),
-            **spread_ms("itl", [gap for result in good for gap in result.gaps_seconds]),
+            **spread_ms("itl", gaps),
             **latency,
             "tps": total_output / duration,
             "p50_latency_ms": latency["median_e2el_ms"],
@@ -96,7 +98,7 @@ def figures(run: Run, goodput_slos_ms: Mapping[str, float] | None = None) -> Fig
 
 
 def keeps(result: RequestResult, slos_ms: Mapping[str, float]) -> bool:
-    """Return whether a request met every SLO; `slos_ms` by "ttft", "tpot" and "e2el". Without a TPOT, it meets none for it."""
+    """Return whether a request met every SLO; `slos_ms` by "ttft", "tpot" and "e2el". A request without a TPOT does not meet a TPOT objective."""
     took = {"ttft": result.ttft_seconds, "tpot": result.tpot_seconds, "e2el": result.latency_seconds}
     return all((seconds := took[name]) is not None and seconds * 1000 <= limit for name, limit in slos_ms.items())
 
@@ -104,7 +106,7 @@ def keeps(result: RequestResult, slos_ms: Mapping[str, float]) -> bool:
 def cached_tokens(run: Run, good: list[RequestResult], total_input: int) -> int | None:
     """Return the cached prompt tokens: the usage's, else by the engine's counters; None if neither reports them.
 
-    Some versions of vLLM leave the detail out of an answer without cached tokens: it is 0 if another answer has it.
+    Some versions of vLLM omit the detail if an answer has no cached tokens: it is 0 if another answer includes it.
     """
     found = [result.cached_tokens for result in good if result.cached_tokens is not None]
     if found:
@@ -113,7 +115,7 @@ def cached_tokens(run: Run, good: list[RequestResult], total_input: int) -> int 
 
 
 def client_share(run: Run) -> Client:
-    """Return what the measuring itself took, and a warning where it may have been the bottleneck."""
+    """Return the client's resource use, and a warning if the client may have been the bottleneck."""
     share = run.client_cpu_seconds / max(run.duration_seconds, 1e-9)
     lag = percentile(run.loop_lag_seconds, 99) if run.loop_lag_seconds else 0.0
     delay = percentile(run.send_delay_seconds, 99) if run.send_delay_seconds else 0.0
@@ -158,7 +160,7 @@ def samples(run: Run) -> Samples:
 def timeline(run: Run) -> Timeline:
     """Return the tokens by the time of their arrival, in at most MOST_BUCKETS stretches.
 
-    A chunk counts as many tokens as chunks had on average: how many it had is not told.
+    Each chunk counts as the average number of tokens per chunk, because its own number is unknown.
     """
     merged = max(1, math.ceil(run.duration_seconds / BUCKET_SECONDS / MOST_BUCKETS))
     counts = [0.0] * max(1, math.ceil(run.duration_seconds / BUCKET_SECONDS / merged))

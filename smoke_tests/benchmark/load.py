@@ -1,8 +1,8 @@
-"""The load: so many at once (closed loop), or each request when it is due (open loop).
+"""Generates load at a fixed concurrency (closed loop), or sends each request when it is due (open loop).
 
-In the open loop a request's clock starts when it is *due*, not when it leaves: where the client or its connections were
-late, the delay is in the figures, as it would be for a user (no coordinated omission). In the closed loop the next
-request is due when the last one was answered, so a slow server is asked less: that is what the open loop is for.
+In the open loop a request's clock starts when it is *due*, not when it is sent: a delay in the client or its connections is
+included in the figures, as a user would experience it (no coordinated omission). In the closed loop, the next request is
+due when the previous one is answered, so a slow server receives fewer requests. The open loop avoids that.
 """
 
 import asyncio
@@ -21,9 +21,9 @@ from smoke_tests.benchmark.timeline import RequestResult, Timeline
 LAG_SAMPLE_SECONDS = 0.05
 PROGRESS_SECONDS = 0.25
 BUCKET_SECONDS = 0.1
-# The event loop's timers are a millisecond coarse: the rest of the way to a due time is waited for awake.
+# The event loop's timers are a millisecond coarse: the last millisecond before a due time is a busy wait.
 AWAKE_SECONDS = 0.0005
-# What this machine could not do: the request never reached the endpoint.
+# Failures of this machine: the request never reached the endpoint.
 CLIENT_ERRORS = {
     errno.EMFILE: "client_open_files",
     errno.ENFILE: "client_open_files",
@@ -73,7 +73,7 @@ class Progress:
 
 
 class LoadRun:
-    """One load, sent once: `closed` or `open`. Call `stop` to end it early with what was measured so far."""
+    """One load, sent once: `closed` or `open`. Call `stop` to end it early and keep the results so far."""
 
     def __init__(
         self, endpoint: Endpoint, timeout_seconds: float, on_progress: Callable[[Progress], None] | None = None
@@ -104,7 +104,7 @@ class LoadRun:
         return await self._measured(send())
 
     async def open(self, messages: Iterable[bytes], due_seconds: Iterable[float]) -> Run:
-        """Send each message when it is due, whatever became of those before, on a connection that is free or new."""
+        """Send each message when it is due, on a free or a new connection, whether or not earlier ones are answered."""
 
         async def send() -> None:
             async with asyncio.TaskGroup() as requests:
@@ -188,7 +188,7 @@ class LoadRun:
                 self._run.send_delay_seconds.append(time.perf_counter() - due)
                 response = await connection.request(message, on_body)
                 if kept and response.status == 0 and not connection.usable:
-                    # The server had closed the idle connection before it saw the request: no answer's fault.
+                    # The server had closed the idle connection before it received the request, so the request did not fail.
                     connection = await self._endpoint.connect()
                     response = await connection.request(message, on_body)
         except TimeoutError:

@@ -1,4 +1,4 @@
-"""One load after another: warm-up, the run itself with its progress line, and what Ctrl-C leaves of it."""
+"""Runs the loads in turn: warm-up, then the run with a progress line. Ctrl-C keeps the results so far."""
 
 import asyncio
 import contextlib
@@ -31,7 +31,7 @@ BAR_CELLS = 20
 
 @dataclass(frozen=True)
 class Judging:
-    """What the figures are computed with beside the run itself."""
+    """Parameters of the figures that are not part of the run."""
 
     slos_ms: dict[str, float]
     prices: Prices | None
@@ -39,7 +39,7 @@ class Judging:
 
 
 class Measuring:
-    """Measures loads against one endpoint. No request of a run is like another: every load goes on counting."""
+    """Measures loads against one endpoint. Requests are numbered across loads, so no two of a run are equal."""
 
     def __init__(self, target: Target, workload: Workload, timeout_seconds: float, line: ProgressLine) -> None:
         self._target = target
@@ -56,7 +56,7 @@ class Measuring:
         return self._endpoint.proxy
 
     def measure(self, load: Load, judging: Judging) -> Measurement | None:
-        """Return what came of a load; None where Ctrl-C ended it before any request had ended."""
+        """Return the result of a load; None if Ctrl-C ended it before the first request was answered."""
         started = datetime.now(UTC).isoformat(timespec="seconds")
         # Half of asyncio's own CPU seconds a chunk: the client must not be the bottleneck.
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -106,7 +106,7 @@ class Measuring:
             return await measured.open(self._messages(len(due)), due)
 
     def _prefix_cache_share(self) -> float | None:
-        """Return the share of the prompt tokens since the warm-up that the engine found in its prefix cache."""
+        """Return the share of the prompt tokens since the warm-up that were in the engine's prefix cache."""
         before, after = self._counters, prefix_cache_counters(self._target) if self._counters else None
         if before is None or after is None or after[0] <= before[0] or after[1] < before[1]:
             return None
@@ -119,7 +119,7 @@ class Measuring:
 
 
 class _Shower:
-    """Tells how a run goes, with the tokens a second of the last moments."""
+    """Shows the progress of a run, with the current tokens per second."""
 
     def __init__(self, load: Load, line: ProgressLine) -> None:
         self._load = load
@@ -160,7 +160,7 @@ def _stopping(loop: asyncio.AbstractEventLoop, *runs: LoadRun) -> Iterator[None]
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop, number)
     except (ValueError, RuntimeError):
-        pass  # not in the main thread: whoever runs it there ends it in its own way
+        pass  # not in the main thread: its caller handles signals
     try:
         yield
     finally:

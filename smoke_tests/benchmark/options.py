@@ -33,6 +33,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         )
     if options.dataset is not None and options.json is not None and is_same_file(options.dataset, options.json):
         parser.error(f"--dataset and --json both name {options.json}, which would be overwritten; name another file")
+    names = [name for name, _ in options.goodput]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        parser.error(f"--goodput names {twice} twice; give one limit for each of {', '.join(SLO_NAMES)}")
     options.concurrency = options.concurrency or ([10] if options.request_rate is None else None)
     return options
 
@@ -40,7 +43,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def _parser() -> argparse.ArgumentParser:
     parser = new_parser(
         "smoke_tests.benchmark",
-        "How fast is this endpoint, and what do a million tokens cost? Sends streamed requests and times each token.",
+        "Measures this endpoint's speed and its cost per million tokens. Sends streamed requests and times each token.",
         "Other commands: compare BASE.json NEW.json; report RECORD.json... -o FILE.html. docs/benchmark.md explains every figure.",
         "%(prog)s [run] (--stack NAME | --endpoint URL) [options]; --help lists them",
     )
@@ -51,47 +54,49 @@ def _parser() -> argparse.ArgumentParser:
         "--concurrency",
         type=_many(count),
         metavar="N[,N...]",
-        help="closed loop: so many at once (default 10); several are a sweep",
+        help="closed loop: concurrent requests (default 10); several values are a sweep",
     )
     kind.add_argument(
         "--request-rate",
         type=_many(positive),
         metavar="R[,R...]",
-        help="open loop: so many a second, at random (Poisson) times; several are a sweep",
+        help="open loop: requests per second, at random (Poisson) times; several values are a sweep",
     )
     load.add_argument(
         "--burstiness",
         type=positive,
         metavar="B",
-        help="open loop: 1 Poisson (default), less comes in bursts, a million evenly",
+        help="open loop: 1 is a Poisson process (default), lower values are burstier, a million is uniform",
     )
     much = load.add_mutually_exclusive_group()
     much.add_argument(
         "--requests",
         type=count,
         metavar="N",
-        help=f"requests of each load (default {DEFAULT_REQUESTS}, or {REQUESTS_PER_CONCURRENCY} times the concurrency where that is more)",
+        help=f"requests of each load (default {DEFAULT_REQUESTS}, or {REQUESTS_PER_CONCURRENCY} times the concurrency if that is more)",
     )
     much.add_argument(
         "--duration",
         type=positive,
         metavar="S",
-        help="seconds in which each load sends requests; what then runs is finished and counted",
+        help="seconds during which each load sends requests; requests in flight at the end are completed and counted",
     )
     load.add_argument(
         "--warmup",
         type=count_or_zero,
         metavar="N",
-        help="requests before each load, in no figure (default: as many as run at once, at most 16)",
+        help="requests before each load, not measured (default: the concurrency, at most 16)",
     )
     load.add_argument(
-        "--timeout-seconds", type=positive, default=600.0, metavar="S", help="a request's limit (default 600)"
+        "--timeout-seconds", type=positive, default=600.0, metavar="S", help="timeout of a request (default 600)"
     )
     load.add_argument(
-        "--cold-start", action="store_true", help="first wake the stack from zero, and record where the seconds went"
+        "--cold-start",
+        action="store_true",
+        help="first wake the stack from zero, and record the duration of each phase",
     )
     work = parser.add_argument_group("requests")
-    work.add_argument("--prompt-tokens", type=_lengths, metavar="N|N-M", help="tokens in, about (default 128)")
+    work.add_argument("--prompt-tokens", type=_lengths, metavar="N|N-M", help="approximate prompt tokens (default 128)")
     work.add_argument(
         "--max-tokens", type=_lengths, metavar="N|N-M", help="tokens out (default 256, or the data file's)"
     )
@@ -106,20 +111,18 @@ def _parser() -> argparse.ArgumentParser:
         type=count_or_zero,
         default=0,
         metavar="N",
-        help="begin prompts with so many tokens that others begin with, too (default 0)",
+        help="length of the prefix that prompts share (default 0)",
     )
     work.add_argument(
-        "--shared-prefixes", type=count, metavar="N", help="how many different shared beginnings (default 1)"
+        "--shared-prefixes", type=count, metavar="N", help="number of different shared prefixes (default 1)"
     )
     work.add_argument("--api", choices=sorted(PATHS), default="chat", help="which API (default chat)")
-    work.add_argument("--temperature", type=zero_or_more, default=0.0, help="of the sampling (default 0)")
-    work.add_argument(
-        "--seed", type=int, default=0, help="makes lengths and arrival times; the same seed, the same ones"
-    )
+    work.add_argument("--temperature", type=zero_or_more, default=0.0, help="sampling temperature (default 0)")
+    work.add_argument("--seed", type=int, default=0, help="seed of the lengths and arrival times")
     work.add_argument(
         "--same-prompts",
         action="store_true",
-        help="the same prompts in every run; a prefix cache may know them from the last one",
+        help="send the same prompts in every run; a prefix cache may still contain them",
     )
     cost = parser.add_argument_group("cost")
     cost.add_argument(
@@ -141,14 +144,14 @@ def _parser() -> argparse.ArgumentParser:
         "--busy-hours",
         type=_pattern,
         metavar="PATTERN",
-        help='when the load comes: 8 hours a day, or "9-12,13-18" of the clock; the rest is idle and paid',
+        help='hours with load: 8 for 8 hours a day, or times of day such as "9-12,13-18"; the other hours are idle and billed',
     )
     cost.add_argument(
         "--output-input-price",
         type=positive,
         default=OUTPUT_TO_INPUT_PRICE,
         metavar="X",
-        help=f"an output token costs so many input tokens (default {OUTPUT_TO_INPUT_PRICE:g})",
+        help=f"price of an output token divided by that of an input token (default {OUTPUT_TO_INPUT_PRICE:g})",
     )
     told = parser.add_argument_group("results")
     told.add_argument(
@@ -157,7 +160,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="NAME:MS",
-        help="count requests that keep these, e.g. ttft:500 tpot:50 e2el:3000",
+        help="count the requests that meet these SLOs (milliseconds), e.g. ttft:500 tpot:50 e2el:3000",
     )
     add_json_file(told, "the record")
     add_quiet(told)

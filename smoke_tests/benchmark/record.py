@@ -1,10 +1,11 @@
-"""What a benchmark leaves behind: one schema-versioned JSON document, read and written here and nowhere else.
+"""The record of a benchmark: a JSON document with a schema version. Only this module reads and writes it.
 
 `read_record` and `write_record` are the whole interface; `Record` and its parts are values. Figures carry vLLM bench's
 own names. `None` always means "not known" or "no value", never zero.
 """
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,7 +16,7 @@ from infra.web_address import redact
 from smoke_tests.errors import TargetError
 
 KIND = "vllm-endpoint benchmark"
-# Raised when a key changes its meaning or goes; a new key does not raise it.
+# Incremented when a key changes its meaning or is removed; not for a new key.
 SCHEMA_VERSION = 2
 
 Spread = Annotated[float | None, Field(default=None, ge=0)]
@@ -24,11 +25,11 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class RecordError(TargetError):
-    """A file is no record that can be read; the message says why, in one line."""
+    """A file cannot be read as a record; the message gives the reason in one line."""
 
 
 class Part(BaseModel):
-    """A part of a record: immutable; keys that this version does not know are left out, NaN is refused."""
+    """A part of a record. Immutable; unknown keys are ignored, NaN is rejected."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, protected_namespaces=())
 
@@ -60,7 +61,7 @@ class Deployment(Part):
 
 
 class Lengths(Part):
-    """Tokens: any number from `low` to `high`, each as likely; one length where both are equal."""
+    """Tokens: uniformly distributed from `low` to `high`; a fixed length if both are equal."""
 
     low: Annotated[int, Field(ge=1)]
     high: Annotated[int, Field(ge=1)]
@@ -78,7 +79,7 @@ class Dataset(Part):
 
 
 class Workload(Part):
-    """What was asked. Lengths are None where the dataset gives them; `shared_prefix_tokens` come on top of the prompt."""
+    """The requests. Lengths are None if the dataset defines them; `shared_prefix_tokens` are added to the prompt."""
 
     api: Literal["chat", "completions"]
     prompt_tokens: Lengths | None
@@ -93,7 +94,7 @@ class Workload(Part):
 
 
 class Load(Part):
-    """One point of a sweep: so many at once (closed), or so many a second whatever the answers do (open)."""
+    """One point of a sweep: a concurrency (closed loop), or a request rate (open loop)."""
 
     mode: Literal["closed", "open"]
     concurrency: int | None = None
@@ -105,7 +106,7 @@ class Load(Part):
 
     @property
     def label(self) -> str:
-        """What a person calls it; equal for loads that may be compared."""
+        """Its name in reports; equal for loads that may be compared."""
         if self.mode == "closed":
             return f"{self.concurrency} at once"
         bursty = "" if self.burstiness in (None, 1.0) else f" (burstiness {self.burstiness:g})"
@@ -116,7 +117,8 @@ class Figures(Part):
     """A run in vLLM bench's names and formulas; times and tokens are of the requests that succeeded.
 
     `duration` in seconds; throughputs a second; the rest as named. The last ones are the same figures under the names
-    of simpler benchmarks. `request_goodput` is None where no SLO was given. None in the fields after `failed`
+    of simpler benchmarks. `merged_chunk_share` is the share of the gaps between chunks that were read together, which say
+    nothing about the time between tokens. `request_goodput` is None without an SLO. None in the fields after `failed`
     means unknown: an earlier version wrote the record, or the endpoint does not report it.
     """
 
@@ -127,6 +129,7 @@ class Figures(Part):
     wanted_output_tokens: Count | None = None
     short_answers: Count | None = None
     tokens_per_chunk: float | None = None
+    merged_chunk_share: float | None = None
     without_tpot: Count | None = None
     cached_prompt_tokens: Count | None = None
     total_input_tokens: Count
@@ -163,7 +166,7 @@ class Figures(Part):
 
 
 class TokenPrices(Part):
-    """US dollars a million tokens. Input and output prices together pay the bill once; `total` is one price for both."""
+    """US dollars per million tokens. Input and output prices add up to the bill; `total` is a single price for both."""
 
     usd_per_million_input_tokens: float | None
     usd_per_million_output_tokens: float | None
@@ -171,7 +174,7 @@ class TokenPrices(Part):
 
 
 class DailyCost(TokenPrices):
-    """The same with a day's idle hours paid for: hours and cold starts a day, and what the day costs."""
+    """The same including a day's idle hours: active hours and cold starts per day, and the cost of the day."""
 
     pattern: str
     busy_hours: float
@@ -182,7 +185,7 @@ class DailyCost(TokenPrices):
 
 
 class Cost(TokenPrices):
-    """What the measured load costs: at `usd_per_hour` (all replicas that were ready), and with the idle hours."""
+    """The cost of the measured load: at `usd_per_hour` (all ready replicas), and including the idle hours."""
 
     usd_per_hour: float
     with_idle_hours: DailyCost | None = None
@@ -207,14 +210,14 @@ class Prices(Part):
 
 
 class Failure(Part):
-    """Requests that failed in one way, and what the first of them said."""
+    """Requests with the same kind of failure, and the first one's error message."""
 
     count: Count
     example: str
 
 
 class Client(Part):
-    """What the measuring itself took: CPU of one core, how late the clock was read, how late requests left."""
+    """The client's overhead: CPU of one core, delay of its clock, delay of its requests."""
 
     cpu_share: float
     cpu_seconds: float
@@ -246,7 +249,7 @@ class Timeline(Part):
 
 
 class Measurement(Part):
-    """One load and what came of it. `replicas`: how many were ready at its end, None where nobody told."""
+    """One load and its results. `replicas`: ready replicas at its end, None if unknown."""
 
     load: Load
     started: str
@@ -269,9 +272,9 @@ class Phase(Part):
 
 
 class ColdStart(Part):
-    """A wake from zero: seconds until the waiting client had its first token, and the gateway's ledger of them.
+    """A cold start: seconds until the client received its first token, and the gateway's ledger of them.
 
-    `ledger_seconds` and `phases` are None where the gateway told none; `note` says why.
+    `ledger_seconds` and `phases` are None if the gateway reported none; `note` has the reason.
     """
 
     seconds_to_first_token: float
@@ -291,7 +294,7 @@ class Tool(Part):
 
 
 class Record(Part):
-    """A whole benchmark: what was measured, how, and every load's figures."""
+    """A benchmark: the deployment, the method, and the figures of each load."""
 
     kind: Literal["vllm-endpoint benchmark"] = "vllm-endpoint benchmark"
     schema_version: Literal[2] = 2
@@ -308,7 +311,7 @@ class Record(Part):
 
 
 def parse_record(text: str, name: str) -> Record:
-    """Return the record in `text`; `name` is what errors call it. Raises RecordError."""
+    """Return the record in `text`; `name` is its name in errors. Raises RecordError."""
     try:
         document = json.loads(text)
     except ValueError as error:
@@ -334,9 +337,10 @@ def parse_record(text: str, name: str) -> Record:
 
 
 def read_record(path: Path) -> Record:
-    """Return the record in the file. Raises RecordError."""
+    """Return the record in the file; `-` is standard input. Raises RecordError."""
     try:
-        text = path.read_text(encoding="utf-8")
+        data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+        text = data.decode("utf-8-sig")  # PowerShell writes a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise RecordError(f"cannot read {path}: {reason}") from None

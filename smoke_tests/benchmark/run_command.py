@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
     Raises TargetError if it cannot start, and OutputError if the record cannot be written.
     """
     options = parse(arguments)
-    # With a file for the record, a reader that leaves does not cost the record.
+    # If the record goes to a file, it is written even if standard output is closed early.
     with results_to(options.json), without_reader(options.json is not None):
         return _run(options)
 

@@ -1,4 +1,4 @@
-"""When requests are due in an open loop: drawn once, from a seed, before anything is sent."""
+"""The due times of an open loop's requests, drawn from a seed before the first one is sent."""
 
 import itertools
 import random
@@ -12,8 +12,8 @@ def arrival_times(
 
     Gaps are drawn from a gamma distribution of mean 1 / `request_rate` and shape `burstiness`: 1 is a Poisson process,
     less comes in bursts, more is more even (vLLM bench's definition). With `requests` the
-    times are stretched so that the last one is due at `requests / request_rate`, as vLLM bench does it, else the luck
-    of the draw would change the rate; with `duration_seconds` as many come as are due before its end.
+    times are stretched so that the last one is due at `requests / request_rate`, as vLLM bench does; otherwise, the
+    rate would vary with the seed. With `duration_seconds`, all requests that are due before its end are sent.
     """
     gaps = _gaps(request_rate, burstiness, random.Random(f"arrivals/{seed}"))  # noqa: S311
     times = itertools.accumulate(gaps)

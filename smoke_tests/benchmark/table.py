@@ -12,10 +12,11 @@ ROWS = (
 )
 WIDTH = 24
 BUNDLED = 1.05
+MERGED = 0.1
 
 
 def header(record: Record) -> str:
-    """Return what is measured, in a few lines."""
+    """Return a short description of the endpoint and the workload."""
     deployment, workload = record.deployment, record.workload
     gpu = f"{deployment.gpu_count or 1} x {deployment.gpu}" if deployment.gpu else deployment.runs_on
     lines = [f"{deployment.model} at {deployment.endpoint}" + (f" on {gpu}" if gpu else "")]
@@ -28,7 +29,7 @@ def header(record: Record) -> str:
         else f"{workload.output_tokens} out requested",
     ]
     if workload.shared_prefix_tokens:
-        lengths.append(f"{workload.shared_prefixes} shared beginnings of {workload.shared_prefix_tokens}")
+        lengths.append(f"{workload.shared_prefixes} shared prefixes of {workload.shared_prefix_tokens}")
     if not workload.ignore_eos:
         lengths.append("ended by the model")
     lines.append(f"{workload.api}, {', '.join(lengths)}")
@@ -45,7 +46,7 @@ def measurement_table(point: Measurement, slos_ms: dict[str, float]) -> str:
 
 
 def sweep_table(record: Record) -> str:
-    """Return a line for each load, to be read downwards."""
+    """Return a table with one line per load."""
     columns = ("output tok/s", "requests/s", "ttft p50 ms", "ttft p99 ms", "tpot p50 ms", "e2el p99 ms", "ok")
     wide = max([WIDTH, *(len(point.load.label) + 1 for point in record.measurements)])
     lines = ["", f"{'sweep':{wide}}" + "".join(f"{column:>14}" for column in columns)]
@@ -85,6 +86,8 @@ def _lines(point: Measurement, slos_ms: dict[str, float]) -> Iterator[str]:
     yield f"{'answers, tokens':{WIDTH}}{answer_lengths(told)}"
     if told.tokens_per_chunk is not None and told.tokens_per_chunk > BUNDLED:
         yield _row("tokens per chunk", told.tokens_per_chunk, "ITL is the gap between chunks, not between tokens")
+    if note := merged_chunks(told):
+        yield f"note: {note}"
     if note := without_tpot(told, slos_ms):
         yield f"note: {note}"
     if told.short_answers:
@@ -100,6 +103,14 @@ def _lines(point: Measurement, slos_ms: dict[str, float]) -> Iterator[str]:
         yield f"failed: {kind} x {failure.count}: {failure.example}"
 
 
+def merged_chunks(told: Figures) -> str:
+    """How many chunks were read together with the one before; empty if they are few, or unknown."""
+    share = told.merged_chunk_share
+    if share is None or share <= MERGED:
+        return ""
+    return f"{share:.0%} of the chunks were read together with the one before: ITL is not a time between tokens"
+
+
 def without_tpot(told: Figures, slos_ms: Mapping[str, float]) -> str:
     """How many answers have no TPOT; empty if none has more than one token, or all have a TPOT."""
     if not told.without_tpot or told.total_output_tokens <= told.completed:
@@ -109,7 +120,7 @@ def without_tpot(told: Figures, slos_ms: Mapping[str, float]) -> str:
 
 
 def cached_share(told: Figures) -> str:
-    """Return the share of the prompt tokens that a prefix cache held."""
+    """Return the share of the prompt tokens that were in a prefix cache."""
     if told.cached_prompt_tokens is None:
         return f"{'unknown':>10}   neither usage nor /metrics reports it (vLLM: --enable-prompt-tokens-details)"
     share = told.cached_prompt_tokens / max(1, told.total_input_tokens)
@@ -130,7 +141,7 @@ def _cost_lines(cost: Cost) -> Iterator[str]:
     yield _row(
         "$ per million out, in",
         cost.usd_per_million_output_tokens,
-        f"{_number(cost.usd_per_million_input_tokens)}   at this load without a pause",
+        f"{_number(cost.usd_per_million_input_tokens)}   at this load around the clock",
     )
     if day := cost.with_idle_hours:
         yield _row(

@@ -1,13 +1,14 @@
-"""What one streamed answer was like: its pieces and the moments they arrived, turned into figures."""
+"""Computes the figures of one streamed answer from its chunks and their arrival times."""
 
 import json
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from infra.web_address import redact
 from smoke_tests.benchmark.stream_client import Response
 
-# Any other finish reason (abort, error, content_filter, none at all) means that the answer is not whole.
+# Any other finish reason (abort, error, content_filter, or none) means that the answer is incomplete.
 WHOLE_ANSWER = ("stop", "length", "tool_calls", "function_call", "repetition")
 
 
@@ -49,7 +50,7 @@ class RequestResult:
 
 
 class Timeline:
-    """Collects the pieces of one body as they arrive. Pieces may cut events, lines and characters anywhere."""
+    """Collects the pieces of one body as they arrive. A piece may begin or end within an event, a line or a character."""
 
     def __init__(self) -> None:
         self.token_times: list[float] = []
@@ -61,24 +62,64 @@ class Timeline:
         self._counted = 0
         self._counts: list[int] = []
         self._characters: list[int] = []
-        self._rest = b""
+        self._rest = self._unfinished = self._event_name = b""
+        self._skips_line_feed = False
         self._whole = b""
 
     def feed(self, piece: bytes, arrived: float) -> int:
-        """Take a piece of the body; return how many chunks with tokens it completed."""
+        """Process a piece of the body; return how many chunks with tokens it completed."""
         before = len(self.token_times)
         if len(self._whole) < 1000:
             self._whole += piece
+        if self._skips_line_feed and piece:
+            piece = piece.removeprefix(b"\n")
+            self._skips_line_feed = False
+        if b"\r" in piece:  # each of CR LF, LF and CR ends a line
+            self._skips_line_feed = piece.endswith(b"\r")
+            piece = piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         lines = (self._rest + piece).split(b"\n")
         self._rest = lines.pop()
         for line in lines:
-            # Lines that start with a colon are comments, which keep a held stream alive.
-            if line.startswith(b"data:"):
-                self._event(line[5:].strip(), arrived)
+            self._line(line, arrived)
         return len(self.token_times) - before
+
+    def _line(self, line: bytes, arrived: float) -> None:
+        """Read a line of the stream. Lines that start with a colon are comments, which keep a held stream alive."""
+        if line.startswith(b"data:"):
+            self._data(line[5:].strip(), arrived)
+        elif line.startswith(b"event:"):
+            self._event_name = line[6:].strip()
+        elif not line:
+            if self._unfinished:
+                self.error = self.error or f"not JSON: {self._unfinished[:100]!r}"
+            self._unfinished, self._event_name = b"", b""
+
+    def _data(self, data: bytes, arrived: float) -> None:
+        """Read the data of an event, which may span several lines."""
+        data = self._unfinished + b"\n" + data if self._unfinished else data
+        if data == b"[DONE]":
+            self.done = True
+            return
+        if self.done:
+            self._after_the_end = self._after_the_end or "data after [DONE]"
+        try:
+            event = json.loads(data)
+        except (ValueError, RecursionError):
+            self._unfinished = data
+            return
+        self._unfinished = b""
+        if not isinstance(event, dict) or event.get("error") or self._event_name == b"error":
+            self.error = self.error or error_message(event)
+            return
+        try:
+            self._event(event, arrived)
+        except (AttributeError, TypeError):
+            self.error = self.error or f"not a chunk in OpenAI's format: {data[:100]!r}"
 
     def result(self, response: Response, sent: float, ended: float, run_started: float) -> RequestResult:
         """Return the request's figures; `sent`, `ended` and `run_started` on the clock of `feed`."""
+        if self._rest or self._unfinished:  # a last line without its end
+            self._line(self._rest if self._rest.strip() == b"data: [DONE]" else b"", ended)
         failure, detail = self._failure(response)
         if failure:
             return RequestResult(sent - run_started, ended - run_started, failure=failure, detail=detail)
@@ -115,20 +156,7 @@ class Timeline:
             return first
         return max(first, min(first + spare, round(tokens * sum(self._characters[:first]) / characters)))
 
-    def _event(self, data: bytes, arrived: float) -> None:
-        if data == b"[DONE]":
-            self.done = True
-            return
-        if self.done:
-            self._after_the_end = self._after_the_end or "data after [DONE]"
-        try:
-            event = json.loads(data)
-        except ValueError:
-            self.error = self.error or f"not JSON: {data[:100]!r}"
-            return
-        if not isinstance(event, dict) or event.get("error"):
-            self.error = self.error or error_message(event)
-            return
+    def _event(self, event: dict[str, Any], arrived: float) -> None:
         choices = event.get("choices") or ()
         grown = 0
         if isinstance(event.get("usage"), dict):
@@ -148,7 +176,11 @@ class Timeline:
 
     def _failure(self, response: Response) -> tuple[str, str]:
         if response.status != 200:
+            if response.location:
+                return f"http_{response.status}", f"it redirects to {redact(response.location.partition('?')[0])}"
             return f"http_{response.status}", body_message(self._whole)
+        if response.encoding not in ("", "identity"):
+            return "compressed", f"Content-Encoding: {response.encoding}, although identity was requested"
         if not response.content_type.startswith("text/event-stream"):
             return "not_a_stream", f"{response.content_type}: {body_message(self._whole)}"
         if self.error:
@@ -164,13 +196,13 @@ class Timeline:
         if not self.token_times:
             return "no_tokens", "no chunk carried a token"
         counts = [(self.usage or {}).get(name) for name in ("prompt_tokens", "completion_tokens")]
-        if not all(isinstance(count, int) and count > 0 for count in counts):
-            return "no_usage", f"no usage to count by, though stream_options.include_usage asked: {self.usage}"
+        if not all(type(count) is int and count > 0 for count in counts):
+            return "no_usage", f"stream_options.include_usage was set, but the answer has no token usage: {self.usage}"
         return "", ""
 
 
 def body_message(body: bytes) -> str:
-    """Return what an error body says: its OpenAI message, else its beginning."""
+    """Return the message of an error body: that of its OpenAI error object, else its beginning."""
     try:
         return error_message(json.loads(body))
     except ValueError:

@@ -19,7 +19,7 @@ LEDGER_WAIT_SECONDS = 30.0
 
 
 def require_zero(target: Target) -> dict[str, Any]:
-    """Return what /info tells of a cold endpoint. Raises TargetError where it is not cold or does not tell."""
+    """Return the document at /info of a cold endpoint. Raises TargetError if it is not cold or does not report its state."""
     info = gateway_info(target)
     if "state" not in info:
         raise TargetError(f"--cold-start: {target.endpoint}/info does not report whether the stack is scaled to zero")
@@ -35,11 +35,11 @@ def require_zero(target: Target) -> dict[str, Any]:
 def measure_cold_start(target: Target, wait_seconds: float, progress: ProgressLine) -> ColdStart:
     """Wake the stack with one streamed request and return how long its first token took.
 
-    Raises TargetError where the stack is not at zero, or no token comes within `wait_seconds`.
+    Raises TargetError if the stack is not scaled to zero, or no token arrives within `wait_seconds`.
     """
     before = require_zero(target)
     if not target.model and not before.get("model"):
-        raise TargetError("--cold-start: which model? name one with --model")
+        raise TargetError("--cold-start: found no --model, which the request requires. Set --model")
     result = asyncio.run(_first_token(target, target.model or str(before["model"]), wait_seconds, progress))
     if result.failure:
         raise TargetError(f"--cold-start: no answer: {result.failure}: {result.detail}")
@@ -69,7 +69,7 @@ async def _first_token(target: Target, model: str, wait_seconds: float, progress
             finally:
                 connection.close()
     except TimeoutError:
-        raise TargetError(f"--cold-start: no first token within {wait_seconds:.0f} s; see --wait-seconds") from None
+        raise TargetError(f"--cold-start: no first token within {wait_seconds:g} s; see --wait-seconds") from None
     except OSError as error:
         raise TargetError(f"--cold-start: {type(error).__name__}: {error}") from None
     finally:
@@ -90,7 +90,7 @@ async def _report(target: Target, started: float, wait_seconds: float, progress:
 
 
 def _ledger(target: Target, before: Any) -> dict[str, Any] | None:
-    """Return the ledger that was not there before, None where none comes."""
+    """Return the new ledger, None if none is reported."""
     until = time.monotonic() + LEDGER_WAIT_SECONDS
     while True:
         ledger = gateway_info(target).get("cold_start")

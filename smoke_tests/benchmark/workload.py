@@ -1,4 +1,4 @@
-"""What is asked: prompts of a wanted length, different every time so that no prefix cache answers for the model."""
+"""Generates prompts of a requested length. They differ in every run, so that they are not in a prefix cache."""
 
 import functools
 import json
@@ -63,13 +63,13 @@ class TokenScale:
     overhead: float = 0.0
 
     def units(self, tokens: float) -> int:
-        """Return how many units come closest to so many tokens, the overhead not counted; at least one."""
+        """Return the number of units closest to this many tokens without the overhead; at least one."""
         return max(1, round(tokens / self.per_unit))
 
 
 @dataclass(frozen=True)
 class Workload:
-    """The requests of a run. `nonce` makes its prompts its own: a cache that an earlier run filled knows none of them.
+    """The requests of a run. `nonce` makes its prompts unique, so that no cache of an earlier run contains them.
 
     `prompt_tokens` is not used with a data file; `output_tokens` None takes the file's lengths. The shared prefixes
     come before the prompt and on top of its length, `shared_prefixes` different ones in turn.
@@ -141,7 +141,7 @@ class Workload:
         return entry.output_tokens or max(1, round(len(entry.answer) * self.scale.per_unit))
 
     def _entry_number(self, number: int) -> int:
-        """Return which entry request `number` takes: all in an order of the seed's, then all in another one."""
+        """Return the entry of request `number`: all entries in an order drawn from the seed, then all in another order."""
         assert self.data_file is not None
         lap, place = divmod(number, len(self.data_file.entries))
         return _order(len(self.data_file.entries), self.seed, lap)[place]

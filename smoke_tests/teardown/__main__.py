@@ -72,29 +72,41 @@ def find_region(stack: str, root: Path, session: boto3.Session) -> str:
     )
     region = (told and told[1]) or os.environ.get("AWS_REGION") or session.region_name
     if not region:
-        raise TargetError(f"where is stack {stack}? Neither {path.name} nor AWS_REGION says; give --region us-east-1")
+        raise TargetError(
+            f"the region of stack {stack} is unknown: neither {path.name} nor AWS_REGION sets it. Set --region, for example us-east-1"
+        )
     return region
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = new_parser(
         "smoke_tests.teardown",
-        "Is anything of this stack left in AWS, and what does it cost? Needs neither Pulumi nor its state.",
+        "Lists this stack's resources that are left in AWS, and their cost. Requires neither Pulumi nor its state.",
         "exit code 0: nothing is left; 1: something is left; 2: AWS cannot be queried; 3: some checks failed",
     )
     add_stack(parser, required=True)
     add_endpoint_name(parser)
     parser.add_argument("--project", default=PROJECT, help=f"Pulumi project, as in the tag Project (default {PROJECT})")
-    parser.add_argument("--region", help="where it is (default: the stack file's aws:region, else the environment's)")
+    parser.add_argument(
+        "--region", help="region of the stack (default: the stack file's aws:region, else the environment's)"
+    )
     add_profile(parser, "AWS_PROFILE, else the stack file's aws:profile")
     parser.add_argument("--this-region-only", action="store_true", help="do not search the account's other regions")
     add_json(parser, "the result")
     add_quiet(parser)
-    parser.add_argument("--fix", action="store_true", help="delete what is left, after you typed the stack's name")
-    parser.add_argument("--include-retained", action="store_true", help="with --fix: delete what protect kept, too")
-    parser.add_argument("--yes", action="store_true", help="with --fix: do not ask; for programs")
     parser.add_argument(
-        "--timeout-minutes", type=zero_or_more, default=30, metavar="M", help="with --fix: how long (default 30)"
+        "--fix", action="store_true", help="delete the resources that are left, after you type the stack's name"
+    )
+    parser.add_argument(
+        "--include-retained", action="store_true", help="with --fix: also delete the resources that protect retained"
+    )
+    parser.add_argument("--yes", action="store_true", help="with --fix: delete without confirmation; for scripts")
+    parser.add_argument(
+        "--timeout-minutes",
+        type=zero_or_more,
+        default=30,
+        metavar="M",
+        help="with --fix: timeout in minutes (default 30)",
     )
     return parser
 

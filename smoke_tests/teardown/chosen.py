@@ -25,9 +25,9 @@ class Chosen:
 
     Attributes:
         identity: its names and tags.
-        stack: the stack's own name, which a stack file is called after.
+        stack: the stack's own name, as in the name of its stack file.
         root: the folder of that stack file.
-        region: where Pulumi's state says that it is; empty if it says nothing.
+        region: as in Pulumi's state; empty if the state does not contain it.
         profile: the AWS profile it was deployed with, if the state says so.
     """
 
@@ -41,15 +41,15 @@ class Chosen:
 def choose(stack: str, endpoint_name: str, project: str, root: Path, *, say: Callable[[str], None]) -> Chosen:
     """The endpoint that the command line names.
 
-    Of another program's endpoint, Pulumi's state tells the region. An endpoint that is no longer in the state can still be
-    looked for by its name: that is what a teardown check is for.
+    The region of another program's endpoint is read from Pulumi's state. An endpoint that is no longer in the state can
+    still be found by its name, which is the purpose of a teardown check.
 
     Args:
         stack: as given.
         endpoint_name: the component's name; empty: the only one of the stack.
         project: the value of the tag Project.
         root: the folder of this repository's program.
-        say: told what is worth knowing before the sweep.
+        say: receives notes to print before the sweep.
 
     Raises:
         TargetError: nothing names one endpoint, or it is on Kubernetes.
@@ -74,7 +74,7 @@ def choose(stack: str, endpoint_name: str, project: str, root: Path, *, say: Cal
 
 
 def _deployed(stack: str, endpoint_name: str, say: Callable[[str], None]) -> Component | None:
-    """The endpoint of that name in the state, or None, after saying so, if it is not in it."""
+    """The endpoint of that name in the state. If the state does not contain it, print a note and return None."""
     try:
         found = [one for one in components(stack) if endpoint_name in (one.name, one.urn)]
         told = f"stack {stack} has no endpoint named {endpoint_name} now"
@@ -84,7 +84,7 @@ def _deployed(stack: str, endpoint_name: str, say: Callable[[str], None]) -> Com
             raise TargetError(f"{error}; another program's stack is ORG/PROJECT/STACK") from None
         found, told = [], str(error)
     if not found:
-        say(f"note: {told}; looking for what it left in AWS")
+        say(f"note: {told}; searching AWS for its remaining resources")
     return found[0] if found else None
 
 

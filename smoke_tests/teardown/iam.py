@@ -64,7 +64,7 @@ def _remove_policy(scan: RegionScan, item: Item) -> None:
 def _secrets(scan: RegionScan) -> Iterator[Item]:
     for secret in scan.pages("secretsmanager", "list_secrets", "SecretList", IncludePlannedDeletion=True):
         deleted = secret.get("DeletedDate")
-        note = f"in deletion since {deleted:%Y-%m-%d}; can be restored until AWS takes it away" if deleted else ""
+        note = f"in deletion since {deleted:%Y-%m-%d}; can be restored until AWS deletes it" if deleted else ""
         yield from present(
             scan.item(
                 "secret", secret["ARN"], secret["Name"], secret.get("Tags"),

@@ -59,7 +59,7 @@ def remove(
         forbidden = {one.item.identifier for one in refused}
         if not again or clock() >= deadline or all(item.identifier in forbidden for item in again):
             known = {one.item.identifier: one for one in refused}
-            return sweep, [known.get(i.identifier, Refused(i, "it is still there")) for i in again]
+            return sweep, [known.get(i.identifier, Refused(i, "it still exists")) for i in again]
         pause(PAUSE_SECONDS)
 
 
@@ -95,7 +95,7 @@ def _rounds(
             return refused + [Refused(item, reasons[item.identifier]) for item in still]
         if still and len(still) == len(waiting):
             tell(
-                f"{len(still)} wait for others to go, such as {still[0].kind} {still[0].name}: {reasons[still[0].identifier]}"
+                f"{len(still)} are still in use by other resources, such as {still[0].kind} {still[0].name}: {reasons[still[0].identifier]}"
             )
             pause(PAUSE_SECONDS)
         waiting = still

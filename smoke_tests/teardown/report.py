@@ -14,8 +14,8 @@ LONGEST_LABEL = 64
 CLEAN, LEFT, NOT_CHECKED = 0, 1, 3
 HEADINGS = {
     State.LEFT: "left",
-    State.KEPT: "kept on purpose (protect), and billed",
-    State.GOING: "deleted already, and not billed",
+    State.KEPT: "retained by protect, and billed",
+    State.GOING: "already being deleted, and not billed",
     State.UNCONFIRMED: "unconfirmed: carry the tags, but may be gone (the tagging API also lists deleted resources)",
 }
 
@@ -33,8 +33,8 @@ def warnings(sweep: Sweep) -> list[str]:
     if len(clusters) < 2:
         return []
     return [
-        f"{len(clusters)} deployments carry these tags ({', '.join(clusters)}). A colleague's stack of the same name in this "
-        "account cannot be told from yours"
+        f"{len(clusters)} deployments carry these tags ({', '.join(clusters)}). The sweep cannot distinguish "
+        "your stack from a colleague's stack of the same name in this account"
     ]
 
 
@@ -88,7 +88,7 @@ def _label(item: Item) -> str:
 def _total(items: Sequence[Item]) -> str:
     known = sum(item.usd_per_hour or 0 for item in items)
     unknown = sum(item.usd_per_hour is None for item in items)
-    more = f", and {unknown} whose price is not known" if unknown else ""
+    more = f", and {unknown} of unknown price" if unknown else ""
     month = f"${known * HOURS_PER_MONTH:,.2f} a month"
     return f"{len(items)}, ${known:.4f} an hour, {month} at list price of {price_table()['priced_on']}{more}"
 
@@ -97,10 +97,12 @@ def _result(sweep: Sweep) -> str:
     stack, left, kept = sweep.identity.stack, sweep.of(State.LEFT), sweep.of(State.KEPT)
     if left:
         billed = [item for item in left if item.usd_per_hour is None or item.usd_per_hour > 0]
-        return f"{len(left)} things of stack {stack} are left, {len(billed)} of them billed. To delete them: add --fix"
-    but = f"; {len(kept)} kept on purpose (--fix --include-retained deletes them)" if kept else ""
+        return (
+            f"{len(left)} resources of stack {stack} are left, {len(billed)} of them billed. To delete them, add --fix"
+        )
+    but = f"; {len(kept)} retained by protect (--fix --include-retained deletes them)" if kept else ""
     if sweep.not_checked:
-        return f"nothing of stack {stack} was found, but {len(sweep.not_checked)} could not be checked: this proves nothing{but}"
+        return f"nothing of stack {stack} was found, but {len(sweep.not_checked)} checks failed, so the stack may not be clean{but}"
     if unconfirmed := sweep.of(State.UNCONFIRMED):
         return (
             f"nothing of stack {stack} was found, but {len(unconfirmed)} tagged resources are unconfirmed: look for them in "

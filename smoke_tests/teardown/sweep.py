@@ -168,5 +168,5 @@ def _account_id(session: boto3.Session, region: str) -> str:
         return str(session.client("sts", region_name=region).get_caller_identity()["Account"])
     except (ClientError, BotoCoreError) as error:
         raise TargetError(
-            f"could not look for leftovers in AWS: {message_of(error)}. To look again, {SIGN_IN} and run make teardown"
+            f"AWS could not be queried for remaining resources: {message_of(error)}. To try again, {SIGN_IN} and run make teardown"
         ) from None

@@ -9,21 +9,25 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar, cast
 
 import httpx2
 import pytest
 
 from clients import chat as chat_program
+from clients.answer import Answer
 from local.preflight import free_port
+from tests.forked_programs import Programs
 from tests.smoke_tests.fake_openai_server import KEY, MODEL, FakeOpenAIServer, answer_tokens, serving
 from tests.smoke_tests.gateway_process import gateway
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SECONDS = 20.0
+Piped = Callable[..., subprocess.CompletedProcess[str]]
 COLORS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -34,18 +38,11 @@ def expected(*messages: str, max_tokens: int) -> str:
 
 
 class Terminal:
-    """The chat as a person has it: keys in, a screen out."""
+    """The chat as a person has it: keys in, a screen out. `stop` kills it, `wait` returns its exit code."""
 
-    def __init__(self, command: list[str], folder: Path, variables: dict[str, str]) -> None:
-        self.pid, self.file = pty.fork()
-        if self.pid == 0:
-            os.chdir(folder)
-            signal.signal(
-                signal.SIGINT, signal.SIG_DFL
-            )  # a test run in the background ignores it, and its children too
-            os.execvpe(  # noqa: S606 - no shell is wanted
-                command[0], command, {"PATH": os.environ["PATH"], "TERM": "xterm", **variables}
-            )
+    def __init__(self, file: int, stop: Callable[[], None], wait: Callable[[], int]) -> None:
+        self.file, self._stop, self._wait = file, stop, wait
+        self.code: int | None = None
         self.screen = ""
         self._seen = 0
 
@@ -71,44 +68,82 @@ class Terminal:
                 self.screen += part.decode(errors="replace")
         except OSError:
             pass
-        pid, status = os.waitpid(self.pid, 0)
-        self.pid = 0
-        return os.waitstatus_to_exitcode(status) if pid else -1
+        self.code = self._wait()
+        return self.code
+
+    def close(self) -> None:
+        if self.code is None:
+            self._stop()
+            self._wait()
+        os.close(self.file)
+
+
+InTerminal = Callable[..., AbstractContextManager[Terminal]]
+
+
+def environment(**variables: str) -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], **variables}
 
 
 @contextmanager
-def terminal(
-    *arguments: str, command: list[str] | None = None, folder: Path = REPOSITORY, **variables: str
-) -> Iterator[Terminal]:
-    chat = Terminal([*(command or [sys.executable, "-m", "clients.chat"]), *arguments], folder, variables)
+def terminal_of(command: list[str], folder: Path = REPOSITORY, **variables: str) -> Iterator[Terminal]:
+    """A command in a terminal."""
+    pid, file = pty.fork()
+    if pid == 0:
+        os.chdir(folder)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a test run in the background ignores it, and its children too
+        os.execvpe(command[0], command, environment(TERM="xterm", **variables))  # noqa: S606 - no shell is wanted
+    chat = Terminal(
+        file, lambda: os.kill(pid, signal.SIGKILL), lambda: os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    )
     try:
         yield chat
     finally:
-        if chat.pid:
-            os.kill(chat.pid, signal.SIGKILL)
-            os.waitpid(chat.pid, 0)
-        os.close(chat.file)
+        chat.close()
 
 
-def piped(
-    text: str, *arguments: str, command: list[str] | None = None, folder: Path = REPOSITORY, **variables: str
+@pytest.fixture
+def terminal(programs: Programs) -> InTerminal:
+    """The chat in a terminal."""
+
+    @contextmanager
+    def run(*arguments: str, **variables: str) -> Iterator[Terminal]:
+        file, inner = pty.openpty()
+        process = programs.start_in_terminal(
+            ["-m", "clients.chat", *arguments], environment(TERM="xterm", **variables), inner
+        )
+        os.close(inner)
+        chat = Terminal(file, lambda: process.send_signal(signal.SIGKILL), lambda: process.wait(SECONDS).returncode)
+        try:
+            yield chat
+        finally:
+            chat.close()
+
+    return run
+
+
+@pytest.fixture
+def piped(programs: Programs) -> Piped:
+    """The chat with a pipe instead of a terminal."""
+
+    def run(given: str | bytes, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        return programs.run(["-m", "clients.chat", *arguments], environment(**variables), given, SECONDS)
+
+    return run
+
+
+def output_of(
+    command: list[str], text: str, folder: Path = REPOSITORY, **variables: str
 ) -> subprocess.CompletedProcess[str]:
+    """A command with a pipe instead of a terminal."""
     return subprocess.run(
-        [*(command or [sys.executable, "-m", "clients.chat"]), *arguments], cwd=folder, input=text, capture_output=True,
-        env={"PATH": os.environ["PATH"]} | variables, text=True, check=False, timeout=SECONDS,
+        command, cwd=folder, input=text, capture_output=True, env=environment(**variables), text=True, check=False, timeout=SECONDS,
     )  # fmt: skip
 
 
-def piped_bytes(data: bytes, *arguments: str, **variables: str) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [sys.executable, "-m", "clients.chat", *arguments], cwd=REPOSITORY, input=data, capture_output=True,
-        env={"PATH": os.environ["PATH"]} | variables, check=False, timeout=SECONDS,
-    )  # fmt: skip
-
-
-def test_a_conversation_in_the_terminal() -> None:
+def test_a_conversation_in_the_terminal(terminal: InTerminal) -> None:
     with (
-        serving(FakeOpenAIServer()) as server,
+        serving(FakeOpenAIServer(token_seconds=0.01)) as server,
         terminal("--endpoint", server.endpoint, "--max-tokens", "9", VLLM_API_KEY=KEY) as chat,
     ):
         chat.shows(f"{MODEL} at {server.endpoint}/v1")
@@ -139,7 +174,7 @@ def test_a_conversation_in_the_terminal() -> None:
     assert len(server.bodies) == 3
 
 
-def test_ctrl_c_stops_the_answer_and_not_the_chat() -> None:
+def test_ctrl_c_stops_the_answer_and_not_the_chat(terminal: InTerminal) -> None:
     with (
         serving(FakeOpenAIServer(token_seconds=0.05)) as server,
         terminal("--endpoint", server.endpoint, VLLM_API_KEY=KEY) as chat,
@@ -174,7 +209,7 @@ def test_ctrl_c_between_an_answer_and_the_prompt_does_not_end_the_chat(monkeypat
     assert Interrupted.asked == ["one", "two"]
 
 
-def test_an_error_is_one_line_and_the_chat_goes_on() -> None:
+def test_an_error_is_one_line_and_the_chat_goes_on(terminal: InTerminal) -> None:
     with (
         serving(FakeOpenAIServer(cold_requests=1)) as server,
         terminal("--endpoint", server.endpoint, "--max-tokens", "9", VLLM_API_KEY=KEY) as chat,
@@ -189,8 +224,33 @@ def test_an_error_is_one_line_and_the_chat_goes_on() -> None:
         assert chat.ends() == 0
 
 
-def test_a_pipe_is_one_question_and_stdout_the_answer_alone() -> None:
-    with serving(FakeOpenAIServer()) as server:
+@pytest.mark.parametrize(
+    ("arrivals", "rate"),
+    [
+        ([0, 1, 2, 3], "1.0 tokens/s"),
+        ([0, 0, 0, 0], None),
+        ([0, 0.0005, 0.001, 0.0015], None),
+        ([0, 0, 0, 1], "1.0 tokens/s"),
+        ([0, 0, 1, 1], "2.0 tokens/s"),
+    ],
+)
+def test_tokens_that_arrived_at_once_have_no_speed(
+    arrivals: list[float], rate: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("clients.answer.time.monotonic", lambda: now[0])
+    answer = Answer()
+    for seconds in arrivals:
+        now[0] = 100.0 + seconds
+        delta = SimpleNamespace(content="word", reasoning=None)
+        choice = SimpleNamespace(finish_reason=None, delta=delta)
+        assert list(answer.read(SimpleNamespace(usage=None, choices=[choice]))) == [("word", False)]
+    told = answer.figures(64)
+    assert ("tokens/s" not in told) if rate is None else (rate in told)
+
+
+def test_a_pipe_is_one_question_and_stdout_the_answer_alone(piped: Piped) -> None:
+    with serving(FakeOpenAIServer(token_seconds=0.01)) as server:
         given = ("--endpoint", server.endpoint, "--max-tokens", "9")
         done = piped("/system Be brief.\nLine one\nline two\n", *given, VLLM_API_KEY=KEY)
         wrong = piped("hi\n", *given, VLLM_API_KEY="sk-wrong")
@@ -203,26 +263,30 @@ def test_a_pipe_is_one_question_and_stdout_the_answer_alone() -> None:
     assert "rejected the API key; set VLLM_API_KEY" in wrong.stderr
 
 
-def test_text_in_a_pipe_is_utf_8_whatever_the_locale_or_what_its_mark_names() -> None:
-    given = ("--max-tokens", "9")
+def test_text_in_a_pipe_is_utf_8_whatever_the_locale_or_what_its_mark_names(piped: Piped) -> None:
     with serving(FakeOpenAIServer()) as server:
-        for data, variables in (
-            ("\ufeff/system Be brief.\r\nein café\r\n".encode(), {}),
-            ("ein café\n".encode("utf-16"), {}),
-            ("ein café\n".encode(), {"PYTHONIOENCODING": "ascii"}),
-            ("ein café\n".encode(), {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}),
+        given = ("--endpoint", server.endpoint, "--max-tokens", "9")
+        for data in ("\ufeff/system Be brief.\r\nein café\r\n".encode(), "ein café\n".encode("utf-16")):
+            done = piped(data, *given, VLLM_API_KEY=KEY)
+            assert done.returncode == 0, done.stderr
+        variables: dict[str, str]
+        for variables in (
+            {"PYTHONIOENCODING": "ascii"},
+            {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
         ):
-            done = piped_bytes(data, "--endpoint", server.endpoint, *given, VLLM_API_KEY=KEY, **variables)
+            done = output_of(
+                [sys.executable, "-m", "clients.chat", *given], "ein café\n", REPOSITORY, VLLM_API_KEY=KEY, **variables
+            )
             assert done.returncode == 0, done.stderr
         asked = [[message["content"] for message in body["messages"]] for body in server.bodies]
-        wrong = piped_bytes("café".encode("latin-1"), "--endpoint", server.endpoint, VLLM_API_KEY=KEY)
+        wrong = piped("café".encode("latin-1"), "--endpoint", server.endpoint, VLLM_API_KEY=KEY)
         assert len(server.bodies) == 4, "a damaged question is not asked"
     assert asked == [["Be brief.", "ein café"], ["ein café"], ["ein café"], ["ein café"]]
-    assert (wrong.returncode, wrong.stdout) == (1, b"")
-    assert b"not valid UTF-8 (byte 0xe9 at position 3). Convert it first, for example with: iconv" in wrong.stderr
+    assert (wrong.returncode, wrong.stdout) == (1, "")
+    assert "not valid UTF-8 (byte 0xe9 at position 3). Convert it first, for example with: iconv" in wrong.stderr
 
 
-def test_a_question_in_a_pipe_keeps_its_indentation_and_special_line_separators() -> None:
+def test_a_question_in_a_pipe_keeps_its_indentation_and_special_line_separators(piped: Piped) -> None:
     text = "    def f():\n        pass\x0c\u2028# end"
     with serving(FakeOpenAIServer()) as server:
         piped(text + "\n\n", "--endpoint", server.endpoint, "--max-tokens", "9", VLLM_API_KEY=KEY)
@@ -239,7 +303,7 @@ def test_a_question_in_a_pipe_keeps_its_indentation_and_special_line_separators(
         ("/quit\nnot asked\n", 0, ""),
     ],
 )
-def test_a_pipe_without_a_question_asks_nothing_and_says_so(text: str, code: int, said: str) -> None:
+def test_a_pipe_without_a_question_asks_nothing_and_says_so(text: str, code: int, said: str, piped: Piped) -> None:
     with serving(FakeOpenAIServer()) as server:
         done = piped(text, "--endpoint", server.endpoint, VLLM_API_KEY=KEY)
     assert (done.returncode, done.stdout, server.bodies) == (code, "", [])
@@ -250,11 +314,11 @@ def test_a_pipe_without_a_question_asks_nothing_and_says_so(text: str, code: int
 def test_a_closed_stream_is_not_a_traceback(redirection: str, code: int) -> None:
     with serving(FakeOpenAIServer()) as server:
         command = f'exec "$0" -m clients.chat --max-tokens 9 --endpoint "$1" {redirection}'
-        done = piped("hi\n", command=["sh", "-c", command, sys.executable, server.endpoint], VLLM_API_KEY=KEY)
+        done = output_of(["sh", "-c", command, sys.executable, server.endpoint], "hi\n", VLLM_API_KEY=KEY)
     assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
 
 
-def test_in_a_terminal_a_pasted_text_is_one_question_and_a_path_is_not_a_command() -> None:
+def test_in_a_terminal_a_pasted_text_is_one_question_and_a_path_is_not_a_command(terminal: InTerminal) -> None:
     with (
         serving(FakeOpenAIServer()) as server,
         terminal("--endpoint", server.endpoint, "--max-tokens", "9", VLLM_API_KEY=KEY) as chat,
@@ -280,7 +344,7 @@ def test_answers_can_be_saved_while_the_prompt_stays_on_the_terminal(tmp_path: P
     saved = tmp_path / "answers"
     with serving(FakeOpenAIServer()) as server:
         command = f'exec "$0" -m clients.chat --max-tokens 9 --endpoint "$1" > {saved}'
-        with terminal(command=["sh", "-c", command, sys.executable, server.endpoint], VLLM_API_KEY=KEY) as chat:
+        with terminal_of(["sh", "-c", command, sys.executable, server.endpoint], VLLM_API_KEY=KEY) as chat:
             chat.shows("> ")
             chat.type("hi\n")
             chat.shows("first token after")
@@ -295,13 +359,13 @@ def test_an_error_cannot_move_the_cursor(capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr().err == "error: model ]0;title2J is not served\n[2Jname\n"
 
 
-def test_what_is_not_there_is_one_line_that_says_how_to_start_it() -> None:
+def test_what_is_not_there_is_one_line_that_says_how_to_start_it(piped: Piped) -> None:
     done = piped("hi\n", "--endpoint", f"http://127.0.0.1:{free_port()}")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "start it with make local, or name another: make chat STACK=dev, or ENDPOINT=URL" in done.stderr
 
 
-def test_while_a_cold_engine_wakes_the_terminal_says_so(tmp_path: Path) -> None:
+def test_while_a_cold_engine_wakes_the_terminal_says_so(tmp_path: Path, terminal: InTerminal) -> None:
     replicas = tmp_path / "replicas"
     with serving(FakeOpenAIServer(api_key=None)) as server:
         replicas.write_text(f"{server.endpoint}\n")
@@ -350,9 +414,9 @@ def started_by_make_local(clone: Path, endpoint: str) -> None:
 def test_make_chat_finds_what_make_local_started(clone: Path) -> None:
     with serving(FakeOpenAIServer()) as server:
         started_by_make_local(clone, server.endpoint)
-        done = piped("hi\n", "MAX_TOKENS=9", command=["make", "chat"], folder=clone)
+        done = output_of(["make", "chat", "MAX_TOKENS=9"], "hi\n", clone)
         assert (done.returncode, done.stdout) == (0, expected("hi", max_tokens=9) + "\n"), done.stderr
-        with terminal(command=["make", "chat"], folder=clone) as chat:
+        with terminal_of(["make", "chat"], clone) as chat:
             chat.shows("> ")
             chat.type("/quit\n")
             assert chat.ends() == 0
@@ -371,6 +435,6 @@ def test_make_chat_asks_a_deployed_stack(clone: Path) -> None:
         for program in (pulumi, kubectl):
             program.chmod(0o755)
         path = f"{pulumi.parent}:{os.environ['PATH']}"
-        done = piped("hi\n", "STACK=dev", "MAX_TOKENS=9", command=["make", "chat"], folder=clone, PATH=path)
+        done = output_of(["make", "chat", "STACK=dev", "MAX_TOKENS=9"], "hi\n", clone, PATH=path)
     assert (done.returncode, done.stdout) == (0, expected("hi", max_tokens=9) + "\n"), done.stderr
     assert server.bodies[0]["model"] == MODEL

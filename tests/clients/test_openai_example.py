@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,16 +13,21 @@ from typing import Any
 import pytest
 
 from clients import openai_example
+from tests.forked_programs import Programs
 from tests.smoke_tests.fake_openai_server import KEY, MODEL, FakeOpenAIServer, answer_tokens, serving
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def run_example(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "clients/openai_example.py", *arguments],
-        cwd=REPOSITORY, env={"PATH": os.environ["PATH"]} | variables, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run_example(programs: Programs) -> Run:
+    def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        return programs.run(["clients/openai_example.py", *arguments], {"PATH": os.environ["PATH"], **variables})
+
+    return run
 
 
 def expected_answer(prompt: str, max_tokens: int) -> str:
@@ -29,7 +35,7 @@ def expected_answer(prompt: str, max_tokens: int) -> str:
 
 
 @pytest.mark.parametrize("stream", [[], ["--stream"]], ids=["whole", "stream"])
-def test_answers_from_the_environment_alone(stream: list[str]) -> None:
+def test_answers_from_the_environment_alone(stream: list[str], run_example: Run) -> None:
     with serving(FakeOpenAIServer()) as server:
         done = run_example(
             "Hello!",
@@ -46,7 +52,7 @@ def test_answers_from_the_environment_alone(stream: list[str]) -> None:
     assert server.bodies[0]["model"] == MODEL
 
 
-def test_options_win_over_the_environment() -> None:
+def test_options_win_over_the_environment(run_example: Run) -> None:
     with serving(FakeOpenAIServer(api_key=None)) as server:
         done = run_example(
             "--endpoint", f"{server.endpoint}/v1", "--model", MODEL, VLLM_BASE_URL="http://x.invalid", VLLM_MODEL="x"
@@ -56,7 +62,7 @@ def test_options_win_over_the_environment() -> None:
     assert "200 out" in done.stderr
 
 
-def test_errors_are_one_line_and_say_what_to_set() -> None:
+def test_errors_are_one_line_and_say_what_to_set(run_example: Run) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         nobody = f"http://127.0.0.1:{closed.getsockname()[1]}"
     with serving(FakeOpenAIServer()) as server, serving(FakeOpenAIServer("answers_200_with_an_error")) as broken:
@@ -78,7 +84,7 @@ def test_errors_are_one_line_and_say_what_to_set() -> None:
     assert unreachable.stderr.count("\n") == 1
 
 
-def test_after_make_local_nothing_needs_to_be_set(tmp_path: Path) -> None:
+def test_after_make_local_nothing_needs_to_be_set(tmp_path: Path, programs: Programs) -> None:
     (tmp_path / "clients").mkdir()
     (tmp_path / ".local").mkdir()
     program = tmp_path / "clients" / "openai_example.py"
@@ -88,13 +94,7 @@ def test_after_make_local_nothing_needs_to_be_set(tmp_path: Path) -> None:
     shell = {"PATH": os.environ["PATH"], "OPENAI_API_KEY": "sk-of-openai", "HTTP_PROXY": "http://127.0.0.1:9"}
     with serving(FakeOpenAIServer()) as server:
         (tmp_path / ".local" / "endpoint").write_text(f"{server.endpoint}\n")
-        done = subprocess.run(
-            [sys.executable, str(program), "Hi", "--max-tokens", "9"],
-            env=shell,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = programs.run([str(program), "Hi", "--max-tokens", "9"], shell)
     assert done.returncode == 0, done.stderr
     assert KEY not in done.stdout + done.stderr
 
@@ -158,6 +158,16 @@ def test_a_reader_that_has_enough_and_a_terminal_without_unicode_are_no_tracebac
             ["sh", "-c", command, sys.executable],
             cwd=REPOSITORY, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=False, timeout=60,
         )  # fmt: skip
-        shown = run_example("--endpoint", server.endpoint, "--model", "modèle", PYTHONIOENCODING="ascii")
+        shown = subprocess.run(
+            [sys.executable, "clients/openai_example.py", "--endpoint", server.endpoint, "--model", "modèle"], cwd=REPOSITORY,
+            env={"PATH": os.environ["PATH"], "PYTHONIOENCODING": "ascii"}, capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
     assert (len(done.stdout), done.stderr) == (5, "")
     assert "Traceback" not in shown.stderr
+
+
+@pytest.mark.parametrize(("user", "header"), [("me", "Basic bWU6"), ("me:pw", "Basic bWU6cHc="), ("", "Bearer k")])
+def test_a_user_without_a_password_is_sent_with_the_colon_that_basic_needs(user: str, header: str) -> None:
+    with openai_example.connect("http://127.0.0.1:1/v1", "k", user=user) as client:
+        sent = {**client.auth_headers, **client.default_headers}
+    assert sent["Authorization"] == header

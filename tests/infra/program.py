@@ -32,6 +32,7 @@ from tests.infra.event_loops import closing_event_loops
 ROOT = Path(__file__).parents[2]
 REGION, ACCOUNT = "us-east-1", "123456789012"
 SIGNATURE, SECRET = "4dabf18193072939515e22adb298388d", "1b47061264138c4ac30d75fd1eb44270"  # of Pulumi's protocol
+UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"  # of Pulumi's protocol, too
 STASH = "pulumi:index:Stash"
 ZONES = ("us-east-1a", "us-east-1b", "us-east-1c", "us-east-1d")
 SHOWN_TO_THE_USER = 32  # of Pulumi's language hosts
@@ -384,7 +385,7 @@ class _Lookups(mocks.Mocks):
             },
             "getSubnet": {"availabilityZone": f"us-east-1{str(args.args.get('id')).rpartition('-')[2]}"},
         }
-        return answers[name], []
+        return ({} if place.region == UNKNOWN else answers[name]), []
 
 
 class _Warnings(logging.Handler):

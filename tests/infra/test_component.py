@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pulumi
@@ -178,7 +179,7 @@ def test_account_region_partition_and_zones_are_those_of_the_components_provider
         cn = VllmEndpoint("cn", **IMAGE, opts=pulumi.ResourceOptions(providers={"aws": provider("cn")}))
         eu = VllmEndpoint("eu", **IMAGE, opts=pulumi.ResourceOptions(parent=parent))
         for endpoint in (made, cn, eu):
-            endpoint.region.apply(lambda found, name=endpoint._name: regions.update({name: found}))
+            endpoint.region.apply(partial(regions.__setitem__, endpoint._name))
 
     program = run_foreign(declare)
     parents = {resource.urn: resource.parent for resource in program.resources}
@@ -203,19 +204,45 @@ def _ancestors(urn: str, parents: dict[str, str]) -> str:
 def test_every_output_has_a_value_and_none_is_or_contains_a_secret(kind: type[VllmEndpoint]) -> None:
     found: dict[str, tuple[bool, Any]] = {}
 
-    async def read(name: str, output: pulumi.Output[Any]) -> None:
+    async def read(name: str, output: pulumi.Output[Any]) -> bool:
         found[name] = (await output.is_secret(), await output.future())
+        return True
 
     def declare() -> None:
         chat = kind("chat", **IMAGE, api_keys="team=sk-hidden", hf_token=pulumi.Output.secret("hf_hidden"))
         for name in kind.__annotations__:
-            pulumi.Output.from_input(read(name, getattr(chat, name)))  # Pulumi waits for it
+            waited: pulumi.Output[bool] = pulumi.Output.from_input(read(name, getattr(chat, name)))
+            waited.apply(lambda done: done)
 
     run_foreign(declare)
     assert set(found) == set(kind.__annotations__)
     assert not [name for name, (secret, _) in found.items() if secret]
     assert not [name for name, (_, value) in found.items() if value in (None, "", {})]
     assert "hidden" not in repr(found)
+
+
+def test_a_provider_that_is_not_configured_during_the_preview_is_one_sentence() -> None:
+    def declare() -> None:
+        later = aws.Provider("later", region=output("eu-central-1"))
+        VllmEndpoint("chat", **IMAGE, opts=pulumi.ResourceOptions(provider=later))
+
+    words = "VllmEndpoint chat: its AWS provider cannot be asked during this preview"
+    with pytest.raises(pulumi.RunError, match=words):
+        run_foreign(declare, preview=True)
+    assert len(run_foreign(declare).resources) > 80
+
+
+def test_one_endpoint_of_each_kind_can_have_the_same_name() -> None:
+    def declare() -> None:
+        VllmEndpoint("chat", **IMAGE)
+        VllmEndpointOnKubernetes("chat", **IMAGE)
+
+    program = run_foreign(declare)
+    resources = (*program.resources, *program.stashes)
+    assert len({resource.urn for resource in resources}) == len(resources)
+    # The prefix of the names of its hooks, which are unique in a program.
+    watched = [stash.name for stash in program.stashes if stash.name.endswith("endpoint")]
+    assert len(watched) == len(set(watched)) == 2
 
 
 def test_a_component_leaves_the_programs_own_resources_alone() -> None:
@@ -230,7 +257,13 @@ def test_a_component_leaves_the_programs_own_resources_alone() -> None:
 NAMES = ["chat", "Chat", "chat.eu", "chat-eu", "chat_eu", "a", "x" * 60, "x" * 61, "é", "team/chat"]
 STACKS = ["prod", "dev", "Prod", "prod.eu", "prod-eu", "s" * 99, "s" * 100, "feature.a-b", "feature.a.b", "p"]
 PAIRS = [(name, stack) for name in NAMES for stack in STACKS]
-LONGEST = {"lb": 32, "targetgroup": 32, "role": 64, "default": 255}
+# AWS's limits of names, of which Pulumi's random suffix takes 8 characters.
+LONGEST = {
+    "Budget": 100, "CapacityProvider": 255, "Cluster": 255, "Dashboard": 255, "Function": 64, "LaunchTemplate": 128, "LoadBalancer": 32,
+    "LogGroup": 512, "MetricAlarm": 255, "Repository": 256, "Role": 64, "Schedule": 64, "ScheduleGroup": 64, "Secret": 512,
+    "SecurityGroup": 255, "Service": 255, "TargetGroup": 32, "Topic": 256, "WebAcl": 128,
+}  # fmt: skip
+BUCKET = 63
 
 
 def test_a_hundred_pairs_of_endpoint_and_stack_have_a_hundred_valid_prefixes() -> None:
@@ -257,9 +290,9 @@ def test_two_endpoints_share_no_name_of_aws_nor_the_stack_files() -> None:
 
     def declare() -> None:
         VllmEndpoint("chat", values)
-        VllmEndpoint("Chat", values)
+        VllmEndpoint("Chat" + "x" * 60, values)
 
-    program = run_foreign(declare)
+    program = run_foreign(declare, stack="s" * 100)
     urns = [resource.urn for resource in (*program.resources, *program.stashes)]
     assert len(urns) == len(set(urns))
     explicit: dict[tuple[str, str], list[str]] = {}
@@ -268,6 +301,12 @@ def test_two_endpoints_share_no_name_of_aws_nor_the_stack_files() -> None:
             if isinstance(given := resource.inputs.get(key), str):
                 explicit.setdefault((resource.type, given), []).append(resource.urn)
     shared = {pair: found for pair, found in explicit.items() if len(found) > 1}
+    limits = LONGEST | {"BucketV2": BUCKET, "Bucket": BUCKET}
+    named = [r for r in program.resources if r.type.startswith("aws:") and r.type.rpartition(":")[2] in limits]
+    assert {resource.type.rpartition(":")[2] for resource in named} >= set(LONGEST) - {"Repository"}
+    for resource in named:
+        name = next((resource.inputs[key] for key in ("name", "dashboardName") if key in resource.inputs), None)
+        assert len(name or f"{resource.name}-1a2b3c4") <= limits[resource.type.rpartition(":")[2]], resource.urn
     # These are names within something of the endpoint's own.
     assert {kind for kind, _ in shared} <= {"aws:servicediscovery/service:Service", "aws:route53/record:Record"}
 

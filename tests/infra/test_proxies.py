@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.server
+import re
+import socket
 import subprocess
 import sys
 import threading
@@ -12,19 +15,30 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
+import openai
 import pytest
 
+from clients.chat import Chat
+from clients.openai_example import connect
 from image.engine import watcher
 from image.engine.arguments import EngineError
-from image.engine.hub import Hub
+from image.engine.hub import Hub, HubUnreachableError
+from infra.planning.catalog.models import UnknownModelError, fetch_config
 from infra.planning.plan import ServingPlan
 from infra.planning.proxies import with_direct_addresses
+from infra.stack_files import ROOT
 from infra.web_address import use_no_proxy_for_this_machine
 from local import gateway as local_gateway
 from local import supervision
 from local.engine import Engine
 from local.failures import LocalError
 from local.loopback import open_loopback
+from local.weights import hub_is_reachable, hub_problem
+from smoke_tests.benchmark.deployment import gateway_info, prefix_cache_counters
+from smoke_tests.benchmark.stream_client import Endpoint
+from smoke_tests.connections import async_client, openai_client, sync_client
+from smoke_tests.target import Target
 from tests.infra.kubernetes.rendering import render
 from tests.infra.planning.plans import plan
 from tests.infra.program import run_program
@@ -32,10 +46,13 @@ from tests.infra.program import run_program
 METADATA = ("169.254.169.254", "169.254.170.2")
 
 
-class Server:
-    """An HTTP server on a free port that records its requests."""
+HOSTS = ("127.0.0.1", "localhost", "::1")
 
-    def __init__(self) -> None:
+
+class Server:
+    """An HTTP server on a free port of this machine that records its requests."""
+
+    def __init__(self, host: str = "127.0.0.1") -> None:
         asked: list[str] = []
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -52,9 +69,10 @@ class Server:
                 """Nothing."""
 
         self.asked = asked
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        kind = type("Kind", (http.server.ThreadingHTTPServer,), {"address_family": family(host)})
+        self._server = kind(("127.0.0.1" if host == "localhost" else host, 0), Handler)
         self.port = self._server.server_address[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
         self._thread.start()
 
@@ -62,6 +80,10 @@ class Server:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+def family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 @pytest.fixture
@@ -111,6 +133,78 @@ def test_what_is_on_this_machine_is_asked_past_a_proxy(
     with contextlib.suppress(LocalError):  # no text comes of what the server here answers
         call(server, tmp_path)
     assert (len(server.asked), proxy.asked) == (1, [])
+
+
+async def first_answer(endpoint: str) -> None:
+    async with async_client(Target(endpoint), timeout=httpx2.Timeout(5)) as client:
+        await client.get("/health")
+
+
+def chat_info(endpoint: str) -> None:
+    with connect(f"{endpoint}/v1", "k") as client:
+        Chat(client, "m")
+
+
+# Each kind of client that takes an address from a person, without the NO_PROXY that programs set when they start.
+CLIENTS: dict[str, Callable[[str], Any]] = {
+    "conformance tests": lambda url: sync_client(Target(url), timeout=5).get("/health"),
+    "conformance tests, OpenAI SDK": lambda url: openai_client(Target(url), timeout=5).models.list(),
+    "wait for the first answer": lambda url: asyncio.run(first_answer(url)),
+    "benchmark, gateway": lambda url: gateway_info(Target(url)),
+    "benchmark, engine counters": lambda url: prefix_cache_counters(Target(url)),
+    "example client": lambda url: connect(f"{url}/v1", "k").models.list(),
+    "chat": chat_info,
+    "plan": lambda url: fetch_config("acme/tiny", ""),
+    "make local, Hub": lambda url: hub_is_reachable({"HF_ENDPOINT": url}),
+    "make local, model": lambda url: hub_problem("acme/tiny", "", {"HF_ENDPOINT": url}),
+    "engine, weights": lambda url: Hub({"HF_ENDPOINT": url}).listing("acme/tiny", "main"),
+    "monitoring": lambda url: open_loopback(f"{url}/metrics", 5).close(),
+}
+
+
+@pytest.mark.parametrize("host", HOSTS)
+@pytest.mark.parametrize("client", CLIENTS)
+def test_every_client_asks_this_machine_past_a_proxy(
+    client: str, host: str, proxy: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    try:
+        server = Server(host)
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    try:
+        # The server answers {} to everything, which some clients reject.
+        with contextlib.suppress(
+            EngineError, HubUnreachableError, UnknownModelError, openai.OpenAIError, TypeError, ValueError
+        ):
+            CLIENTS[client](server.url)
+    finally:
+        server.stop()
+    assert proxy.asked == []
+    assert server.asked
+
+
+def test_the_benchmark_connects_to_this_machine_itself(proxy: Server) -> None:
+    for host in ("127.0.0.1", "localhost", "[::1]", "127.0.0.7", "api.localhost", "127.1"):
+        assert Endpoint(f"http://{host}:8000", None).proxy == "", host
+    assert Endpoint("http://llm.example", None).proxy == proxy.url
+
+
+# The files that send requests. What a new one asks of this machine must be a client above.
+SENDERS = {
+    "clients/chat.py", "clients/openai_example.py", "image/engine/hub.py", "image/engine/watcher.py", "infra/containers.py",
+    "infra/web_address.py", "local/banner.py", "local/loopback.py", "smoke_tests/connections.py",
+}  # fmt: skip
+SENDS = re.compile(
+    r"\b(?:urlopen|build_opener|(?:httpx2?|aiohttp)\.(?:get|post|request|stream|\w*Client|\w*Session)|"
+    r"(?:Async)?OpenAI|DefaultHttpxClient)\("
+)
+
+
+def test_every_file_that_sends_requests_is_known() -> None:
+    folders = ("smoke_tests", "clients", "infra", "local", "image")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    assert {str(path.relative_to(ROOT)) for path in files if SENDS.search(path.read_text())} == SENDERS
 
 
 def command_of(name: str, server: Server) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from infra.plugin import COMPONENTS
 from infra.schema import current, differences, outputs_table, released, text
@@ -92,3 +93,31 @@ def test_only_the_words_under_unreleased_count(changed: dict[str, Any]) -> None:
         changes, "# Changelog\n\n## Unreleased\n\n- `newOne` is here.\n\n## 0.1.0\n\n- argument `newOne` added\n"
     )
     assert not missing(changes, "# Changelog\n\n## Unreleased\n\n- Components: argument\n  `newOne` added.\n")
+
+
+TYPES: dict[str, tuple[type, ...]] = {"string": (str,), "integer": (int,), "number": (int, float), "boolean": (bool,)}
+
+
+def test_the_example_in_yaml_fits_the_schema() -> None:
+    program = yaml.safe_load((ROOT / "examples" / "yaml" / "Pulumi.yaml").read_text())
+    (example,) = [found for found in program["resources"].values() if found["type"] == "vllm-endpoint:VllmEndpoint"]
+    schema = current()["resources"][COMPONENT]
+    for name, value in example["properties"].items():
+        assert name in schema["inputProperties"]
+        if not str(value).startswith("${"):
+            assert isinstance(value, TYPES[schema["inputProperties"][name]["type"]]), name
+    used = re.findall(r"\$\{chat\.(\w+)\}", str(program["outputs"]))
+    assert used
+    assert set(used) <= set(schema["properties"])
+
+
+def test_the_example_in_typescript_fits_the_schema() -> None:
+    """Names alone: its types were checked by the compiler (examples/README.md)."""
+    program = (ROOT / "examples" / "typescript" / "index.ts").read_text()
+    arguments = re.findall(r"^    (\w+):", program, re.MULTILINE)
+    outputs = re.findall(r"\bchat\.(\w+)", program)
+    schema = current()["resources"][COMPONENT]
+    assert len(arguments) > 4
+    assert len(outputs) > 2
+    assert set(arguments) <= set(schema["inputProperties"])
+    assert set(outputs) <= set(schema["properties"])

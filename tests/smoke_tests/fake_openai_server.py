@@ -60,6 +60,7 @@ class FakeOpenAIServer(ThreadingHTTPServer):
         self.refuse_ignore_eos = False
         self.dead = False
         self.refuses_pictures = False
+        self.generates = True
         self.plan: dict[str, Any] = {}
         self.connections = 0
         self.bodies: list[dict[str, Any]] = []
@@ -266,6 +267,8 @@ class _Handler(BaseHTTPRequestHandler):
             raise RefusalError(404, "no such response")
         if request.get("model") != MODEL and not self._has("serves_any_model"):
             raise RefusalError(404, f"no such model: {request.get('model')}")
+        if not self.server.generates:
+            raise RefusalError(404, f"This model does not support {self.path}.")
         bad = fake_model.is_bad(request) or (self.server.refuse_ignore_eos and "ignore_eos" in request)
         if bad and self._has("accepts_bad_parameters"):
             return {"model": MODEL, "messages": [], "stream": request.get("stream") is True}

@@ -5,12 +5,13 @@ import json
 import resource
 import socket
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from smoke_tests.benchmark import client_limits
+from smoke_tests.benchmark import client_limits, table
 from smoke_tests.benchmark.client_limits import require_client_resources
 from smoke_tests.benchmark.figures import client_share, figures
 from smoke_tests.benchmark.load import LoadRun, Run, failure_kind
@@ -93,6 +94,11 @@ def test_chunks_that_were_read_together_have_no_time_between_them(
     timeline.feed(event({}, "length", **counting(sent, counted=counted)) + event(usage=usage(sent)) + DONE, 99)
     result = timeline.result(STREAM, 0.0, 99.0, 0.0)
     assert result.tpot_seconds == (None if tpot is None else pytest.approx(tpot))
+    chunks = [len(sizes) for sizes in reads]
+    told = figures(Run([result], duration_seconds=1.0))
+    assert told.merged_chunk_share == pytest.approx((sum(chunks) - len(chunks)) / (sum(chunks) - 1))
+    note = table.merged_chunks(told)
+    assert note.endswith("were read together with the one before: ITL is not a time between tokens")
 
 
 def test_tokens_that_a_parser_holds_back_are_counted_when_they_are_made() -> None:
@@ -127,6 +133,58 @@ def test_only_whole_answers_are_good(body: bytes, kind: str) -> None:
     timeline = Timeline()
     timeline.feed(body + event(usage=usage(2)) + DONE, 1.0)
     assert timeline.result(STREAM, 0.0, 2.0, 0.0).failure == kind
+
+
+def pretty(stream: bytes) -> bytes:
+    """The same events, each with its JSON over several lines."""
+    events = [line.removeprefix(b"data: ") for line in stream.split(b"\n\n") if line]
+    spread = [each if each == b"[DONE]" else json.dumps(json.loads(each), indent=1).encode() for each in events]
+    return b"".join(b"data: " + each.replace(b"\n", b"\ndata: ") + b"\n\n" for each in spread)
+
+
+@pytest.mark.parametrize("cut", [1, 7, 10_000])
+@pytest.mark.parametrize(
+    "written",
+    [
+        lambda stream: stream.replace(b"\n", b"\r\n"),
+        lambda stream: stream.replace(b"\n", b"\r"),
+        lambda stream: stream.replace(b"data: ", b"data:"),
+        lambda stream: stream.replace(b"data: ", b"id: 7\nretry: 10\nevent: chunk\ndata: "),
+        lambda stream: stream.replace(b"\n\n", b"\n\n: keep-alive\n\n"),
+        lambda stream: stream.removesuffix(b"\n\n"),
+        pretty,
+    ],
+    ids=["CRLF", "CR", "no space", "other fields", "comments", "unterminated", "several lines"],
+)
+def test_every_form_of_server_sent_events_is_read(written: Callable[[bytes], bytes], cut: int) -> None:
+    stream = event({"role": "assistant", "content": ""}) + event({"content": "a"}) + event({"content": "b"}, "length")
+    stream = written(stream + event(usage=usage(2)) + DONE)
+    timeline = Timeline()
+    for at in range(0, len(stream), cut):
+        timeline.feed(stream[at : at + cut], 1.0 + at)
+    result = timeline.result(STREAM, 0.0, 1e6, 0.0)
+    assert (result.failure, result.output_tokens, len(result.gaps_seconds)) == ("", 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "kind"),
+    [
+        (b'event: error\ndata: {"message": "the engine died"}\n\n', "the engine died"),
+        (b'data: {"error": "the engine died"}\n\n', "the engine died"),
+        (b'data: {"choices": ["x"]}\n\n', "OpenAI's format"),
+        (b'data: {"choices": [{"delta": "x"}]}\n\n', "OpenAI's format"),
+        (b'data: {"choices": 7}\n\n', "OpenAI's format"),
+        (b"data: {\n\n", "not JSON"),
+        (b"data: " + b"[" * 100_000 + b"\n\n", "not JSON"),
+        (b"data: 7\n\n", "7"),
+    ],
+)
+def test_an_event_that_is_no_chunk_fails_the_answer(wrong: bytes, kind: str) -> None:
+    timeline = Timeline()
+    timeline.feed(event({"content": "a"}) + wrong + event({"content": "b"}, "length") + event(usage=usage(2)) + DONE, 1)
+    result = timeline.result(STREAM, 0.0, 2.0, 0.0)
+    assert result.failure == "error_in_stream"
+    assert kind in result.detail
 
 
 def test_tokens_after_done_are_not_good() -> None:

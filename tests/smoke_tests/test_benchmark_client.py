@@ -1,6 +1,7 @@
 """The benchmark's own HTTP client and its load: failures are counted, never raised; TLS is checked."""
 
 import asyncio
+import contextlib
 import datetime
 import socket
 import ssl
@@ -61,6 +62,58 @@ def test_refusals_are_counted_with_their_message() -> None:
     with serving(FakeOpenAIServer()) as server:
         run = load(server.endpoint, key="sk-wrong")
     assert {(result.failure, result.detail) for result in run.results} == {("http_401", "wrong API key")}
+
+
+CHUNKS = (
+    b'data: {"choices":[{"delta":{"content":"a"},"finish_reason":"length"}]}\n\n'
+    b'data: {"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":1}}\n\ndata: [DONE]\n\n'
+)
+
+
+def head(status: str = "200 OK", *more: str, content_type: str = "text/event-stream") -> bytes:
+    lines = (f"HTTP/1.1 {status}", f"Content-Type: {content_type}", f"Content-Length: {len(CHUNKS)}", *more)
+    return "".join(f"{line}\r\n" for line in lines).encode() + b"\r\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "detail"),
+    [
+        (b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + head() + CHUNKS, "", ""),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" * 2 + head() + CHUNKS, "", ""),
+        (head(content_type="Text/Event-Stream;charset=UTF-8") + CHUNKS, "", ""),
+        (head("200 OK", "Content-Encoding: gzip") + CHUNKS, "compressed", "Content-Encoding: gzip"),
+        (head("307 Temporary Redirect", "Location: https://u:pl4nted@x.example/v1?key=pl4nted") + CHUNKS, "http_307",
+         "it redirects to https://***@x.example/v1"),
+    ],
+)  # fmt: skip
+def test_what_proxies_put_before_and_around_an_answer(answer: bytes, kind: str, detail: str) -> None:
+    """Interim responses, another case, a compression that nobody asked for, and redirects."""
+
+    ended: list[asyncio.Event] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        ended.append(done := asyncio.Event())
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while request := await reader.readuntil(b"\r\n\r\n"):
+                length = int(request.lower().split(b"content-length: ")[1].split(b"\r")[0])
+                await reader.readexactly(length)
+                writer.write(answer)
+        writer.close()
+        await writer.wait_closed()
+        done.set()
+
+    async def run() -> Run:
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            sender = Endpoint(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", None)
+            message = sender.message(WORKLOAD.path, WORKLOAD.body(0))
+            found = await LoadRun(sender, 10.0).closed([message] * 4, 2)
+            for each in ended:
+                await each.wait()
+            return found
+
+    results = asyncio.run(run()).results
+    assert [result.failure for result in results] == [kind] * 4
+    assert all(detail in result.detail and "pl4nted" not in result.detail for result in results)
 
 
 def test_a_hanging_server_is_a_timeout() -> None:

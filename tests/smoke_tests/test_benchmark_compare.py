@@ -80,14 +80,14 @@ def test_the_tail_of_few_requests_is_shown_and_not_judged() -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"deployment": {"model": "other"}}, "another model: m/m and other"),
-        ({"deployment": {"gpu": "h100"}}, "another gpu: a10g and h100"),
-        ({"deployment": {"gpu_count": 4}}, "another gpu count: 1 and 4"),
-        ({"workload": {"api": "completions"}}, "another api"),
-        ({"workload": {"output_tokens": {"low": 16, "high": 64}}}, "another output tokens: 50 and 16 to 64"),
+        ({"deployment": {"model": "other"}}, "different model: m/m and other"),
+        ({"deployment": {"gpu": "h100"}}, "different gpu: a10g and h100"),
+        ({"deployment": {"gpu_count": 4}}, "different gpu count: 1 and 4"),
+        ({"workload": {"api": "completions"}}, "different api"),
+        ({"workload": {"output_tokens": {"low": 16, "high": 64}}}, "different output tokens: 50 and 16 to 64"),
         (
             {"workload": {"dataset": {"name": "s.json", "sha256": "ab", "entries": 3}}},
-            "another dataset: None and s.json",
+            "different dataset: None and s.json",
         ),
         (
             {"measurements": [measurement({"mode": "closed", "concurrency": 20})]},
@@ -115,8 +115,8 @@ def test_what_one_usually_compares_is_noted() -> None:
     )
     comparison = compare(base, new)
     assert comparison.passed is True
-    assert "another engine version: 0.32.0 and 0.33.0" in comparison.notes
-    assert "another engine arguments: --max-num-seqs 8 and --max-num-seqs 16" in comparison.notes
+    assert "different engine version: 0.32.0 and 0.33.0" in comparison.notes
+    assert "different engine arguments: --max-num-seqs 8 and --max-num-seqs 16" in comparison.notes
     assert "interrupted: the new record" in comparison.notes
 
 
@@ -132,9 +132,9 @@ def test_figures_that_are_computed_otherwise_are_not_compared() -> None:
     figures = {row.figure for row in compare(base, base).rows} - {row.figure for row in compare(base, other).rows}
     assert figures == {"request_goodput", "usd_per_million_output_tokens"}
     told = " ".join(compare(base, other).notes)
-    assert "another SLO" in told
+    assert "different SLO" in told
     assert "counts 4 and 5 input tokens" in told
-    assert "another price: $1 and $2 an hour" in told
+    assert "different price: $1 and $2 an hour" in told
 
 
 def test_only_loads_of_both_are_compared() -> None:
@@ -165,8 +165,20 @@ def test_the_command_prints_ratios_and_fails_past_a_limit(tmp_path: Path, capsys
     assert "worse: output_throughput at 10 at once: 500.0 became 400.0 (0.800 times, limit 0.909)" in told
     assert main(["compare", base, slow, "--max-slowdown", "0.3"]) == 0
     assert main(["compare", base, other]) == 2
-    assert "not comparable: another model" in capsys.readouterr().out
+    assert "not comparable: different model" in capsys.readouterr().out
     assert main(["compare", base, str(tmp_path / "none.json")]) == 2
     assert capsys.readouterr().err.startswith("error: cannot read")
     with pytest.raises(SystemExit):
         main(["compare", base, slow, "--max-slowdown", "-1"])
+
+
+def test_the_gaps_of_merged_chunks_are_shown_and_not_judged() -> None:
+    """A gateway or client that falls behind makes ITL better: 0 for each chunk that it read with the one before."""
+    base = record(measurement(merged_chunk_share=0.0))
+    merged = record(measurement(merged_chunk_share=0.6, median_itl_ms=0.0, p99_itl_ms=40.0))
+    for one, other in ((base, merged), (merged, base)):
+        told = compare(one, other)
+        assert {row.verdict for row in told.rows if "itl" in row.figure} == {"shown"}
+        assert any("60% of the chunks were read together with the one before" in note for note in told.notes)
+        assert told.passed
+    assert {row.verdict for row in compare(base, base).rows if "itl" in row.figure} == {"same"}

@@ -1,11 +1,13 @@
 """The record: what is written is read back, and what is no record is one line."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from smoke_tests.benchmark.__main__ import main
 from smoke_tests.benchmark.record import RecordError, as_text, parse_record, read_record, write_record
 from tests.smoke_tests.benchmark_records import document, measurement, record
 
@@ -64,3 +66,17 @@ def test_files_that_cannot_be_read_or_written_are_one_line(tmp_path: Path) -> No
     with pytest.raises(RecordError, match="cannot write"):
         write_record(record(), tmp_path / "folder")
     assert [file.name for file in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_record_is_read_from_standard_input_and_with_a_byte_order_mark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As `benchmark --json - | compare BASE -` and PowerShell's `>` make it."""
+    text = as_text(record()).encode()
+    base = tmp_path / "base.json"
+    base.write_bytes(b"\xef\xbb\xbf" + text)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text)))
+    assert main(["compare", str(base), "-"]) == 0
+    with pytest.raises(SystemExit):
+        main(["compare", "-", "-"])
+    assert "both standard input" in capsys.readouterr().err

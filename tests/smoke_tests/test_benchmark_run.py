@@ -175,6 +175,7 @@ def test_a_cold_start_without_a_ledger_says_so(tmp_path: Path, monkeypatch: pyte
         (["--dataset", "a.json", "--prompt-tokens", "4"], "give one of them"),
         (["--prompt-tokens", "9-4"], "'9-4' must be a length in tokens"),
         (["--goodput", "p99:4"], "'p99:4' must be NAME:MILLISECONDS, where NAME is one of ttft, tpot, e2el"),
+        (["--goodput", "ttft:5", "ttft:4"], "--goodput names ttft twice; give one limit for each of ttft, tpot, e2el"),
         (["--goodput", "ttft:-4"], "'-4' must be a number above 0"),
         (["--busy-hours", "25"], "'25' is not a daily pattern"),
         (["--usd-per-hour", "nan"], "'nan' must be a number, at least 0"),

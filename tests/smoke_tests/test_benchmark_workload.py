@@ -1,4 +1,4 @@
-"""What is asked: lengths, shared beginnings, and prompts from data files."""
+"""What is asked: lengths, shared prefixes, and prompts from data files."""
 
 import json
 from pathlib import Path

@@ -38,7 +38,7 @@ def test_waits_while_nothing_is_ready_and_says_so() -> None:
 def test_waits_for_a_server_that_does_not_listen_yet() -> None:
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         address = nobody.getsockname()
-    with pytest.raises(TargetError, match=r"did not answer within 0 s \(ConnectError.*--wait-seconds"):
+    with pytest.raises(TargetError, match=r"did not answer within 0.2 s \(ConnectError.*--wait-seconds"):
         wait_for_answer(Target(f"http://127.0.0.1:{address[1]}", KEY, MODEL), 0.2)
 
 

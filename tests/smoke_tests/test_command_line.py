@@ -101,3 +101,24 @@ def test_a_command_that_is_not_there_is_one_line(
 def test_the_secret_of_a_stack_is_named_by_its_outputs() -> None:
     target = Target("http://a", region="eu-west-1", outputs={"apiKeySecretArn": "arn:aws:secretsmanager:x"})
     assert isinstance(_keys(OF_THE_STACK, target, _parser()), KeysSecret)
+
+
+@pytest.mark.parametrize("embeds", [True, False])
+def test_an_embedding_model_generates_no_text(embeds: bool, tmp_path: Path) -> None:
+    """Its tests of text are skipped; a chat model whose chat is gone fails them."""
+    report = tmp_path / "report.json"
+    files = ("test_embeddings.py", "test_chat_format.py", "test_stream_format.py", "test_refusals.py", "test_tools.py")
+    with serving(FakeOpenAIServer()) as server:
+        server.generates, server.embeds = False, embeds
+        conformance = Conformance(Target(server.endpoint, KEY, MODEL))
+        code = run_conformance(conformance, files=files, report=report, pytest_arguments=QUICKLY)
+        required = Conformance(Target(server.endpoint, KEY, MODEL), frozenset({"text"}))
+        assert run_conformance(required, files=files[1:2], pytest_arguments=(*QUICKLY, "-k", "test_an_answer")) == 1
+    told = json.loads(report.read_text())
+    assert code == (0 if embeds else 1)
+    assert (told["failed"] == 0) == embeds
+    why = "the model does not support text: This model does not support /v1/chat/completions."
+    skipped = {test["file"] for test in told["tests"] if test["detail"] == why}
+    assert skipped == (set(files) - {"test_embeddings.py"} if embeds else set())
+    passed = {test["file"] for test in told["tests"] if test["outcome"] == "passed"}
+    assert ("test_embeddings.py" in passed) == embeds

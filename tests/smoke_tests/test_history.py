@@ -127,7 +127,7 @@ def test_the_table_shows_verdict_configuration_figures_and_price(
     assert lines[failed + 1].strip() == "median_ttft_ms at 10 at once: 100 became 200"
     assert lines[-3].split()[:2] == ["2026-11-21", "12:00"]
     assert lines[-3].split()[3:] == ["01234567", "abc1234", "passed", "60/60", "10", "1,234", "123", "0.638"]
-    assert lines[-1] == f"4 of dev, in {tmp_path}"
+    assert lines[-1] == f"4 results of dev, in {tmp_path}"
 
 
 def test_json_has_the_figures_and_not_the_samples(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -156,7 +156,7 @@ def test_an_entrys_record_is_written_for_compare_and_report(tmp_path: Path, caps
 
 def test_nothing_kept_says_how_to_begin(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert history.main(["--name", "dev", "--folder", str(tmp_path)]) == 0
-    assert "make verify STACK=dev saves the first" in capsys.readouterr().out
+    assert "has no results of dev. Create the first with make verify STACK=dev" in capsys.readouterr().out
 
 
 def test_the_stacks_bucket_is_found_in_its_outputs() -> None:

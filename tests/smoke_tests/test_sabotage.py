@@ -3,8 +3,8 @@
 import ast
 import json
 import subprocess
-import sys
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from smoke_tests import test_keys, test_load
 from smoke_tests.conformance import Conformance, run_conformance
 from smoke_tests.keys_document import KeysFile
 from smoke_tests.target import Target
+from tests.forked_programs import Programs
 from tests.smoke_tests.fake_openai_server import KEY, MODEL, FakeOpenAIServer, serving
 from tests.smoke_tests.faults import FAULTS
 from tests.smoke_tests.gateway_process import gateway
@@ -25,9 +26,10 @@ CONFORMANCE = REPOSITORY / "smoke_tests"
 # a third of the time. Python's own tracebacks: pytest's parse each file that a failure passes through. No plugins that
 # these tests do not use: hundreds of sessions start here.
 UNUSED = (
-    "unraisableexception threadexception doctest pastebin stepwise faulthandler legacypath setuponly setupplan unittest"
+    "unraisableexception threadexception doctest pastebin stepwise faulthandler legacypath setuponly setupplan unittest "
+    "debugging recwarn logging subtests junitxml"
 )
-QUICKLY = ("-o", "timeout=0", "-q", "--tb=native", *(f"-pno:{plugin}" for plugin in UNUSED.split()))
+QUICKLY = ("-o", "timeout=0", "-q", "--capture=no", "--tb=native", *(f"-pno:{plugin}" for plugin in UNUSED.split()))
 
 
 def run_files(server: FakeOpenAIServer, folder: Path, *files: str) -> dict[str, str]:
@@ -111,15 +113,19 @@ def test_a_sound_server_with_embeddings_passes_all_of_them(tmp_path: Path, keys_
     ]
 
 
-def smoke_tests(*arguments: str, key: str | None = None) -> subprocess.CompletedProcess[str]:
-    environment = {"PATH": "/usr/bin:/bin"} | ({"VLLM_API_KEY": key} if key else {})
-    return subprocess.run(
-        [sys.executable, "-m", "smoke_tests", *arguments],
-        cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+SmokeTests = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def test_a_right_endpoint_passes_and_the_key_shows_nowhere(tmp_path: Path) -> None:
+@pytest.fixture
+def smoke_tests(programs: Programs) -> SmokeTests:
+    def run(*arguments: str, key: str | None = None) -> subprocess.CompletedProcess[str]:
+        environment = {"PATH": "/usr/bin:/bin"} | ({"VLLM_API_KEY": key} if key else {})
+        return programs.run(["-m", "smoke_tests", *arguments], environment)
+
+    return run
+
+
+def test_a_right_endpoint_passes_and_the_key_shows_nowhere(tmp_path: Path, smoke_tests: SmokeTests) -> None:
     report = tmp_path / "junit.xml"
     with serving(FakeOpenAIServer()) as server:
         done = smoke_tests("--endpoint", f"{server.endpoint}/v1/", "--junit", str(report), key=KEY)
@@ -131,7 +137,7 @@ def test_a_right_endpoint_passes_and_the_key_shows_nowhere(tmp_path: Path) -> No
     assert KEY not in done.stdout + done.stderr + report.read_text()
 
 
-def test_a_wrong_endpoint_exits_1_and_the_key_shows_nowhere(tmp_path: Path) -> None:
+def test_a_wrong_endpoint_exits_1_and_the_key_shows_nowhere(tmp_path: Path, smoke_tests: SmokeTests) -> None:
     key_file = tmp_path / "key"
     key_file.write_text(f'{{"default": "{KEY}"}}')
     with serving(FakeOpenAIServer("accepts_any_key")) as server:
@@ -141,7 +147,7 @@ def test_a_wrong_endpoint_exits_1_and_the_key_shows_nowhere(tmp_path: Path) -> N
     assert KEY not in done.stdout + done.stderr
 
 
-def test_only_the_key_tests_are_skipped_without_keys(tmp_path: Path) -> None:
+def test_only_the_key_tests_are_skipped_without_keys(tmp_path: Path, smoke_tests: SmokeTests) -> None:
     with serving(FakeOpenAIServer(api_key=None)) as server:
         done = smoke_tests("--endpoint", server.endpoint, "-k", "key or health or models")
     assert done.returncode == 0, done.stdout

@@ -135,7 +135,7 @@ def test_other_hardware_is_not_held_against_it_but_the_last_of_the_same_is(
     assert gate() == 0
     gate.record = document(measurement(median_ttft_ms=50.0), deployment={"gpu": "h100"})
     assert gate() == 0
-    assert "not compared: another gpu: a10g and h100" in capsys.readouterr().out
+    assert "not compared: different gpu: a10g and h100" in capsys.readouterr().out
     gate.record = document(measurement(median_ttft_ms=150.0))
     assert gate() == 1
 

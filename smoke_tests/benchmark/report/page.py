@@ -225,7 +225,7 @@ def _how(record: Record) -> str:
     answers = f"{work.output_tokens} tokens out" if work.output_tokens else "answers as long as the file's"
     ends = "" if work.ignore_eos else ", ended by the model"
     shared = (
-        f", after {work.shared_prefixes} shared beginnings of {work.shared_prefix_tokens} tokens"
+        f", after {work.shared_prefixes} shared prefixes of {work.shared_prefix_tokens} tokens"
         if work.shared_prefix_tokens
         else ""
     )

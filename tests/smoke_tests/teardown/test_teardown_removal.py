@@ -138,7 +138,9 @@ def test_what_is_in_use_is_tried_again_until_it_goes(aws: boto3.Session, monkeyp
     sweep, refused = account.run(aws, monkeypatch)
     assert (account.there, sweep.items, refused) == ([], (), [])
     assert len(account.pauses) == 2
-    assert any("2 wait for others to go" in line and "has dependent objects" in line for line in account.lines)
+    assert any(
+        "2 are still in use by other resources" in line and "has dependent objects" in line for line in account.lines
+    )
 
 
 def test_what_never_goes_is_told_when_the_time_is_over(aws: boto3.Session, monkeypatch: pytest.MonkeyPatch) -> None:

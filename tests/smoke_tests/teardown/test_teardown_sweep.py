@@ -108,7 +108,7 @@ def test_what_was_kept_or_is_going_is_told_and_is_no_failure(
     assert all(entry["usd_per_hour"] == 0 for entry in found["going"])
     assert command.main(["--stack", "dev", "--quiet", "--this-region-only"]) == 0
     shown = capsys.readouterr().out
-    assert "kept on purpose (protect), and billed: 1" in shown
+    assert "retained by protect, and billed: 1" in shown
     assert f"to use these weights again: pulumi config set weightsFileSystemId {system} --stack dev" in shown
 
 
@@ -256,7 +256,7 @@ def test_what_could_not_be_asked_is_not_called_clean(
     assert command.main(["--stack", "dev", "--this-region-only"]) == 3
     shown = capsys.readouterr()
     assert "KMS key: not checked" in shown.err
-    assert "this proves nothing" in shown.out
+    assert "checks failed, so the stack may not be clean" in shown.out
     assert "is left" not in shown.out
     code, found = told(capsys)
     assert (code, found["clean"]) == (3, False)
@@ -269,7 +269,7 @@ def test_where_a_stack_is_must_be_known(
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
         monkeypatch.delenv(name, raising=False)
     assert command.main(["--stack", "gone"], root=tmp_path) == 2
-    assert "where is stack gone?" in capsys.readouterr().err
+    assert "the region of stack gone is unknown" in capsys.readouterr().err
     (tmp_path / "Pulumi.gone.yaml").write_text("config:\n  aws:region: eu-west-3\n")
     assert command.find_region("gone", tmp_path, boto3.Session()) == "eu-west-3"
 
