@@ -13,6 +13,8 @@ class VllmEndpointArgs(TypedDict, total=False):
     """Model to serve: a Hugging Face Hub id, org/name. Default: Qwen/Qwen3-4B-Instruct-2507."""
     model_revision: str
     """Branch, tag or commit of the model; empty: the Hub's main branch."""
+    base_model: str
+    """Hub id of the model that model is a fine-tune of, if model's config.json cannot be read or its name does not name its family; memory and parsers are then planned for it."""
     served_model_name: str
     """Names that clients may send as `model`, separated by commas; responses contain the first. Empty: the Hub id."""
     max_model_len: int
@@ -37,8 +39,12 @@ class VllmEndpointArgs(TypedDict, total=False):
     """Maximum number of videos per request, for vision models. Default: 1."""
     media_hosts: Sequence[str]
     """Private-network hosts from which images and videos may be fetched by URL, in addition to all public hosts."""
+    reasoning_parser: str
+    """vLLM's reasoning parser, such as qwen3, which returns the model's reasoning apart from its answer; empty: chosen for known families of models; none: it stays in the answer."""
     tool_call_parser: str
-    """vLLM's tool call parser, such as hermes; empty: chosen for known models (Qwen2.5, Qwen3, Llama 3.1); none: requests with tools are rejected."""
+    """vLLM's tool call parser, such as hermes; empty: chosen for known families of models; none: requests with tools are rejected."""
+    tokenizer_mode: str
+    """vLLM's tokenizer mode, such as mistral; empty: chosen for known families of models; none: vLLM's own default."""
     gpu_memory_utilization: float
     """Fraction of GPU memory that vLLM may use, 0.3 to 0.98. Default: 0.92."""
     max_num_seqs: int
@@ -174,6 +180,8 @@ class VllmEndpointOnKubernetesArgs(TypedDict, total=False):
     """Model to serve: a Hugging Face Hub id, org/name. Default: Qwen/Qwen3-4B-Instruct-2507."""
     model_revision: str
     """Branch, tag or commit of the model; empty: the Hub's main branch."""
+    base_model: str
+    """Hub id of the model that model is a fine-tune of, if model's config.json cannot be read or its name does not name its family; memory and parsers are then planned for it."""
     served_model_name: str
     """Names that clients may send as `model`, separated by commas; responses contain the first. Empty: the Hub id."""
     max_model_len: int
@@ -198,8 +206,12 @@ class VllmEndpointOnKubernetesArgs(TypedDict, total=False):
     """Maximum number of videos per request, for vision models. Default: 1."""
     media_hosts: Sequence[str]
     """Private-network hosts from which images and videos may be fetched by URL, in addition to all public hosts."""
+    reasoning_parser: str
+    """vLLM's reasoning parser, such as qwen3, which returns the model's reasoning apart from its answer; empty: chosen for known families of models; none: it stays in the answer."""
     tool_call_parser: str
-    """vLLM's tool call parser, such as hermes; empty: chosen for known models (Qwen2.5, Qwen3, Llama 3.1); none: requests with tools are rejected."""
+    """vLLM's tool call parser, such as hermes; empty: chosen for known families of models; none: requests with tools are rejected."""
+    tokenizer_mode: str
+    """vLLM's tokenizer mode, such as mistral; empty: chosen for known families of models; none: vLLM's own default."""
     gpu_memory_utilization: float
     """Fraction of GPU memory that vLLM may use, 0.3 to 0.98. Default: 0.92."""
     max_num_seqs: int

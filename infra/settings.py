@@ -194,6 +194,10 @@ class Settings(BaseModel):
         "Qwen/Qwen3-4B-Instruct-2507", min_length=1, description="Model to serve: a Hugging Face Hub id, org/name."
     )
     model_revision: Text = Field("", description="Branch, tag or commit of the model; empty: the Hub's main branch.")
+    base_model: Text = Field(
+        "",
+        description="Hub id of the model that model is a fine-tune of, if model's config.json cannot be read or its name does not name its family; memory and parsers are then planned for it.",
+    )
     served_model_name: Annotated[Text, AfterValidator(_names)] = Field(
         "",
         description="Names that clients may send as `model`, separated by commas; responses contain the first. Empty: the Hub id.",
@@ -232,10 +236,20 @@ class Settings(BaseModel):
         max_length=64,
         description="Private-network hosts from which images and videos may be fetched by URL, in addition to all public hosts.",
     )
+    reasoning_parser: Text = Field(
+        "",
+        pattern=r"^[a-z0-9_.-]*$",
+        description="vLLM's reasoning parser, such as qwen3, which returns the model's reasoning apart from its answer; empty: chosen for known families of models; none: it stays in the answer.",
+    )
     tool_call_parser: Text = Field(
         "",
-        pattern=r"^[a-z0-9_.]*$",
-        description="vLLM's tool call parser, such as hermes; empty: chosen for known models (Qwen2.5, Qwen3, Llama 3.1); none: requests with tools are rejected.",
+        pattern=r"^[a-z0-9_.-]*$",
+        description="vLLM's tool call parser, such as hermes; empty: chosen for known families of models; none: requests with tools are rejected.",
+    )
+    tokenizer_mode: Text = Field(
+        "",
+        pattern=r"^[a-z0-9_.-]*$",
+        description="vLLM's tokenizer mode, such as mistral; empty: chosen for known families of models; none: vLLM's own default.",
     )
     gpu_memory_utilization: float = Field(
         0.92, ge=0.3, le=0.98, description="Fraction of GPU memory that vLLM may use, 0.3 to 0.98."

@@ -23,7 +23,7 @@ from local.stand_in import make_stand_in
 # Settings that apply only to the stack's own model.
 OF_THE_STACKS_MODEL: Mapping[str, Any] = {
     "modelRevision": "", "servedModelName": "", "maxModelLen": 0, "quantization": "", "speculative": "",
-    "loraAdapters": [], "toolCallParser": "", "engineArgs": [],
+    "loraAdapters": [], "toolCallParser": "", "reasoningParser": "", "tokenizerMode": "", "baseModel": "", "engineArgs": [],
 }  # fmt: skip
 
 

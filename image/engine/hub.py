@@ -67,8 +67,8 @@ class Hub:
             raise EngineError(f"HF_ENDPOINT: found {self.endpoint!r}; set an http or https URL, or unset it")
         self._opener = urllib.request.build_opener(_Redirect, urllib.request.HTTPSHandler(context=_certificates()))
 
-    def listing(self, repository: str, revision: str) -> Listing:
-        """The files of a model that vLLM needs.
+    def listing(self, repository: str, revision: str, mistral: bool | None = None) -> Listing:
+        """The files of a model that vLLM needs. ``mistral`` selects one of two layouts, see `select`.
 
         Raises:
             HubUnreachableError: a retry may succeed.
@@ -84,7 +84,7 @@ class Hub:
                 raise HubUnreachableError(
                     f"weights: {self.endpoint} returned an unexpected response; check HF_ENDPOINT"
                 ) from None
-        wanted = _wanted(repository, files)
+        wanted = wanted_files(repository, files, mistral)
         return Listing(repository, commit, tuple(file for file in files if file.name in wanted))
 
     def open(self, listing: Listing, file: HubFile, start: int) -> http.client.HTTPResponse:
@@ -151,14 +151,19 @@ def _file(sibling: Mapping[str, Any]) -> HubFile:
     return file
 
 
-def _wanted(repository: str, files: Sequence[HubFile]) -> set[str]:
-    found = select({file.name: file.size for file in files})
+def wanted_files(repository: str, files: Sequence[HubFile], mistral: bool | None = None) -> set[str]:
+    """The names of the files that vLLM needs.
+
+    Raises:
+        EngineError: there are only weights that vLLM cannot load.
+    """
+    found = select({file.name: file.size for file in files}, mistral=mistral)
     if not found.weights and any(file.name.endswith(".gguf") for file in files):
         try:
             required(found, repository)
         except NoWeightsError as error:
             raise EngineError(str(error)) from None
-    return {*found.weights, *found.copies, *found.others}
+    return {*found.weights, *found.others}
 
 
 def _certificates() -> ssl.SSLContext:

@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from image.engine.blobs import Progress, fetch_blob, is_right
 from image.engine.hub import Hub, HubUnreachableError, Listing
 from image.engine.locks import locked
 from image.engine.memory import GIB
-from image.engine.weight_files import select
+from image.engine.weight_files import has_layout, select
 
 PARALLEL_FILES = 8
 SPARE_BYTES = GIB  # for compile caches and the Hub's small files
@@ -33,10 +33,11 @@ Admit = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Repository:
-    """A model on the Hub; ``revision`` is a branch, tag or commit."""
+    """A model on the Hub; ``revision`` is a branch, tag or commit, ``mistral`` the layout to load, see `select`."""
 
     name: str
     revision: str = "main"
+    mistral: bool | None = None
 
     def folder(self, home: Path) -> Path:
         """The folder of its files in the cache."""
@@ -83,13 +84,13 @@ def ensure(
                 admit(known.size_bytes)
                 return known
             try:
-                listing = hub.listing(repository.name, repository.revision)
+                listing = hub.listing(repository.name, repository.revision, repository.mistral)
             except HubUnreachableError as error:
                 if known is None:
                     raise
                 tell(f"{error}; continuing with the downloaded commit {known.commit[:12]}")
                 return known
-            admit(model_bytes(listing))
+            admit(model_bytes(listing, repository))
             return _fetch(repository, root, listing, hub, tell)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -104,9 +105,13 @@ def known(repository: Repository, home: Path) -> Weights | None:
     return _whole(repository, repository.folder(home))
 
 
-def model_bytes(listing: Listing) -> int:
+def model_bytes(listing: Listing, repository: Repository) -> int:
     """The bytes that vLLM loads: some repositories contain the weights twice, once as Mistral's consolidated file."""
-    return select({file.name: file.size for file in listing.files}).total_bytes or 0
+    return _loaded_bytes(repository, {file.name: file.size for file in listing.files})
+
+
+def _loaded_bytes(repository: Repository, sizes: Mapping[str, int]) -> int:
+    return select(sizes, mistral=repository.mistral).total_bytes or 0
 
 
 def needed_bytes(root: Path, listing: Listing) -> int:
@@ -156,8 +161,7 @@ def _fetch(repository: Repository, root: Path, listing: Listing, hub: Hub, tell:
         _write(root / "refs" / repository.revision, listing.commit)
     if needed:
         tell(f"weights: {repository.name}: complete and verified, {progress.summary()}")
-    size = sum(file.size for file in listing.files)
-    return Weights(repository, listing.commit, snapshot, size)
+    return Weights(repository, listing.commit, snapshot, model_bytes(listing, repository))
 
 
 def _check_disk(repository: Repository, root: Path, needed: int) -> None:
@@ -196,7 +200,10 @@ def _whole(repository: Repository, root: Path) -> Weights | None:
     snapshot = root / "snapshots" / commit
     if any(_state(snapshot / name) != state for name, (_, state) in files.items()):
         return None
-    return Weights(repository, commit, snapshot, sum(state[0] for _, state in files.values()))
+    if not has_layout(files, repository.mistral):
+        return None
+    sizes = {name: state[0] for name, (_, state) in files.items()}
+    return Weights(repository, commit, snapshot, _loaded_bytes(repository, sizes))
 
 
 def _mended(repository: Repository, root: Path, tell: Tell) -> Weights | None:

@@ -22,12 +22,12 @@ from infra.planning.cost import cost_plan
 from infra.planning.engine import engine_plan
 from infra.planning.fit import memory_fit
 from infra.planning.instances import choose_instances, container_memory_gib
+from infra.planning.parsers import parser_warnings, parsers_of
 from infra.planning.plan import GatewayPlan, MemoryFit, ReplicaPlan, ServingPlan
 from infra.planning.proxies import with_direct_addresses
 from infra.planning.purchase import purchase_warnings
 from infra.planning.refusals import refusals
 from infra.planning.speculation import extras
-from infra.planning.tools import tool_call_parser
 from infra.planning.weights import weight_bytes
 from infra.settings import FastBoot, Settings, Target
 
@@ -97,6 +97,7 @@ def make_plan(settings: Settings, *, region: str = "us-east-1", fetch: FetchConf
         warnings=(
             *_warnings(settings, architecture, gpu, instance_types, checkpoint_gib),
             *purchase_warnings(settings, gpu, instance_types, region),
+            *parser_warnings(settings, architecture),
         ),
     )
 
@@ -142,6 +143,7 @@ def _gateway_plan(
     settings: Settings, architecture: ModelArchitecture, replicas: ReplicaPlan, engine_image: str, max_model_len: int
 ) -> GatewayPlan:
     hold = replicas.startup_timeout_seconds
+    parsers = parsers_of(settings, architecture)
     info: dict[str, Any] = {
         "model": settings.served_name,
         "hub_id": settings.model,
@@ -152,7 +154,9 @@ def _gateway_plan(
         "max_model_len": max_model_len,
         "image_limit": settings.image_limit if architecture.sees else 0,
         "video_limit": settings.video_limit if architecture.sees else 0,
-        "tool_call_parser": tool_call_parser(settings),
+        "tool_call_parser": parsers.tool_call,
+        "reasoning_parser": parsers.reasoning,
+        "thinking_argument": parsers.thinking,
     }
     if settings.target is Target.ECS:
         info["instance_types"] = [instance_type.name for instance_type in replicas.instance_types]

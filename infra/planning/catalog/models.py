@@ -40,6 +40,7 @@ class ModelArchitecture:
     ``weight_bits`` is the width of a quantized linear weight, 16 if it is not quantized.
     ``weight_block`` is the number of weights that share a scale, 0 if a tensor can be split at any element.
     ``draft_layers`` is the number of layers that predict additional tokens (MTP).
+    ``model_type`` is that of config.json, which names the class that loads the model.
     ``minimum_capability`` is ten times the lowest SM version on which vLLM supports the checkpoint's quantization.
     """
 
@@ -69,6 +70,7 @@ class ModelArchitecture:
     checkpoint_bytes: int = 0
     extra_parameters: int = 0
     doubts: tuple[str, ...] = ()
+    model_type: str = ""
 
     @property
     def sees(self) -> bool:
@@ -102,7 +104,13 @@ class ModelArchitecture:
             fields: ModelFields = normalized_fields(config)
         except UnusableConfigError as error:
             raise UnknownModelError(f"config.json from {source} {error}") from None
-        return cls(**fields, checkpoint_bytes=Reader(config).number(WEIGHTS_BYTES), source=source)
+        reader = Reader(config)
+        return cls(
+            **fields,
+            checkpoint_bytes=reader.number(WEIGHTS_BYTES),
+            source=source,
+            model_type=reader.text("model_type"),
+        )
 
 
 @functools.cache
