@@ -10,13 +10,15 @@ class VllmEndpointArgs(TypedDict, total=False):
     """Arguments of `VllmEndpoint`, an endpoint on AWS: ECS runs vLLM on GPU instances."""
 
     model: str
-    """Model to serve: a Hugging Face Hub id, org/name. Default: Qwen/Qwen3-4B-Instruct-2507."""
+    """Model to serve: a Hugging Face Hub id (org/name), s3://BUCKET/PREFIX, or the path of a folder in engineImage; for make local, also a folder of this machine. Default: Qwen/Qwen3-4B-Instruct-2507."""
     model_revision: str
     """Branch, tag or commit of the model; empty: the Hub's main branch."""
     base_model: str
     """Hub id of the model that model is a fine-tune of, if model's config.json cannot be read or its name does not name its family; memory and parsers are then planned for it."""
     served_model_name: str
-    """Names that clients may send as `model`, separated by commas; responses contain the first. Empty: the Hub id."""
+    """Names that clients may send as `model`, separated by commas; responses contain the first. Empty: the Hub id, or the last part of a path."""
+    hub_endpoint: str
+    """URL of a mirror of the Hugging Face Hub, for planning, downloads and the engine (HF_ENDPOINT); empty: https://huggingface.co."""
     max_model_len: int
     """Context length (prompt plus output), in tokens; 0: the model's own limit, or less if two such sequences do not fit in the KV cache."""
     quantization: str
@@ -177,13 +179,15 @@ class VllmEndpointOnKubernetesArgs(TypedDict, total=False):
     """Arguments of `VllmEndpointOnKubernetes`, an endpoint on a Kubernetes cluster."""
 
     model: str
-    """Model to serve: a Hugging Face Hub id, org/name. Default: Qwen/Qwen3-4B-Instruct-2507."""
+    """Model to serve: a Hugging Face Hub id (org/name), s3://BUCKET/PREFIX, or the path of a folder in engineImage; for make local, also a folder of this machine. Default: Qwen/Qwen3-4B-Instruct-2507."""
     model_revision: str
     """Branch, tag or commit of the model; empty: the Hub's main branch."""
     base_model: str
     """Hub id of the model that model is a fine-tune of, if model's config.json cannot be read or its name does not name its family; memory and parsers are then planned for it."""
     served_model_name: str
-    """Names that clients may send as `model`, separated by commas; responses contain the first. Empty: the Hub id."""
+    """Names that clients may send as `model`, separated by commas; responses contain the first. Empty: the Hub id, or the last part of a path."""
+    hub_endpoint: str
+    """URL of a mirror of the Hugging Face Hub, for planning, downloads and the engine (HF_ENDPOINT); empty: https://huggingface.co."""
     max_model_len: int
     """Context length (prompt plus output), in tokens; 0: the model's own limit, or less if two such sequences do not fit in the KV cache."""
     quantization: str

@@ -44,12 +44,13 @@ class Listing:
     files: tuple[HubFile, ...]
 
 
-class _Redirect(urllib.request.HTTPRedirectHandler):
+class TokenRedirect(urllib.request.HTTPRedirectHandler):
     """Sends the token only to the Hub's own host, never to redirect targets."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
+        """The request that follows a redirect."""
         new = super().redirect_request(req, fp, code, msg, headers, newurl)
         token = req.unredirected_hdrs.get("Authorization")
         if new is not None and token and urllib.parse.urlsplit(newurl)[:2] == urllib.parse.urlsplit(req.full_url)[:2]:
@@ -65,7 +66,7 @@ class Hub:
         self._token = environment.get("HF_TOKEN", "").strip()
         if not self.endpoint.startswith(("http://", "https://")):
             raise EngineError(f"HF_ENDPOINT: found {self.endpoint!r}; set an http or https URL, or unset it")
-        self._opener = urllib.request.build_opener(_Redirect, urllib.request.HTTPSHandler(context=_certificates()))
+        self._opener = urllib.request.build_opener(TokenRedirect, urllib.request.HTTPSHandler(context=_certificates()))
 
     def listing(self, repository: str, revision: str, mistral: bool | None = None) -> Listing:
         """The files of a model that vLLM needs. ``mistral`` selects one of two layouts, see `select`.

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from image.engine.arguments import last_value
+from image.engine.s3 import SCHEME
 from image.engine.weights import Repository
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -17,6 +18,11 @@ _REVISIONS = ("--revision", "--tokenizer-revision", "--code-revision")
 def is_hub_id(name: str) -> bool:
     """Whether it is the name of a Hub model rather than a folder or an object store's URL."""
     return bool(_HUB_ID.fullmatch(name)) and not Path(name).exists()
+
+
+def is_in_s3(name: str) -> bool:
+    """Whether it is a folder in S3, which is downloaded as a Hub model is."""
+    return name.startswith(SCHEME)
 
 
 def repositories(arguments: Sequence[str]) -> list[Repository]:
@@ -30,7 +36,7 @@ def repositories(arguments: Sequence[str]) -> list[Repository]:
         named.append((str(config.get("model", "")), str(config.get("revision") or "main")))
     named += [(path, "main") for path in _adapters(arguments)]
     others = [Repository(name, commit) for name, commit in named if (name, commit) != (main.name, main.revision)]
-    return list(dict.fromkeys(one for one in (main, *others) if is_hub_id(one.name)))
+    return list(dict.fromkeys(one for one in (main, *others) if is_hub_id(one.name) or is_in_s3(one.name)))
 
 
 def _mistral(load_format: str | None) -> bool | None:

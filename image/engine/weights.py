@@ -23,6 +23,7 @@ from image.engine.blobs import Progress, fetch_blob, is_right
 from image.engine.hub import Hub, HubUnreachableError, Listing
 from image.engine.locks import locked
 from image.engine.memory import GIB
+from image.engine.s3 import S3
 from image.engine.weight_files import has_layout, select
 
 PARALLEL_FILES = 8
@@ -33,7 +34,10 @@ Admit = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Repository:
-    """A model on the Hub; ``revision`` is a branch, tag or commit, ``mistral`` the layout to load, see `select`."""
+    """A model on the Hub or in S3.
+
+    ``revision`` is a branch, tag or commit on the Hub; ``mistral`` the layout to load, see `select`.
+    """
 
     name: str
     revision: str = "main"
@@ -41,7 +45,7 @@ class Repository:
 
     def folder(self, home: Path) -> Path:
         """The folder of its files in the cache."""
-        return home / "hub" / ("models--" + self.name.replace("/", "--"))
+        return home / "hub" / ("models--" + re.sub(r"://|/", "--", self.name))
 
 
 @dataclass(frozen=True)
@@ -55,14 +59,14 @@ class Weights:
 
 
 def ensure(
-    repository: Repository, home: Path, hub: Hub, tell: Tell, *, ask: bool = False, admit: Admit | None = None
+    repository: Repository, home: Path, hub: Hub | S3, tell: Tell, *, ask: bool = False, admit: Admit | None = None
 ) -> Weights:
     """Ensure that a model's files are complete: download missing ones, or wait for another process that does.
 
     Args:
         repository: the model.
         home: HF_HOME.
-        hub: the Hub to download from.
+        hub: the Hub or S3, to download from.
         tell: logs a line.
         ask: ask the Hub for the revision's newest commit even if an older one is complete.
         admit: called with the size in bytes before the download; may raise.
@@ -125,7 +129,7 @@ def needed_bytes(root: Path, listing: Listing) -> int:
     return total
 
 
-def _fetch(repository: Repository, root: Path, listing: Listing, hub: Hub, tell: Tell) -> Weights:
+def _fetch(repository: Repository, root: Path, listing: Listing, hub: Hub | S3, tell: Tell) -> Weights:
     blobs = root / "blobs"
     blobs.mkdir(exist_ok=True)
     trusted = _trusted(root)

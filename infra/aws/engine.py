@@ -21,6 +21,7 @@ from infra.aws.weights import Weights
 from infra.containers import CODE_PATH, DELIVER, DELIVERED_TO, ENTRYPOINT, engine_arguments
 from infra.planning.engine import CACHE_PATH, WEIGHTS_PATH
 from infra.planning.plan import ServingPlan
+from infra.settings import S3_SCHEME
 
 CONTAINER = "engine"
 CODE_CONTAINER = "code"
@@ -210,7 +211,12 @@ class Engine(pulumi.ComponentResource):
             "entryPoint": list(ENTRYPOINT),
             "command": engine_arguments(plan),
             "environment": environment(
-                {**engine.environment, "ENGINE_STAGE": f"{NVME_PATH}/{NVME_FOLDER}", "PYTHONPATH": CODE_PATH}
+                {
+                    **engine.environment,
+                    **({"AWS_REGION": args.context.region} if plan.model.startswith(S3_SCHEME) else {}),
+                    "ENGINE_STAGE": f"{NVME_PATH}/{NVME_FOLDER}",
+                    "PYTHONPATH": CODE_PATH,
+                }
             ),
             "portMappings": [{"containerPort": engine.port, "hostPort": engine.port, "protocol": "tcp"}],
             "memory": engine.memory_mib,

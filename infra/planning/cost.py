@@ -65,7 +65,12 @@ def cost_plan(
         disk = _disk_hour(replicas, unit)
         items = [gpu, *_items(settings, replicas, engine, gateway, disk)]
         wakes = list(_cold_start(settings, engine, cold_hours * (instance.usd_per_hour + disk)))
-        once = 0.0 if settings.vpc_id else engine.checkpoint_gib * GIB / 1e9 * unit["nat_gb"]
+        # The S3 endpoint of the VPC that the stack creates is free.
+        once = (
+            0.0
+            if settings.vpc_id or settings.bucket or settings.model_in_image
+            else engine.checkpoint_gib * GIB / 1e9 * unit["nat_gb"]
+        )
     plan = CostPlan(
         tuple(items),
         round(sum(item.usd for item in wakes), 4),
@@ -114,7 +119,8 @@ def _items(
     yield _always("gateways on Fargate", gateway.count * fargate)
     yield _always("load balancer", unit["alb_hour"])
     yield _always("load balancer capacity", unit["alb_lcu_hour"], note="one LCU")
-    yield _month("weights on EFS", engine.checkpoint_gib * unit["efs_gb_month"], note="Standard storage")
+    on_efs = 0.0 if settings.model_in_image else engine.checkpoint_gib
+    yield _month("weights on EFS", on_efs * unit["efs_gb_month"], note="Standard storage")
     yield _month("secrets", (1 + bool(settings.hf_token)) * unit["secret_month"])
     yield _month("metrics and alarms", _watching(settings))
     if settings.dashboard:
@@ -146,7 +152,7 @@ def _cold_start(settings: Settings, engine: EnginePlan, instance_usd: float) -> 
     over_nat = not (settings.vpc_id or settings.warm_pool or settings.docker_hub_credentials_arn)
     if over_nat and ".dkr.ecr." not in engine.image:
         yield WakeItem("image through the NAT gateway", IMAGE_DOWNLOAD_GB * unit["nat_gb"], remembered)
-    if settings.weights_throughput is WeightsThroughput.ELASTIC:
+    if settings.weights_throughput is WeightsThroughput.ELASTIC and not settings.model_in_image:
         read = engine.checkpoint_gib * GIB / 1e9 * unit["efs_elastic_read_gb"]
         yield WakeItem("weights read from EFS", read, remembered)
 

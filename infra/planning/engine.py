@@ -129,6 +129,8 @@ def engine_plan(
     shared_gib = settings.shared_memory_gib or (min(16.0, container_gib / 4) if settings.gpu_count > 1 else 1.0)
     environment = {"HF_HOME": WEIGHTS_PATH, "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     environment |= {"ENGINE_IMAGE": settings.engine_image or UPSTREAM_IMAGE, "ENGINE_PLAN_KEY": key}
+    if settings.hub_endpoint:
+        environment["HF_ENDPOINT"] = settings.hub_endpoint
     if architecture.sees:
         # The gateway checks the URL in a request, but not where it redirects to.
         environment["VLLM_MEDIA_URL_ALLOW_REDIRECTS"] = "0"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 from typing import Any
 
 from infra.errors import PlanError
@@ -14,9 +16,9 @@ from infra.planning.catalog.models import (
     FetchConfig,
     ModelArchitecture,
     UnknownModelError,
-    fetch_config,
     find_model,
 )
+from infra.planning.catalog.sources import config_reader
 from infra.planning.cold_start import cold_start_seconds
 from infra.planning.cost import cost_plan
 from infra.planning.engine import engine_plan
@@ -46,25 +48,25 @@ SCALE_OUT_AT_SHARE_OF_CONCURRENCY = 0.75
 ROOT_VOLUME_GIB, ROOT_VOLUME_THROUGHPUT_MIB_PER_SECOND, ROOT_VOLUME_IOPS = 100, 500, 3000
 
 
-def make_plan(settings: Settings, *, region: str = "us-east-1", fetch: FetchConfig = fetch_config) -> ServingPlan:
+def make_plan(settings: Settings, *, region: str = "us-east-1", fetch: FetchConfig | None = None) -> ServingPlan:
     """Make the serving plan of a stack.
 
     Args:
         settings: the stack's validated settings.
         region: AWS region, for the cost estimate.
-        fetch: fetches the config.json of a model outside the catalog.
+        fetch: fetches the config.json of a model outside the catalog; None: from where the engine will load it.
 
     Raises:
         PlanError: the settings cannot work; lists every problem with what to set instead.
     """
+    fetch = fetch or config_reader(settings)
     try:
-        architecture = find_model(settings.model, settings.model_revision, fetch)
+        architecture = _architecture(settings, fetch)
     except UnknownModelError as error:
-        raise PlanError(
-            [
-                f"model: {error}. Set model to one of infra/planning/catalog/models.json, or run this with access to the Hub"
-            ]
-        ) from None
+        advice = (
+            error.advice or "Set model to one of infra/planning/catalog/models.json, or run this with access to the Hub"
+        )
+        raise PlanError([f"model: {error}. {advice}"]) from None
     gpu = gpu_specs()[settings.gpu]
     reasons = refusals(settings, architecture, gpu)
     checkpoint_gib = weight_bytes(architecture, "") / GIB
@@ -79,7 +81,7 @@ def make_plan(settings: Settings, *, region: str = "us-east-1", fetch: FetchConf
     if not memory.fits:
         raise PlanError([_does_not_fit(settings, memory, gpu, suggest(settings, architecture, beside))])
     cold = cold_start_seconds(settings, architecture, checkpoint_gib)
-    replicas = _replica_plan(settings, instance_types, gpu, cold)
+    replicas = _replica_plan(settings, instance_types, gpu, cold, checkpoint_gib if settings.model_in_image else 0.0)
     engine = engine_plan(
         settings, architecture, memory, gpu, min(instance_types, key=lambda instance_type: instance_type.memory_gib)
     )
@@ -102,6 +104,18 @@ def make_plan(settings: Settings, *, region: str = "us-east-1", fetch: FetchConf
     )
 
 
+def _architecture(settings: Settings, fetch: FetchConfig) -> ModelArchitecture:
+    """The model's properties, or those of baseModel if the model cannot be read."""
+    try:
+        return find_model(settings.model, settings.model_revision, fetch)
+    except UnknownModelError as error:
+        if not settings.base_model:
+            raise
+        base = find_model(settings.base_model, "", fetch)
+        doubt = f"its figures are those of {settings.base_model} ({error})"
+        return dataclasses.replace(base, doubts=(*base.doubts, doubt), source="baseModel")
+
+
 def _does_not_fit(settings: Settings, memory: MemoryFit, gpu: GpuSpec, suggestions: list[str]) -> str:
     where = (
         f"{settings.tensor_parallel_size} x {gpu.label}" if settings.tensor_parallel_size > 1 else f"one {gpu.label}"
@@ -121,7 +135,9 @@ def _does_not_fit(settings: Settings, memory: MemoryFit, gpu: GpuSpec, suggestio
     return f"{cause}. Set {'; or '.join(suggestions) if suggestions else 'a smaller model'}"
 
 
-def _replica_plan(settings: Settings, instance_types: tuple[InstanceType, ...], gpu: GpuSpec, cold: int) -> ReplicaPlan:
+def _replica_plan(
+    settings: Settings, instance_types: tuple[InstanceType, ...], gpu: GpuSpec, cold: int, weights_in_image_gib: float
+) -> ReplicaPlan:
     return ReplicaPlan(
         instance_types=instance_types,
         gpu=gpu,
@@ -133,7 +149,8 @@ def _replica_plan(settings: Settings, instance_types: tuple[InstanceType, ...], 
         startup_timeout_seconds=settings.startup_timeout_minutes * 60,
         scale_out_cooldown_seconds=settings.scale_out_cooldown_minutes * 60 or cold,
         target_demand_per_replica=max(1, round(settings.concurrency_per_replica * SCALE_OUT_AT_SHARE_OF_CONCURRENCY)),
-        root_volume_gib=ROOT_VOLUME_GIB,
+        # Docker keeps the layer and its unpacked files.
+        root_volume_gib=ROOT_VOLUME_GIB + math.ceil(2 * weights_in_image_gib),
         root_volume_throughput_mib_per_second=ROOT_VOLUME_THROUGHPUT_MIB_PER_SECOND,
         root_volume_iops=ROOT_VOLUME_IOPS,
     )

@@ -56,6 +56,7 @@ TEXTS: dict[str, st.SearchStrategy[Any]] = {
     "load_balancer_subnet_ids": st.lists(st.sampled_from(["subnet-a", "subnet-b", "subnet-x"]), max_size=3),
     "results_bucket": st.sampled_from(["acme-results", "No_Bucket"]),
     "media_hosts": st.lists(st.sampled_from(["media.internal", "10.0.0.7", "a b"]), max_size=2),
+    "hub_endpoint": st.sampled_from(["https://hf-mirror.example", "http://hub.internal:8081", "mirror", "https://u:p@h"]),
     "base_model": st.sampled_from(["Qwen/Qwen3-8B", "acme/unknown", "two words"]),
     "reasoning_parser": st.sampled_from(["qwen3", "none", "deepseek-r1", "Bad Parser"]),
     "tokenizer_mode": st.sampled_from(["hf", "mistral", "none", "slow"]),

@@ -68,6 +68,7 @@ ALTERNATIVES: dict[str, tuple[Alternative, ...]] = {
     "imageLimit": (Alternative(2, given=PICTURES),),
     "videoLimit": (Alternative(0, given=PICTURES),),
     "mediaHosts": (Alternative(["images.corp.internal"], given=PICTURES),),
+    "hubEndpoint": (Alternative("https://hf-mirror.example"),),
     "reasoningParser": (Alternative("qwen3"),),
     "toolCallParser": (Alternative("none"),),
     "tokenizerMode": (Alternative("hf"),),
