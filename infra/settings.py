@@ -174,10 +174,13 @@ def _tag_value(value: str) -> str:
 
 def _model(value: str) -> str:
     if value.startswith(S3_SCHEME):
-        parse_address(value)
+        try:
+            parse_address(value)
+        except ValueError as error:
+            raise ValueError(f"which {error}") from None
         return value.rstrip("/")
     if "://" in value:
-        raise ValueError("is not supported; set a Hub id, s3://BUCKET/PREFIX, or a path in engineImage")
+        raise ValueError("which is not supported; set a Hub id, s3://BUCKET/PREFIX, or a path in engineImage")
     return value
 
 
@@ -186,10 +189,10 @@ def _hub_endpoint(value: str) -> str:
         return ""
     try:
         address = parse_web_address(value)
-    except AddressError as error:
-        raise ValueError(str(error)) from None
+    except AddressError:
+        raise ValueError("which is not an http or https URL") from None
     if address.user:
-        raise ValueError("contains a user name or password; set hfToken instead")
+        raise ValueError("which contains a user name or password; set hfToken instead")
     return address.url
 
 

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import pulumi
 
-from infra.aws.account import check_quota, find_context
+from infra.aws.account import check_offers, check_quota, find_context
 from infra.aws.adopted_weights import adopt
 from infra.aws.assembly import Assembly
 from infra.aws.context import Context
@@ -121,6 +121,7 @@ class VllmEndpoint(Endpoint):
             pulumi.log.warn(warning, self)
         if signed_in:
             check_quota(context, settings, plan)
+            plan = check_offers(context, settings, plan)
         network = _network(context, settings, plan)
         adopted = adopt(settings, context, network.existing)
         place = place_of(settings, context.account_id, context.region)

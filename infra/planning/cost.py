@@ -23,6 +23,8 @@ from infra.planning.plan import (
 from infra.settings import FlowLogs, NatGateways, PurchaseOption, Settings, Target, WeightsThroughput
 
 _DATA = Path(__file__).parent / "catalog" / "prices.json"
+PRICE_REGION = "us-east-1"
+"""The region of every price in prices.json."""
 ZONES = 2
 IMAGE_DOWNLOAD_GB = 12  # the compressed size of the upstream image
 GATEWAY_IMAGE_GB, GATEWAY_IMAGES = 0.15, 3  # with the images of earlier deploys, until the lifecycle rule expires them
@@ -93,12 +95,14 @@ def cost_plan(
 
 
 def _unknown(settings: Settings, instance: InstanceType, region: str) -> str:
-    if settings.capacity is PurchaseOption.SPOT:
+    if settings.capacity is PurchaseOption.SPOT and instance.priced_as != "spot":
         return "the Spot price changes and was not looked up: at most the on-demand price"
     if settings.capacity is PurchaseOption.CAPACITY_BLOCK:
         return "a capacity block is paid in full when it is reserved, also for the hours in which nothing runs"
     if region != instance.price_region:
         return f"price unknown in {region}: these are prices of {instance.price_region}"
+    if region != PRICE_REGION:
+        return f"the instances' price is that of {region}, the other lines are prices of {PRICE_REGION}"
     return ""
 
 

@@ -104,6 +104,15 @@ def make_plan(settings: Settings, *, region: str = "us-east-1", fetch: FetchConf
     )
 
 
+def priced_again(
+    settings: Settings, plan: ServingPlan, instance_types: tuple[InstanceType, ...], region: str
+) -> ServingPlan:
+    """The same plan with the cost of the same instance types at other prices."""
+    replicas = dataclasses.replace(plan.replicas, instance_types=instance_types)
+    cost = cost_plan(settings, replicas, plan.engine, plan.gateway, region)
+    return dataclasses.replace(plan, replicas=replicas, cost=cost)
+
+
 def _architecture(settings: Settings, fetch: FetchConfig) -> ModelArchitecture:
     """The model's properties, or those of baseModel if the model cannot be read."""
     try:

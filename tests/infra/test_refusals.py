@@ -74,7 +74,8 @@ class Quotas:
 def message(title: str, stack: str, overrides: dict[str, Any]) -> str:
     try:
         settings = load_stack(stack, overrides)
-        plan = make_plan(settings, fetch=lambda model, revision: W4A8)
+        fetch = (lambda *_: W4A8) if settings.model.endswith("W4A8") else None
+        plan = make_plan(settings, fetch=fetch)
     except SettingsError as error:
         (problem,) = error.problems
         return problem

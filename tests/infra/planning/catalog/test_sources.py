@@ -141,7 +141,7 @@ def test_a_path_in_the_image_is_never_read_from_this_machine(tmp_path: Path) -> 
         ({"model": "gs://bucket/model"}, "is not supported; set a Hub id, s3://BUCKET/PREFIX"),
         ({"model": "s3://bucket/${aws:username}"}, "is not s3://BUCKET/PREFIX"),
         ({"model": "s3://acme-models/x", "modelRevision": "v1"}, "has no revisions. Remove modelRevision"),
-        ({"hubEndpoint": "mirror.example"}, "is not a URL"),
+        ({"hubEndpoint": "mirror.example"}, "which is not an http or https URL"),
         ({"hubEndpoint": "https://user:secret@mirror.example"}, "contains a user name or password; set hfToken"),
         ({"hubEndpoint": "https://mirror.example", "engineEnvironment": ["HF_ENDPOINT=https://x"]}, "hubEndpoint sets it"),
     ],
