@@ -33,14 +33,11 @@ def registered(site_packages: Path) -> dict[str, list[str]]:
 
 def _keys(source: Path, table: str) -> list[str]:
     for node in ast.walk(ast.parse(source.read_text())):
-        if isinstance(node, ast.Assign):
-            names, value = node.targets, node.value
-        elif isinstance(node, ast.AnnAssign):
-            names, value = [node.target], node.value
-        else:
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or not isinstance(node.value, ast.Dict):
             continue
-        if isinstance(value, ast.Dict) and any(isinstance(name, ast.Name) and name.id == table for name in names):
-            return sorted(key.value for key in value.keys if isinstance(key, ast.Constant))
+        names = node.targets if isinstance(node, ast.Assign) else [node.target]
+        if any(isinstance(name, ast.Name) and name.id == table for name in names):
+            return sorted(str(ast.literal_eval(key)) for key in node.value.keys if key)
     raise ValueError(f"{source} has no table {table}")
 
 

@@ -92,8 +92,9 @@ def parsers_of(settings: Settings, architecture: ModelArchitecture) -> Parsers:
         family, named = family_of(settings.base_model, architecture.model_type)
     certain = named or architecture.model_type not in families()["may_reason"]
     reasoning = _chosen(settings.reasoning_parser, family.get("reasoning_parser", "") if certain else "")
-    # Only the publisher's own repository is known to have the files of its own format.
-    own = family.get("format", "") if settings.model.lower().startswith(f"{family.get('publisher', '-')}/") else ""
+    # Only the publisher's own repository is known to have the files of its own format, and not its conversions (-GGUF, -BF16).
+    published = re.fullmatch(rf"{family.get('publisher', '-')}/[\w.-]+-\d{{4}}", settings.model.lower())
+    own = family.get("format", "") if published else ""
     mode = _chosen(settings.tokenizer_mode, family.get("tokenizer_mode", "") or own)
     return Parsers(
         reasoning=reasoning,
@@ -123,6 +124,8 @@ def parser_arguments(parsers: Parsers, given: Sequence[str]) -> list[str]:
     if not parsers.tool_call:
         del flags["--enable-auto-tool-choice"]
     theirs = {word.partition("=")[0].replace("_", "-") for word in given}
+    if theirs & {"--config-format", "--load-format"}:  # one format for both
+        theirs |= {"--config-format", "--load-format"}
     return [
         word
         for flag, value in flags.items()

@@ -125,7 +125,7 @@ def test_prod_returns_reasoning_apart_from_the_answer_and_dev_does_not_lose_its_
         ("acme/llama-3.1-8b-instruct-tuned-with-qwen3-32b", "llama", None, "llama3_json"),
         ("meta-llama/Llama-3.3-70B-Instruct", "llama", None, "llama3_json"),
         ("meta-llama/Llama-3.1-8B", "llama", None, None),
-        ("meta-llama/Llama-4-Scout-17B-16E-Instruct", "llama4", None, "llama4_pythonic"),
+        ("meta-llama/Llama-4-Scout-17B-16E-Instruct", "llama4", None, "llama4_json"),
         ("zai-org/GLM-4.5-Air", "glm4_moe", "glm45", "glm45"),
         ("zai-org/GLM-4.7", "glm4_moe", "glm45", "glm47"),
         ("zai-org/GLM-4.5V", "glm4v_moe", None, None),
@@ -173,6 +173,22 @@ def test_mistrals_own_format_is_used_for_mistrals_own_repositories() -> None:
     assert (value(plain.engine.args, "--tokenizer-mode"), "--load-format" in plain.engine.args) == ("hf", False)
     off = foreign("mistralai/Mistral-Small-3.2-24B-Instruct-2506", "mistral3", gpu="h100", tokenizerMode="none")
     assert not {"--tokenizer-mode", "--config-format", "--load-format"} & set(off.engine.args)
+
+
+@pytest.mark.parametrize(
+    ("model", "engine_args"),
+    [
+        ("mistralai/Ministral-3-3B-Instruct-2512-GGUF", []),
+        ("mistralai/Ministral-3-3B-Instruct-2512-BF16", []),
+        ("mistralai/Ministral-3-3B-Instruct-2512", ["--load-format", "runai_streamer"]),
+        ("mistralai/Ministral-3-3B-Instruct-2512", ["--config_format=hf"]),
+    ],
+)
+def test_a_conversion_and_another_loader_do_not_get_half_of_mistrals_format(model: str, engine_args: list[str]) -> None:
+    args = foreign(model, "mistral3", engineArgs=engine_args).engine.args
+    assert [word for word in args if "format" in word.partition("=")[0]] == [
+        w for w in engine_args if "format" in w.partition("=")[0]
+    ]
 
 
 def test_the_users_own_arguments_are_not_repeated() -> None:
