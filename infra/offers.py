@@ -96,7 +96,7 @@ def _on_demand(pricing: Any, names: Sequence[str], region: str) -> dict[str, flo
     for name in names:
         wanted = {
             "instanceType": name, "regionCode": region, "operatingSystem": "Linux", "tenancy": "Shared",
-            "preInstalledSw": "NA", "capacitystatus": "Used", "licenseModel": "No License required",
+            "preInstalledSw": "NA", "capacitystatus": "Used", "marketoption": "OnDemand",
         }  # fmt: skip
         filters = [{"Type": "TERM_MATCH", "Field": field, "Value": value} for field, value in wanted.items()]
         products = pricing.get_products(ServiceCode="AmazonEC2", Filters=filters)["PriceList"]

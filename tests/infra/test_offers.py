@@ -69,7 +69,18 @@ def planned(**values: Any) -> tuple[Settings, ServingPlan]:
 def test_the_price_of_another_region_is_the_one_that_aws_answers() -> None:
     settings, plan = planned()
     assert "price unknown in eu-west-1" in plan.cost.unknown
-    offers = ask_offers(["g5.xlarge"], "eu-west-1", fakes())
+    offers = ask_offers(["g5.xlarge"], "eu-west-1", clients := fakes())
+    asked = {one["Field"]: one["Value"] for one in clients("pricing", "").asked[0]["Filters"]}
+    # Without these, the answer also has prices of capacity blocks, of other software and of unused reservations.
+    assert (
+        asked.items()
+        >= {
+            "marketoption": "OnDemand",
+            "preInstalledSw": "NA",
+            "capacitystatus": "Used",
+            "regionCode": "eu-west-1",
+        }.items()
+    )
     assert (offers.zones, offers.notes) == ({"g5.xlarge": ("eu-west-1b",)}, ())
     kinds = with_prices(plan.replicas.instance_types, settings.capacity, "eu-west-1", offers, "2026-11-29")
     again = priced_again(settings, plan, kinds, "eu-west-1")
