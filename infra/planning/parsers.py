@@ -100,7 +100,7 @@ def parsers_of(settings: Settings, architecture: ModelArchitecture) -> Parsers:
         reasoning=reasoning,
         tool_call=_chosen(settings.tool_call_parser, family.get("tool_call_parser", "")),
         tokenizer_mode=mode,
-        format=own if mode == own else "",
+        format=mode if own and mode in (own, "hf") else "",  # tokenizer, config and weights of one format
         thinking=family.get("thinking", "") if reasoning else "",
     )
 

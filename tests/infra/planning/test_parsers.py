@@ -170,7 +170,9 @@ def test_mistrals_own_format_is_used_for_mistrals_own_repositories() -> None:
     other = foreign("unsloth/Mistral-Small-3.2-24B-Instruct-2506", "mistral3", gpu="h100").engine.args
     assert ("--tokenizer-mode" in other, "--load-format" in other, parser(other)) == (False, False, "mistral")
     plain = foreign("mistralai/Mistral-Small-3.2-24B-Instruct-2506", "mistral3", gpu="h100", tokenizerMode="hf")
-    assert (value(plain.engine.args, "--tokenizer-mode"), "--load-format" in plain.engine.args) == ("hf", False)
+    assert [value(plain.engine.args, flag) for flag in ("--tokenizer-mode", "--config-format", "--load-format")] == [
+        "hf"
+    ] * 3
     off = foreign("mistralai/Mistral-Small-3.2-24B-Instruct-2506", "mistral3", gpu="h100", tokenizerMode="none")
     assert not {"--tokenizer-mode", "--config-format", "--load-format"} & set(off.engine.args)
 
