@@ -10,6 +10,7 @@ import pulumi
 import pulumi_aws as aws
 import pulumi_random as random
 
+from image.engine.s3 import SCHEME as S3_SCHEME
 from infra.aws.containers import environment, health_check, log_configuration
 from infra.aws.context import Context
 from infra.aws.engine_image import UNIQUE_CHARACTERS, EngineImage
@@ -21,7 +22,6 @@ from infra.aws.weights import Weights
 from infra.containers import CODE_PATH, DELIVER, DELIVERED_TO, ENTRYPOINT, engine_arguments
 from infra.planning.engine import CACHE_PATH, WEIGHTS_PATH
 from infra.planning.plan import ServingPlan
-from infra.settings import S3_SCHEME
 
 CONTAINER = "engine"
 CODE_CONTAINER = "code"

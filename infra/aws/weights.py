@@ -9,11 +9,12 @@ from typing import Any
 import pulumi
 import pulumi_aws as aws
 
+from image.engine.s3 import S3Address
 from infra.aws.adopted_weights import OWNER_ID, AdoptedWeights, Existing
 from infra.aws.context import Context
 from infra.aws.iam import Statement, allow, document
 from infra.aws.security_groups import NFS_PORT
-from infra.settings import S3Address, WeightsThroughput
+from infra.settings import WeightsThroughput
 
 ACTIONS = ("elasticfilesystem:ClientMount", "elasticfilesystem:ClientWrite")
 

@@ -100,7 +100,7 @@ def test_a_price_that_is_not_known_is_not_shown_as_one(region: str, changes: dic
     assert ("at most" in line) == ("Spot" in why)
 
 
-EVERYTHING = {
+EVERYTHING: dict[str, Any] = {
     "accessLogs": True, "wafRequestsPerFiveMinutes": 100, "alarmEmail": "ops@example.com", "monthlyBudgetUsd": 100, "ttlHours": 8,
     "domain": "llm.example.com", "capacity": "spot",
 }  # fmt: skip
