@@ -1,7 +1,10 @@
 """Where the planner reads a model: the Hub or its mirror with the stack's token, S3, the engine's image, a folder."""
 
+import io
 import json
+import urllib.request
 from collections.abc import Iterator
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +13,10 @@ import pytest
 from moto import mock_aws
 
 from fakes.fake_hub import FakeHub, FakeModel, fake_hub
+from image.engine.hub import TokenRedirect
 from infra.errors import PlanError, SettingsError
 from infra.planning import make_plan
-from infra.planning.catalog.sources import config_reader, hub_environment
+from infra.planning.catalog.sources import config_reader, from_hub, hub_environment
 from infra.planning.deployment import deployment_problems
 from infra.planning.weights import weight_bytes
 from infra.settings import Settings
@@ -54,6 +58,16 @@ def test_the_stacks_mirror_and_token_reach_the_planner_and_the_token_is_never_pr
     with pytest.raises(PlanError) as refused:
         make_plan(parse_settings(SHORT | mirror | {"hfToken": "hf_right"}))
     assert "hf_right" not in str(refused.value)
+
+
+def test_a_revision_with_slashes_and_a_token_on_a_redirect(hub: FakeHub) -> None:
+    assert from_hub("acme/open", "refs/pr/2", {"HF_ENDPOINT": f"{hub.address}/"})["model_type"] == "qwen3"
+    request = urllib.request.Request("https://hub.example/acme/open")
+    request.add_unredirected_header("Authorization", "Bearer hf_right")
+    for address, told in (("https://cdn.example/x", False), ("https://hub.example/y", True)):
+        following = TokenRedirect().redirect_request(request, io.BytesIO(), 302, "Found", Message(), address)
+        assert following is not None
+        assert following.has_header("Authorization") == told
 
 
 def test_settings_take_precedence_over_this_machines_environment() -> None:
