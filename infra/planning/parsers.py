@@ -23,9 +23,7 @@ NONE, AUTO = "none", "auto"
 _CATALOG = Path(__file__).parent / "catalog"
 _FAMILIES, _REGISTRY = _CATALOG / "families.json", _CATALOG / "parsers.json"
 # Models for which no parser applies: they have no chat template, or do not generate text.
-_NO_CHAT = re.compile(
-    r"(^|[-_.])(base|pretrained|pt|embed\w*|rerank\w*|reward|guard|asr|tts|ocr)($|[-_.])", re.IGNORECASE
-)
+_NO_CHAT = re.compile(r"(^|[-_.])(base|pretrained|pt|asr|tts|ocr)($|[-_.])|guard|embed|rerank|reward", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
