@@ -11,6 +11,7 @@ import pulumi_aws as aws
 
 from infra.aws_credentials import CONFIG, explain, failure, session
 from infra.errors import DeployError
+from infra.planning.catalog import sources
 from infra.planning.catalog.gpus import InstanceType
 from infra.preflight import not_offered, offered_zones
 from infra.settings import PROJECT
@@ -51,7 +52,7 @@ def region_name() -> str:
 
 def s3_client() -> Any:
     """boto3's client of S3, with the stack's credentials."""
-    return session(profile_name(), region_name() or "us-east-1").client("s3", config=CONFIG)
+    return sources.s3_client(profile_name(), region_name())
 
 
 def _stack_to_plan() -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from infra.command_line import run
 from infra.errors import PlanError, UserError
 from infra.planning import make_plan
+from infra.planning.catalog.sources import config_reader, s3_client
 from infra.planning.deployment import deployment_problems
 from infra.planning.plan import CostPlan, ServingPlan
 from infra.planning.serving import priced_again
@@ -136,7 +137,7 @@ def bill_rows(cost: CostPlan) -> list[tuple[str, str]]:
     return rows + [("prices" if not n else "", f"[{n + 1}] {source}") for n, source in enumerate(sources)]
 
 
-def _asked(settings: Settings, plan: ServingPlan, region: str, stack: str) -> ServingPlan:
+def _asked(settings: Settings, plan: ServingPlan, region: str, profile: str) -> ServingPlan:
     """The plan with AWS's answers as prices and warnings."""
     from infra import offers  # boto3, which is not needed otherwise
 
@@ -144,7 +145,7 @@ def _asked(settings: Settings, plan: ServingPlan, region: str, stack: str) -> Se
     found = offers.ask_offers(
         [kind.name for kind in kinds],
         region,
-        offers.clients_of(aws_setting(stack, "profile")),
+        offers.clients_of(profile),
         spot=settings.capacity is PurchaseOption.SPOT,
     )
     findings = offers.purchase_findings(settings, kinds, region, found)
@@ -173,11 +174,13 @@ def main(argv: list[str] | None = None) -> int:
     try:
         settings = load_stack(options.stack, parse_overrides(options.set, options.stack))
         region = region_of(options.stack)
-        plan = make_plan(settings, region=region)
+        profile = aws_setting(options.stack, "profile")
+        fetch = config_reader(settings, s3=lambda: s3_client(profile, region))
+        plan = make_plan(settings, region=region, fetch=fetch)
         if reasons := deployment_problems(settings, plan, region):
             raise PlanError(reasons)
         if options.aws:
-            plan = _asked(settings, plan, region, options.stack)
+            plan = _asked(settings, plan, region, profile)
     except UserError as error:
         if options.json:
             reasons = error.problems

@@ -54,7 +54,7 @@ def config_reader(
 
     def read(model: str, revision: str) -> Mapping[str, Any]:
         if model == settings.model and settings.bucket:
-            return _from_s3(settings.bucket, model, s3 or _s3_client)
+            return _from_s3(settings.bucket, model, s3 or s3_client)
         if model == settings.model and settings.model_in_image:
             raise UnknownModelError("it is in the engine's image, which is not read", _BASE)
         if is_local(model):
@@ -160,9 +160,14 @@ def _from_s3(address: S3Address, model: str, make: Callable[[], Any]) -> Mapping
     return config | {WEIGHTS_BYTES: select(sizes).weight_bytes}
 
 
-def _s3_client() -> Any:
+def s3_client(profile: str = "", region: str = "") -> Any:
+    """boto3's client of S3, with the credentials of an AWS profile.
+
+    Raises:
+        EngineError: boto3 is not installed.
+    """
     try:
         from infra.aws_credentials import CONFIG, session  # make local plans without boto3
     except ImportError:
         raise EngineError("boto3 is not installed here") from None
-    return session("", os.environ.get("AWS_REGION", "us-east-1")).client("s3", config=CONFIG)
+    return session(profile, region or os.environ.get("AWS_REGION", "us-east-1")).client("s3", config=CONFIG)
