@@ -69,21 +69,30 @@ class SecurityGroups(pulumi.ComponentResource):
         self._connect("clients", self.load_balancer, self.gateway, args.gateway_port)
         self._connect("requests", self.gateway, self.engine, args.engine_port)
         self._connect("nfs", self.engine, self.weights, NFS_PORT)
-        ways = [
-            (self.gateway, "gateway-https", "AWS APIs, container image", HTTPS_PORT),
-            (self.engine, "engine-https", "Model hub", HTTPS_PORT),
-            (self.instance, "instance-https", "AWS APIs, container image", HTTPS_PORT),
-        ]
-        if args.hub_port != HTTPS_PORT:
-            ways.append((self.engine, "engine-hub", "Mirror of the model hub", args.hub_port))
-        for group, suffix, why, port in ways:
+        for group, suffix, why in (
+            (self.gateway, "gateway", "AWS APIs, container image"),
+            (self.engine, "engine", "Model hub"),
+            (self.instance, "instance", "AWS APIs, container image"),
+        ):
             aws.vpc.SecurityGroupEgressRule(
-                f"{name}-{suffix}",
+                f"{name}-{suffix}-https",
                 security_group_id=group.id,
                 description=why,
                 ip_protocol="tcp",
-                from_port=port,
-                to_port=port,
+                from_port=HTTPS_PORT,
+                to_port=HTTPS_PORT,
+                cidr_ipv4="0.0.0.0/0",
+                tags=args.context.tags("network"),
+                opts=pulumi.ResourceOptions(parent=self),
+            )
+        if args.hub_port != HTTPS_PORT:
+            aws.vpc.SecurityGroupEgressRule(
+                f"{name}-engine-hub",
+                security_group_id=self.engine.id,
+                description="Mirror of the model hub",
+                ip_protocol="tcp",
+                from_port=args.hub_port,
+                to_port=args.hub_port,
                 cidr_ipv4="0.0.0.0/0",
                 tags=args.context.tags("network"),
                 opts=pulumi.ResourceOptions(parent=self),
