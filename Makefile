@@ -97,6 +97,15 @@ CLIENTS = tests/clients_matrix
 test-clients: .venv/ready .clients/ready  ## popular SDKs against the gateway; writes docs/clients.md (minutes)
 	.venv/bin/python -m pytest tests/clients_matrix
 
+# Prometheus's own promtool: the system's, or Debian's unpacked into .prometheus.
+.prometheus/ready:
+	@mkdir -p .prometheus
+	@command -v promtool > /dev/null || (cd .prometheus && apt-get download -q prometheus && dpkg -x prometheus_*.deb . && rm prometheus_*.deb)
+	@touch $@
+
+test-dashboards: .venv/ready .prometheus/ready  ## every panel of the Grafana dashboard in a real Prometheus (seconds)
+	.venv/bin/python -m pytest tests/image/monitoring
+
 check: .venv/ready .venv-policy/ready  ## format, lint, types, policy of the Dockerfiles
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .

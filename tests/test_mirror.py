@@ -36,7 +36,10 @@ SEVERAL = {
         "gateway_simulation": "routing, fleet and admission over simulated time",
         "gateway_storm": "clients that disconnect and engines that fail, at random",
     },
-    "image/monitoring": {"dashboard": "the Grafana and Prometheus files"},
+    "image/monitoring": {
+        "dashboard": "the Grafana and Prometheus files",
+        "panels": "the dashboard's queries in a real Prometheus",
+    },
     "infra": {
         "any_settings": "random settings through the whole program",
         "order": "dependencies between the resources of both targets",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from itertools import accumulate
+from collections.abc import Callable, Iterable, Iterator
+from itertools import accumulate, product
 from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
@@ -14,6 +14,19 @@ from prometheus_client.registry import Collector
 
 _Collected = TypeVar("_Collected", bound=Collector)
 
+# Exposed as 0 from the start: Prometheus counts no increase for the first value of a series, so that a series which
+# appears with its first errors would never show them.
+_PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses")
+_STATUSES = (200, 400, 401, 429, 500, 502, 503, 504)
+_REFUSALS = (
+    "body", "body_timeout", "body_too_large", "busy", "content_encoding", "draining", "engine", "engine_died",
+    "engine_protocol", "engine_refused", "internal", "key", "key_concurrency", "key_conflict", "key_expired",
+    "key_requests_per_minute", "key_tokens_per_minute", "method", "model", "not_ready", "origin", "path", "queue_bytes",
+    "queue_full", "request_timeout",
+)  # fmt: skip
+_STAGES = ("receiving", "waiting", "connecting", "asked", "answering")
+_UPSTREAM_ERRORS = ("connect", "reset", "protocol", "status_5xx")
+_WAKES = ("ok", "failed", "blocked")
 _SECONDS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900)
 
 
@@ -57,6 +70,17 @@ class Metrics:
             "phase",
         )
         self.key_reload_failures = self._counter("key_reload_failures", "Failed reloads of the API keys.")
+        self._start_at_zero()
+
+    def _start_at_zero(self) -> None:
+        self._requests.start_at_zero(product(_PATHS, _STATUSES))
+        self._duration.start_at_zero((path,) for path in _PATHS)
+        for counter, values in (
+            (self.refusals, _REFUSALS), (self.cancellations, _STAGES), (self.upstream_errors, _UPSTREAM_ERRORS),
+            (self.wakes, _WAKES),
+        ):  # fmt: skip
+            for value in values:
+                counter.labels(value)
 
     def watch(self, name: str, text: str, value: Callable[[], float]) -> None:
         """Add a gauge whose value is read at each scrape."""
@@ -101,6 +125,10 @@ class _Count(Collector):
         self._name, self._text, self._labels = f"gateway_{name}", text, labels
         self.values: defaultdict[tuple[str | int, ...], int] = defaultdict(int)
 
+    def start_at_zero(self, labels: Iterable[tuple[str | int, ...]]) -> None:
+        """Expose these series before anything is counted."""
+        self.values.update(dict.fromkeys(labels, 0))
+
     def collect(self) -> Iterator[CounterMetricFamily]:
         """For a scrape."""
         family = CounterMetricFamily(self._name, self._text, labels=self._labels)
@@ -116,6 +144,11 @@ class _Durations(Collector):
         self._name, self._text, self._labels = f"gateway_{name}", text, labels
         self._counts: defaultdict[tuple[str, ...], list[int]] = defaultdict(lambda: [0] * (len(_SECONDS) + 1))
         self._sums: defaultdict[tuple[str, ...], float] = defaultdict(float)
+
+    def start_at_zero(self, labels: Iterable[tuple[str, ...]]) -> None:
+        """Expose these series before anything is observed."""
+        for one in labels:
+            _ = self._counts[one], self._sums[one]
 
     def observe(self, labels: tuple[str, ...], seconds: float) -> None:
         """Record one duration."""

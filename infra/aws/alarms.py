@@ -13,6 +13,8 @@ from infra.aws.metrics import Metric, StackMetrics
 from infra.planning.plan import ServingPlan
 
 PERIOD_SECONDS = 60
+HOUR_SECONDS = 3600
+FAILURE_PERIOD_SECONDS = 900
 ERROR_RATE_PERCENT = 5
 REQUESTS_THAT_MEAN_SOMETHING = 20  # in five minutes; one failure in two requests is not an error rate
 BURST_CREDIT_BYTES = (
@@ -43,23 +45,28 @@ class AlarmsArgs:
 
 
 class Alarms(pulumi.ComponentResource):
-    """An SNS topic with an email subscription, and the alarms that publish to it."""
+    """An SNS topic with an email subscription, and the alarms that publish to it.
+
+    Attributes:
+        topic_arn: the topic, for alarms of other components.
+    """
 
     def __init__(self, name: str, args: AlarmsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("vllm:aws:Alarms", name, None, opts)
         self._name, self._args = name, args
         self._child = pulumi.ResourceOptions(parent=self)
-        self._topic = aws.sns.Topic(
+        self._topic = topic = aws.sns.Topic(
             name,
             kms_master_key_id=args.kms_key_arn or None,
             tags=args.context.tags("alarms", name),
             opts=self._child,
         )
-        aws.sns.TopicSubscription(name, topic=self._topic.arn, protocol="email", endpoint=args.email, opts=self._child)
+        self.topic_arn = topic.arn
+        aws.sns.TopicSubscription(name, topic=topic.arn, protocol="email", endpoint=args.email, opts=self._child)
         self._about_replicas()
         self._about_requests()
         self._about_weights()
-        self.register_outputs({"topicArn": self._topic.arn})
+        self.register_outputs({"topicArn": topic.arn})
 
     def _about_replicas(self) -> None:
         metrics, replicas = self._args.metrics, self._args.plan.replicas
@@ -69,22 +76,33 @@ class Alarms(pulumi.ComponentResource):
             "Requests are held, and no replica became ready within startupTimeoutMinutes. Check the engine's log",
             "IF(demand > 0 AND ready <= 0, 1, 0)",
             {"demand": metrics.gateway("Demand"), "ready": metrics.gateway("ReplicasReady")},
-            minutes=startup_minutes,
+            periods=startup_minutes,
         )
         self._alarm(
             "no-wake",
             "Requests are held, but no instance was requested: the gateway cannot wake the engine. Search its log for wake_failed",
             "IF(held > 0 AND wanted <= 0, 1, 0)",
             {"held": metrics.gateway("Held"), "wanted": metrics.instances("GroupDesiredCapacity")},
-            minutes=5,
+            periods=5,
         )
         self._alarm(
             "idle-instances",
             "GPU instances are running and billed, but no replica is ready",
             "IF(running > 0 AND ready <= 0, 1, 0)",
             {"running": metrics.instances("GroupInServiceInstances"), "ready": metrics.gateway("ReplicasReady")},
-            minutes=startup_minutes + 10,
+            periods=startup_minutes + 10,
         )
+
+        if replicas.max_replicas > replicas.min_replicas:
+            # In hours, because CloudWatch limits an alarm with shorter periods to one day, and scaleDownMinutes can be a day.
+            self._alarm(
+                "not-stopped",
+                "The engine is idle, but scaling down failed: its GPU instances are still running and billed",
+                f"IF(demand <= 0 AND running > {replicas.min_replicas}, 1, 0)",
+                {"demand": metrics.gateway("Demand"), "running": metrics.instances("GroupInServiceInstances")},
+                periods=max(replicas.startup_timeout_seconds, replicas.scale_down_seconds) // HOUR_SECONDS + 3,
+                period_seconds=HOUR_SECONDS,
+            )
 
     def _about_requests(self) -> None:
         metrics = self._args.metrics
@@ -97,7 +115,7 @@ class Alarms(pulumi.ComponentResource):
                 "gateways": metrics.balancer("HTTPCode_Target_5XX_Count"),
                 "balancer": metrics.balancer("HTTPCode_ELB_5XX_Count"),
             },
-            minutes=2,
+            periods=2,
             threshold=ERROR_RATE_PERCENT,
             period_seconds=300,
         )
@@ -107,14 +125,14 @@ class Alarms(pulumi.ComponentResource):
             "The gateway's queue is full: some requests were rejected with 429 for five minutes. Raise maxReplicas",
             "refused",
             {"refused": metrics.gateway("QueueFull", "Sum")},
-            minutes=5,
+            periods=5,
         )
         self._alarm(
             "no-gateway",
             "No gateway is healthy: the endpoint returns 503",
             "healthy",
             {"healthy": metrics.targets("HealthyHostCount", "Minimum")},
-            minutes=3,
+            periods=3,
             threshold=1,
             comparison="LessThanThreshold",
             missing="breaching",
@@ -130,7 +148,7 @@ class Alarms(pulumi.ComponentResource):
                 "used": metrics.weights("MeteredIOBytes", "Sum"),
                 "permitted": metrics.weights("PermittedThroughput", "Average"),
             },
-            minutes=15,
+            periods=15,
             threshold=80,
         )
         if self._args.bursting:
@@ -139,7 +157,7 @@ class Alarms(pulumi.ComponentResource):
                 "The file system's burst credits are running out: cold starts will be very slow. Set weightsThroughput: elastic",
                 "credits",
                 {"credits": metrics.weights("BurstCreditBalance", "Minimum")},
-                minutes=15,
+                periods=15,
                 threshold=BURST_CREDIT_BYTES,
                 comparison="LessThanThreshold",
             )
@@ -151,13 +169,13 @@ class Alarms(pulumi.ComponentResource):
         expression: str,
         metrics: Mapping[str, Metric],
         *,
-        minutes: int,
+        periods: int,
         threshold: float = 1,
         period_seconds: int = PERIOD_SECONDS,
         comparison: str = "GreaterThanOrEqualToThreshold",
         missing: str = "notBreaching",
     ) -> None:
-        """An alarm that fires when ``expression`` of ``metrics`` is true for ``minutes`` consecutive periods."""
+        """An alarm that fires when ``expression`` of ``metrics`` is true for ``periods`` consecutive periods."""
         single = expression in metrics
         queries = [
             aws.cloudwatch.MetricAlarmMetricQueryArgs(
@@ -185,8 +203,8 @@ class Alarms(pulumi.ComponentResource):
             alarm_description=description,
             comparison_operator=comparison,
             threshold=threshold,
-            evaluation_periods=minutes,
-            datapoints_to_alarm=minutes,
+            evaluation_periods=periods,
+            datapoints_to_alarm=periods,
             treat_missing_data=missing,
             metric_queries=queries,
             alarm_actions=[self._topic.arn],
@@ -194,3 +212,31 @@ class Alarms(pulumi.ComponentResource):
             tags=self._args.context.tags("alarms", name),
             opts=self._child,
         )
+
+
+def failure_alarm(
+    name: str,
+    context: Context,
+    metric: Metric,
+    description: str,
+    topic_arn: pulumi.Input[str],
+    opts: pulumi.ResourceOptions,
+) -> aws.cloudwatch.MetricAlarm:
+    """An alarm that fires when ``metric`` counts a single failure of a safeguard within 15 minutes."""
+    return aws.cloudwatch.MetricAlarm(
+        name,
+        alarm_description=description,
+        namespace=metric.namespace,
+        metric_name=metric.name,
+        statistic=metric.statistic,
+        dimensions=dict(metric.dimensions),
+        period=FAILURE_PERIOD_SECONDS,
+        evaluation_periods=1,
+        comparison_operator="GreaterThanOrEqualToThreshold",
+        threshold=1,
+        treat_missing_data="notBreaching",
+        alarm_actions=[topic_arn],
+        ok_actions=[topic_arn],
+        tags=context.tags("alarms", name),
+        opts=opts,
+    )

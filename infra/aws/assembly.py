@@ -331,6 +331,7 @@ class Assembly:
             target_group=self.balancer.target_group.arn_suffix,
             file_system=self.weights.file_system.id,
         )
+        self._topic_arn: pulumi.Output[str] | None = None
         if settings.alarm_email:
             alarms = AlarmsArgs(
                 context=context,
@@ -340,7 +341,7 @@ class Assembly:
                 email=settings.alarm_email,
                 kms_key_arn=settings.kms_key_arn,
             )
-            Alarms(f"{self._prefix}-alarm", alarms, self._child)
+            self._topic_arn = Alarms(f"{self._prefix}-alarm", alarms, self._child).topic_arn
         self.dashboard: Dashboard | None = None
         if settings.dashboard:
             logs = self.logs
@@ -353,13 +354,14 @@ class Assembly:
         self.ends_at: datetime.datetime | None = None
         if settings.ttl_hours:
             self.ends_at = end_of_life(datetime.datetime.now(datetime.UTC), settings.ttl_hours)
-            ending = TimeToLiveArgs(context, self.ends_at, cluster, service, group)
+            ending = TimeToLiveArgs(context, self.ends_at, cluster, service, group, self._topic_arn)
             TimeToLive(f"{self._prefix}-ttl", ending, self._child)
-        if settings.monthly_budget_usd:
+        if settings.monthly_budget_usd and self._topic_arn is not None:  # the budget requires an address for alarms
             budget = BudgetArgs(
                 context=context,
                 usd_per_month=settings.monthly_budget_usd,
                 email=settings.alarm_email,
+                topic_arn=self._topic_arn,
                 cluster=cluster,
                 service=service,
                 group=group,

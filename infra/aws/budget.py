@@ -8,14 +8,16 @@ from pathlib import Path
 import pulumi
 import pulumi_aws as aws
 
+from infra.aws.alarms import failure_alarm
 from infra.aws.context import Context
 from infra.aws.iam import Statement, allow, document, trust
+from infra.aws.metrics import Metric, dropped_invocations
 from infra.aws.time_to_live import zeroing
 
 WARN_AT_PERCENT = (50, 80, 100)
 CHECK_EVERY = "rate(15 minutes)"
 CODE = Path(__file__).with_name("budget_watch.py")
-SWITCH_TIMEOUT_SECONDS = 60
+SWITCH_TIMEOUT_SECONDS = 300  # three calls with all their retries; see CONFIG in budget_watch.py
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class BudgetArgs:
         context: account, region, names and tags.
         usd_per_month: the limit.
         email: address that is notified.
+        topic_arn: topic that is notified if the function fails.
         cluster: ECS cluster of the engine's service.
         service: the engine's service.
         group: the Auto Scaling group of its instances.
@@ -36,6 +39,7 @@ class BudgetArgs:
     context: Context
     usd_per_month: int
     email: str
+    topic_arn: pulumi.Input[str]
     cluster: aws.ecs.Cluster
     service: aws.ecs.Service
     group: aws.autoscaling.Group
@@ -77,7 +81,8 @@ class Budget(pulumi.ComponentResource):
             tags=self._tags,
             opts=self._child,
         )
-        self._watch(self._switch(budget))
+        switch = self._switch(budget)
+        self._alarm_on_failure(switch, self._watch(switch))
         self.register_outputs({"budgetName": budget.name})
 
     def _role(self, suffix: str, service: str, description: str) -> aws.iam.Role:
@@ -135,7 +140,7 @@ class Budget(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self, depends_on=[permitted]),
         )
 
-    def _watch(self, switch: aws.lambda_.Function) -> None:
+    def _watch(self, switch: aws.lambda_.Function) -> aws.scheduler.ScheduleGroup:
         role = self._role("watch", "scheduler", "Invokes the budget check")
         look = self._permit("watch", role, [allow("Look", ["lambda:InvokeFunction"], [switch.arn])])
         group = aws.scheduler.ScheduleGroup(self._name, tags=self._tags, opts=self._child)
@@ -148,3 +153,20 @@ class Budget(pulumi.ComponentResource):
             target=aws.scheduler.ScheduleTargetArgs(arn=switch.arn, role_arn=role.arn),
             opts=pulumi.ResourceOptions(parent=self, depends_on=[look]),
         )
+        return group
+
+    def _alarm_on_failure(self, switch: aws.lambda_.Function, group: aws.scheduler.ScheduleGroup) -> None:
+        """Alarms for a function that fails, and for one that the scheduler cannot invoke."""
+        alarms = {
+            "failing": (
+                Metric("AWS/Lambda", "Errors", "Sum", {"FunctionName": switch.name}),
+                "The budget check failed, or the stack is over budget and was not scaled to zero. See the function's log",
+            ),
+            "dropped": (
+                dropped_invocations(group.name),
+                "The budget is not checked: EventBridge Scheduler could not invoke the function",
+            ),
+        }
+        for suffix, (metric, description) in alarms.items():
+            name = f"{self._name}-{suffix}"
+            failure_alarm(name, self._args.context, metric, description, self._args.topic_arn, self._child)

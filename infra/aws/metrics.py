@@ -22,6 +22,11 @@ class Metric:
     dimensions: Dimensions
 
 
+def dropped_invocations(schedule_group: pulumi.Input[str]) -> Metric:
+    """The invocations of a group's schedules that EventBridge Scheduler gave up on, after all retries."""
+    return Metric("AWS/Scheduler", "InvocationDroppedCount", "Sum", {"ScheduleGroup": schedule_group})
+
+
 @dataclass(frozen=True)
 class StackMetrics:
     """The metrics of one stack.

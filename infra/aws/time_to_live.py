@@ -8,10 +8,13 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_aws as aws
 
+from infra.aws.alarms import failure_alarm
 from infra.aws.context import Context
 from infra.aws.iam import Statement, allow, document, trust
+from infra.aws.metrics import dropped_invocations
 
 EVERY_FULL_HOUR = "cron(0 * * * ? *)"
+ONE_MINUTE_LATER = "cron(1 * * * ? *)"
 
 
 def end_of_life(now: datetime.datetime, hours: int) -> datetime.datetime:
@@ -31,6 +34,7 @@ class TimeToLiveArgs:
         cluster: ECS cluster of the engine's service.
         service: the engine's service.
         group: the Auto Scaling group of its instances.
+        topic_arn: topic that is notified if scaling to zero fails; None: no alarm.
     """
 
     context: Context
@@ -38,12 +42,14 @@ class TimeToLiveArgs:
     cluster: aws.ecs.Cluster
     service: aws.ecs.Service
     group: aws.autoscaling.Group
+    topic_arn: pulumi.Input[str] | None = None
 
 
 class TimeToLive(pulumi.ComponentResource):
     """Two schedules that scale service and group to zero at that hour, and again every hour.
 
-    They repeat because a request still wakes the stack; it then runs for an hour at most. The next deploy sets a new hour.
+    Each retries on its own, so that a failure of one does not stop the other. The service goes first: with tasks still
+    wanted, ECS would ask the group for an instance again. They repeat because a request still wakes the stack; it then runs for an hour at most. The next deploy sets a new hour.
     """
 
     def __init__(self, name: str, args: TimeToLiveArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -58,22 +64,24 @@ class TimeToLive(pulumi.ComponentResource):
         )
         policy = aws.iam.RolePolicy(name, role=role.id, policy=document(zeroing(args.service, args.group)), opts=child)
         group = aws.scheduler.ScheduleGroup(name, tags=context.tags("safeguards", name), opts=child)
-        calls: dict[str, tuple[str, dict[str, pulumi.Input[object]]]] = {
+        calls: dict[str, tuple[str, str, dict[str, pulumi.Input[object]]]] = {
             "service": (
+                EVERY_FULL_HOUR,
                 "ecs:updateService",
                 {"Cluster": args.cluster.name, "Service": args.service.name, "DesiredCount": 0},
             ),
             "instances": (
+                ONE_MINUTE_LATER,
                 "autoscaling:setDesiredCapacity",
                 {"AutoScalingGroupName": args.group.name, "DesiredCapacity": 0, "HonorCooldown": False},
             ),
         }
-        for suffix, (call, parameters) in calls.items():
+        for suffix, (expression, call, parameters) in calls.items():
             aws.scheduler.Schedule(
                 f"{name}-{suffix}",
                 group_name=group.name,
                 description="Scales to zero after the stack's time to live",
-                schedule_expression=EVERY_FULL_HOUR,
+                schedule_expression=expression,
                 schedule_expression_timezone="UTC",
                 start_date=args.ends_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
                 flexible_time_window=aws.scheduler.ScheduleFlexibleTimeWindowArgs(mode="OFF"),
@@ -86,6 +94,15 @@ class TimeToLive(pulumi.ComponentResource):
                     ),
                 ),
                 opts=pulumi.ResourceOptions(parent=self, depends_on=[policy]),
+            )
+        if args.topic_arn is not None:
+            failure_alarm(
+                f"{name}-dropped",
+                context,
+                dropped_invocations(group.name),
+                "The time to live is over, but the stack was not scaled to zero: EventBridge Scheduler gave up after 10 retries",
+                args.topic_arn,
+                child,
             )
         self.register_outputs({})
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from botocore.exceptions import ClientError
+
 from smoke_tests.teardown.items import Item
 from smoke_tests.teardown.prices import GB, hourly
 from smoke_tests.teardown.region_scan import Kind, RegionScan, present
@@ -103,7 +105,10 @@ def _capacity_providers(scan: RegionScan) -> Iterator[Item]:
 
 
 def _remove_capacity_provider(scan: RegionScan, item: Item) -> None:
-    scan.client("ecs").delete_capacity_provider(capacityProvider=item.identifier)
+    provider = scan.client("ecs").delete_capacity_provider(capacityProvider=item.identifier)["capacityProvider"]
+    if provider.get("updateStatus") == "DELETE_FAILED":  # AWS reports this with status 200, and keeps the provider
+        reason = provider.get("updateStatusReason", "")
+        raise ClientError({"Error": {"Code": "DELETE_FAILED", "Message": reason}}, "DeleteCapacityProvider")
 
 
 def _scalable_targets(scan: RegionScan) -> Iterator[Item]:

@@ -77,6 +77,9 @@ def _remove_secret(scan: RegionScan, item: Item) -> None:
     scan.client("secretsmanager").delete_secret(SecretId=item.identifier, ForceDeleteWithoutRecovery=True)
 
 
+DELETED_KEY_STATES = ("PendingDeletion", "PendingReplicaDeletion")  # a key with replicas has no date of deletion yet
+
+
 def _keys(scan: RegionScan) -> Iterator[Item]:
     kms, tagged = scan.client("kms"), set(scan.arns("kms", "key"))
     for key in scan.pages("kms", "list_keys", "Keys"):
@@ -95,7 +98,13 @@ def _keys(scan: RegionScan) -> Iterator[Item]:
         note = f"is deleted on {ends:%Y-%m-%d}; can be kept until then" if ends else found["KeyState"]
         yield from present(
             scan.item(
-                "KMS key", identifier, "", tags, usd_per_hour=item.usd_per_hour, going=ends is not None, note=note
+                "KMS key",
+                identifier,
+                "",
+                tags,
+                usd_per_hour=item.usd_per_hour,
+                going=found["KeyState"] in DELETED_KEY_STATES,
+                note=note,
             )
         )
 

@@ -21,7 +21,7 @@ SUFFIX = "[0-9a-f]{7}"  # Pulumi's suffix of a name
 BALANCER = f"(?:int|pub)-{SUFFIX}"
 GROUP = f"gpu-{SUFFIX}"
 CACHE = "(?:_[a-z0-9]{6})?"  # stacks of earlier versions have no suffix
-ALARMS = "alarm-(?:no-replica|no-wake|idle-instances|errors|queue-full|no-gateway|weights-slow|burst-credits)|scaling-(?:idle|stuck)"
+ALARMS = "alarm-(?:no-replica|no-wake|idle-instances|errors|queue-full|no-gateway|weights-slow|burst-credits|not-stopped)|scaling-(?:idle|stuck)|budget-(?:failing|dropped)|ttl-dropped"
 # What may follow `vllm-<stack>-` in a name, by kind. Matched exactly, not as a prefix: `vllm-dev-eu-gpu-1a2b3c4` begins
 # with `vllm-dev-`, too, and is the group of another stack.
 ENDINGS: Mapping[str, str] = {

@@ -12,6 +12,8 @@ class State(StrEnum):
     """Retained by `protect`."""
     GOING = "going"
     """Already deleted: AWS removes it without further billing."""
+    UNCONFIRMED = "unconfirmed"
+    """Listed by the tagging API, which also lists deleted resources, and not confirmed with its own service."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Item:
         region: its region; `global` if it has none.
         usd_per_hour: list price; None if unknown.
         found_by: `tag`, `name`, or the resource that it is part of.
-        state: left, retained or being deleted.
+        state: left, retained, being deleted or unconfirmed.
         note: a remark for people.
     """
 

@@ -1,10 +1,12 @@
 """Every kind of resource that a stack creates, in deletion order."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from smoke_tests.teardown import ec2, ecs, iam, load_balancing, monitoring, storage, vpc
+from smoke_tests.teardown.confirm import Existence, confirm
 from smoke_tests.teardown.identity import tags_of
-from smoke_tests.teardown.items import Item
+from smoke_tests.teardown.items import Item, State
 from smoke_tests.teardown.region_scan import Kind, RegionScan, matches, present
 
 # First anything that would start other resources, then hourly costs, then resources that others depend on.
@@ -30,11 +32,20 @@ def search_by_tag(scan: RegionScan) -> None:
 
 
 def _others(scan: RegionScan) -> Iterator[Item]:
-    """Tagged resources of kinds that are not listed here: added to the stack by hand, or new."""
+    """Tagged resources of kinds that are not listed here: added to the stack by hand, or new.
+
+    Each is confirmed with its own service first, because the tagging API also lists resources that were deleted.
+    """
     known = [form for kind in KINDS for form in kind.arns]
     for arn, tags in sorted(scan.tagged.items()):
-        if not any(matches(arn, form) for form in known):
-            yield from present(scan.item("other", arn, arn, tags, usd_per_hour=None, note="price not known"))
+        if any(matches(arn, form) for form in known):
+            continue
+        existence, detail = confirm(scan, arn)
+        if existence is Existence.GONE:
+            continue
+        note = "; ".join(filter(None, ["price not known", detail]))
+        for item in present(scan.item("other", arn, arn, tags, usd_per_hour=None, note=note)):
+            yield replace(item, state=State.UNCONFIRMED) if existence is Existence.UNCONFIRMED else item
 
 
 def _cannot(_scan: RegionScan, item: Item) -> None:

@@ -97,6 +97,11 @@ class RegionScan:
         """ARNs that the search by tag found, by service and resource type."""
         return [arn for arn in self.tagged if matches(arn, f"{service}:{resource}" if resource else service)]
 
+    def forget(self) -> None:
+        """List security groups and clusters anew."""
+        for name in ("security_group_ids", "cluster_arns"):
+            self.__dict__.pop(name, None)
+
     @functools.cached_property
     def security_group_ids(self) -> set[str]:
         """The stack's security groups."""

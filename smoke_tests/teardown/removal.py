@@ -80,10 +80,10 @@ def _rounds(
         for item in waiting:
             try:
                 remove_by_kind[item.kind](sweeper.look_of(item), item)
-            except (ClientError, BotoCoreError, RuntimeError) as error:
+            except Exception as error:  # an error of one deletion does not stop the others
                 if is_gone(error):
                     tell(f"gone: {item.kind} {item.name}")
-                elif is_denied(error) or isinstance(error, RuntimeError):
+                elif is_denied(error) or not isinstance(error, ClientError | BotoCoreError):
                     refused.append(Refused(item, message_of(error)))
                     tell(f"refused: {item.kind} {item.name}: {message_of(error)}")
                 else:

@@ -16,14 +16,15 @@ HEADINGS = {
     State.LEFT: "left",
     State.KEPT: "kept on purpose (protect), and billed",
     State.GOING: "deleted already, and not billed",
+    State.UNCONFIRMED: "unconfirmed: carry the tags, but may be gone (the tagging API also lists deleted resources)",
 }
 
 
 def exit_code(sweep: Sweep) -> int:
-    """0: nothing is left and everything was checked; 1: something is left; 3: something could not be checked."""
+    """0: nothing is left and everything was checked; 1: something is left; 3: something was not checked or confirmed."""
     if sweep.of(State.LEFT):
         return LEFT
-    return NOT_CHECKED if sweep.not_checked else CLEAN
+    return NOT_CHECKED if sweep.not_checked or sweep.of(State.UNCONFIRMED) else CLEAN
 
 
 def warnings(sweep: Sweep) -> list[str]:
@@ -100,6 +101,11 @@ def _result(sweep: Sweep) -> str:
     but = f"; {len(kept)} kept on purpose (--fix --include-retained deletes them)" if kept else ""
     if sweep.not_checked:
         return f"nothing of stack {stack} was found, but {len(sweep.not_checked)} could not be checked: this proves nothing{but}"
+    if unconfirmed := sweep.of(State.UNCONFIRMED):
+        return (
+            f"nothing of stack {stack} was found, but {len(unconfirmed)} tagged resources are unconfirmed: look for them in "
+            f"their service's console{but}"
+        )
     return f"nothing of stack {stack} is left: {len(KINDS)} kinds of resources were checked{but}"
 
 

@@ -1,5 +1,6 @@
 """Sweeps every kind of resource in every region that the stack may use. Failed checks are reported."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -11,9 +12,11 @@ from smoke_tests.stack import SIGN_IN
 from smoke_tests.teardown.identity import Identity
 from smoke_tests.teardown.items import Item, State
 from smoke_tests.teardown.kinds import KINDS, search_by_tag
-from smoke_tests.teardown.region_scan import GLOBAL, Kind, RegionScan, is_denied, message_of
+from smoke_tests.teardown.region_scan import GLOBAL, Kind, RegionScan, is_denied, is_gone, message_of
 
 Tell = Callable[[str], None]
+LISTINGS, PAUSE_SECONDS = 4, 5.0
+"""How often a kind is listed before a resource that is listed but gone fails its check."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +62,20 @@ class Sweeper:
         session: the caller's credentials.
         tell: receives one line per kind.
         other_regions: whether to search the account's other regions by tag, and to sweep those with a match.
+        pause: waits, in seconds.
     """
 
     def __init__(
-        self, identity: Identity, region: str, session: boto3.Session, tell: Tell, *, other_regions: bool = True
+        self,
+        identity: Identity,
+        region: str,
+        session: boto3.Session,
+        tell: Tell,
+        *,
+        other_regions: bool = True,
+        pause: Callable[[float], object] = time.sleep,
     ) -> None:
+        self._pause = pause
         self._identity, self._region, self._session, self._tell = identity, region, session, tell
         self._other_regions = other_regions
         self._scans: dict[str, RegionScan] = {}
@@ -123,7 +135,7 @@ class Sweeper:
     def _find(self, kind: Kind, scan: RegionScan, missed: list[NotChecked]) -> Sequence[Item]:
         where = "" if kind.everywhere or len(self._scans) == 1 else f" in {scan.region}"
         try:
-            found = list(kind.find(scan))
+            found = _list(kind, scan, self._pause)
         except Exception as error:  # an error of one service does not stop the others
             reason = _reason(error)
             missed.append(NotChecked(kind.title, GLOBAL if kind.everywhere else scan.region, reason))
@@ -131,6 +143,19 @@ class Sweeper:
             return ()
         self._tell(f"{kind.title}{where}: {len(found) or 'none'}")
         return found
+
+
+def _list(kind: Kind, scan: RegionScan, pause: Callable[[float], object]) -> list[Item]:
+    """List again if a listed resource was gone when it was described: listings lag behind deletions."""
+    for _ in range(LISTINGS - 1):
+        try:
+            return list(kind.find(scan))
+        except ClientError as error:
+            if not is_gone(error):
+                raise
+        scan.forget()
+        pause(PAUSE_SECONDS)
+    return list(kind.find(scan))
 
 
 def _reason(error: Exception, permission: str = "") -> str:

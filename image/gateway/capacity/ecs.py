@@ -62,15 +62,28 @@ class EcsScaler:
         return self._clients
 
     def _wake(self) -> None:
-        ecs, autoscaling = self._ask()
-        cluster, service, group = self._setting.cluster, self._setting.service, self._setting.auto_scaling_group
+        """Try both steps, then raise the first error: with only the service scaled up, ECS starts the instance itself."""
+        failed: list[Exception] = []
+        for step in (self._wake_instances, self._wake_service):  # the instance first, because it takes longest
+            try:
+                step()
+            except (ScalingError, *aws.ERRORS) as error:
+                failed.append(error)
+        if failed:
+            raise failed[0]
 
-        # The instance first, because it takes longest.
+    def _wake_instances(self) -> None:
+        _, autoscaling = self._ask()
+        group = self._setting.auto_scaling_group
         groups = autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[group])["AutoScalingGroups"]
         if not groups:
             raise ScalingError(NOT_THERE, f"no auto scaling group {group}")
         if groups[0]["DesiredCapacity"] == 0:
             autoscaling.set_desired_capacity(AutoScalingGroupName=group, DesiredCapacity=1, HonorCooldown=False)
+
+    def _wake_service(self) -> None:
+        ecs, _ = self._ask()
+        cluster, service = self._setting.cluster, self._setting.service
         services = ecs.describe_services(cluster=cluster, services=[service])["services"]
         if not services:
             raise ScalingError(NOT_THERE, f"no service {service} in cluster {cluster}")

@@ -330,6 +330,37 @@ async def test_a_tasks_times_are_the_ledgers() -> None:
         await made.phase_ends(BEGAN)
 
 
+GROUP = {"AutoScalingGroupName": "gpus", "MinSize": 0, "MaxSize": 1, "DesiredCapacity": 0, "DefaultCooldown": 0,
+         "AvailabilityZones": [], "HealthCheckType": "EC2", "CreatedTime": BEGAN}  # fmt: skip
+
+
+@pytest.mark.parametrize("fails", ["describe_auto_scaling_groups", "set_desired_capacity", "nothing found"])
+async def test_a_group_that_cannot_be_scaled_does_not_keep_the_service_at_zero(fails: str) -> None:
+    made, service, group = ecs()
+    if fails == "describe_auto_scaling_groups":
+        group.add_client_error(fails, "AccessDenied", "not authorized")
+    else:
+        group.add_response("describe_auto_scaling_groups", {"AutoScalingGroups": [GROUP][fails == "nothing found" :]})
+    if fails == "set_desired_capacity":
+        group.add_client_error(fails, "ScalingActivityInProgress", "in progress")
+    service.add_response("describe_services", {"services": [{"desiredCount": 0}]})
+    expected = {"cluster": "cluster", "service": "engine", "desiredCount": 1}
+    service.add_response("update_service", {"service": {}}, expected)
+    with pytest.raises(ScalingError):
+        await made.wake()
+    service.assert_no_pending_responses()
+
+
+async def test_a_service_that_cannot_be_scaled_is_reported_after_the_group_was() -> None:
+    made, service, group = ecs()
+    group.add_response("describe_auto_scaling_groups", {"AutoScalingGroups": [GROUP]})
+    group.add_response("set_desired_capacity", {})
+    service.add_client_error("describe_services", "AccessDeniedException", "not authorized to perform: ecs")
+    with pytest.raises(ScalingError, match="not permitted"):
+        await made.wake()
+    group.assert_no_pending_responses()
+
+
 async def test_every_setting_has_its_capacity() -> None:
     kinds: list[CapacitySetting] = [
         FixedCapacity(),

@@ -46,6 +46,7 @@ EXPECTED: list[tuple[str, str, dict[str, str], int, float, str]] = [
     ("no-replica", "IF(demand > 0 AND ready <= 0, 1, 0)", {"demand": "Demand Maximum", "ready": "ReplicasReady Maximum"}, 20, 1, "notBreaching"),
     ("no-wake", "IF(held > 0 AND wanted <= 0, 1, 0)", {"held": "Held Maximum", "wanted": "GroupDesiredCapacity Maximum"}, 5, 1, "notBreaching"),
     ("idle-instances", "IF(running > 0 AND ready <= 0, 1, 0)", {"running": "GroupInServiceInstances Maximum", "ready": "ReplicasReady Maximum"}, 30, 1, "notBreaching"),
+    ("not-stopped", "IF(demand <= 0 AND running > 0, 1, 0)", {"demand": "Demand Maximum", "running": "GroupInServiceInstances Maximum"}, 3, 1, "notBreaching"),
     ("errors", "IF(requests >= 20, 100 * (FILL(gateways, 0) + FILL(balancer, 0)) / requests, 0)", {"requests": "RequestCount Sum", "gateways": "HTTPCode_Target_5XX_Count Sum", "balancer": "HTTPCode_ELB_5XX_Count Sum"}, 2, 5, "notBreaching"),
     ("queue-full", "refused", {"refused": "QueueFull Sum"}, 5, 1, "notBreaching"),
     ("no-gateway", "healthy", {"healthy": "HealthyHostCount Minimum"}, 3, 1, "breaching"),

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -10,7 +11,7 @@ from botocore.exceptions import ClientError
 
 from policy.emulator import REGION
 from smoke_tests.teardown import __main__ as command
-from smoke_tests.teardown import ec2
+from smoke_tests.teardown import ec2, ecs
 from smoke_tests.teardown.identity import RETAINED_TAG, Identity
 from smoke_tests.teardown.items import Item
 from smoke_tests.teardown.region_scan import Kind, RegionScan
@@ -155,3 +156,32 @@ def test_what_is_forbidden_is_told_at_once(aws: boto3.Session, monkeypatch: pyte
     _, refused = account.run(aws, monkeypatch)
     assert [one.item.kind for one in refused] == ["network", "group"]
     assert account.pauses == []
+
+
+def test_an_unexpected_error_of_one_deletion_does_not_stop_the_others(
+    aws: boto3.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = Account()
+    described: dict[str, None] = {}
+    broken = Kind(
+        "broken", lambda scan: [Item("broken", "b", "b", scan.region)], lambda scan, item: described["Attachments"]
+    )
+    monkeypatch.setattr(account, "kinds", lambda: (broken, *Account.kinds(account)))
+    sweep, refused = account.run(aws, monkeypatch)
+    assert account.there == []
+    assert [item.kind for item in sweep.items] == ["broken"]
+    assert [(one.item.kind, one.reason) for one in refused] == [("broken", "KeyError: 'Attachments'")]
+
+
+def test_a_capacity_provider_that_aws_keeps_is_retried_with_its_reason(
+    aws: boto3.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan = RegionScan(Identity("dev"), REGION, "1", aws)
+    answer = {"updateStatus": "DELETE_FAILED", "updateStatusReason": "it is associated with cluster: vllm-dev-gpu"}
+    client = SimpleNamespace(delete_capacity_provider=lambda capacityProvider: {"capacityProvider": answer})  # noqa: N803
+    monkeypatch.setattr(scan, "client", lambda service: client)
+    (kind,) = [kind for kind in ecs.KINDS if kind.title == "capacity provider"]
+    with pytest.raises(ClientError, match=r"DELETE_FAILED.*associated with cluster"):
+        kind.remove(scan, Item("capacity provider", "x", "x", REGION))
+    answer.clear()
+    kind.remove(scan, Item("capacity provider", "x", "x", REGION))

@@ -2,18 +2,20 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from policy.emulator import REGION
+from policy.emulator import ACCOUNT, REGION
 from smoke_tests.teardown import __main__ as command
 from smoke_tests.teardown import kinds
 from smoke_tests.teardown.identity import RETAINED_TAGS, Identity
 from smoke_tests.teardown.items import State
 from smoke_tests.teardown.region_scan import Kind, RegionScan
+from smoke_tests.teardown.sweep import Sweeper
 from tests.smoke_tests.teardown.planted import Planted
 
 HOUR = 730
@@ -135,6 +137,105 @@ def test_what_carries_the_tags_and_is_of_no_known_kind_is_told(
         ("other", "by-hand")
     ]
     assert (code, found["left"][0]["usd_per_hour"]) == (1, None)
+
+
+GHOSTS = (
+    "ec2:REGION:ACCOUNT:fleet/fleet-0a1b",
+    "ec2:REGION:ACCOUNT:spot-instances-request/sir-1",
+    "ec2:REGION:ACCOUNT:key-pair/key-1",
+    "ec2:REGION:ACCOUNT:natgateway/nat-1",
+    "ec2:REGION:ACCOUNT:instance/i-1",
+    "ec2:REGION:ACCOUNT:launch-template/lt-1",
+    "ec2:REGION:ACCOUNT:volume/vol-1",
+    "ecs:REGION:ACCOUNT:task-definition/vllm-dev-engine:7",
+    "elasticloadbalancing:REGION:ACCOUNT:listener/app/vllm-dev-int/1/2",
+    "route53:::hostedzone/Z1",
+    "secretsmanager:REGION:ACCOUNT:secret:vllm-dev-secret-api-keys-1a2b3c4-XyZ",
+    "kms:REGION:ACCOUNT:key/1",
+    "sqs:REGION:ACCOUNT:gone",
+    "dynamodb:REGION:ACCOUNT:table/gone",
+    "cloudformation:REGION:ACCOUNT:stack/gone/1",
+)
+
+
+def tagging_lists(monkeypatch: pytest.MonkeyPatch, *resources: str) -> list[str]:
+    """The search by tag lists these, whether or not they exist; returns their ARNs."""
+    arns = ["arn:aws:" + one.replace("REGION", REGION).replace("ACCOUNT", ACCOUNT) for one in resources]
+
+    def search(scan: RegionScan) -> None:
+        scan.tagged.update({arn: {"Project": "vllm-endpoint", "Stack": "dev"} for arn in arns})
+
+    monkeypatch.setattr("smoke_tests.teardown.sweep.search_by_tag", search)
+    return arns
+
+
+def test_ghosts_of_the_tagging_api_are_not_left(
+    aws: boto3.Session, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tagging_lists(monkeypatch, *GHOSTS)
+    code, found = told(capsys)
+    assert (found["left"], found["unconfirmed"], found["not_checked"]) == ([], [], [])
+    assert (code, found["clean"]) == (0, True)
+
+
+def test_what_no_describe_confirms_is_said_to_be_unconfirmed(
+    aws: boto3.Session, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (arn,) = tagging_lists(monkeypatch, "backup:REGION:ACCOUNT:recovery-point:1")
+    assert command.main(["--stack", "dev", "--fix", "--yes", "--quiet", "--this-region-only"]) == 3
+    shown = capsys.readouterr().out
+    assert "unconfirmed: carry the tags, but may be gone" in shown
+    assert "1 tagged resources are unconfirmed" in shown
+    assert arn in shown
+
+
+def test_a_deleted_resource_that_is_still_described_is_gone(
+    aws: boto3.Session, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = {"fleet-1": "deleted", "fleet-2": "active", "fleet-3": "deleted_running"}
+    arns = tagging_lists(monkeypatch, *(f"ec2:REGION:ACCOUNT:fleet/{name}" for name in states))
+    ec2 = aws.client("ec2")
+    monkeypatch.setattr(ec2, "describe_fleets", lambda FleetIds: {"Fleets": [{"FleetState": states[FleetIds[0]]}]})  # noqa: N803
+    scan = RegionScan(
+        Identity("dev"), REGION, ACCOUNT, aws, {arn: {"Project": "vllm-endpoint", "Stack": "dev"} for arn in arns}
+    )
+    monkeypatch.setattr(scan, "client", lambda service: ec2)
+    (other,) = [kind for kind in kinds.KINDS if kind.title == "other"]
+    assert [(item.state, item.identifier) for item in other.find(scan)] == [
+        (State.LEFT, arns[1]), (State.LEFT, arns[2])
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("lag", [1, 3, 4])
+def test_a_resource_that_is_gone_between_list_and_describe_is_listed_again(
+    aws: boto3.Session, monkeypatch: pytest.MonkeyPatch, lag: int
+) -> None:
+    listings: list[RegionScan] = []
+    error: Any = {"Error": {"Code": "ResourceNotFoundException", "Message": "function not found"}}
+
+    def find(scan: RegionScan) -> list[Any]:
+        listings.append(scan)
+        if len(listings) <= lag:
+            raise ClientError(error, "ListTags")
+        return []
+
+    monkeypatch.setattr("smoke_tests.teardown.sweep.KINDS", (Kind("Lambda function", find, lambda scan, item: None),))
+    pauses: list[float] = []
+    sweeper = Sweeper(Identity("dev"), REGION, aws, lambda text: None, other_regions=False, pause=pauses.append)
+    missed = sweeper.sweep().not_checked
+    assert [one.what for one in missed] == (["Lambda function"] if lag == 4 else [])
+    assert pauses == [5.0] * min(lag, 3)
+
+
+def test_a_key_whose_replicas_are_deleted_first_is_going(aws: boto3.Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    tags = [{"TagKey": "Project", "TagValue": "vllm-endpoint"}, {"TagKey": "Stack", "TagValue": "dev"}]
+    listed = {"list_keys": [{"KeyArn": "arn:aws:kms:::key/1", "KeyId": "1"}], "list_resource_tags": tags}
+    described = {"KeyMetadata": {"KeyState": "PendingReplicaDeletion", "PendingDeletionWindowInDays": 7}}
+    scan = RegionScan(Identity("dev"), REGION, ACCOUNT, aws)
+    monkeypatch.setattr(scan, "pages", lambda service, operation, key, **of: iter(listed[operation]))
+    monkeypatch.setattr(scan, "client", lambda service: SimpleNamespace(describe_key=lambda KeyId: described))  # noqa: N803
+    (keys,) = [kind for kind in kinds.KINDS if kind.title == "KMS key"]
+    assert [(item.state, item.usd_per_hour) for item in keys.find(scan)] == [(State.GOING, 0)]
 
 
 def denied(_scan: RegionScan) -> list[Any]:
