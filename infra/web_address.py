@@ -156,14 +156,16 @@ def is_local_url(url: str) -> bool:
         return False
 
 
-_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+def open_url(
+    request: urllib.request.Request | str, timeout: float, *handlers: urllib.request.BaseHandler
+) -> HTTPResponse:
+    """`urllib.request.urlopen` for an http or https URL, with more handlers.
 
-
-def open_url(request: urllib.request.Request | str, timeout: float) -> HTTPResponse:
-    """`urllib.request.urlopen` for an http or https URL. This machine is asked directly, whatever proxy the environment names."""
+    This machine is asked directly, whatever proxy the environment names.
+    """
     url = request if isinstance(request, str) else request.full_url
-    opens = _direct.open if is_local_url(url) else urllib.request.urlopen
-    return cast(HTTPResponse, opens(request, timeout=timeout))
+    direct = [urllib.request.ProxyHandler({})] if is_local_url(url) else []
+    return cast(HTTPResponse, urllib.request.build_opener(*handlers, *direct).open(request, timeout=timeout))
 
 
 def proxies_named() -> list[str]:

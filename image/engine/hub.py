@@ -44,12 +44,13 @@ class Listing:
     files: tuple[HubFile, ...]
 
 
-class _Redirect(urllib.request.HTTPRedirectHandler):
+class TokenRedirect(urllib.request.HTTPRedirectHandler):
     """Sends the token only to the Hub's own host, never to redirect targets."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
+        """The request that follows a redirect."""
         new = super().redirect_request(req, fp, code, msg, headers, newurl)
         token = req.unredirected_hdrs.get("Authorization")
         if new is not None and token and urllib.parse.urlsplit(newurl)[:2] == urllib.parse.urlsplit(req.full_url)[:2]:
@@ -73,10 +74,10 @@ class Hub:
         # A proxy would look for a mirror in this container on its own loopback.
         direct = [urllib.request.ProxyHandler({})] if _is_this_container(self.endpoint) else []
         https = urllib.request.HTTPSHandler(context=_certificates())
-        self._opener = urllib.request.build_opener(_Redirect, https, *direct)
+        self._opener = urllib.request.build_opener(TokenRedirect, https, *direct)
 
-    def listing(self, repository: str, revision: str) -> Listing:
-        """The files of a model that vLLM needs.
+    def listing(self, repository: str, revision: str, mistral: bool | None = None) -> Listing:
+        """The files of a model that vLLM needs. ``mistral`` selects one of two layouts, see `select`.
 
         Raises:
             HubUnreachableError: a retry may succeed.
@@ -92,7 +93,7 @@ class Hub:
                 raise HubUnreachableError(
                     f"weights: {self.endpoint} returned an unexpected response; check HF_ENDPOINT"
                 ) from None
-        wanted = _wanted(repository, files)
+        wanted = wanted_files(repository, files, mistral)
         return Listing(repository, commit, tuple(file for file in files if file.name in wanted))
 
     def open(self, listing: Listing, file: HubFile, start: int) -> http.client.HTTPResponse:
@@ -159,14 +160,19 @@ def _file(sibling: Mapping[str, Any]) -> HubFile:
     return file
 
 
-def _wanted(repository: str, files: Sequence[HubFile]) -> set[str]:
-    found = select({file.name: file.size for file in files})
+def wanted_files(repository: str, files: Sequence[HubFile], mistral: bool | None = None) -> set[str]:
+    """The names of the files that vLLM needs.
+
+    Raises:
+        EngineError: there are only weights that vLLM cannot load.
+    """
+    found = select({file.name: file.size for file in files}, mistral=mistral)
     if not found.weights and any(file.name.endswith(".gguf") for file in files):
         try:
             required(found, repository)
         except NoWeightsError as error:
             raise EngineError(str(error)) from None
-    return {*found.weights, *found.copies, *found.others}
+    return {*found.weights, *found.others}
 
 
 def _certificates() -> ssl.SSLContext:

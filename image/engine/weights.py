@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,8 @@ from image.engine.blobs import Progress, fetch_blob, is_right
 from image.engine.hub import Hub, HubUnreachableError, Listing
 from image.engine.locks import locked
 from image.engine.memory import GIB
-from image.engine.weight_files import select
+from image.engine.s3 import S3
+from image.engine.weight_files import has_layout, select
 
 PARALLEL_FILES = 8
 SPARE_BYTES = GIB  # for compile caches and the Hub's small files
@@ -33,14 +34,18 @@ Admit = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Repository:
-    """A model on the Hub; ``revision`` is a branch, tag or commit."""
+    """A model on the Hub or in S3.
+
+    ``revision`` is a branch, tag or commit on the Hub; ``mistral`` the layout to load, see `select`.
+    """
 
     name: str
     revision: str = "main"
+    mistral: bool | None = None
 
     def folder(self, home: Path) -> Path:
         """The folder of its files in the cache."""
-        return home / "hub" / ("models--" + self.name.replace("/", "--"))
+        return home / "hub" / ("models--" + re.sub(r"://|/", "--", self.name))
 
 
 @dataclass(frozen=True)
@@ -54,14 +59,14 @@ class Weights:
 
 
 def ensure(
-    repository: Repository, home: Path, hub: Hub, tell: Tell, *, ask: bool = False, admit: Admit | None = None
+    repository: Repository, home: Path, hub: Hub | S3, tell: Tell, *, ask: bool = False, admit: Admit | None = None
 ) -> Weights:
     """Ensure that a model's files are complete: download missing ones, or wait for another process that does.
 
     Args:
         repository: the model.
         home: HF_HOME.
-        hub: the Hub to download from.
+        hub: the Hub or S3, to download from.
         tell: logs a line.
         ask: ask the Hub for the revision's newest commit even if an older one is complete.
         admit: called with the size in bytes before the download; may raise.
@@ -83,13 +88,13 @@ def ensure(
                 admit(known.size_bytes)
                 return known
             try:
-                listing = hub.listing(repository.name, repository.revision)
+                listing = hub.listing(repository.name, repository.revision, repository.mistral)
             except HubUnreachableError as error:
                 if known is None:
                     raise
                 tell(f"{error}; continuing with the downloaded commit {known.commit[:12]}")
                 return known
-            admit(model_bytes(listing))
+            admit(model_bytes(listing, repository))
             return _fetch(repository, root, listing, hub, tell)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -104,9 +109,13 @@ def known(repository: Repository, home: Path) -> Weights | None:
     return _whole(repository, repository.folder(home))
 
 
-def model_bytes(listing: Listing) -> int:
+def model_bytes(listing: Listing, repository: Repository) -> int:
     """The bytes that vLLM loads: some repositories contain the weights twice, once as Mistral's consolidated file."""
-    return select({file.name: file.size for file in listing.files}).total_bytes or 0
+    return _loaded_bytes(repository, {file.name: file.size for file in listing.files})
+
+
+def _loaded_bytes(repository: Repository, sizes: Mapping[str, int]) -> int:
+    return select(sizes, mistral=repository.mistral).total_bytes or 0
 
 
 def needed_bytes(root: Path, listing: Listing) -> int:
@@ -120,7 +129,7 @@ def needed_bytes(root: Path, listing: Listing) -> int:
     return total
 
 
-def _fetch(repository: Repository, root: Path, listing: Listing, hub: Hub, tell: Tell) -> Weights:
+def _fetch(repository: Repository, root: Path, listing: Listing, hub: Hub | S3, tell: Tell) -> Weights:
     blobs = root / "blobs"
     blobs.mkdir(exist_ok=True)
     trusted = _trusted(root)
@@ -156,8 +165,7 @@ def _fetch(repository: Repository, root: Path, listing: Listing, hub: Hub, tell:
         _write(root / "refs" / repository.revision, listing.commit)
     if needed:
         tell(f"weights: {repository.name}: complete and verified, {progress.summary()}")
-    size = sum(file.size for file in listing.files)
-    return Weights(repository, listing.commit, snapshot, size)
+    return Weights(repository, listing.commit, snapshot, model_bytes(listing, repository))
 
 
 def _check_disk(repository: Repository, root: Path, needed: int) -> None:
@@ -196,7 +204,10 @@ def _whole(repository: Repository, root: Path) -> Weights | None:
     snapshot = root / "snapshots" / commit
     if any(_state(snapshot / name) != state for name, (_, state) in files.items()):
         return None
-    return Weights(repository, commit, snapshot, sum(state[0] for _, state in files.values()))
+    if not has_layout(files, repository.mistral):
+        return None
+    sizes = {name: state[0] for name, (_, state) in files.items()}
+    return Weights(repository, commit, snapshot, _loaded_bytes(repository, sizes))
 
 
 def _mended(repository: Repository, root: Path, tell: Tell) -> Weights | None:

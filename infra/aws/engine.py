@@ -10,6 +10,7 @@ import pulumi
 import pulumi_aws as aws
 import pulumi_random as random
 
+from image.engine.s3 import SCHEME as S3_SCHEME
 from infra.aws.containers import environment, health_check, log_configuration
 from infra.aws.context import Context
 from infra.aws.engine_image import UNIQUE_CHARACTERS, EngineImage
@@ -210,7 +211,12 @@ class Engine(pulumi.ComponentResource):
             "entryPoint": list(ENTRYPOINT),
             "command": engine_arguments(plan),
             "environment": environment(
-                {**engine.environment, "ENGINE_STAGE": f"{NVME_PATH}/{NVME_FOLDER}", "PYTHONPATH": CODE_PATH}
+                {
+                    **engine.environment,
+                    **({"AWS_REGION": args.context.region} if plan.model.startswith(S3_SCHEME) else {}),
+                    "ENGINE_STAGE": f"{NVME_PATH}/{NVME_FOLDER}",
+                    "PYTHONPATH": CODE_PATH,
+                }
             ),
             "portMappings": [{"containerPort": engine.port, "hostPort": engine.port, "protocol": "tcp"}],
             "memory": engine.memory_mib,

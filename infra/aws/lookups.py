@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pulumi
 import pulumi_aws as aws
 
 from infra.aws_credentials import CONFIG, explain, failure, session
 from infra.errors import DeployError
+from infra.planning.catalog import sources
 from infra.planning.catalog.gpus import InstanceType
 from infra.preflight import not_offered, offered_zones
 from infra.settings import PROJECT
@@ -47,6 +48,11 @@ def region_name() -> str:
     """The stack's region from its settings or the environment; empty if only an AWS profile may set it."""
     chosen = (pulumi.Config("aws").get("region"), os.environ.get("AWS_REGION"), os.environ.get("AWS_DEFAULT_REGION"))
     return next(filter(None, chosen), "")
+
+
+def s3_client() -> Any:
+    """boto3's client of S3, with the stack's credentials."""
+    return sources.s3_client(profile_name(), region_name())
 
 
 def _stack_to_plan() -> str:

@@ -31,6 +31,7 @@ class SecurityGroupsArgs:
         former_labels: former names of each network's rule, by the same CIDR.
         gateway_port: the gateway's port.
         engine_port: vLLM's port.
+        hub_port: port of the model hub or its mirror.
     """
 
     context: Context
@@ -39,6 +40,7 @@ class SecurityGroupsArgs:
     client_cidrs: Mapping[str, pulumi.Input[str]]
     gateway_port: int
     engine_port: int
+    hub_port: int = HTTPS_PORT
     former_labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
     client_groups: Input[tuple[Input[str], ...]] = ()
 
@@ -79,6 +81,18 @@ class SecurityGroups(pulumi.ComponentResource):
                 ip_protocol="tcp",
                 from_port=HTTPS_PORT,
                 to_port=HTTPS_PORT,
+                cidr_ipv4="0.0.0.0/0",
+                tags=args.context.tags("network"),
+                opts=pulumi.ResourceOptions(parent=self),
+            )
+        if args.hub_port != HTTPS_PORT:
+            aws.vpc.SecurityGroupEgressRule(
+                f"{name}-engine-hub",
+                security_group_id=self.engine.id,
+                description="Mirror of the model hub",
+                ip_protocol="tcp",
+                from_port=args.hub_port,
+                to_port=args.hub_port,
                 cidr_ipv4="0.0.0.0/0",
                 tags=args.context.tags("network"),
                 opts=pulumi.ResourceOptions(parent=self),

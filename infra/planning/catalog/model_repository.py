@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import urllib.error
 import urllib.request
@@ -12,9 +11,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from image.engine.hub import TokenRedirect
 from image.engine.weight_files import indexed_bytes, select
 from infra.planning.architecture.runners import SENTENCE_LENGTH, SENTENCE_TRANSFORMERS
+from infra.web_address import open_url
 
+HUB = "https://huggingface.co"
 HUB_TIMEOUT_SECONDS = 5
 WEIGHTS_BYTES = "weights_bytes"  # added to a config: the bytes of the files that vLLM loads
 INDEX, QUANTIZATION, MODULES, LENGTH = (
@@ -27,7 +29,14 @@ Read = Callable[[str], str]
 
 
 class UnknownModelError(LookupError):
-    """A model is not in the catalog, and its config.json cannot be read or is not usable."""
+    """A model is not in the catalog, and its config.json cannot be read or is not usable.
+
+    ``advice`` is what to set instead; empty: what helps with any model of the Hub.
+    """
+
+    def __init__(self, reason: str, advice: str = "") -> None:
+        super().__init__(reason)
+        self.advice = advice
 
 
 def folder_config(model: str) -> dict[str, Any]:
@@ -44,31 +53,37 @@ def folder_config(model: str) -> dict[str, Any]:
         raise UnknownModelError(f"the folder {model} has no readable config.json ({error})") from None
     if not isinstance(config, dict):
         raise UnknownModelError(f"the config.json of {model} is not a JSON object")
-    return _completed(config, sizes, lambda name: (folder / name).read_text())
+    return completed(config, sizes, lambda name: (folder / name).read_text())
 
 
-def hub_config(model: str, revision: str) -> dict[str, Any]:
-    """The config.json of a repository on the Hub, with what its other files add.
+def hub_config(model: str, revision: str, environment: Mapping[str, str]) -> dict[str, Any]:
+    """The config.json of a repository on the Hub or its mirror, with what its other files add.
+
+    Args:
+        model: Hub id.
+        revision: branch, tag or commit; empty: main.
+        environment: HF_ENDPOINT and HF_TOKEN.
 
     Raises:
-        UnknownModelError: it cannot be read; contains the reason.
+        UnknownModelError: it cannot be read; contains the reason, never the token.
     """
-    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+    endpoint = (environment.get("HF_ENDPOINT") or HUB).rstrip("/")
     if not endpoint.startswith(("https://", "http://")):
         raise UnknownModelError(f"HF_ENDPOINT is {endpoint}, not an http address")
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", model):
         raise UnknownModelError(f"{model[:60]!r} is not a Hub id such as org/name")
-    at = quote(revision or "main", safe="")
+    at, token = quote(revision or "main", safe=""), environment.get("HF_TOKEN", "").strip()
+    title = "the Hub" if endpoint == HUB else endpoint
 
     def read(name: str) -> str:
-        return _text(f"{endpoint}/{model}/resolve/{at}/{name}")
+        return _text(f"{endpoint}/{model}/resolve/{at}/{name}", token, title)
 
     config = _parsed(read("config.json"))
     if not isinstance(config, dict):
         raise UnknownModelError("its config.json is not a JSON object")
     try:
         # The sizes are exact; without them the plan is an estimate.
-        listing = _parsed(_text(f"{endpoint}/api/models/{model}/revision/{at}?blobs=true"))
+        listing = _parsed(_text(f"{endpoint}/api/models/{model}/revision/{at}?blobs=true", token, title))
         sizes: dict[str, int | None] = {str(row["rfilename"]): _size(row) for row in listing["siblings"]}
     except (UnknownModelError, KeyError, TypeError, AttributeError):
         # A mirror may have the files without the API. Which of the small files exist is then found out by asking for them.
@@ -76,10 +91,10 @@ def hub_config(model: str, revision: str) -> dict[str, Any]:
         sizes = dict.fromkeys(name for name in asked if _exists(read, name))
         if not sizes:
             return config
-    return _completed(config, sizes, read)
+    return completed(config, sizes, read)
 
 
-def _completed(config: dict[str, Any], sizes: Mapping[str, int | None], read: Read) -> dict[str, Any]:
+def completed(config: dict[str, Any], sizes: Mapping[str, int | None], read: Read) -> dict[str, Any]:
     """The config with the bytes of the weights, a quantization that is described in a file of its own, and Sentence Transformers' marks."""
     found = dict(config)
     files = select(sizes)
@@ -123,19 +138,21 @@ def _parsed(text: str) -> Any:
         raise UnknownModelError(f"the Hub's answer is not JSON ({error})") from None
 
 
-def _text(address: str) -> str:
+def _text(address: str, token: str, title: str) -> str:
     request = urllib.request.Request(address)  # noqa: S310 - the caller checks the scheme
-    if token := os.environ.get("HF_TOKEN"):
-        request.add_header("Authorization", f"Bearer {token}")
+    if token:
+        request.add_unredirected_header("Authorization", f"Bearer {token}")
     try:
-        with urllib.request.urlopen(request, timeout=HUB_TIMEOUT_SECONDS) as answer:  # noqa: S310
+        with open_url(request, HUB_TIMEOUT_SECONDS, TokenRedirect()) as answer:
             return str(answer.read().decode())
     except urllib.error.HTTPError as error:
+        error.close()
+        missing = "hfToken has no access" if token else "is gated and needs hfToken (or HF_TOKEN in the environment)"
         reason = {
-            401: "it does not exist, or is gated and needs HF_TOKEN",
-            403: "it is gated: HF_TOKEN has no access",
+            401: f"it does not exist, or {missing}",
+            403: f"it is gated: {missing}" if token else f"it {missing}",
             404: "it does not exist",
         }
-        raise UnknownModelError(f"the Hub returned {error.code}: {reason.get(error.code, error.reason)}") from None
+        raise UnknownModelError(f"{title} returned {error.code}: {reason.get(error.code, error.reason)}") from None
     except (OSError, ValueError) as error:
-        raise UnknownModelError(f"the Hub cannot be reached ({getattr(error, 'reason', error)})") from None
+        raise UnknownModelError(f"{title} cannot be reached ({getattr(error, 'reason', error)})") from None

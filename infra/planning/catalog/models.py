@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,11 @@ from infra.planning.architecture.caches import Cache
 from infra.planning.architecture.config import UnusableConfigError
 from infra.planning.architecture.normalize import ModelFields, normalized_fields
 from infra.planning.architecture.tensors import Tensor
-from infra.planning.catalog.model_repository import WEIGHTS_BYTES, folder_config, hub_config
-from infra.planning.catalog.model_repository import UnknownModelError as UnknownModelError
+from infra.planning.catalog.sources import WEIGHTS_BYTES, FetchConfig, UnknownModelError, fetch_config
 
 _DATA = Path(__file__).with_name("models.json")
 GIB = 1 << 30
-
-FetchConfig = Callable[[str, str], Mapping[str, Any]]
+__all__ = ["GIB", "FetchConfig", "ModelArchitecture", "UnknownModelError", "catalog", "fetch_config", "find_model"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +31,7 @@ class ModelArchitecture:
     ``stored_bits`` is the width of an unquantized weight in the files, 32 or 16; vLLM loads both into 16 bits.
     ``cache_dtype`` is the KV cache's data type that the checkpoint chooses where ``kvCacheDtype`` does not.
     ``problem`` says why vLLM cannot run the model; empty if it can.
+    ``model_type`` is that of config.json, which names the class that loads the model.
     ``minimum_capability`` is ten times the lowest SM version on which vLLM supports the checkpoint's quantization.
     """
 
@@ -66,6 +65,7 @@ class ModelArchitecture:
     draft_bits: int = 0
     problem: str = ""
     doubts: tuple[str, ...] = ()
+    model_type: str = ""
 
     @property
     def sees(self) -> bool:
@@ -99,7 +99,13 @@ class ModelArchitecture:
             fields: ModelFields = normalized_fields(config)
         except UnusableConfigError as error:
             raise UnknownModelError(f"config.json from {source} {error}") from None
-        return cls(**fields, checkpoint_bytes=_bytes(config.get(WEIGHTS_BYTES)), source=source)
+        kind = config.get("model_type")
+        return cls(
+            **fields,
+            checkpoint_bytes=_bytes(config.get(WEIGHTS_BYTES)),
+            source=source,
+            model_type=kind if isinstance(kind, str) else "",
+        )
 
 
 def _bytes(value: Any) -> int:
@@ -121,15 +127,6 @@ def catalog() -> dict[str, ModelArchitecture]:
     }
 
 
-def fetch_config(model: str, revision: str) -> Mapping[str, Any]:
-    """A model's config.json from the Hub, or from a folder if ``model`` is one.
-
-    Raises:
-        UnknownModelError: it cannot be read; contains the reason.
-    """
-    return folder_config(model) if Path(model).is_dir() else hub_config(model, revision)
-
-
 def find_model(model: str, revision: str = "", fetch: FetchConfig = fetch_config) -> ModelArchitecture:
     """The properties of a model: from the catalog if it is listed and no revision is set, else from its config.json.
 
@@ -142,8 +139,9 @@ def find_model(model: str, revision: str = "", fetch: FetchConfig = fetch_config
     if known and not revision:
         return known
     try:
-        return ModelArchitecture.from_config(fetch(model, revision), "hub" if not Path(model).is_dir() else "folder")
+        source = "S3" if model.startswith("s3://") else "folder" if Path(model).is_dir() else "hub"
+        return ModelArchitecture.from_config(fetch(model, revision), source)
     except UnknownModelError as error:
         if known:
             return known
-        raise UnknownModelError(f"{model} is not in the catalog, and {error}") from None
+        raise UnknownModelError(f"{model} is not in the catalog, and {error}", error.advice) from None

@@ -310,7 +310,7 @@ def test_every_model_that_the_arguments_name_is_found_and_put_in_place() -> None
 
 
 def test_folders_and_object_stores_are_vllms_own_business(tmp_path: Path) -> None:
-    for name in (str(tmp_path), "s3://bucket/model", "acme/model:Q4_K_M"):
+    for name in (str(tmp_path), "gs://bucket/model", "acme/model:Q4_K_M"):
         assert repositories([name]) == []
         assert localized([name, "--revision", "x"], {}) == [name, "--revision", "x"]
 
@@ -339,6 +339,24 @@ def test_weights_beside_an_adapter_and_heads_of_their_own_are_fetched(tmp_path: 
     assert all((old.folder / name).read_bytes() == content for name, content in files.items())
     heads = have(tmp_path, hub, repository=Repository("acme/heads"))
     assert sorted(path.name for path in heads.folder.iterdir()) == ["model.safetensors", "sparse_linear.pt"]
+
+
+def test_of_two_layouts_one_is_fetched_and_counted_at_each_start(tmp_path: Path, hub: FakeHub) -> None:
+    files = {"config.json": b"{}", "params.json": b"{}", "consolidated.safetensors": b"m" * 5, "model-00001-of-00001.safetensors": b"h" * 7}  # fmt: skip
+    hub.models["mistralai/both"] = FakeModel(files)
+    (main,) = repositories(["mistralai/both", "--load-format", "mistral"])
+    sizes: list[int] = []
+    for _ in range(2):  # the first start fetches it, the second finds it
+        found = ensure(main, tmp_path, Hub({"HF_ENDPOINT": hub.address}), lambda _: None, admit=sizes.append)
+        assert sorted(path.name for path in found.folder.iterdir()) == [
+            "config.json",
+            "consolidated.safetensors",
+            "params.json",
+        ]
+    assert sizes == [9, 9]
+    (shards,) = repositories(["mistralai/both", "--load-format=safetensors"])
+    found = ensure(shards, tmp_path, Hub({"HF_ENDPOINT": hub.address}), lambda _: None)
+    assert ((found.folder / "model-00001-of-00001.safetensors").read_bytes(), found.size_bytes) == (b"h" * 7, 11)
 
 
 def test_a_repository_with_gguf_files_alone_is_not_complete_without_weights(tmp_path: Path, hub: FakeHub) -> None:

@@ -10,6 +10,7 @@ import pytest
 from infra.planning import make_plan
 from infra.planning.__main__ import as_table
 from infra.planning.architecture.config import CONFIRMED
+from infra.planning.catalog import models
 from infra.planning.catalog.models import ModelArchitecture, UnknownModelError, find_model
 from infra.planning.memory import kv_bytes_per_token
 from infra.planning.weights import file_bytes, weight_bytes
@@ -48,6 +49,16 @@ def test_a_model_type_without_a_class_is_trusted_only_if_a_row_confirms_it() -> 
     assert kinds >= CONFIRMED
     found = ModelArchitecture.from_config(ROWS["moonshotai/Kimi-K2-Instruct"]["config"], "hub")
     assert found.doubts == ()
+
+
+def test_the_catalogs_formula_gives_the_published_size_and_each_row_has_a_source() -> None:
+    data = json.loads((Path(models.__file__).with_name("models.json")).read_text())
+    rows = {name: row for name, row in data.items() if not name.startswith("_")}
+    assert set(models.catalog()) == set(rows)
+    for name, row in rows.items():
+        assert row.get("_source", "hub") in data["_sources"], name
+        if published := row.get("_published_bytes"):
+            assert file_bytes(models.catalog()[name]) == pytest.approx(published, rel=0.05), name
 
 
 def test_a_folder_counts_each_weight_once(tmp_path: Path) -> None:
