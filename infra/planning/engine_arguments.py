@@ -14,6 +14,7 @@ from image.engine.command_line import CommandLine, CommandLineError, read
 from infra.engine_options import engine_options, json_object, number
 from infra.errors import PlanError
 from infra.planning.catalog.gpus import GpuSpec, InstanceType
+from infra.planning.catalog.models import ModelArchitecture
 from infra.planning.instances import container_memory_gib
 from infra.planning.memory import default_batch
 from infra.planning.speculation import speculation
@@ -221,13 +222,20 @@ def _draft_tokens(text: str) -> int:
     return chosen.tokens if chosen else 0
 
 
-def batch_problems(settings: Settings, gpu: GpuSpec, max_model_len: int) -> list[str]:
-    """Without chunked prefill, a batch must hold a whole prompt of the planned length."""
+def batch_problems(settings: Settings, gpu: GpuSpec, architecture: ModelArchitecture, max_model_len: int) -> list[str]:
+    """Without chunked prefill, a batch must hold a whole prompt of the planned length. Encoders never have it."""
+    off = "--no-enable-chunked-prefill" in engine_options(settings.engine_args)
+    if off and settings.enable_prefix_caching and any(cache.state_bytes for cache in architecture.caches):
+        return [
+            f"engineArgs: found --no-enable-chunked-prefill, but vLLM needs chunked prefill for the prefix cache of {settings.model}, which keeps states. Remove it, or set enablePrefixCaching: false"
+        ]
     tokens = settings.max_num_batched_tokens or default_batch(gpu, settings.performance_mode)[0]
-    if "--no-enable-chunked-prefill" not in engine_options(settings.engine_args) or tokens >= max_model_len:
+    encoder = not architecture.keeps_cache and settings.max_num_batched_tokens > 0
+    if not (off or encoder) or tokens >= max_model_len:
         return []
+    why = "engineArgs switch chunked prefill off" if off else f"{settings.model} reads its input at once"
     return [
-        f"maxNumBatchedTokens: found {tokens}, less than the context length ({max_model_len}), and engineArgs switch chunked prefill off; vLLM rejects that. Remove --no-enable-chunked-prefill, or set maxNumBatchedTokens to at least {max_model_len}"
+        f"maxNumBatchedTokens: found {tokens}, less than the context length ({max_model_len}), and {why}; vLLM rejects that. Set maxNumBatchedTokens to at least {max_model_len}, or a smaller maxModelLen"
     ]
 
 

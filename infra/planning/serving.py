@@ -98,7 +98,7 @@ def make_plan(settings: Settings, *, region: str = "us-east-1", fetch: FetchConf
     if reasons:
         raise PlanError(reasons)
     memory = memory_fit(settings, architecture, gpu, instance_types, beside)
-    if problems := batch_problems(settings, gpu, memory.max_model_len):
+    if problems := batch_problems(settings, gpu, architecture, memory.max_model_len):
         raise PlanError(problems)
     if not memory.fits:
         raise PlanError([_does_not_fit(settings, memory, gpu, suggest(settings, architecture, beside))])
