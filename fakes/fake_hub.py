@@ -45,14 +45,16 @@ class Served:
 
 
 class FakeHub:
-    """Models by name, and the requests received."""
+    """Models by name, the requests received, and the number of bytes of files sent."""
 
     def __init__(self) -> None:
         self.models: dict[str, FakeModel] = {}
         self.served: list[Served] = []
         self.broken = False
+        self.sent = 0
         self.address = ""
         self.sending = threading.Event()
+        self.lock = threading.Lock()
 
     def names(self) -> list[str]:
         """Names of the files sent, in order."""
@@ -151,6 +153,12 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(body)
             return None
 
+        def _write(self, content: bytes) -> None:
+            for at in range(0, len(content), 1 << 18):
+                self.wfile.write(content[at : at + (1 << 18)])
+                with hub.lock:
+                    hub.sent += len(content[at : at + (1 << 18)])
+
         def _send(self, model: FakeModel, name: str, token: str) -> None:
             content = model.files[name]
             found = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
@@ -165,12 +173,12 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
             end = start if name in model.breaking else model.cuts.pop(name, len(content))
             if event := model.stalled.get(name):
                 half = max(start, len(content) // 2)
-                self.wfile.write(content[start:half])
+                self._write(content[start:half])
                 self.wfile.flush()
                 hub.sending.set()
                 event.wait(30)
                 start = half
-            self.wfile.write(content[start:end])
+            self._write(content[start:end])
             if end < len(content):
                 self.close_connection = True
 

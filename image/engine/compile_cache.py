@@ -132,6 +132,8 @@ def publish(kept: CompileCache, known: Mapping[str, int]) -> str | None:
             os.fsync(file.fileno())
         if contents(kept.local) != before:
             raise BlockingIOError(f"{kept.local} changed while it was read")
+        if _hash(unfinished) != digest:
+            raise BlockingIOError(f"{unfinished.name} is not what was written")
         archive = kept.folder / f"{digest}.tar"
         unfinished.rename(archive)
     finally:
@@ -232,6 +234,14 @@ class _Hashing(io.RawIOBase):
         block = bytes(data)  # type: ignore[call-overload]
         self.digest.update(block)
         return self._file.write(block)
+
+
+def _hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in _blocks(file):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _blocks(file: BinaryIO) -> Iterator[bytes]:

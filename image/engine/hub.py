@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import importlib.util
 import json
@@ -10,20 +11,18 @@ import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any
 
 from image.engine.arguments import EngineError
+from image.engine.patience import HubUnreachableError, retry_after_seconds
 from image.engine.weight_files import NoWeightsError, required, select
 
 HUB = "https://huggingface.co"
 TIMEOUT_SECONDS = 30.0
 _SETTING = "hfToken (pulumi config set --secret hfToken hf_...; HF_TOKEN if you run the container by itself)"
-
-
-class HubUnreachableError(EngineError):
-    """The Hub does not respond or reports a server error; a retry may succeed."""
 
 
 @dataclass(frozen=True)
@@ -62,17 +61,17 @@ class Hub:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.endpoint = environment.get("HF_ENDPOINT", "").rstrip("/") or HUB
-        self._token = environment.get("HF_TOKEN", "").strip()
+        self._token = _token(environment)
         if not self.endpoint.startswith(("http://", "https://")):
             raise EngineError(f"HF_ENDPOINT: found {self.endpoint!r}; set an http or https URL, or unset it")
         self._opener = urllib.request.build_opener(_Redirect, urllib.request.HTTPSHandler(context=_certificates()))
 
-    def listing(self, repository: str, revision: str) -> Listing:
-        """The files of a model that vLLM needs.
+    def listing(self, repository: str, revision: str, *, needs_weights: bool = True) -> Listing:
+        """The files of a model that vLLM needs; ``needs_weights``: it must have weights.
 
         Raises:
             HubUnreachableError: a retry may succeed.
-            EngineError: the model or revision does not exist, or the token has no access.
+            EngineError: there are no weights that vLLM loads, or the model or revision does not exist, or the token has no access.
         """
         path = f"/api/models/{repository}/revision/{urllib.parse.quote(revision, safe='')}?blobs=true"
         with self._open(path, repository, revision) as answer:
@@ -82,9 +81,15 @@ class Hub:
                 commit = str(told["sha"])
             except (ValueError, KeyError, TypeError, OSError, http.client.HTTPException):
                 raise HubUnreachableError(
-                    f"weights: {self.endpoint} returned an unexpected response; check HF_ENDPOINT"
+                    f"weights: {self.endpoint} returned an unexpected response; check HF_ENDPOINT", tries=3
                 ) from None
-        wanted = _wanted(repository, files)
+        chosen = select({file.name: file.size for file in files})
+        if needs_weights:
+            try:
+                required(chosen, repository)
+            except NoWeightsError as error:
+                raise EngineError(str(error)) from None
+        wanted = {*chosen.weights, *chosen.copies, *chosen.others}
         return Listing(repository, commit, tuple(file for file in files if file.name in wanted))
 
     def open(self, listing: Listing, file: HubFile, start: int) -> http.client.HTTPResponse:
@@ -111,17 +116,29 @@ class Hub:
             answer: http.client.HTTPResponse = self._opener.open(request, timeout=TIMEOUT_SECONDS)
         except urllib.error.HTTPError as error:
             error.close()
-            raise self._refusal(error, repository, revision) from None
+            raise self._elsewhere(error, repository) or self._refusal(error, repository, revision) from None
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
             raise HubUnreachableError(
-                f"weights: {self.endpoint} cannot be reached ({reason}); check the network (a NAT gateway?) or HF_ENDPOINT"
+                f"weights: {self.endpoint} cannot be reached ({reason}); check the network (a NAT gateway?) or HF_ENDPOINT",
+                tries=5,
             ) from None
         return answer
 
+    def _elsewhere(self, error: urllib.error.HTTPError, repository: str) -> EngineError | None:
+        """A content host's error: its addresses expire, so a new one is requested; access is decided by the Hub alone."""
+        host = urllib.parse.urlsplit(error.url or "").netloc
+        if host == urllib.parse.urlsplit(self.endpoint).netloc:
+            return None
+        return HubUnreachableError(
+            f"weights: {host}, to which {self.endpoint} redirects for {repository}, answered {error.code}; "
+            "allow this host in your proxy or firewall, or try again later",
+            retry_after_seconds(error.headers),
+        )
+
     def _refusal(self, error: urllib.error.HTTPError, repository: str, revision: str) -> EngineError:
         code, told = error.code, error.headers.get("X-Error-Code", "")
-        if told == "GatedRepo" or code == 403:
+        if told == "GatedRepo" or (code == 403 and told != "RepoNotFound"):
             terms = f"accept its terms at {self.endpoint}/{repository}"
             if self._token:
                 return EngineError(f"weights: {repository} is gated, and the token in hfToken has no access; {terms}")
@@ -139,26 +156,36 @@ class Hub:
             return EngineError(
                 f"weights: {repository} at {revision} was not found on the Hub; check model and modelRevision"
             )
-        return HubUnreachableError(f"weights: {self.endpoint} answered {code} for {repository}; try again later")
+        return HubUnreachableError(
+            f"weights: {self.endpoint} answered {code} for {repository}; try again later",
+            retry_after_seconds(error.headers),
+        )
+
+
+def _token(environment: Mapping[str, str]) -> str:
+    """The token, by its present and its earlier name, or from the file that ``hf auth login`` writes."""
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        if token := environment.get(name, "").strip():
+            return token
+    for path in (
+        environment.get("HF_TOKEN_PATH"),
+        environment.get("HF_HOME", "") and environment["HF_HOME"] + "/token",
+    ):
+        with contextlib.suppress(OSError, ValueError):
+            if path and (token := Path(path).read_text().strip()):
+                return token
+    return ""
 
 
 def _file(sibling: Mapping[str, Any]) -> HubFile:
     large = sibling.get("lfs")
     found = large["sha256"] if large else sibling["blobId"]
     file = HubFile(str(sibling["rfilename"]), int(sibling["size"]), str(found))
-    if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", file.hash) or file.name.startswith("/") or ".." in file.name:
+    if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", file.hash) or not {"", ".", ".."}.isdisjoint(
+        file.name.split("/")
+    ):
         raise ValueError(file.name)  # it would be used as a path
     return file
-
-
-def _wanted(repository: str, files: Sequence[HubFile]) -> set[str]:
-    found = select({file.name: file.size for file in files})
-    if not found.weights and any(file.name.endswith(".gguf") for file in files):
-        try:
-            required(found, repository)
-        except NoWeightsError as error:
-            raise EngineError(str(error)) from None
-    return {*found.weights, *found.copies, *found.others}
 
 
 def _certificates() -> ssl.SSLContext:

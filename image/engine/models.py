@@ -23,13 +23,15 @@ def repositories(arguments: Sequence[str]) -> list[Repository]:
     """The models that these arguments of ``vllm serve`` need: the main one, then tokenizer, draft model and LoRA adapters."""
     revision = last_value(arguments, "--revision") or "main"
     named = [(arguments[0], revision)]
-    if tokenizer := last_value(arguments, "--tokenizer"):
-        named.append((tokenizer, last_value(arguments, "--tokenizer-revision") or revision))
     if isinstance(config := _json(last_value(arguments, "--speculative-config")), dict):
         named.append((str(config.get("model", "")), str(config.get("revision") or "main")))
     named += [(path, "main") for path in _adapters(arguments)]
-    found = dict.fromkeys(Repository(name, commit) for name, commit in named if is_hub_id(name))
-    return list(found)
+    found = [Repository(name, commit) for name, commit in named if is_hub_id(name)]
+    tokenizer = last_value(arguments, "--tokenizer") or ""
+    if is_hub_id(tokenizer):
+        commit = last_value(arguments, "--tokenizer-revision") or revision
+        found.insert(1, Repository(tokenizer, commit, needs_weights=False))
+    return list(dict.fromkeys(found))
 
 
 def localized(arguments: Sequence[str], folders: Mapping[Repository, Path]) -> list[str]:

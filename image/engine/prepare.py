@@ -16,9 +16,10 @@ from image.engine.gpus import check_weights_fit
 from image.engine.hub import Hub
 from image.engine.identity import compiled_for, folder_state, has_bytecode, machine, software
 from image.engine.models import localized, repositories
+from image.engine.patience import limit_seconds
 from image.engine.staging import stage
 from image.engine.watcher import Watch
-from image.engine.weights import Weights, ensure, known
+from image.engine.weights import Weights, cache_folder, ensure, known
 
 # The subfolder of each of vLLM's compilers, below the folder of compiled files.
 COMPILED = {
@@ -101,9 +102,9 @@ def fetch(launch: Launch, found: Machine | None, tell: Tell, *, ask: bool = Fals
         return []  # vLLM downloads it
     if environment.get("VLLM_USE_MODELSCOPE", "").lower() in _YES:
         return []  # another hub
-    home = Path(environment.get("HF_HOME") or Path.home() / ".cache/huggingface")
+    cache = cache_folder(environment)
     if environment.get("HF_HUB_OFFLINE", "").lower() in _YES:  # use the files that are there
-        return [weights for one in repositories(arguments) if (weights := known(one, home))]
+        return [weights for one in repositories(arguments) if (weights := known(one, cache))]
     hub = Hub(environment)
     shrinks = any(argument.partition("=")[0] in _SHRINKING for argument in arguments)
 
@@ -113,7 +114,11 @@ def fetch(launch: Launch, found: Machine | None, tell: Tell, *, ask: bool = Fals
 
     models = repositories(arguments)
     main = [one for one in models if one.name == arguments[0]]
-    return [ensure(one, home, hub, tell, ask=ask, admit=admit if one in main else None) for one in models]
+    limit = limit_seconds(environment)
+    return [
+        ensure(one, cache, hub, tell, ask=ask, admit=admit if one in main else None, limit_seconds=limit)
+        for one in models
+    ]
 
 
 def _kept(

@@ -1,0 +1,160 @@
+"""Whether a model's files in the cache are complete, decided without a request to the Hub.
+
+``whole/COMMIT.json`` lists the files of a complete commit with the hashes, sizes and times with which they were verified.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import uuid
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from image.engine.blobs import State, is_right, state
+from image.engine.weight_files import missing, select
+
+PARALLEL_FILES = 8
+_HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A model on the Hub; ``revision`` is a branch, tag or commit. A tokenizer's repository needs no weights."""
+
+    name: str
+    revision: str = "main"
+    needs_weights: bool = field(default=True, compare=False)
+
+    def folder(self, cache: Path) -> Path:
+        """The folder of its files in the Hub's cache."""
+        return cache / ("models--" + self.name.replace("/", "--"))
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A model's files, complete and verified; ``hashes`` maps the names to the Hub's hashes."""
+
+    repository: Repository
+    commit: str
+    folder: Path
+    size_bytes: int
+    hashes: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+
+def marked(repository: Repository, root: Path) -> Weights | None:
+    """The model, if every file is unchanged since it was verified."""
+    commit = _commit(repository, root)
+    files = _marker(root, commit) if commit else {}
+    if not commit or not files:
+        return None
+    snapshot = root / "snapshots" / commit
+    if any(state(snapshot / name) != expected for name, (_, expected) in files.items()):
+        return None
+    return _weights(repository, commit, root, files)
+
+
+def mended(repository: Repository, root: Path, tell: Callable[[str], None]) -> Weights | None:
+    """The model, if files were copied or touched but their hashes still match; avoids downloading them again."""
+    commit = _commit(repository, root)
+    files = _marker(root, commit) if commit else {}
+    if not commit or not files:
+        return None
+    snapshot = root / "snapshots" / commit
+    now = {name: state(snapshot / name) for name in files}
+    changed = [name for name, (_, expected) in files.items() if now[name] != expected]
+    if changed:
+        tell(f"weights: {len(changed)} files of {repository.name} changed since they were verified; verifying again")
+    if not all_right({snapshot / name: (files[name][0], files[name][1][0]) for name in changed}):
+        return None
+    found = {name: (digest, now[name] or expected) for name, (digest, expected) in files.items()}
+    mark(root, commit, found, tell)
+    return _weights(repository, commit, root, found)
+
+
+def unmarked(repository: Repository, root: Path, tell: Callable[[str], None]) -> Weights | None:
+    """A model that the Hub's own client downloaded, if nothing is missing and every file matches the hash in its name."""
+    commit = _commit(repository, root)
+    if not commit or _marker(root, commit):
+        return None
+    snapshot = root / "snapshots" / commit
+    there = {str(path.relative_to(snapshot)): path for path in snapshot.rglob("*") if path.is_file()}
+    sizes = {name: path.stat().st_size for name, path in there.items()}
+    chosen = select(sizes)
+    indexes = {name: there[name].read_text(errors="replace") for name in there if name.endswith(".index.json")}
+    if not {"config.json", "params.json"} & set(there) or not chosen.weights or missing(chosen, sizes, indexes):
+        return None
+    hashes = {name: path.resolve().name for name, path in there.items() if _HASH.fullmatch(path.resolve().name)}
+    if set(chosen.weights) - set(hashes):  # copies: nothing says what they should contain
+        return None
+    tell(f"weights: {repository.name}: another program downloaded commit {commit[:12]}; verifying it")
+    if not all_right({there[name]: (digest, sizes[name]) for name, digest in hashes.items()}):
+        return None
+    found = {name: (digest, told) for name, digest in hashes.items() if (told := state(there[name]))}
+    mark(root, commit, found, tell)
+    return _weights(repository, commit, root, found)
+
+
+def all_right(files: Mapping[Path, tuple[str, int]]) -> bool:
+    """Whether each file has its hash and size."""
+    with ThreadPoolExecutor(PARALLEL_FILES) as pool:
+        return all(pool.map(lambda item: is_right(item[0], *item[1]), files.items()))
+
+
+def trusted(root: Path) -> dict[str, State]:
+    """Map each hash to the state in which that blob was verified, for all commits that were ever complete."""
+    commits = [path.stem for path in (root / "whole").glob("*.json")]
+    return {digest: expected for commit in commits for digest, expected in _marker(root, commit).values()}
+
+
+def mark(root: Path, commit: str, files: Mapping[str, tuple[str, State]], tell: Callable[[str], None]) -> None:
+    """Record a verified commit; if that fails, the next start verifies it again."""
+    marker = {name: {"hash": digest, "state": told} for name, (digest, told) in files.items()}
+    try:
+        write(root / "whole" / f"{commit}.json", json.dumps(marker, indent=1))
+    except OSError as error:
+        tell(f"weights: {root} cannot be written ({error.strerror}); the next start verifies the files again")
+
+
+def write(path: Path, text: str) -> None:
+    """Write a small file at once: it never has half of its content."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{uuid.uuid4().hex}.part")
+    try:
+        with new.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        new.rename(path)
+    finally:
+        with contextlib.suppress(OSError):
+            new.unlink(missing_ok=True)
+
+
+def _weights(repository: Repository, commit: str, root: Path, files: Mapping[str, tuple[str, State]]) -> Weights:
+    size = sum(told[0] for _, told in files.values())
+    hashes = {name: digest for name, (digest, _) in files.items()}
+    return Weights(repository, commit, root / "snapshots" / commit, size, hashes)
+
+
+def _commit(repository: Repository, root: Path) -> str | None:
+    if re.fullmatch(r"[0-9a-f]{40}", repository.revision):
+        return repository.revision
+    try:
+        found = (root / "refs" / repository.revision).read_text().strip()
+    except (OSError, ValueError):
+        return None
+    return found if re.fullmatch(r"[0-9a-f]{40}", found) else None
+
+
+def _marker(root: Path, commit: str) -> dict[str, tuple[str, State]]:
+    """Map each file name to its hash and the state in which it was verified; empty if the commit was never complete."""
+    try:
+        told = json.loads((root / "whole" / f"{commit}.json").read_text())
+        return {str(name): (str(file["hash"]), list(file["state"])) for name, file in told.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
