@@ -45,10 +45,11 @@ class Served:
 
 
 class FakeHub:
-    """Models by name, the requests received, and the number of bytes of files sent."""
+    """Models by name, the requests received, and the number of bytes of files sent. ``older``: earlier commits of a model."""
 
     def __init__(self) -> None:
         self.models: dict[str, FakeModel] = {}
+        self.older: dict[str, dict[str, FakeModel]] = {}
         self.served: list[Served] = []
         self.broken = False
         self.sent = 0
@@ -108,6 +109,9 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
                 r"(?P<cdn>/cdn)?/(?P<model>[^/]+/[^/]+)/resolve/(?P<commit>[^/]+)/(?P<name>.+)", self.path
             ):
                 model = hub.models[found["model"]]
+                older = hub.older.get(found["model"], {}).get(found["commit"])
+                if older and found["name"] not in (*model.stalled, *model.cuts, *model.breaking, *model.damaged):
+                    model = older
                 if found["cdn"]:
                     return self._send(model, found["name"], token)
                 if model.gated and token not in model.readers:
@@ -132,7 +136,7 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
         def _information(self, name: str, revision: str) -> None:
             if name not in hub.models:
                 return self._refuse(401, "RepoNotFound")
-            model = hub.models[name]
+            model = hub.older.get(name, {}).get(revision, hub.models[name])
             if revision not in ("main", model.commit):
                 return self._refuse(404, "RevisionNotFound")
             siblings = []

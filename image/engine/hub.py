@@ -25,6 +25,10 @@ TIMEOUT_SECONDS = 30.0
 _SETTING = "hfToken (pulumi config set --secret hfToken hf_...; HF_TOKEN if you run the container by itself)"
 
 
+class NoRevisionError(EngineError):
+    """The repository has no such branch, tag or commit."""
+
+
 @dataclass(frozen=True)
 class HubFile:
     """One file; ``hash`` is the SHA-256 of a large file, otherwise git's SHA-1."""
@@ -66,8 +70,8 @@ class Hub:
             raise EngineError(f"HF_ENDPOINT: found {self.endpoint!r}; set an http or https URL, or unset it")
         self._opener = urllib.request.build_opener(_Redirect, urllib.request.HTTPSHandler(context=_certificates()))
 
-    def listing(self, repository: str, revision: str, *, needs_weights: bool = True) -> Listing:
-        """The files of a model that vLLM needs; ``needs_weights``: it must have weights.
+    def listing(self, repository: str, revision: str, *, needs: str = "model") -> Listing:
+        """The files of a model that vLLM needs; ``needs``: see Repository.
 
         Raises:
             HubUnreachableError: a retry may succeed.
@@ -84,9 +88,9 @@ class Hub:
                     f"weights: {self.endpoint} returned an unexpected response; check HF_ENDPOINT", tries=3
                 ) from None
         chosen = select({file.name: file.size for file in files})
-        if needs_weights:
+        if needs:
             try:
-                required(chosen, repository)
+                required(chosen, repository, adapter=needs == "weights")
             except NoWeightsError as error:
                 raise EngineError(str(error)) from None
         wanted = {*chosen.weights, *chosen.copies, *chosen.others}
@@ -149,7 +153,7 @@ class Hub:
                 f"weights: {repository} was not found on the Hub, or {found}; check model, or set {_SETTING}"
             )
         if told == "RevisionNotFound":
-            return EngineError(
+            return NoRevisionError(
                 f"weights: {repository} has no revision {revision}; set modelRevision to an existing one"
             )
         if code == 404:

@@ -22,15 +22,15 @@ def is_hub_id(name: str) -> bool:
 def repositories(arguments: Sequence[str]) -> list[Repository]:
     """The models that these arguments of ``vllm serve`` need: the main one, then tokenizer, draft model and LoRA adapters."""
     revision = last_value(arguments, "--revision") or "main"
-    named = [(arguments[0], revision)]
+    named = [(arguments[0], revision, "model")]
     if isinstance(config := _json(last_value(arguments, "--speculative-config")), dict):
-        named.append((str(config.get("model", "")), str(config.get("revision") or "main")))
-    named += [(path, "main") for path in _adapters(arguments)]
-    found = [Repository(name, commit) for name, commit in named if is_hub_id(name)]
+        named.append((str(config.get("model", "")), str(config.get("revision") or "main"), "model"))
+    named += [(path, "main", "weights") for path in _adapters(arguments)]
+    found = [Repository(name, commit, needs) for name, commit, needs in named if is_hub_id(name)]
     tokenizer = last_value(arguments, "--tokenizer") or ""
     if is_hub_id(tokenizer):
         commit = last_value(arguments, "--tokenizer-revision") or revision
-        found.insert(1, Repository(tokenizer, commit, needs_weights=False))
+        found.insert(1, Repository(tokenizer, commit, needs=""))
     return list(dict.fromkeys(found))
 
 

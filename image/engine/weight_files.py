@@ -95,14 +95,19 @@ def select(
     return WeightFiles(tuple(weights), tuple(copies), tuple(others), dict(sizes))
 
 
-def required(files: WeightFiles, repository: str) -> WeightFiles:
-    """The same selection, for a model that must have weights.
+def required(files: WeightFiles, repository: str, *, adapter: bool = False) -> WeightFiles:
+    """The same selection, for a model that must have weights; ``adapter``: those of a LoRA adapter are enough.
 
     Raises:
         NoWeightsError: there are none.
     """
-    if files.weights:
+    if any(adapter or not _ADAPTER.fullmatch(_base(name)) for name in files.weights):
         return files
+    if files.weights:
+        raise NoWeightsError(
+            f"weights: {repository} has only the weights of a LoRA adapter; "
+            "set model to the adapter's base model, and loraAdapters to the adapter"
+        )
     if any(name.endswith(".gguf") for name in files.sizes):
         raise NoWeightsError(
             f"weights: {repository} has only GGUF files for what was asked; "

@@ -15,17 +15,29 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from image.engine.arguments import EngineError
 from image.engine.blobs import ABANDONED_SECONDS, State, fetch_blob, is_right, parts, state
-from image.engine.hub import Hub, Listing
+from image.engine.hub import Hub, Listing, NoRevisionError
 from image.engine.locks import locked
 from image.engine.memory import GIB
 from image.engine.patience import DEFAULT_LIMIT_SECONDS, HubUnreachableError, Patience
 from image.engine.progress import Progress
 from image.engine.weight_files import missing, select
-from image.engine.whole import PARALLEL_FILES, Repository, Weights, mark, marked, mended, trusted, unmarked, write
+from image.engine.whole import (
+    PARALLEL_FILES,
+    Repository,
+    Weights,
+    commit_of,
+    mark,
+    marked,
+    mended,
+    pin,
+    trusted,
+    unmarked,
+)
 
 __all__ = ["Repository", "Weights", "cache_folder", "ensure", "known", "model_bytes", "needed_bytes"]
 
@@ -55,14 +67,15 @@ def ensure(
 ) -> Weights:
     """Ensure that a model's files are complete: download missing ones, or wait for another process that does.
 
-    Complete files are always used: if the Hub, the disk or the network prevents an update, a line is logged.
+    The first download of a branch pins its commit: later starts use the same one, whatever the branch points to, so that all
+    replicas serve one model. To update, set the revision to the newer commit.
 
     Args:
         repository: the model.
         cache: the Hub's cache, see ``cache_folder``.
         hub: the Hub to download from.
         tell: logs a line.
-        ask: ask the Hub for the revision's newest commit even if an older one is complete.
+        ask: if a commit is complete, ask the Hub whether there is a newer one, and log it.
         admit: called with the size in bytes before the download; may raise.
         limit_seconds: how long to wait for a Hub from which nothing is received.
 
@@ -82,7 +95,11 @@ def ensure(
             if there and not ask:
                 admit(there.size_bytes)
                 return there
-            return _newest(repository, root, hub, Patience(tell, limit_seconds), tell, admit, there)
+            if there:
+                _compare(there, hub, tell)
+                admit(there.size_bytes)
+                return there
+            return _completed(repository, root, hub, Patience(tell, limit_seconds), tell, admit)
     except OSError as error:
         raise _of_the_disk(error, cache) from None
 
@@ -108,35 +125,59 @@ def needed_bytes(root: Path, listing: Listing, bad: Mapping[str, State] | None =
     return total
 
 
-def _newest(
-    repository: Repository,
-    root: Path,
-    hub: Hub,
-    patience: Patience,
-    tell: Tell,
-    admit: Admit,
-    there: Weights | None,
-) -> Weights:
+def _compare(there: Weights, hub: Hub, tell: Tell) -> None:
+    """Log whether the branch has a newer commit. The complete one is used in any case."""
+    name, revision, commit = there.repository.name, there.repository.revision, there.commit
     try:
-        has_any = there is not None or (root / "snapshots").is_dir()
-        listing = _listing(repository, hub, patience, retry=not has_any)
+        newest = hub.listing(name, revision, needs="").commit
+    except EngineError as error:
+        tell(f"{error}; continuing with the downloaded commit {commit[:12]}")
+        return
+    if newest != commit:
+        tell(
+            f"weights: {revision} of {name} is now {newest}; this deployment keeps {commit}: to update, set modelRevision"
+        )
+
+
+def _completed(repository: Repository, root: Path, hub: Hub, patience: Patience, tell: Tell, admit: Admit) -> Weights:
+    try:
+        listing = _pinned(repository, root, hub, patience, tell)
         admit(model_bytes(listing))
         return _fetch(repository, root, listing, hub, patience, tell)
     except (EngineError, OSError) as error:
-        there = there or unmarked(repository, root, tell)
+        there = unmarked(repository, root, tell)
         if there is None:
             raise
         reason = _of_the_disk(error, root.parent) if isinstance(error, OSError) else error
-        tell(f"{reason}; not updated: continuing with the downloaded commit {there.commit[:12]}")
+        tell(f"{reason}; continuing with the downloaded commit {there.commit[:12]}")
         admit(there.size_bytes)
         return there
+
+
+def _pinned(repository: Repository, root: Path, hub: Hub, patience: Patience, tell: Tell) -> Listing:
+    """The files of the pinned commit; if there is none, the branch's newest commit is pinned."""
+    retry = not (root / "snapshots").is_dir()
+    if pinned := commit_of(repository, root):
+        try:
+            return _listing(replace(repository, revision=pinned), hub, patience, retry=retry)
+        except NoRevisionError as error:
+            if pinned == repository.revision:
+                raise
+            tell(f"{error}; it was rewritten: using its newest commit")
+    listing = _listing(repository, hub, patience, retry=retry)
+    if repository.revision == listing.commit:
+        return listing
+    commit = pin(repository, root, listing.commit, replaces=pinned)
+    if commit != listing.commit:  # another process was faster
+        return _listing(replace(repository, revision=commit), hub, patience, retry=retry)
+    return listing
 
 
 def _listing(repository: Repository, hub: Hub, patience: Patience, *, retry: bool) -> Listing:
     failed = 0
     while True:
         try:
-            listing = hub.listing(repository.name, repository.revision, needs_weights=repository.needs_weights)
+            listing = hub.listing(repository.name, repository.revision, needs=repository.needs)
         except HubUnreachableError as error:
             failed += 1
             if not retry:
@@ -181,11 +222,6 @@ def _fetch(repository: Repository, root: Path, listing: Listing, hub: Hub, patie
     _check_index(repository, snapshot, listing)
     files = {file.name: (file.hash, told) for file in listing.files if (told := state(snapshot / file.name))}
     mark(root, listing.commit, files, tell)
-    if repository.revision != listing.commit:
-        reference = root / "refs" / repository.revision
-        with contextlib.suppress(OSError):
-            if not reference.is_file() or reference.read_text() != listing.commit:
-                write(reference, listing.commit)
     if needed:
         tell(f"weights: {repository.name}: complete and verified, {progress.summary()}")
     hashes = {file.name: file.hash for file in listing.files}

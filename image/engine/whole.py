@@ -24,11 +24,17 @@ _HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Repository:
-    """A model on the Hub; ``revision`` is a branch, tag or commit. A tokenizer's repository needs no weights."""
+    """A model on the Hub.
+
+    Attributes:
+        name: the Hub id.
+        revision: a branch, tag or commit.
+        needs: "model": it must have a model's weights; "weights": any, such as an adapter's; "": a tokenizer needs none.
+    """
 
     name: str
     revision: str = "main"
-    needs_weights: bool = field(default=True, compare=False)
+    needs: str = field(default="model", compare=False)
 
     def folder(self, cache: Path) -> Path:
         """The folder of its files in the Hub's cache."""
@@ -48,7 +54,7 @@ class Weights:
 
 def marked(repository: Repository, root: Path) -> Weights | None:
     """The model, if every file is unchanged since it was verified."""
-    commit = _commit(repository, root)
+    commit = commit_of(repository, root)
     files = _marker(root, commit) if commit else {}
     if not commit or not files:
         return None
@@ -60,7 +66,7 @@ def marked(repository: Repository, root: Path) -> Weights | None:
 
 def mended(repository: Repository, root: Path, tell: Callable[[str], None]) -> Weights | None:
     """The model, if files were copied or touched but their hashes still match; avoids downloading them again."""
-    commit = _commit(repository, root)
+    commit = commit_of(repository, root)
     files = _marker(root, commit) if commit else {}
     if not commit or not files:
         return None
@@ -78,7 +84,7 @@ def mended(repository: Repository, root: Path, tell: Callable[[str], None]) -> W
 
 def unmarked(repository: Repository, root: Path, tell: Callable[[str], None]) -> Weights | None:
     """A model that the Hub's own client downloaded, if nothing is missing and every file matches the hash in its name."""
-    commit = _commit(repository, root)
+    commit = commit_of(repository, root)
     if not commit or _marker(root, commit):
         return None
     snapshot = root / "snapshots" / commit
@@ -135,13 +141,8 @@ def write(path: Path, text: str) -> None:
             new.unlink(missing_ok=True)
 
 
-def _weights(repository: Repository, commit: str, root: Path, files: Mapping[str, tuple[str, State]]) -> Weights:
-    size = sum(told[0] for _, told in files.values())
-    hashes = {name: digest for name, (digest, _) in files.items()}
-    return Weights(repository, commit, root / "snapshots" / commit, size, hashes)
-
-
-def _commit(repository: Repository, root: Path) -> str | None:
+def commit_of(repository: Repository, root: Path) -> str | None:
+    """The commit that the cache has for the revision; None if there is none."""
     if re.fullmatch(r"[0-9a-f]{40}", repository.revision):
         return repository.revision
     try:
@@ -149,6 +150,39 @@ def _commit(repository: Repository, root: Path) -> str | None:
     except (OSError, ValueError):
         return None
     return found if re.fullmatch(r"[0-9a-f]{40}", found) else None
+
+
+def pin(repository: Repository, root: Path, commit: str, *, replaces: str | None = None) -> str:
+    """Record the commit of a branch, unless another process has recorded one; returns the recorded one.
+
+    Args:
+        repository: the model, at a branch or tag.
+        root: its folder in the cache.
+        commit: the branch's commit.
+        replaces: a recorded commit that does not exist any more.
+    """
+    reference = root / "refs" / repository.revision
+    reference.parent.mkdir(parents=True, exist_ok=True)
+    new = reference.with_name(f".{uuid.uuid4().hex}.part")
+    write(new, commit)
+    try:
+        if reference.exists() and commit_of(repository, root) in (None, replaces):  # torn, or rewritten on the Hub
+            reference.unlink(missing_ok=True)
+        os.link(new, reference)  # fails if it exists: the first process wins
+    except FileExistsError:
+        return commit_of(repository, root) or commit
+    except OSError:  # no hard links
+        new.replace(reference)
+    finally:
+        with contextlib.suppress(OSError):
+            new.unlink(missing_ok=True)
+    return commit
+
+
+def _weights(repository: Repository, commit: str, root: Path, files: Mapping[str, tuple[str, State]]) -> Weights:
+    size = sum(told[0] for _, told in files.values())
+    hashes = {name: digest for name, (digest, _) in files.items()}
+    return Weights(repository, commit, root / "snapshots" / commit, size, hashes)
 
 
 def _marker(root: Path, commit: str) -> dict[str, tuple[str, State]]:

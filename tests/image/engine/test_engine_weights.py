@@ -1,17 +1,22 @@
 """Weights from a fake Hub in real files: interrupted, corrupt, gated, truncated, concurrent, disk full."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fakes.fake_hub import FakeHub, FakeModel
 from image.engine.arguments import EngineError
+from image.engine.hub import Hub
+from image.engine.models import repositories
 from image.engine.patience import HubUnreachableError
+from image.engine.progress import Progress
 from image.engine.weights import Repository, Weights
 from tests.image.engine.conftest import FIRST, MODEL, SECOND, have, right
 
@@ -91,18 +96,61 @@ def test_what_is_whole_is_checked_and_not_fetched_again(tmp_path: Path, hub: Fak
     assert hub.names() == []
 
 
-def test_a_new_commit_brings_only_what_changed_and_a_deploy_asks_for_it(tmp_path: Path, hub: FakeHub) -> None:
+def test_a_branch_is_pinned_by_the_first_download_and_an_update_is_a_setting(tmp_path: Path, hub: FakeHub) -> None:
     old = have(tmp_path, hub)
     hub.models[MODEL].files["config.json"] = b'{"model_type": "tiny", "newer": true}'
+    newer = hub.models[MODEL].commit
     hub.served.clear()
-    assert have(tmp_path, hub).commit == old.commit, "a start keeps the commit that it has"
-    new = have(tmp_path, hub, ask=True)
-    assert (new.commit, hub.names()) == (hub.models[MODEL].commit, ["config.json"])
-    assert have(tmp_path, hub).commit == new.commit
-    hub.broken = True
+    assert have(tmp_path, hub).commit == old.commit
     told: list[str] = []
-    assert have(tmp_path, hub, told, ask=True).commit == new.commit
-    assert "continuing with the downloaded commit" in told[-1]
+    assert have(tmp_path, hub, told, ask=True).commit == old.commit, "nor does a deploy change it by itself"
+    assert (
+        told[-1]
+        == f"weights: main of {MODEL} is now {newer}; this deployment keeps {old.commit}: to update, set modelRevision"
+    )
+    new = have(tmp_path, hub, repository=Repository(MODEL, newer))
+    assert (new.commit, hub.names()) == (newer, ["config.json"]), "only what changed is downloaded"
+    assert have(tmp_path, hub).commit == old.commit
+    hub.broken = True
+    assert have(tmp_path, hub, told, ask=True).commit == old.commit
+    assert f"continuing with the downloaded commit {old.commit[:12]}" in told[-1]
+
+
+@pytest.mark.parametrize("moment", ["after the look", "after a kill", "torn"])
+def test_two_replicas_never_serve_two_commits_of_a_branch(
+    tmp_path: Path, hub: FakeHub, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    first = hub.models[MODEL]
+    hub.older[MODEL] = {first.commit: FakeModel(dict(first.files))}
+    old = first.commit
+    if moment == "after the look":  # two replicas without a lock: the branch moves between their looks
+        listing = Hub.listing
+
+        def moved(self: Hub, *arguments: Any, **options: Any) -> Any:
+            found = listing(self, *arguments, **options)
+            if "config.json" in first.files and first.commit == old:
+                first.files["config.json"] = b'{"newer": true}'
+                assert have(tmp_path, hub).commit == first.commit
+            return found
+
+        monkeypatch.setattr("image.engine.hub.Hub.listing", moved)
+        monkeypatch.setattr("fcntl.flock", lambda *_: None)
+        assert have(tmp_path, hub).commit == first.commit != old
+        return
+    if moment == "torn":
+        (have(tmp_path, hub).folder / FIRST).resolve().unlink()
+    else:
+        first.breaking.add(FIRST)
+        monkeypatch.setattr("image.engine.patience.TRIES_WITHOUT_PROGRESS", 1)
+        monkeypatch.setattr(Progress, "pause", lambda self, seconds: None)
+        with pytest.raises(EngineError):
+            have(tmp_path, hub)
+        first.breaking.clear()
+    first.files["config.json"] = b'{"newer": true}'
+    assert have(tmp_path, hub).commit == old
+    hub.older.clear()  # the branch was rewritten, and the old commit is gone
+    shutil.rmtree(tmp_path / "hub/models--acme--tiny/snapshots")
+    assert have(tmp_path, hub).commit == first.commit
 
 
 def test_a_pinned_commit_needs_no_reference(tmp_path: Path, hub: FakeHub) -> None:
@@ -197,8 +245,7 @@ def test_the_deploys_step_takes_the_engines_own_arguments(tmp_path: Path, hub: F
     hub.models[MODEL].files["config.json"] = b"{}"
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=30)
     assert done.returncode == 0, "complete weights are used"
-    assert "acme/tiny is gated, and no token is set" in done.stdout
-    assert "not updated: continuing with the downloaded commit" in done.stdout
+    assert f"main of acme/tiny is now {hub.models[MODEL].commit}; this deployment keeps" in done.stdout
     environment["HF_HOME"] = str(tmp_path / "other")
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=30)
     assert done.returncode == 2
@@ -218,7 +265,34 @@ def test_weights_beside_an_adapter_and_heads_of_their_own_are_fetched(tmp_path: 
     assert sorted(path.name for path in heads.folder.iterdir()) == ["model.safetensors", "sparse_linear.pt"]
 
 
-def test_a_repository_with_gguf_files_alone_is_not_complete_without_weights(tmp_path: Path, hub: FakeHub) -> None:
-    hub.models["acme/gguf"] = FakeModel({"config.json": b"{}", "m-Q4_K_M.gguf": b"w"})
-    with pytest.raises(EngineError, match="only GGUF files"):
-        have(tmp_path, hub, repository=Repository("acme/gguf"))
+NO_WEIGHTS = {
+    "a quantization": ({"config.json": b"{}", "m-Q4_K_M.gguf": b"w"}, "only GGUF files"),
+    "an adapter": ({"config.json": b"{}", "adapter/adapter_model.safetensors": b"a"}, "only the weights of a LoRA adapter"),
+    "another program": ({"config.json": b"{}", "original/consolidated.00.pth": b"w", "onnx/model.onnx": b"w"}, "no weights"),
+    "training state": ({"config.json": b"{}", "optimizer.pt": b"w", "tf_model.h5": b"w"}, "no weights"),
+    "nothing": ({"config.json": b"{}", "tokenizer.json": b"{}"}, "no weights"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", NO_WEIGHTS)
+def test_a_repository_without_a_models_weights_is_an_error(tmp_path: Path, hub: FakeHub, what: str) -> None:
+    files, message = NO_WEIGHTS[what]
+    hub.models["acme/none"] = FakeModel(files)
+    with pytest.raises(EngineError, match=rf"weights: acme/none has {message}"):
+        have(tmp_path, hub, repository=Repository("acme/none"))
+    assert hub.names() == []
+
+
+def test_a_tokenizer_needs_no_weights_and_an_adapter_only_its_own(tmp_path: Path, hub: FakeHub) -> None:
+    hub.models["acme/words"] = FakeModel({"tokenizer.json": b"{}"})
+    hub.models["acme/lora"] = FakeModel({"adapter_config.json": b"{}", "adapter_model.safetensors": b"a"})
+    for one in repositories(["/model", "--tokenizer", "acme/words", "--lora-modules", "a=acme/lora"]):
+        assert have(tmp_path, hub, repository=one).size_bytes > 0
+
+
+def test_a_repository_that_lacks_a_shard_of_its_index_is_not_complete(tmp_path: Path, hub: FakeHub) -> None:
+    index = json.dumps({"weight_map": {"a": FIRST, "b": SECOND, "c": "model-extra.safetensors"}}).encode()
+    hub.models[MODEL].files["model.safetensors.index.json"] = index
+    with pytest.raises(EngineError, match=r"acme/tiny at \w+ lacks model-extra.safetensors, which it lists itself"):
+        have(tmp_path, hub)
+    assert not list(tmp_path.rglob("whole/*.json"))
