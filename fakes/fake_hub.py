@@ -45,13 +45,22 @@ class Served:
 
 
 class FakeHub:
-    """Models by name, the requests received, and the number of bytes of files sent. ``older``: earlier commits of a model."""
+    """Models by name, the requests received, and the number of bytes of files sent.
+
+    ``older``: earlier commits of a model. ``broken``: answers 503. ``busy``: answers 429, and asks to wait for so many seconds.
+    ``stalled``: answers nothing until it is set; ``stall`` is an event for this that is set at the end. ``asked`` is set by the
+    first request.
+    """
 
     def __init__(self) -> None:
         self.models: dict[str, FakeModel] = {}
         self.older: dict[str, dict[str, FakeModel]] = {}
         self.served: list[Served] = []
         self.broken = False
+        self.busy = 0
+        self.stalled: threading.Event | None = None
+        self.stall = threading.Event()
+        self.asked = threading.Event()
         self.sent = 0
         self.address = ""
         self.sending = threading.Event()
@@ -83,6 +92,7 @@ def fake_hub() -> Iterator[FakeHub]:
     try:
         yield hub
     finally:
+        hub.stall.set()
         for model in hub.models.values():
             for event in model.stalled.values():
                 event.set()
@@ -99,8 +109,13 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+            hub.asked.set()
+            if hub.stalled:
+                hub.stalled.wait(30)
             if hub.broken:
                 return self._refuse(503, "")
+            if hub.busy:
+                return self._refuse(429, "", {"Retry-After": str(hub.busy)})
             if found := re.fullmatch(
                 r"/api/models/(?P<model>[^/]+/[^/]+)/revision/(?P<revision>[^?]+)\?blobs=true", self.path
             ):
@@ -126,8 +141,10 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
                 return None
             return self._refuse(404, "")
 
-        def _refuse(self, code: int, told: str) -> None:
+        def _refuse(self, code: int, told: str, headers: dict[str, str] | None = None) -> None:
             self.send_response(code)
+            for name, value in (headers or {}).items():
+                self.send_header(name, value)
             if told:
                 self.send_header("X-Error-Code", told)
             self.send_header("Content-Length", "0")
