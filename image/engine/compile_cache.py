@@ -85,7 +85,10 @@ def restore(kept: CompileCache) -> Restored:
     """
     began, notes = time.monotonic(), list[str]()
     shutil.rmtree(kept.local, ignore_errors=True)
-    kept.local.mkdir(parents=True, mode=0o700)
+    try:
+        kept.local.mkdir(parents=True, mode=0o700)
+    except OSError as error:  # what an earlier process left cannot be deleted, or there is no room
+        return Restored({}, (f"{kept.kind}: {kept.local} cannot be used ({error.strerror}); nothing is cached",))
     for archive in _archives(kept):
         unpacking = kept.local.with_name(f"{kept.local.name}.{uuid.uuid4().hex}.part")
         try:

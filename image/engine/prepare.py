@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -134,7 +136,9 @@ def _kept(
     store = environment.get("ENGINE_CACHE")
     if not store or not launch.keeps_cache:
         return None
-    local = Path(tempfile.gettempdir()) / LOCAL
+    local = _local_folder(tell)
+    if local is None:
+        return None
     installed = software(environment)
     kinds: list[CompileCache] = []
     if not (has_bytecode() or "PYTHONPYCACHEPREFIX" in environment):
@@ -159,6 +163,26 @@ def _kept(
     marker = environment.get("ENGINE_PLAN_KEY")
     health = f"http://127.0.0.1:{launch.port}/health"
     return Watch(health, kept, prewarm_marker(Path(store), marker) if marker else None, began)
+
+
+def _local_folder(tell: Tell) -> Path | None:
+    """This user's folder for compiled files. Its path is a part of compiled code, so it is the same for each start."""
+    parent = Path(tempfile.gettempdir())
+    problem: OSError | None = None
+    for name in (LOCAL, f"{LOCAL}-{os.getuid()}"):
+        folder = parent / name
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            status = folder.lstat()
+            if status.st_uid == os.getuid() and stat.S_ISDIR(status.st_mode) and os.access(folder, os.W_OK | os.X_OK):
+                return folder
+        except OSError as error:
+            problem = error
+    reason = problem.strerror if problem else "it belongs to another user"
+    tell(
+        f"compile cache: {parent / LOCAL} cannot be used ({reason}); nothing is cached: set TMPDIR to a folder of your own"
+    )
+    return None
 
 
 def prewarm_marker(store: Path, plan_key: str) -> Path:

@@ -9,6 +9,7 @@ import pytest
 
 from fakes.fake_hub import FakeHub
 from image.engine import staging
+from image.engine.weights import Repository, Weights
 from tests.image.engine.conftest import FIRST, MODEL, SECOND, have, right
 
 ROOT = Path(__file__).parents[3]
@@ -66,3 +67,21 @@ def test_wrong_bytes_are_not_staged_and_a_dead_engines_copy_is_deleted_at_once(t
     assert list(disk.iterdir()) == []
     blob.write_bytes(content)
     assert right(replace(weights, folder=staging.stage(weights, disk, 0.0, print)), hub.models[MODEL])
+
+
+def test_weights_go_to_the_local_disk_where_they_do_not_fit_in_memory(tmp_path: Path) -> None:
+    folder, disk = tmp_path / "snapshot", tmp_path / "disk"
+    folder.mkdir()
+    (folder / "a.safetensors").write_bytes(b"x" * 4096)
+    weights = Weights(Repository("acme/tiny"), "c1", folder, 4096)
+    told: list[str] = []
+    assert staging.stage(weights, disk, 0.0, told.append) == folder, "no local disk"
+    disk.mkdir()
+    assert staging.stage(weights, disk, 1.0, told.append) == folder, "memory holds them"
+    assert told == []
+    target = staging.stage(weights, disk, 0.0, told.append)
+    assert (target / "a.safetensors").read_bytes() == b"x" * 4096
+    assert staging.stage(weights, disk, 0.0, told.append) == target
+    assert told[-1] == "staging: acme/tiny is already on the local disk"
+    (disk / "acme--tiny--c2.part").mkdir()  # of a start that was killed
+    assert staging.stage(replace(weights, commit="c2"), disk, 0.0, told.append).name == "acme--tiny--c2"
