@@ -75,6 +75,8 @@ def fetch_blob(
                 part.unlink()
             except (HubUnreachableError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
                 failed = 1 if _size(part) > before else failed + 1
+                if getattr(error, "status", 0) == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                    part.unlink(missing_ok=True)
                 patience.wait(_described(error, file, listing), failed, progress.pause)
                 continue
             except OSError as error:
@@ -206,12 +208,18 @@ def _receive(
 def _offset(answer: http.client.HTTPResponse, start: int, file: HubFile, listing: Listing) -> int:
     """The offset of the response's first byte."""
     length = answer.headers.get("Content-Length", "")
+    if (coding := answer.headers.get("Content-Encoding", "identity")) != "identity":
+        raise HubUnreachableError(
+            f"weights: {file.name} of {listing.repository} arrives compressed ({coding}), although that was not requested; "
+            "a proxy does this: exclude the Hub's hosts in NO_PROXY, or configure the proxy",
+            tries=3,
+        )
     if answer.status == 206:
         found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", f"bytes {start}-0/*"))
         if found is None or int(found[1]) != start or found[2] not in ("*", str(file.size)):
             raise _other_file(file, listing, answer.headers.get("Content-Range", ""))
         return start
-    if length.isdecimal() and int(length) != file.size and "Content-Encoding" not in answer.headers:
+    if length.isdecimal() and int(length) != file.size:
         raise _other_file(file, listing, f"{length} bytes")
     return 0
 

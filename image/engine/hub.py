@@ -138,6 +138,7 @@ class Hub:
             f"weights: {host}, to which {self.endpoint} redirects for {repository}, answered {error.code}; "
             "allow this host in your proxy or firewall, or try again later",
             retry_after_seconds(error.headers),
+            status=error.code,
         )
 
     def _refusal(self, error: urllib.error.HTTPError, repository: str, revision: str) -> EngineError:
@@ -163,6 +164,7 @@ class Hub:
         return HubUnreachableError(
             f"weights: {self.endpoint} answered {code} for {repository}; try again later",
             retry_after_seconds(error.headers),
+            status=code,
         )
 
 

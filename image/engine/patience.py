@@ -26,13 +26,18 @@ class HubUnreachableError(EngineError):
         message: one line.
         retry_after_seconds: how long the server asks to wait, or None.
         tries: how often a request without progress is worth repeating.
+        status: the HTTP status, 0 without one.
     """
 
     def __init__(
-        self, message: str, retry_after_seconds: float | None = None, tries: int = TRIES_WITHOUT_PROGRESS
+        self,
+        message: str,
+        retry_after_seconds: float | None = None,
+        tries: int = TRIES_WITHOUT_PROGRESS,
+        status: int = 0,
     ) -> None:
         super().__init__(message)
-        self.retry_after_seconds, self.tries = retry_after_seconds, tries
+        self.retry_after_seconds, self.tries, self.status = retry_after_seconds, tries, status
 
 
 class Patience:
