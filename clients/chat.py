@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import re
 import sys
 from typing import Any
@@ -37,8 +36,18 @@ from infra.web_address import remember_secret
 from local.make_names import by_make
 from smoke_tests.api_key import choose, keys_document
 from smoke_tests.errors import TargetError
+from smoke_tests.options import (
+    add_api_key_file,
+    add_endpoint,
+    add_endpoint_name,
+    add_key_name,
+    add_model,
+    add_stack,
+    check_stack_options,
+    new_parser,
+)
 from smoke_tests.stack import read_stack
-from smoke_tests.target import add_endpoint_name
+from smoke_tests.target import endpoint_address, given_key, one_authorization
 
 HELP = """\
 /reset          forget the conversation
@@ -216,15 +225,31 @@ def _answer_pipe(chat: Chat) -> int:
 
 def _endpoint(options: argparse.Namespace) -> tuple[str, str, str]:
     """The base URL, the key, and "user:password" of Basic authentication."""
-    if not options.stack:
-        if options.endpoint_name:
-            raise TargetError("--endpoint-name chooses an endpoint of a stack; give --stack, or leave it out")
-        base_url, user = split_user(base_url_of(options.endpoint or default_endpoint()))
+    check_stack_options(options)
+    given = given_key(options.api_key_file)
+    if options.stack is None:
+        if options.name:
+            raise TargetError("--name chooses a key of a stack; give --stack, or leave it out")
+        base_url, user = _address(options.endpoint)
+        if given and user:
+            raise TargetError(one_authorization(options.api_key_file))
+        return base_url, given or api_key(base_url, user), user
+    key = given or choose(keys_document(options.stack, options.endpoint_name), options.name)
+    return base_url_of(read_stack(options.stack, options.endpoint_name, read_key=False).endpoint), key, ""
+
+
+def _address(endpoint: str | None) -> tuple[str, str]:
+    """The base URL of an endpoint, and "user:password"; None: the default endpoint. Raises UsageError."""
+    if endpoint is None:
+        base_url, user = split_user(base_url_of(default_endpoint()))
         if user:
             remember_secret(user)
-        return base_url, api_key(base_url, user), user
-    key = os.environ.get("VLLM_API_KEY") or choose(keys_document(options.stack, options.endpoint_name), options.name)
-    return base_url_of(read_stack(options.stack, options.endpoint_name, read_key=False).endpoint), key, ""
+        return base_url, user
+    try:
+        address = endpoint_address(endpoint)
+    except TargetError as error:
+        raise UsageError(str(error)) from None
+    return base_url_of(address.url), address.user
 
 
 def _line(error: Exception, base_url: str) -> str:
@@ -242,18 +267,17 @@ def _report(text: str) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m clients.chat",
-        description="Chat with the endpoint that make local started, or with another. Text from a pipe is one question.",
-        epilog="The key comes from VLLM_API_KEY, else from the stack or from make local.",
-        allow_abbrev=False,
+    parser = new_parser(
+        "clients.chat",
+        "Chat with the endpoint that make local started, or with another. Text from a pipe is one question.",
     )
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--endpoint", metavar="URL", help="base URL, with or without /v1")
-    where.add_argument("--stack", help="deployed Pulumi stack, which names the endpoint and the key")
+    add_endpoint(where)
+    add_stack(where)
     add_endpoint_name(parser)
-    parser.add_argument("--name", default="", help="with --stack: whose key to use (default: the only one)")
-    parser.add_argument("--model", default="", help="model to ask (default: the first that the endpoint lists)")
+    add_api_key_file(parser, "$VLLM_API_KEY, else the key of the stack or of make local")
+    add_key_name(parser)
+    add_model(parser)
     parser.add_argument(
         "--max-tokens", type=count, metavar="N", help=f"longest answer in tokens (default {MAX_TOKENS})"
     )

@@ -14,6 +14,7 @@ from smoke_tests.cold_start import wait_for_answer
 from smoke_tests.conformance import ABILITIES, Conformance, run_conformance
 from smoke_tests.errors import TargetError
 from smoke_tests.keys_document import KeysDocument, KeysFile, KeysSecret
+from smoke_tests.options import add_json_file, new_parser
 from smoke_tests.target import Target, add_target_options, target_from_options
 
 # pytest's own code for a run that could not start; 1 means that a test failed.
@@ -72,15 +73,14 @@ def _main(
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m smoke_tests",
-        description="Is this endpoint right? Runs the OpenAI SDK and plain HTTP against it.",
-        epilog="All other options go to pytest, for example -k stream -x. FILE - is standard output.",
-        allow_abbrev=False,
+    parser = new_parser(
+        "smoke_tests",
+        "Is this endpoint right? Runs the OpenAI SDK and plain HTTP against it.",
+        "All other options go to pytest, for example -k stream -x. FILE - is standard output.",
     )
     add_target_options(parser)
     parser.add_argument("--junitxml", "--junit", action=OutputFile, metavar="FILE", help="write a JUnit report")
-    parser.add_argument("--json", action=OutputFile, metavar="FILE", help="write the results as JSON")
+    add_json_file(parser, "the results")
     parser.add_argument(
         "--require",
         nargs="+",

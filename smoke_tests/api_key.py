@@ -3,7 +3,6 @@
 The key is read where the gateway reads it, with the caller's own credentials: Secrets Manager, or the cluster's Secret.
 """
 
-import argparse
 import base64
 import json
 import subprocess
@@ -13,18 +12,19 @@ from typing import Any
 
 from infra.command_line import run
 from smoke_tests.errors import TargetError
+from smoke_tests.options import add_endpoint_name, add_key_name, add_stack, new_parser
 from smoke_tests.stack import StackOutputs, read_stack
-from smoke_tests.target import add_endpoint_name, first_key
+from smoke_tests.target import first_key
 
 KUBECTL_TIMEOUT_SECONDS = 30
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the key; return 0, or 1 after one line that says what is missing."""
-    parser = argparse.ArgumentParser(prog="python -m smoke_tests.api_key", description="Print an API key of a stack.")
-    parser.add_argument("--stack", required=True, help="Pulumi stack")
+    parser = new_parser("smoke_tests.api_key", "Print an API key of a stack.")
+    add_stack(parser, required=True)
     add_endpoint_name(parser)
-    parser.add_argument("--name", default="", help="whose key (default: the only one)")
+    add_key_name(parser)
     options = parser.parse_args(arguments)
     try:
         print(choose(keys_document(options.stack, options.endpoint_name), options.name))

@@ -57,15 +57,23 @@ def project_here(folder: Path | None = None) -> str:
     return ""
 
 
+def stack_name_problem(stack: str) -> str:
+    """Why this is no stack's name; empty if it is one. Of an empty name, Pulumi would take the stack that is selected."""
+    parts = stack.split("/")
+    if parts[-1].strip() and len(parts) <= 3:
+        return ""
+    return f"found {stack!r}; set STACK, or ORG/PROJECT/STACK for another program's"
+
+
 def project_and_stack(stack: str) -> tuple[str, str]:
     """The names of project and stack in STACK, ORG/STACK or ORG/PROJECT/STACK; without a project: the current folder's.
 
     Raises:
-        TargetError: it is no stack's name. Of an empty one, Pulumi would take the stack that is selected.
+        TargetError: it is no stack's name.
     """
+    if problem := stack_name_problem(stack):
+        raise TargetError(f"--stack: {problem}")
     parts = stack.split("/")
-    if not parts[-1].strip() or len(parts) > 3:
-        raise TargetError(f"--stack: found {stack!r}; set STACK, or ORG/PROJECT/STACK for another program's")
     return (parts[1] if len(parts) == 3 else "") or project_here(), parts[-1]
 
 

@@ -5,7 +5,6 @@ import json
 import sys
 from collections.abc import Sequence
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from infra.command_line import count, run
@@ -17,8 +16,15 @@ from smoke_tests.components import identity_by_name, is_of_stack_file
 from smoke_tests.errors import TargetError
 from smoke_tests.history_entry import Entry, checked_name, name_of
 from smoke_tests.history_store import Store, store_for
+from smoke_tests.options import (
+    add_endpoint_name,
+    add_json,
+    add_results_store,
+    add_stack,
+    check_stack_options,
+    new_parser,
+)
 from smoke_tests.stack import own_name, read_stack
-from smoke_tests.target import add_endpoint_name
 
 UNUSABLE_TARGET_EXIT_CODE = 4
 COLUMNS = ("date (UTC)", "id", "config", "commit", "verdict", "tests", "at once", "tokens/s", "TTFT ms", "$/M out")
@@ -49,19 +55,16 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m smoke_tests.history",
-        description="The verifications of a stack: date, configuration, verdict, speed and cost.",
-        allow_abbrev=False,
+    parser = new_parser(
+        "smoke_tests.history", "The verifications of a stack: date, configuration, verdict, speed and cost."
     )
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--stack", help="Pulumi stack")
+    add_stack(which)
     which.add_argument("--name", help="name of an endpoint without a stack, such as local-dev")
     add_endpoint_name(parser)
-    parser.add_argument("--bucket", default="", help="S3 bucket (default: the stack's resultsBucket)")
-    parser.add_argument("--folder", type=Path, help="folder of this machine (default: .results in the clone)")
+    add_results_store(parser)
     parser.add_argument("--limit", type=count, default=20, metavar="N", help="the last N (default 20)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_json(parser, "the results")
     parser.add_argument(
         "--record",
         nargs=2,
@@ -72,7 +75,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _place(options: argparse.Namespace) -> tuple[str, Store]:
-    if options.name:
+    check_stack_options(options)
+    if options.stack is None:
         return checked_name(options.name), store_for(bucket=options.bucket, folder=options.folder)
     bucket, region = options.bucket, None
     identity = identity_by_name(options.stack, options.endpoint_name)
@@ -84,7 +88,7 @@ def _place(options: argparse.Namespace) -> tuple[str, Store]:
 
 
 def _how_to_verify(options: argparse.Namespace) -> str:
-    if options.name:
+    if options.stack is None:
         return f"make verify STACK={options.name}"
     if is_of_stack_file(options.stack, options.endpoint_name):
         return f"make verify STACK={own_name(options.stack)}"

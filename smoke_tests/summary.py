@@ -3,7 +3,6 @@
 It lists the endpoint, how to get its key, a first request, the cost per hour now and idle, and how to stop.
 """
 
-import argparse
 import json
 import shlex
 import sys
@@ -12,14 +11,14 @@ from typing import Any
 
 from infra.command_line import run
 from smoke_tests.errors import TargetError
+from smoke_tests.options import add_endpoint_name, add_stack, new_parser
 from smoke_tests.stack import aws_client, read_stack
-from smoke_tests.target import add_endpoint_name
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the summary and return 0; print a one-line error and return 1 if the stack cannot be read."""
-    parser = argparse.ArgumentParser(prog="python -m smoke_tests.summary", description="How to use a deployed stack.")
-    parser.add_argument("--stack", required=True, help="Pulumi stack")
+    parser = new_parser("smoke_tests.summary", "How to use a deployed stack.")
+    add_stack(parser, required=True)
     add_endpoint_name(parser)
     options = parser.parse_args(arguments)
     try:

@@ -13,6 +13,14 @@ from infra.command_line import positive
 from infra.identity import Identity
 from infra.web_address import AddressError, WebAddress, basic, parse, use_no_proxy_for_this_machine
 from smoke_tests.errors import TargetError
+from smoke_tests.options import (
+    add_api_key_file,
+    add_endpoint,
+    add_endpoint_name,
+    add_model,
+    add_stack,
+    check_stack_options,
+)
 from smoke_tests.stack import read_stack
 
 API_KEY_VARIABLE = "VLLM_API_KEY"
@@ -60,36 +68,19 @@ class Target:
 
 
 def add_target_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that all commands of this package share."""
+    """Add the options of programs that ask an endpoint for completions."""
     where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument(
-        "--endpoint", metavar="URL", help="base URL, with or without /v1; user:password@ is sent as Basic auth"
-    )
-    where.add_argument("--stack", help="Pulumi stack whose outputs name endpoint, model and key")
+    add_endpoint(where)
+    add_stack(where)
     add_endpoint_name(parser)
-    parser.add_argument(
-        "--api-key-file",
-        type=Path,
-        metavar="FILE",
-        help=f"file with the API key (default: ${API_KEY_VARIABLE}, else the stack's secret)",
-    )
-    parser.add_argument("--model", default="", help="model to ask for (default: the stack's, else the first listed)")
+    add_api_key_file(parser, f"${API_KEY_VARIABLE}, else the stack's secret")
+    add_model(parser)
     parser.add_argument(
         "--wait-seconds",
         type=positive,
         default=900.0,
         metavar="S",
         help="how long to wait for a cold start (default 900)",
-    )
-
-
-def add_endpoint_name(parser: argparse.ArgumentParser) -> None:
-    """Add the option that chooses an endpoint of another program's stack."""
-    parser.add_argument(
-        "--endpoint-name",
-        default="",
-        metavar="NAME",
-        help="with --stack ORG/PROJECT/STACK of a program of your own: the component's name, if it declares several",
     )
 
 
@@ -100,16 +91,11 @@ def target_from_options(options: argparse.Namespace) -> Target:
     TargetError with a one-line message for the user.
     """
     address = endpoint_address(options.endpoint) if options.stack is None else None
-    key = _given_key(options.api_key_file)
+    key = given_key(options.api_key_file)
     if address is not None:
-        if options.endpoint_name:
-            raise TargetError("--endpoint-name chooses an endpoint of a stack; give --stack, or leave it out")
+        check_stack_options(options)
         if key and address.user:
-            source = "--api-key-file" if options.api_key_file else f"${API_KEY_VARIABLE}"
-            raise TargetError(
-                f"{source} and the user name in --endpoint: a request has one Authorization header, which carries an API "
-                "key or a user name and password. Give one of them"
-            )
+            raise TargetError(one_authorization(options.api_key_file))
         use_no_proxy_for_this_machine(address.url)
         return Target(address.url, key, options.model, user=address.user)
     stack = read_stack(options.stack, options.endpoint_name, read_key=key is None)
@@ -125,6 +111,15 @@ def target_from_options(options: argparse.Namespace) -> Target:
         usd_per_hour=stack.usd_per_hour_active,
         outputs=stack.outputs,
         identity=stack.identity,
+    )
+
+
+def one_authorization(key_file: Path | None) -> str:
+    """Why an API key and a user name in the endpoint are refused together."""
+    source = "--api-key-file" if key_file else f"${API_KEY_VARIABLE}"
+    return (
+        f"{source} and the user name in --endpoint: a request has one Authorization header, which carries an API key or a "
+        "user name and password. Give one of them"
     )
 
 
@@ -158,7 +153,8 @@ def first_key(document: str) -> str:
     )
 
 
-def _given_key(path: Path | None) -> str | None:
+def given_key(path: Path | None) -> str | None:
+    """Return the key of a file, else that of the environment; None without both. Raises TargetError."""
     if path is None:
         given = os.environ.get(API_KEY_VARIABLE, "").strip()
         return first_key(given) if given else None

@@ -24,6 +24,7 @@ from smoke_tests.errors import TargetError
 from smoke_tests.history import bucket_of
 from smoke_tests.history_entry import Compared, Entry, checked_name, digest, name_of, new_id
 from smoke_tests.history_store import FolderStore, Store, store_for
+from smoke_tests.options import add_results_store, new_parser
 from smoke_tests.shares import share_option
 from smoke_tests.stack import PROJECT_FOLDER
 from smoke_tests.target import Target, add_target_options, target_from_options
@@ -76,16 +77,14 @@ def _main(options: argparse.Namespace, load: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m smoke_tests.verify",
-        description="Is it right, how fast is it, and did anything get worse since it last passed? Saves the answer.",
-        epilog=f"Arguments after -- are passed to the benchmark instead of: {' '.join(LOAD)}",
-        allow_abbrev=False,
+    parser = new_parser(
+        "smoke_tests.verify",
+        "Is it right, how fast is it, and did anything get worse since it last passed? Saves the answer.",
+        f"Arguments after -- are passed to the benchmark instead of: {' '.join(LOAD)}",
     )
     add_target_options(parser)
     parser.add_argument("--name", default="", help="name of the results (default: the stack's name)")
-    parser.add_argument("--bucket", default="", help="S3 bucket for the results (default: the stack's resultsBucket)")
-    parser.add_argument("--folder", type=Path, help="folder for the results (default without a bucket: .results)")
+    add_results_store(parser)
     for each in fields(Thresholds):
         parser.add_argument(
             f"--{each.name.replace('_', '-')}", type=share_option, metavar="FRACTION",

@@ -159,7 +159,10 @@ def main() -> int:
 
 
 def _listening_inside(arguments: Sequence[str]) -> list[str]:
-    """The arguments that make vLLM listen only for the gateway, and finish running requests on a stop signal."""
+    """The arguments that make vLLM listen only for the gateway, and finish running requests on a stop signal.
+
+    Cached prompt tokens are reported, as on every other target; arguments that follow can switch that off.
+    """
     told, skip = [], False
     for word in arguments:
         flag = word.partition("=")[0]
@@ -169,6 +172,7 @@ def _listening_inside(arguments: Sequence[str]) -> list[str]:
         if not skip:
             told.append(word)
         skip = False
+    told.insert(1, "--enable-prompt-tokens-details")
     told += ["--host", "127.0.0.1", "--port", str(ENGINE_PORT)]
     if last_value(told, "--shutdown-timeout") is None:
         told += ["--shutdown-timeout", str(DEFAULT_SHUTDOWN_SECONDS)]

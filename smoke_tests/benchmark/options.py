@@ -3,14 +3,14 @@
 import argparse
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeVar
 
 from infra.command_line import LARGEST_COUNT, count, count_or_zero, positive, zero_or_more
-from infra.output_file import OutputFile, is_same_file
+from infra.output_file import is_same_file
 from smoke_tests.benchmark.cost import OUTPUT_TO_INPUT_PRICE, DailyPattern, parse_pattern
 from smoke_tests.benchmark.record import Lengths
 from smoke_tests.benchmark.workload import PATHS
+from smoke_tests.options import add_json_file, add_quiet, file_path, new_parser
 from smoke_tests.target import add_target_options
 
 T = TypeVar("T")
@@ -38,12 +38,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m smoke_tests.benchmark",
-        usage="%(prog)s [run] (--stack NAME | --endpoint URL) [options]; --help lists them",
-        description="How fast is this endpoint, and what do a million tokens cost? Sends streamed requests and times each token.",
-        epilog="Other commands: compare BASE.json NEW.json; report RECORD.json... -o FILE.html. docs/benchmark.md explains every figure.",
-        allow_abbrev=False,
+    parser = new_parser(
+        "smoke_tests.benchmark",
+        "How fast is this endpoint, and what do a million tokens cost? Sends streamed requests and times each token.",
+        "Other commands: compare BASE.json NEW.json; report RECORD.json... -o FILE.html. docs/benchmark.md explains every figure.",
+        "%(prog)s [run] (--stack NAME | --endpoint URL) [options]; --help lists them",
     )
     add_target_options(parser)
     load = parser.add_argument_group("load")
@@ -97,7 +96,10 @@ def _parser() -> argparse.ArgumentParser:
         "--max-tokens", type=_lengths, metavar="N|N-M", help="tokens out (default 256, or the data file's)"
     )
     work.add_argument(
-        "--dataset", type=Path, metavar="FILE", help="prompts and answer lengths from ShareGPT-like JSON or JSON lines"
+        "--dataset",
+        type=file_path,
+        metavar="FILE",
+        help="prompts and answer lengths from ShareGPT-like JSON or JSON lines",
     )
     work.add_argument(
         "--shared-prefix-tokens",
@@ -157,13 +159,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME:MS",
         help="count requests that keep these, e.g. ttft:500 tpot:50 e2el:3000",
     )
-    told.add_argument(
-        "--json",
-        action=OutputFile,
-        metavar="FILE",
-        help="write the record; - is standard output, and the rest goes to stderr",
-    )
-    told.add_argument("--quiet", action="store_true", help="no progress")
+    add_json_file(told, "the record")
+    add_quiet(told)
     return parser  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """A record as text for a terminal."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from smoke_tests.benchmark.record import Cost, Figures, Measurement, Record
 
@@ -85,8 +85,8 @@ def _lines(point: Measurement, slos_ms: dict[str, float]) -> Iterator[str]:
     yield f"{'answers, tokens':{WIDTH}}{answer_lengths(told)}"
     if told.tokens_per_chunk is not None and told.tokens_per_chunk > BUNDLED:
         yield _row("tokens per chunk", told.tokens_per_chunk, "ITL is the gap between chunks, not between tokens")
-    if told.without_tpot and "tpot" in slos_ms:
-        yield f"note: {told.without_tpot} requests have no TPOT (one chunk) and do not count as goodput"
+    if note := without_tpot(told, slos_ms):
+        yield f"note: {note}"
     if told.short_answers:
         yield f"warning: {told.short_answers} of {told.completed} answers are shorter than requested: do not compare this run"
     if point.cost:
@@ -98,6 +98,14 @@ def _lines(point: Measurement, slos_ms: dict[str, float]) -> Iterator[str]:
         yield f"warning: {client.warning}"
     for kind, failure in point.failures.items():
         yield f"failed: {kind} x {failure.count}: {failure.example}"
+
+
+def without_tpot(told: Figures, slos_ms: Mapping[str, float]) -> str:
+    """How many answers have no TPOT; empty if none has more than one token, or all have a TPOT."""
+    if not told.without_tpot or told.total_output_tokens <= told.completed:
+        return ""
+    more = ", and do not count as goodput" if "tpot" in slos_ms else ""
+    return f"{told.without_tpot} of {told.completed} answers arrived at once: they have no TPOT{more}"
 
 
 def cached_share(told: Figures) -> str:

@@ -17,7 +17,7 @@ class RequestResult:
 
     `ttft_seconds` is from sending the request to the first chunk with a token, `latency_seconds` to the last
     one, `gaps_seconds` are the times between consecutive ones (vLLM bench's definitions). Token counts are the
-    server's usage: `first_chunk_tokens` of the first chunk, `cached_tokens` of the prompt (None: not reported).
+    server's usage: `first_tokens` of the chunks that arrived first, `cached_tokens` of the prompt (None: not reported).
     `wanted_tokens` is the requested answer length. `failure` is empty for a success, else its kind; `detail` explains.
     """
 
@@ -28,7 +28,7 @@ class RequestResult:
     gaps_seconds: tuple[float, ...] = ()
     prompt_tokens: int = 0
     output_tokens: int = 0
-    first_chunk_tokens: int = 1
+    first_tokens: int = 1
     cached_tokens: int | None = None
     wanted_tokens: int | None = None
     failure: str = ""
@@ -36,8 +36,8 @@ class RequestResult:
 
     @property
     def tpot_seconds(self) -> float | None:
-        """Time per output token after those of the first chunk; None if all tokens arrived in one chunk."""
-        later = self.output_tokens - self.first_chunk_tokens
+        """Time per output token after those that arrived first; None if all tokens arrived at once."""
+        later = self.output_tokens - self.first_tokens
         if not self.gaps_seconds or later < 1:
             return None
         return (self.latency_seconds - self.ttft_seconds) / later
@@ -59,7 +59,7 @@ class Timeline:
         self._finish_reason: str | None = None
         self._after_the_end = ""
         self._counted = 0
-        self._first_counted: int | None = None
+        self._counts: list[int] = []
         self._characters: list[int] = []
         self._rest = b""
         self._whole = b""
@@ -94,24 +94,26 @@ class Timeline:
             gaps_seconds=tuple(later - earlier for earlier, later in pairwise(times)),
             prompt_tokens=self.usage["prompt_tokens"],
             output_tokens=self.usage["completion_tokens"],
-            first_chunk_tokens=self._first_chunk_tokens(self.usage["completion_tokens"]),
+            first_tokens=self._first_tokens(self.usage["completion_tokens"]),
             cached_tokens=cached if isinstance(cached, int) else None,
         )
 
-    def _first_chunk_tokens(self, tokens: int) -> int:
-        """Return the server's own count; without one, the first chunk's share of the characters.
+    def _first_tokens(self, tokens: int) -> int:
+        """Return the tokens of the first chunk, and of those that were read together with it.
 
-        Each chunk has at least one token, so the estimate is exactly 1 if nothing is bundled. One token more than
-        chunks is the end-of-sequence token, which has no text.
+        It is the server's own count; without one, their share of the characters. Each chunk has at least one token, so
+        the estimate is exact if nothing is bundled. One token more than chunks is the end-of-sequence token, which has
+        no text. Between chunks that a busy gateway, network or client merged, no time was measured.
         """
-        if self._first_counted is not None:
-            return self._first_counted
+        first = self.token_times.count(self.token_times[0])
+        if self._counts[first - 1]:
+            return self._counts[first - 1]
         spare, characters = tokens - len(self.token_times), sum(self._characters)
-        if len(self.token_times) == 1 or not characters:
-            return max(1, spare + 1)
+        if first == len(self.token_times) or not characters:
+            return max(first, first + spare)
         if spare <= 1:
-            return 1
-        return max(1, min(1 + spare, round(tokens * self._characters[0] / characters)))
+            return first
+        return max(first, min(first + spare, round(tokens * sum(self._characters[:first]) / characters)))
 
     def _event(self, data: bytes, arrived: float) -> None:
         if data == b"[DONE]":
@@ -138,9 +140,8 @@ class Timeline:
         if grown > 0 or any(_has_token(choice) for choice in choices):
             if self._finish_reason is not None:
                 self._after_the_end = self._after_the_end or f"tokens after finish_reason {self._finish_reason!r}"
-            if not self.token_times and self._counted:
-                self._first_counted = self._counted
             self.token_times.append(arrived)
+            self._counts.append(self._counted)
             self._characters.append(sum(_characters(choice) for choice in choices))
         for choice in choices:
             self._finish_reason = choice.get("finish_reason") or self._finish_reason

@@ -16,8 +16,8 @@ from infra.command_line import count, run
 from smoke_tests.errors import TargetError
 from smoke_tests.keys.document import Document
 from smoke_tests.keys.stores import ConflictError, FileStore, SecretStore, Store
+from smoke_tests.options import add_endpoint_name, add_profile, add_stack, check_stack_options, file_path, new_parser
 from smoke_tests.stack import read_stack
-from smoke_tests.target import add_endpoint_name
 
 UNUSABLE = 2
 NO_ACTION = "nothing to do; set one of: --add NAME, --rotate NAME, --revoke NAME, --list"
@@ -41,8 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
             return _check(options.check)
         if options.stack is None and not options.local and options.file is None:
             raise TargetError("which endpoint? Give --stack NAME, --local or --file PATH")
-        if options.endpoint_name and options.stack is None:
-            raise TargetError("--endpoint-name chooses an endpoint of a stack; give --stack, or leave it out")
+        check_stack_options(options)
         if not (options.add or options.rotate or options.revoke or options.list):
             raise TargetError(NO_ACTION)
         store = _store(options)
@@ -182,18 +181,18 @@ def _say(text: str) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m smoke_tests.keys", description="Manage an endpoint's API keys.")
+    parser = new_parser("smoke_tests.keys", "Manage an endpoint's API keys.")
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--stack", help="a deployed stack: its secret in Secrets Manager")
+    add_stack(where)
     add_endpoint_name(parser)
     where.add_argument("--local", action="store_true", help="the endpoint of make local")
-    where.add_argument("--file", type=Path, metavar="PATH", help="a keys document in a file")
+    where.add_argument("--file", type=file_path, metavar="PATH", help="a keys document in a file")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--add", metavar="NAME", help="a new name with a new key, which is printed once")
     what.add_argument("--rotate", metavar="NAME", help="a new key for a name; the old one is good for the grace period")
     what.add_argument("--revoke", metavar="NAME", help="refuse every key of a name at once")
     what.add_argument("--list", action="store_true", help="names, expiry, limits; never a key")
-    what.add_argument("--check", type=Path, metavar="PATH", help="say what is wrong with a keys document")
+    what.add_argument("--check", type=file_path, metavar="PATH", help="say what is wrong with a keys document")
     parser.add_argument("--concurrency", type=count, metavar="N", help="limit: requests at once")
     parser.add_argument("--requests-per-minute", type=count, metavar="N", help="limit")
     parser.add_argument("--tokens-per-minute", type=count, metavar="N", help="limit")
@@ -209,7 +208,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="H",
         help="how long --rotate leaves the old key good (default 24)",
     )
-    parser.add_argument("--profile", help="AWS profile (default: AWS_PROFILE)")
+    add_profile(parser)
     return parser
 
 

@@ -12,8 +12,8 @@ from botocore.exceptions import BotoCoreError
 
 from infra.command_line import run, zero_or_more
 from smoke_tests.errors import TargetError
+from smoke_tests.options import add_endpoint_name, add_json, add_profile, add_quiet, add_stack, new_parser
 from smoke_tests.progress import ProgressLine
-from smoke_tests.target import add_endpoint_name
 from smoke_tests.teardown.chosen import Chosen, choose
 from smoke_tests.teardown.identity import PROJECT
 from smoke_tests.teardown.removal import Refused, condemned, remove
@@ -77,20 +77,19 @@ def find_region(stack: str, root: Path, session: boto3.Session) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m smoke_tests.teardown",
-        description="Is anything of this stack left in AWS, and what does it cost? Needs neither Pulumi nor its state.",
-        epilog="exit code 0: nothing is left; 1: something is left; 2: AWS cannot be queried; 3: some checks failed",
-        allow_abbrev=False,
+    parser = new_parser(
+        "smoke_tests.teardown",
+        "Is anything of this stack left in AWS, and what does it cost? Needs neither Pulumi nor its state.",
+        "exit code 0: nothing is left; 1: something is left; 2: AWS cannot be queried; 3: some checks failed",
     )
-    parser.add_argument("--stack", required=True, help="name of the Pulumi stack")
+    add_stack(parser, required=True)
     add_endpoint_name(parser)
     parser.add_argument("--project", default=PROJECT, help=f"Pulumi project, as in the tag Project (default {PROJECT})")
     parser.add_argument("--region", help="where it is (default: the stack file's aws:region, else the environment's)")
-    parser.add_argument("--profile", help="AWS profile (default: the environment's, else the stack file's aws:profile)")
+    add_profile(parser, "AWS_PROFILE, else the stack file's aws:profile")
     parser.add_argument("--this-region-only", action="store_true", help="do not search the account's other regions")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    parser.add_argument("--quiet", action="store_true", help="show no progress")
+    add_json(parser, "the result")
+    add_quiet(parser)
     parser.add_argument("--fix", action="store_true", help="delete what is left, after you typed the stack's name")
     parser.add_argument("--include-retained", action="store_true", help="with --fix: delete what protect kept, too")
     parser.add_argument("--yes", action="store_true", help="with --fix: do not ask; for programs")

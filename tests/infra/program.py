@@ -246,8 +246,9 @@ class _Recorder(mocks.MockMonitor):
         marked = json_format.MessageToDict(request.object)
         secrets: list[str] = []
         inputs = _reveal(marked, "", secrets)
-        computed = {} if self._preview or not request.custom else _computed(request.type, request.name, inputs)
-        identifier = "" if self._preview or not request.custom else _identifier(request.type, request.name)
+        place = place_of(self._program, request.provider)
+        computed = {} if self._preview or not request.custom else _computed(request.type, request.name, inputs, place)
+        identifier = "" if self._preview or not request.custom else _identifier(request.type, request.name, place)
         recorded = Registered(
             type=request.type,
             name=request.name,
@@ -276,24 +277,48 @@ class _Recorder(mocks.MockMonitor):
 ID_IS_ARN = {"Service:ecs", "LoadBalancer", "TargetGroup", "Listener", "Secret", "Topic"}
 
 
-def arn(kind: str, name: str) -> str:
+@dataclass(frozen=True)
+class Place:
+    """Where a provider acts."""
+
+    region: str = REGION
+    account: str = ACCOUNT
+
+    @property
+    def partition(self) -> str:
+        """The region's partition."""
+        return "aws-cn" if self.region.startswith("cn-") else "aws"
+
+
+def place_of(program: Program, provider: str) -> Place:
+    """The region of a provider of the program, and the account of the role that it assumes."""
+    urn = provider.rpartition("::")[0]
+    inputs = next((found.inputs for found in program.resources if urn and found.urn == urn), {})
+    roles = json.loads(inputs.get("assumeRoles") or "[]")
+    return Place(inputs.get("region") or REGION, roles[0]["roleArn"].split(":")[4] if roles else ACCOUNT)
+
+
+def arn(kind: str, name: str, place: Place = Place()) -> str:
     """The ARN that an imagined resource gets."""
     _, module, last = kind.split(":")
-    return f"arn:aws:{module.partition('/')[0]}:{REGION}:{ACCOUNT}:{last}/{name}"
+    return f"arn:{place.partition}:{module.partition('/')[0]}:{place.region}:{place.account}:{last}/{name}"
 
 
-def _identifier(kind: str, name: str) -> str:
+def _identifier(kind: str, name: str, place: Place) -> str:
     _, module, last = kind.split(":")
     by_arn = last in ID_IS_ARN or f"{last}:{module.partition('/')[0]}" in ID_IS_ARN
-    return arn(kind, name) if by_arn else f"{name}-id"
+    return arn(kind, name, place) if by_arn else f"{name}-id"
 
 
-def _computed(kind: str, name: str, inputs: dict[str, Any]) -> dict[str, Any]:
+def _computed(kind: str, name: str, inputs: dict[str, Any], place: Place) -> dict[str, Any]:
     """What AWS would add. What is not here and not among the inputs is None, as for a typo."""
     last = kind.rpartition(":")[2]
-    found: dict[str, Any] = {"arn": arn(kind, name), "name": f"{name}-1a2b3c4"}
+    found: dict[str, Any] = {"arn": arn(kind, name, place), "name": f"{name}-1a2b3c4"}
     more: dict[str, dict[str, Any]] = {
-        "Repository": {"repositoryUrl": f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/{name}", "registryId": ACCOUNT},
+        "Repository": {
+            "repositoryUrl": f"{place.account}.dkr.ecr.{place.region}.amazonaws.com/{name}",
+            "registryId": place.account,
+        },
         "Image": {"digest": "sha256:" + "0" * 64},
         "LaunchTemplate": {"latestVersion": 7},
         "LoadBalancer": {
@@ -336,16 +361,18 @@ class _Lookups(mocks.Mocks):
 
     def call(self, args: mocks.MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]] | None]:
         self._program.invoked.append((args.token, args.args))
+        place = place_of(self._program, args.provider)
         name = args.token.rpartition(":")[2]
         filters = {item["name"]: item["values"] for item in args.args.get("filters") or []}
         answers: dict[str, Any] = {
-            "getRegion": {"region": REGION, "id": REGION},
-            "getCallerIdentity": {"accountId": ACCOUNT},
-            "getPartition": {"partition": "aws"},
-            "getAvailabilityZones": {"names": list(ZONES)},
+            "getRegion": {"region": place.region, "id": place.region},
+            "getCallerIdentity": {"accountId": place.account},
+            "getPartition": {"partition": place.partition},
+            "getAvailabilityZones": {"names": [zone.replace(REGION, place.region) for zone in ZONES]},
             "getInstanceTypeOfferings": {
                 "instanceTypes": [kind for kind in filters.get("instance-type", ()) for _ in OFFERING],
-                "locations": list(OFFERING) * len(filters.get("instance-type", ())),
+                "locations": [zone.replace(REGION, place.region) for zone in OFFERING]
+                * len(filters.get("instance-type", ())),
             },
             "getParameter": {"insecureValue": "ami-0123456789abcdef0", "value": "ami-0123456789abcdef0"},
             "getAuthorizationToken": {"userName": "AWS", "password": "token"},

@@ -157,6 +157,67 @@ def test_every_child_inherits_the_components_options() -> None:
         assert first in child.depends_on, child.urn
 
 
+PLACES = {"chat": ("aws", "us-east-1", "123456789012"), "cn": ("aws-cn", "cn-north-1", "222222222222"),
+          "eu": ("aws", "eu-central-1", "333333333333")}  # fmt: skip
+
+
+def test_account_region_partition_and_zones_are_those_of_the_components_provider() -> None:
+    def provider(name: str) -> aws.Provider:
+        _, region, account = PLACES[name]
+        role = aws.ProviderAssumeRoleArgs(role_arn=f"arn:aws:iam::{account}:role/deploy")
+        return aws.Provider(name, region=region, assume_roles=[role])
+
+    regions: dict[str, str] = {}
+
+    def declare() -> None:
+        made = VllmEndpoint("chat", **IMAGE)
+        # By name, in a list, and inherited from a component of the program's own.
+        parent = pulumi.ComponentResource(
+            "acme:index:Team", "team", None, pulumi.ResourceOptions(providers=[provider("eu")])
+        )
+        cn = VllmEndpoint("cn", **IMAGE, opts=pulumi.ResourceOptions(providers={"aws": provider("cn")}))
+        eu = VllmEndpoint("eu", **IMAGE, opts=pulumi.ResourceOptions(parent=parent))
+        for endpoint in (made, cn, eu):
+            endpoint.region.apply(lambda found, name=endpoint._name: regions.update({name: found}))
+
+    program = run_foreign(declare)
+    parents = {resource.urn: resource.parent for resource in program.resources}
+    for name, (partition, region, account) in PLACES.items():
+        own = [r for r in program.resources if f"VllmEndpoint::{name}" in _ancestors(r.urn, parents)]
+        text = repr([resource.inputs for resource in own])
+        arns = set(re.findall(r"arn:([\w-]+):[\w-]+:([a-z]+-[a-z]+-\d):(\d+):", text))
+        assert arns == {(partition, region, account)}, name
+        assert set(re.findall(r"arn:([\w-]+):", text)) == {partition}, name
+        assert {zone[:-1] for zone in re.findall(r"\b[a-z]{2}-[a-z]+-\d[a-f]\b", text)} == {region}, name
+        assert regions[name] == region
+
+
+def _ancestors(urn: str, parents: dict[str, str]) -> str:
+    found = urn
+    while urn := parents.get(urn, ""):
+        found += f" {urn}"
+    return found
+
+
+@pytest.mark.parametrize("kind", [VllmEndpoint, VllmEndpointOnKubernetes])
+def test_every_output_has_a_value_and_none_is_or_contains_a_secret(kind: type[VllmEndpoint]) -> None:
+    found: dict[str, tuple[bool, Any]] = {}
+
+    async def read(name: str, output: pulumi.Output[Any]) -> None:
+        found[name] = (await output.is_secret(), await output.future())
+
+    def declare() -> None:
+        chat = kind("chat", **IMAGE, api_keys="team=sk-hidden", hf_token=pulumi.Output.secret("hf_hidden"))
+        for name in kind.__annotations__:
+            pulumi.Output.from_input(read(name, getattr(chat, name)))  # Pulumi waits for it
+
+    run_foreign(declare)
+    assert set(found) == set(kind.__annotations__)
+    assert not [name for name, (secret, _) in found.items() if secret]
+    assert not [name for name, (_, value) in found.items() if value in (None, "", {})]
+    assert "hidden" not in repr(found)
+
+
 def test_a_component_leaves_the_programs_own_resources_alone() -> None:
     def declare() -> None:
         VllmEndpoint("chat", **IMAGE, protect=True)

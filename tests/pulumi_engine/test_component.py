@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,12 @@ def of(scene: Scene, endpoint: str) -> list[dict[str, Any]]:
         own = grown
 
 
-def test_two_endpoints_in_two_regions_beside_the_programs_own_network(foreign: Scene) -> None:
+def accounts(rows: list[dict[str, Any]]) -> set[str]:
+    """The regions and accounts in the ARNs of an endpoint's resources, inputs and outputs."""
+    return set(re.findall(r"arn:aws:[\w-]+:([a-z]+-[a-z]+-\d:\d{12}):", json.dumps(rows)))
+
+
+def test_two_endpoints_in_two_regions_and_accounts_beside_the_programs_own_network(foreign: Scene) -> None:
     preview = foreign.run("preview")
     assert not [line for line in preview.diagnostics if line.startswith("error")]
     first = foreign.up()
@@ -66,6 +72,8 @@ def test_two_endpoints_in_two_regions_beside_the_programs_own_network(foreign: S
     assert not [row["urn"] for row in foreign.resources() if "vllm" in row["urn"] and row["urn"] not in owned]
     assert len(chat) > 80
     assert len(batch) > 100
+    assert accounts(chat) == {"us-east-1:123456789012"}
+    assert accounts(batch) == {"eu-central-1:210987654321"}
     assert "on an Output" not in first.output  # what Pulumi's SDK makes of an output in a text
     outputs = foreign.outputs()
     assert outputs["chatUrl"] == "https://llm.example.com/v1"

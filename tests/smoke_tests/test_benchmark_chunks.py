@@ -68,6 +68,33 @@ def test_tpot_is_of_the_tokens_after_the_first_chunk(sizes: list[int], tpot: flo
     assert result.gaps_seconds == (1.0,) * (len(sizes) - 1)
 
 
+@pytest.mark.parametrize("counted", [True, False], ids=["counted_by_the_server", "estimated"])
+@pytest.mark.parametrize(
+    ("reads", "tpot"),
+    [
+        ([[1, 1, 1, 1]], None),
+        ([[1, 1], [1], [1]], 2 / 2),
+        ([[2, 2], [4]], 1 / 4),
+        ([[1], [1, 1, 1]], 1 / 3),
+        ([[3, 1], [1, 1], [2]], 2 / 4),
+    ],
+)
+def test_chunks_that_were_read_together_have_no_time_between_them(
+    reads: list[list[int]], tpot: float | None, counted: bool
+) -> None:
+    """As behind a busy gateway, or at a client that did not get the CPU."""
+    timeline, sent = Timeline(), 0
+    for number, sizes in enumerate(reads):
+        body = b""
+        for size in sizes:
+            sent += size
+            body += event({"content": "abcd" * size}, **counting(sent, counted=counted))
+        timeline.feed(body, 1.0 + number)
+    timeline.feed(event({}, "length", **counting(sent, counted=counted)) + event(usage=usage(sent)) + DONE, 99)
+    result = timeline.result(STREAM, 0.0, 99.0, 0.0)
+    assert result.tpot_seconds == (None if tpot is None else pytest.approx(tpot))
+
+
 def test_tokens_that_a_parser_holds_back_are_counted_when_they_are_made() -> None:
     timeline = Timeline()
     for second in range(1, 4):

@@ -9,6 +9,7 @@ from smoke_tests.benchmark.record import Figures, Measurement, Record
 from smoke_tests.benchmark.report import charts, runs
 from smoke_tests.benchmark.report.chart import Chart, as_time, as_usd
 from smoke_tests.benchmark.report.plot import short
+from smoke_tests.benchmark.table import without_tpot
 
 WIDE = 6  # a table of more columns is stacked on a narrow screen earlier
 STYLE = Path(__file__).with_name("page.css")
@@ -131,9 +132,9 @@ def _warnings(name: str, record: Record) -> str:
         if point.figures.short_answers
     ]
     found += [
-        f"{point.load.label}: {point.figures.without_tpot} requests have no TPOT (one chunk) and do not count as goodput"
+        f"{point.load.label}: {note}"
         for point in record.measurements
-        if point.figures.without_tpot and "tpot" in record.goodput_slos_ms
+        if (note := without_tpot(point.figures, record.goodput_slos_ms))
     ]
     if not found:
         return ""

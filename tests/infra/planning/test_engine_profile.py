@@ -1,16 +1,23 @@
 """vLLM's performance arguments: graphs, kernels, quantization, copies, adapters, draft models, processes."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from image.engine.standalone import _listening_inside
 from infra.planning.catalog.models import GIB, catalog
 from infra.planning.cold_start import engine_start_seconds
 from infra.planning.plan import ServingPlan
 from infra.planning.weights import weight_bytes
-from infra.stack_files import load_stack
+from infra.stack_files import ROOT, load_stack
+from local.arguments import engine_command
+from local.machine import Machine
+from tests.infra.kubernetes.rendering import render
 from tests.infra.planning.plans import argument, plan, reasons
+from tests.infra.program import run_program
 
 
 def config(plan: ServingPlan) -> dict[str, Any]:
@@ -148,3 +155,22 @@ def test_the_estimated_start_is_near_the_measured_ones() -> None:
     assert seconds(model="Qwen/Qwen3-4B", gpuCount=2) == pytest.approx(24.5 + 6.8, abs=1)
     assert seconds(model="Qwen/Qwen3-4B", fastBoot="eager") == pytest.approx(12.4 + 6.8, abs=1)
     assert seconds(fastBoot=False) > 2 * seconds()
+
+
+def test_every_target_reports_cached_prompt_tokens() -> None:
+    flag, off = "--enable-prompt-tokens-details", "--no-enable-prompt-tokens-details"
+    machine = Machine("Linux", "x86_64", 8, frozenset({"avx2"}), memory_gib=32, shared_memory_gib=4)
+    compose = yaml.safe_load((ROOT / "image" / "compose.yaml").read_text())["services"]
+    commands = {
+        "AWS": run_program("dev").one("TaskDefinition", "engine").container()["command"],
+        "Kubernetes": render().container("engine")["args"],
+        "make local, real model": engine_command(plan(), machine, Path("/m"), False, 8001, None).arguments,
+        "make local, stand-in": engine_command(plan(), machine, Path("/m"), True, 8001, None).arguments,
+        "standalone container": _listening_inside(["acme/tiny"]),
+        **{f"Compose, {name}": compose[name]["command"] for name in ("engine", "engine-cpu")},
+    }
+    for target, command in commands.items():
+        assert command.count(flag) == 1, target
+    # Of two, vLLM uses the last: the user's.
+    for command in (plan(engineArgs=[off]).engine.args, _listening_inside(["acme/tiny", off])):
+        assert command.index(flag) < command.index(off)

@@ -21,7 +21,11 @@ subnets = [
 zone = aws.route53.Zone("main", name="example.com")
 office = aws.ec2.SecurityGroup("office", vpc_id=vpc.id)
 keys = random.RandomPassword("keys", length=40, special=False)
-frankfurt = aws.Provider("frankfurt", region="eu-central-1")
+frankfurt = aws.Provider(  # in another account
+    "frankfurt",
+    region="eu-central-1",
+    assume_roles=[aws.ProviderAssumeRoleArgs(role_arn="arn:aws:iam::210987654321:role/deploy")],
+)
 
 chat = VllmEndpoint(
     "chat",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import json
 import os
 import sys
 from typing import Any
@@ -14,6 +15,7 @@ sys.path.insert(0, os.environ["PULUMI_ENGINE_FOLDER"])
 kit: Any = importlib.import_module("provider")
 cloud: Any = importlib.import_module("cloud")
 
+ACCOUNT = file_systems.ACCOUNT
 # Computed outputs of types that schema.json does not know.
 SCHEMA = {
     "aws:lambda/function:Function": {
@@ -51,6 +53,9 @@ def add() -> None:
         def Configure(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's name
             configured = super().Configure(request, context)
             self.region = request.variables.get("aws:config:region") or self.region
+            roles = json.loads(request.variables.get("aws:config:assumeRoles") or "[]")
+            # One process of the kit per provider of the program: what it says about its account is all of one.
+            kit.ACCOUNT = file_systems.ACCOUNT = roles[0]["roleArn"].split(":")[4] if roles else ACCOUNT
             return configured
 
         def Invoke(self, request: Any, context: Any) -> Any:  # noqa: N802
