@@ -15,6 +15,7 @@ from infra.errors import PlanError, SettingsError, UserError
 from infra.identity import Identity
 from infra.inputs import is_input, is_output, is_plain
 from infra.planning import make_plan
+from infra.planning.catalog.sources import FetchConfig
 from infra.planning.deployment import deployment_problems
 from infra.planning.plan import ServingPlan
 from infra.protection import Protection
@@ -113,13 +114,13 @@ def refusals_named(title: str) -> Iterator[None]:
         raise pulumi.RunError(f"{title}: {error}") from None
 
 
-def planned(settings: Settings, region: str = USUAL_REGION) -> ServingPlan:
-    """The plan.
+def planned(settings: Settings, region: str = USUAL_REGION, fetch: FetchConfig | None = None) -> ServingPlan:
+    """The plan. ``fetch`` reads the config.json of a model outside the catalog, see `make_plan`.
 
     Raises:
         PlanError: nothing can serve these settings.
     """
-    plan = make_plan(settings, region=region)
+    plan = make_plan(settings, region=region, fetch=fetch)
     if reasons := deployment_problems(settings, plan, plan.cost.region):
         raise PlanError(reasons)
     return plan

@@ -10,11 +10,15 @@ class VllmEndpointArgs(TypedDict, total=False):
     """Arguments of `VllmEndpoint`, an endpoint on AWS: ECS runs vLLM on GPU instances."""
 
     model: str
-    """Model to serve: a Hugging Face Hub id, org/name. Default: Qwen/Qwen3-4B-Instruct-2507."""
+    """Model to serve: a Hugging Face Hub id (org/name), s3://BUCKET/PREFIX, or the path of a folder in engineImage; for make local, also a folder of this machine. Default: Qwen/Qwen3-4B-Instruct-2507."""
     model_revision: str
     """Branch, tag or commit of the model; empty: the Hub's main branch."""
+    base_model: str
+    """Hub id of the model that model is a fine-tune of, if model's config.json cannot be read or its name does not name its family; memory and parsers are then planned for it."""
     served_model_name: str
-    """Names that clients may send as `model`, separated by commas; responses contain the first. Empty: the Hub id."""
+    """Names that clients may send as `model`, separated by commas; responses contain the first. Empty: the Hub id, or the last part of a path."""
+    hub_endpoint: str
+    """URL of a mirror of the Hugging Face Hub, for planning, downloads and the engine (HF_ENDPOINT); empty: https://huggingface.co."""
     max_model_len: int
     """Context length (prompt plus output), in tokens; 0: the model's own limit, or less if two such sequences do not fit in the KV cache."""
     quantization: str
@@ -37,8 +41,12 @@ class VllmEndpointArgs(TypedDict, total=False):
     """Maximum number of videos per request, for vision models. Default: 1."""
     media_hosts: Sequence[str]
     """Private-network hosts from which images and videos may be fetched by URL, in addition to all public hosts."""
+    reasoning_parser: str
+    """vLLM's reasoning parser, such as qwen3, which returns the model's reasoning apart from its answer; empty: chosen for known families of models; none: it stays in the answer."""
     tool_call_parser: str
-    """vLLM's tool call parser, such as hermes; empty: chosen for known models (Qwen2.5, Qwen3, Llama 3.1); none: requests with tools are rejected."""
+    """vLLM's tool call parser, such as hermes; empty: chosen for known families of models; none: requests with tools are rejected."""
+    tokenizer_mode: str
+    """vLLM's tokenizer mode, such as mistral; empty: chosen for known families of models; none: vLLM's own default."""
     gpu_memory_utilization: float
     """Fraction of GPU memory that vLLM may use, 0.3 to 0.98. Default: 0.92."""
     max_num_seqs: int
@@ -171,11 +179,15 @@ class VllmEndpointOnKubernetesArgs(TypedDict, total=False):
     """Arguments of `VllmEndpointOnKubernetes`, an endpoint on a Kubernetes cluster."""
 
     model: str
-    """Model to serve: a Hugging Face Hub id, org/name. Default: Qwen/Qwen3-4B-Instruct-2507."""
+    """Model to serve: a Hugging Face Hub id (org/name), s3://BUCKET/PREFIX, or the path of a folder in engineImage; for make local, also a folder of this machine. Default: Qwen/Qwen3-4B-Instruct-2507."""
     model_revision: str
     """Branch, tag or commit of the model; empty: the Hub's main branch."""
+    base_model: str
+    """Hub id of the model that model is a fine-tune of, if model's config.json cannot be read or its name does not name its family; memory and parsers are then planned for it."""
     served_model_name: str
-    """Names that clients may send as `model`, separated by commas; responses contain the first. Empty: the Hub id."""
+    """Names that clients may send as `model`, separated by commas; responses contain the first. Empty: the Hub id, or the last part of a path."""
+    hub_endpoint: str
+    """URL of a mirror of the Hugging Face Hub, for planning, downloads and the engine (HF_ENDPOINT); empty: https://huggingface.co."""
     max_model_len: int
     """Context length (prompt plus output), in tokens; 0: the model's own limit, or less if two such sequences do not fit in the KV cache."""
     quantization: str
@@ -198,8 +210,12 @@ class VllmEndpointOnKubernetesArgs(TypedDict, total=False):
     """Maximum number of videos per request, for vision models. Default: 1."""
     media_hosts: Sequence[str]
     """Private-network hosts from which images and videos may be fetched by URL, in addition to all public hosts."""
+    reasoning_parser: str
+    """vLLM's reasoning parser, such as qwen3, which returns the model's reasoning apart from its answer; empty: chosen for known families of models; none: it stays in the answer."""
     tool_call_parser: str
-    """vLLM's tool call parser, such as hermes; empty: chosen for known models (Qwen2.5, Qwen3, Llama 3.1); none: requests with tools are rejected."""
+    """vLLM's tool call parser, such as hermes; empty: chosen for known families of models; none: requests with tools are rejected."""
+    tokenizer_mode: str
+    """vLLM's tokenizer mode, such as mistral; empty: chosen for known families of models; none: vLLM's own default."""
     gpu_memory_utilization: float
     """Fraction of GPU memory that vLLM may use, 0.3 to 0.98. Default: 0.92."""
     max_num_seqs: int

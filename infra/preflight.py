@@ -62,7 +62,7 @@ def vcpu_quota(
         allowed = float(quotas.get_service_quota(ServiceCode="ec2", QuotaCode=code)["Quota"]["Value"])
     except (BotoCoreError, ClientError) as error:
         return Findings(
-            warnings=(f"the vCPU quota of {instance_type.name} in {region} was not checked: {_reason(error)}",)
+            warnings=(f"the vCPU quota of {instance_type.name} in {region} was not checked: {reason_of(error)}",)
         )
     needed = max(1, settings.min_replicas) * instance_type.vcpus
     title = (
@@ -109,7 +109,8 @@ def _client(service: str, region: str, profile: str | None) -> Any:
     return session(profile or "", region).client(service, config=CONFIG)  # type: ignore[call-overload]
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """AWS's error code, or why AWS could not be asked."""
     if isinstance(error, ClientError):
         return str(error.response.get("Error", {}).get("Code", "refused"))
     return str(error) if isinstance(error, QuotaError) else type(error).__name__

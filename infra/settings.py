@@ -18,9 +18,13 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 from pydantic.alias_generators import to_camel
 
+from image.engine.s3 import SCHEME as S3_SCHEME
+from image.engine.s3 import S3Address, parse_address
 from image.gateway import keys_document
 from image.gateway.cors import parse_origins
 from infra.inputs import Input, is_output
+from infra.web_address import AddressError
+from infra.web_address import parse as parse_web_address
 
 PROJECT = "vllm-endpoint"
 
@@ -168,6 +172,30 @@ def _tag_value(value: str) -> str:
     return value
 
 
+def _model(value: str) -> str:
+    if value.startswith(S3_SCHEME):
+        try:
+            parse_address(value)
+        except ValueError as error:
+            raise ValueError(f"which {error}") from None
+        return value.rstrip("/")
+    if "://" in value:
+        raise ValueError("which is not supported; set a Hub id, s3://BUCKET/PREFIX, or a path in engineImage")
+    return value
+
+
+def _hub_endpoint(value: str) -> str:
+    if not value:
+        return ""
+    try:
+        address = parse_web_address(value)
+    except AddressError:
+        raise ValueError("which is not an http or https URL") from None
+    if address.user:
+        raise ValueError("which contains a user name or password; set hfToken instead")
+    return address.url
+
+
 Keys = Annotated[dict[str, SecretStr], BeforeValidator(_key_pairs)]
 Text = Annotated[str, BeforeValidator(_stripped)]
 Cidr = Annotated[
@@ -190,13 +218,23 @@ class Settings(BaseModel):
     )  # fmt: skip
 
     # Model and engine
-    model: Text = Field(
-        "Qwen/Qwen3-4B-Instruct-2507", min_length=1, description="Model to serve: a Hugging Face Hub id, org/name."
+    model: Annotated[Text, AfterValidator(_model)] = Field(
+        "Qwen/Qwen3-4B-Instruct-2507",
+        min_length=1,
+        description="Model to serve: a Hugging Face Hub id (org/name), s3://BUCKET/PREFIX, or the path of a folder in engineImage; for make local, also a folder of this machine.",
     )
     model_revision: Text = Field("", description="Branch, tag or commit of the model; empty: the Hub's main branch.")
+    base_model: Text = Field(
+        "",
+        description="Hub id of the model that model is a fine-tune of, if model's config.json cannot be read or its name does not name its family; memory and parsers are then planned for it.",
+    )
     served_model_name: Annotated[Text, AfterValidator(_names)] = Field(
         "",
-        description="Names that clients may send as `model`, separated by commas; responses contain the first. Empty: the Hub id.",
+        description="Names that clients may send as `model`, separated by commas; responses contain the first. Empty: the Hub id, or the last part of a path.",
+    )
+    hub_endpoint: Annotated[Text, AfterValidator(_hub_endpoint)] = Field(
+        "",
+        description="URL of a mirror of the Hugging Face Hub, for planning, downloads and the engine (HF_ENDPOINT); empty: https://huggingface.co.",
     )
     max_model_len: int = Field(
         0,
@@ -232,10 +270,20 @@ class Settings(BaseModel):
         max_length=64,
         description="Private-network hosts from which images and videos may be fetched by URL, in addition to all public hosts.",
     )
+    reasoning_parser: Text = Field(
+        "",
+        pattern=r"^[a-z0-9_.-]*$",
+        description="vLLM's reasoning parser, such as qwen3, which returns the model's reasoning apart from its answer; empty: chosen for known families of models; none: it stays in the answer.",
+    )
     tool_call_parser: Text = Field(
         "",
-        pattern=r"^[a-z0-9_.]*$",
-        description="vLLM's tool call parser, such as hermes; empty: chosen for known models (Qwen2.5, Qwen3, Llama 3.1); none: requests with tools are rejected.",
+        pattern=r"^[a-z0-9_.-]*$",
+        description="vLLM's tool call parser, such as hermes; empty: chosen for known families of models; none: requests with tools are rejected.",
+    )
+    tokenizer_mode: Text = Field(
+        "",
+        pattern=r"^[a-z0-9_.-]*$",
+        description="vLLM's tokenizer mode, such as mistral; empty: chosen for known families of models; none: vLLM's own default.",
     )
     gpu_memory_utilization: float = Field(
         0.92, ge=0.3, le=0.98, description="Fraction of GPU memory that vLLM may use, 0.3 to 0.98."
@@ -518,7 +566,19 @@ class Settings(BaseModel):
     @property
     def names(self) -> tuple[str, ...]:
         """The names that clients may send as ``model``; responses contain the first."""
-        return tuple(self.served_model_name.split(",")) if self.served_model_name else (self.model,)
+        if self.served_model_name:
+            return tuple(self.served_model_name.split(","))
+        return (self.model if is_hub_id(self.model) else self.model.rstrip("/").rpartition("/")[2] or self.model,)
+
+    @property
+    def bucket(self) -> S3Address | None:
+        """The folder in S3 that contains the model; None if it is elsewhere."""
+        return parse_address(self.model) if self.model.startswith(S3_SCHEME) else None
+
+    @property
+    def model_in_image(self) -> bool:
+        """Whether the model is a folder in the engine's image."""
+        return self.model.startswith("/") and bool(self.engine_image)
 
     @property
     def served_name(self) -> str:
@@ -564,6 +624,11 @@ class Settings(BaseModel):
     def endpoint_port(self) -> int:
         """The load balancer's port."""
         return self.port or (443 if self.https else 80)
+
+
+def is_hub_id(model: str) -> bool:
+    """Whether a model is named as on the Hub: ``name`` or ``org/name``."""
+    return bool(re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", model))
 
 
 def keys_text(keys: Mapping[str, SecretStr]) -> str:

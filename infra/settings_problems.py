@@ -22,10 +22,12 @@ from infra.settings import (
     PurchaseOption,
     Settings,
     Target,
+    is_hub_id,
     list_keys,
     secret_keys,
     secret_text,
 )
+from infra.web_address import hide_userinfo
 
 MOST_REPLICAS_BY_NAME = 8  # Route 53 returns up to eight records for a multivalue answer
 LEAST_WAF_LIMIT = 10
@@ -112,7 +114,8 @@ def describe(key: str, field: str, detail: Any, value: object) -> str:
     else:
         if len(detail["loc"]) > 1 and isinstance(detail["loc"][1], int) and isinstance(value, list | tuple):
             value = value[detail["loc"][1]]
-        found = repr(value) if len(repr(value)) <= 60 else repr(value)[:57] + "..."
+        shown = hide_userinfo(repr(value))
+        found = shown if len(shown) <= 60 else shown[:57] + "..."
     if detail["type"] == "tuple_type":
         return f"{key}: found {found}, should be a list. Set: {list_command(key, str(value))}"
     message = str(detail["msg"]).removeprefix("Value error, ").removeprefix("Input ")
@@ -162,6 +165,18 @@ def _conflicts(s: Settings) -> list[tuple[tuple[str, ...], str]]:
             "maxNumSeqs",
             "maxNumBatchedTokens",
             text=f"maxNumSeqs: found {s.max_num_seqs}, more than maxNumBatchedTokens ({s.max_num_batched_tokens}); vLLM rejects that. Set maxNumBatchedTokens to at least {s.max_num_seqs}",
+        )
+    if s.model_revision and not is_hub_id(s.model):
+        add(
+            "model",
+            "modelRevision",
+            text=f"modelRevision: found {s.model_revision}, but {s.model} is not on the Hub and has no revisions. Remove modelRevision",
+        )
+    if s.hub_endpoint and any(pair.startswith("HF_ENDPOINT=") for pair in s.engine_environment):
+        add(
+            "hubEndpoint",
+            "engineEnvironment",
+            text="engineEnvironment: found HF_ENDPOINT in addition to hubEndpoint. Remove it there; hubEndpoint sets it",
         )
     if s.data_parallel_size > s.gpu_count:
         add(

@@ -78,10 +78,15 @@ def stack_file(stack: str, root: Path = ROOT) -> Path:
 
 def region_of(stack: str, root: Path = ROOT, default: str = "us-east-1") -> str:
     """The stack's AWS region, from ``aws:region``."""
+    return aws_setting(stack, "region", root) or default
+
+
+def aws_setting(stack: str, name: str, root: Path = ROOT) -> str:
+    """The stack's setting of Pulumi's AWS provider, such as ``aws:profile``; empty if it is not set."""
     path = stack_file(stack, root)
     content = yaml.safe_load(path.read_text()) if path.is_file() else None
     config = (content or {}).get("config") or {}
-    return str(config.get("aws:region", default))
+    return str(config.get(f"aws:{name}", ""))
 
 
 def parse_overrides(pairs: Iterable[str], stack: str = "stack") -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from infra.errors import UserError
 from infra.planning import make_plan
-from infra.planning.catalog.models import UnknownModelError, fetch_config
+from infra.planning.catalog.sources import UnknownModelError, config_reader, fetch_config
 from infra.planning.plan import ServingPlan
 from infra.stack_files import load_stack, parse_overrides
 from local import folders, weights
@@ -23,7 +23,7 @@ from local.stand_in import make_stand_in
 # Settings that apply only to the stack's own model.
 OF_THE_STACKS_MODEL: Mapping[str, Any] = {
     "modelRevision": "", "servedModelName": "", "maxModelLen": 0, "quantization": "", "speculative": "",
-    "loraAdapters": [], "toolCallParser": "", "engineArgs": [],
+    "loraAdapters": [], "toolCallParser": "", "reasoningParser": "", "tokenizerMode": "", "baseModel": "", "engineArgs": [],
 }  # fmt: skip
 
 
@@ -56,7 +56,7 @@ def _make(options: Options, overrides: Mapping[str, Any], progress: Progress) ->
     def fetch(model: str, revision: str) -> Mapping[str, Any]:
         here = weights.is_here(model, revision)
         try:
-            return fetch_config(str(weights.folder_of(model, revision)) if here else model, revision)
+            return fetch_config(str(weights.folder_of(model, revision)), "") if here else read(model, revision)
         except UnknownModelError as error:
             if here or weights.hub_is_reachable():
                 raise
@@ -64,7 +64,9 @@ def _make(options: Options, overrides: Mapping[str, Any], progress: Progress) ->
             return weights.read_config(make_stand_in(folders.MODELS))
 
     given = parse_overrides(options.settings, options.stack)
-    return make_plan(load_stack(options.stack, {**given, **overrides}), fetch=fetch)
+    settings = load_stack(options.stack, {**given, **overrides})
+    read = config_reader(settings)
+    return make_plan(settings, fetch=fetch)
 
 
 def choose(plan: ServingPlan, machine: Machine, options: Options, python: Path, progress: Progress) -> Choice:
@@ -99,7 +101,8 @@ def _fetched(plan: ServingPlan, python: Path, progress: Progress) -> str | None:
     """Download the weights; returns the reason if that failed, or None."""
     if weights.is_here(plan.model, plan.model_revision):
         return None
-    return weights.hub_problem(plan.model, plan.model_revision) or weights.fetch(plan, python, progress)
+    environment = weights.hub_environment(plan)
+    return weights.hub_problem(plan.model, plan.model_revision, environment) or weights.fetch(plan, python, progress)
 
 
 def _smaller(plan: ServingPlan, machine: Machine, options: Options, progress: Progress) -> ServingPlan | None:
@@ -111,6 +114,8 @@ def _smaller(plan: ServingPlan, machine: Machine, options: Options, progress: Pr
     except UserError:
         return None
     here = weights.is_here(small.model, small.model_revision)
-    if weights.problem(small, machine) or not (here or weights.hub_problem(small.model, small.model_revision) is None):
+    if weights.problem(small, machine) or not (
+        here or weights.hub_problem(small.model, small.model_revision, weights.hub_environment(small)) is None
+    ):
         return None
     return small

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from image.engine.hub import TokenRedirect
 from image.engine.weights import Repository
 from infra.planning.plan import ServingPlan
 from local import folders
@@ -78,14 +79,17 @@ def hub_is_reachable(environment: Mapping[str, str] = os.environ) -> bool:
 
 def hub_problem(model: str, revision: str, environment: Mapping[str, str] = os.environ) -> str | None:
     """Why the model cannot be downloaded from the Hub, from a quick check; None if it can."""
+    if model.startswith("s3://"):
+        return "make local serves a model of the Hub or a folder, not one in S3"
     endpoint = environment.get("HF_ENDPOINT", HUB).rstrip("/")
     if not endpoint.startswith(("http://", "https://")):
         return f"HF_ENDPOINT is {endpoint}, which is not an http or https URL"
     request = urllib.request.Request(f"{endpoint}/{model}/resolve/{revision or 'main'}/config.json")  # noqa: S310
     if token := environment.get("HF_TOKEN"):
-        request.add_header("Authorization", f"Bearer {token}")
+        request.add_unredirected_header("Authorization", f"Bearer {token}")
+    opener = urllib.request.build_opener(TokenRedirect)
     try:
-        with urllib.request.urlopen(request, timeout=HUB_TIMEOUT_SECONDS) as answer:  # noqa: S310 - http(s), see above
+        with opener.open(request, timeout=HUB_TIMEOUT_SECONDS) as answer:
             json.load(answer)
     except urllib.error.HTTPError as error:
         told: dict[int, str] = {
@@ -97,6 +101,12 @@ def hub_problem(model: str, revision: str, environment: Mapping[str, str] = os.e
     except (OSError, ValueError):
         return "the Hugging Face Hub cannot be reached"
     return None
+
+
+def hub_environment(plan: ServingPlan) -> dict[str, str]:
+    """This machine's environment, with the stack's mirror of the Hub if it has one."""
+    mirror = plan.engine.environment.get("HF_ENDPOINT", "")
+    return {**os.environ, **({"HF_ENDPOINT": mirror} if mirror else {})}
 
 
 def fetch(plan: ServingPlan, python: Path, progress: Progress) -> str | None:
@@ -114,7 +124,7 @@ def fetch(plan: ServingPlan, python: Path, progress: Progress) -> str | None:
         f"Downloading {wanted - before:.1f} GiB of weights of {plan.model}; to skip, press Ctrl-C and set WEIGHTS=stand-in"
     )
     command: list[str | Path] = [python, "-m", DOWNLOAD, plan.model, plan.model_revision or "main", folder]
-    variables = {**os.environ, "HF_HOME": str(home)}
+    variables = {**hub_environment(plan), "HF_HOME": str(home)}
     log = folders.LOGS / "download.log"
     code, output = run("download", command, log, tick, DOWNLOAD_TIMEOUT_SECONDS, variables, folders.ROOT)
     if code != 0:

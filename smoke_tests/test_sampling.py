@@ -7,7 +7,7 @@ import pytest
 from openai import OpenAI
 
 from smoke_tests.asking import ATTEMPTS, ask, stream, user
-from smoke_tests.expectations import answer_text
+from smoke_tests.expectations import answer_text, answer_text_of
 from smoke_tests.wire import CHAT, COMPLETIONS, Wire
 
 QUESTION = user("Tell me a story in twenty words.")
@@ -123,13 +123,13 @@ def _stop_in_the_middle(text: str) -> tuple[int, str]:
 def test_stop_ends_a_chat_answer(wire: Wire, form: str) -> None:
     """In chat, stop may be a text or a list of several; the first that occurs ends the answer before it."""
     for _ in range(ATTEMPTS):
-        text = wire.answer(CHAT, messages=[QUESTION], max_tokens=24)["choices"][0]["message"]["content"]
+        text = answer_text_of(wire.answer(CHAT, messages=[QUESTION], max_tokens=24)["choices"][0]["message"])
         middle, stop = _stop_in_the_middle(text)
         given = stop if form == "text" else ["never said at all", text[-5:], stop]
         # The last five characters may also occur before the middle.
         end = min(middle, text.find(text[-5:])) if form == "list" else middle
         choice = wire.answer(CHAT, messages=[QUESTION], max_tokens=24, stop=given)["choices"][0]
-        content = choice["message"]["content"] or ""
+        content = answer_text_of(choice["message"])
         assert stop not in content, f"the answer contains the stop sequence {stop!r}"
         # Greedy answers may differ where two tokens are nearly equally likely: then try again.
         if choice["finish_reason"] == "stop" and content == text[:end]:
@@ -185,16 +185,16 @@ def test_log_probabilities_of_completions_are_complete(wire: Wire) -> None:
 
 def test_logit_bias_changes_the_answer(wire: Wire) -> None:
     """logit_bias is applied: a token with a bias of 100 replaces every other."""
-    plain = wire.answer(CHAT, messages=[QUESTION], max_tokens=4)["choices"][0]["message"]["content"]
+    plain = answer_text_of(wire.answer(CHAT, messages=[QUESTION], max_tokens=4)["choices"][0]["message"])
     # Any token will do: whatever it is, it is not the likeliest four times.
     biased = wire.answer(CHAT, messages=[QUESTION], max_tokens=4, logit_bias={"100": 100})
-    assert biased["choices"][0]["message"]["content"] != plain, "the bias does not change the answer"
+    assert answer_text_of(biased["choices"][0]["message"]) != plain, "the bias does not change the answer"
 
 
 def test_top_p_narrows_the_choice(wire: Wire) -> None:
     """With a tiny top_p only the likeliest token is left, so that answers repeat whatever the temperature."""
     body = {"messages": [QUESTION], "max_tokens": 6, "temperature": 1, "top_p": 0.000001}
-    answers = [wire.answer(CHAT, **body)["choices"][0]["message"]["content"] for _ in range(ATTEMPTS)]
+    answers = [answer_text_of(wire.answer(CHAT, **body)["choices"][0]["message"]) for _ in range(ATTEMPTS)]
     # Not all: where two tokens are nearly equally likely, another batch may change the answer. The answer may also
     # differ from that of temperature 0, if two tokens are equally likely.
     assert len(set(answers)) < ATTEMPTS, f"{ATTEMPTS} different answers with top_p 0.000001: {answers}"

@@ -7,7 +7,7 @@ from openai.types.chat import ChatCompletionChunk
 
 from smoke_tests.asking import ATTEMPTS, user
 from smoke_tests.expectations import answer_text_of, assert_usage
-from smoke_tests.wire import CHAT, COMPLETIONS, FOREIGN_TEXT, Document, Wire, assert_is, choices_of, text_of
+from smoke_tests.wire import CHAT, COMPLETIONS, FOREIGN_TEXT, Document, Wire, assert_is, choices_of, whole_text_of
 
 QUESTION = user("Count from 1 to 20.")
 USAGE = {"stream_options": {"include_usage": True}}
@@ -88,7 +88,7 @@ def test_streamed_usage_is_exact(wire: Wire) -> None:
     for _ in range(ATTEMPTS):
         whole = wire.answer(CHAT, messages=[QUESTION], max_tokens=8)
         assert usage["prompt_tokens"] == whole["usage"]["prompt_tokens"]
-        if whole["choices"][0]["message"]["content"] == text_of(chunks):
+        if answer_text_of(whole["choices"][0]["message"]) == whole_text_of(chunks):
             assert usage["completion_tokens"] == whole["usage"]["completion_tokens"]
 
 
@@ -134,14 +134,14 @@ def test_log_probabilities_are_streamed(wire: Wire) -> None:
 def test_a_stop_sequence_ends_a_stream(wire: Wire) -> None:
     """A stream ends before the stop sequence, of which no part is sent, with finish_reason "stop"."""
     for _ in range(ATTEMPTS):
-        text = text_of(wire.stream(CHAT, messages=[QUESTION], max_tokens=24))
+        text = whole_text_of(wire.stream(CHAT, messages=[QUESTION], max_tokens=24))
         middle = next(i for i in range(len(text) // 3, len(text)) if text.find(text[i : i + 5]) == i)
         stop = text[middle : middle + 5]
         chunks = wire.stream(CHAT, messages=[QUESTION], max_tokens=24, stop=stop)
-        assert stop not in text_of(chunks), f"the answer contains the stop sequence {stop!r}"
+        assert stop not in whole_text_of(chunks), f"the answer contains the stop sequence {stop!r}"
         # Greedy answers may differ where two tokens are nearly equally likely: then try again.
         if choices_of(chunks)[-1]["finish_reason"] == "stop":
-            assert text_of(chunks) == text[:middle], f"{text_of(chunks)!r} is not {text[:middle]!r}"
+            assert whole_text_of(chunks) == text[:middle], f"{whole_text_of(chunks)!r} is not {text[:middle]!r}"
             return
     raise AssertionError(f"no answer has finish_reason stop for the stop sequence {stop!r}")
 
@@ -195,13 +195,13 @@ def test_several_prompts_are_streamed_by_index(wire: Wire) -> None:
 def test_a_partial_stop_sequence_is_not_lost(wire: Wire) -> None:
     """Text that only begins like a stop sequence is sent, although the server holds it back at first."""
     for _ in range(ATTEMPTS):
-        text = text_of(wire.stream(CHAT, messages=[QUESTION], max_tokens=12))
+        text = whole_text_of(wire.stream(CHAT, messages=[QUESTION], max_tokens=12))
         stop = text[-6:] + "never said"
         chunks = wire.stream(CHAT, messages=[QUESTION], max_tokens=12, stop=[stop])
         # Greedy answers may differ where two tokens are nearly equally likely: then try again.
-        if text_of(chunks) == text:
+        if whole_text_of(chunks) == text:
             return
-    raise AssertionError(f"{text_of(chunks)!r} with a stop sequence that does not occur, {text!r} without")
+    raise AssertionError(f"{whole_text_of(chunks)!r} with a stop sequence that does not occur, {text!r} without")
 
 
 def test_log_probabilities_of_text_completions_are_streamed(wire: Wire) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 import httpx2
 from pydantic import TypeAdapter, ValidationError
 
+from smoke_tests.expectations import answer_text_of
+
 CHAT, COMPLETIONS, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
 Document = dict[str, Any]
 # Two, three and four bytes in UTF-8: a hop that decodes and re-encodes would corrupt them.
@@ -103,6 +105,12 @@ def assert_is(kind: Any, document: Document) -> None:
 def choices_of(events: list[Document]) -> list[Document]:
     """Return the choices of all chunks, in order."""
     return [choice for event in events for choice in event["choices"]]
+
+
+def whole_text_of(events: list[Document]) -> str:
+    """Return the text of the first streamed chat answer, including reasoning."""
+    choices = (choice for choice in choices_of(events) if choice["index"] == 0)
+    return "".join(answer_text_of(choice["delta"]) for choice in choices)
 
 
 def text_of(events: list[Document], index: int = 0) -> str:

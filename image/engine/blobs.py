@@ -23,6 +23,7 @@ from image.engine.arguments import EngineError
 from image.engine.hub import Hub, HubFile, Listing
 from image.engine.patience import HubUnreachableError, Patience
 from image.engine.progress import Progress
+from image.engine.s3 import ETAG, S3, S3Body
 
 BLOCK = 1 << 20
 # A writer writes at least every minute (the socket's timeout); one that did not for this long is dead.
@@ -35,7 +36,7 @@ State = list[int]
 
 
 def fetch_blob(
-    hub: Hub,
+    hub: Hub | S3,
     listing: Listing,
     file: HubFile,
     blob: Path,
@@ -94,10 +95,12 @@ def fetch_blob(
 
 
 def is_right(path: Path, expected: str, size: int) -> bool:
-    """Whether a file has the expected size and hash."""
+    """Whether a file has the expected size and hash. A file from S3, whose hash is not known, has its size checked alone."""
     try:
         if path.stat().st_size != size:
             return False
+        if expected.startswith(ETAG):
+            return True
         digest = digest_of(HubFile(path.name, size, expected))
         with path.open("rb") as content:
             while block := content.read(BLOCK):
@@ -167,7 +170,7 @@ def _is_there(blob: Path, file: HubFile, bad: State | None) -> bool:
 
 
 def _receive(
-    hub: Hub,
+    hub: Hub | S3,
     listing: Listing,
     file: HubFile,
     part: Path,
@@ -205,7 +208,7 @@ def _receive(
         raise ConnectionError("the connection closed early")
 
 
-def _offset(answer: http.client.HTTPResponse, start: int, file: HubFile, listing: Listing) -> int:
+def _offset(answer: http.client.HTTPResponse | S3Body, start: int, file: HubFile, listing: Listing) -> int:
     """The offset of the response's first byte."""
     length = answer.headers.get("Content-Length", "")
     if (coding := answer.headers.get("Content-Encoding", "identity")) != "identity":

@@ -11,7 +11,7 @@ import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -47,12 +47,13 @@ class Listing:
     files: tuple[HubFile, ...]
 
 
-class _Redirect(urllib.request.HTTPRedirectHandler):
+class TokenRedirect(urllib.request.HTTPRedirectHandler):
     """Sends the token only to the Hub's own host, never to redirect targets."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
+        """The request that follows a redirect."""
         new = super().redirect_request(req, fp, code, msg, headers, newurl)
         token = req.unredirected_hdrs.get("Authorization")
         if new is not None and token and urllib.parse.urlsplit(newurl)[:2] == urllib.parse.urlsplit(req.full_url)[:2]:
@@ -61,17 +62,25 @@ class _Redirect(urllib.request.HTTPRedirectHandler):
 
 
 class Hub:
-    """A client of the Hub."""
+    """A client of the Hub, which keeps each commit of a branch."""
+
+    keeps_commits = True
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.endpoint = environment.get("HF_ENDPOINT", "").rstrip("/") or HUB
         self._token = _token(environment)
         if not self.endpoint.startswith(("http://", "https://")):
             raise EngineError(f"HF_ENDPOINT: found {self.endpoint!r}; set an http or https URL, or unset it")
-        self._opener = urllib.request.build_opener(_Redirect, urllib.request.HTTPSHandler(context=_certificates()))
+        self._opener = urllib.request.build_opener(TokenRedirect, urllib.request.HTTPSHandler(context=_certificates()))
 
-    def listing(self, repository: str, revision: str, *, needs: str = "model") -> Listing:
-        """The files of a model that vLLM needs; ``needs``: see Repository.
+    def listing(self, repository: str, revision: str, mistral: bool | None = None, *, needs: str = "model") -> Listing:
+        """The files of a model that vLLM needs.
+
+        Args:
+            repository: the Hub id.
+            revision: a branch, tag or commit.
+            mistral: selects one of two layouts, see `select`.
+            needs: see Repository.
 
         Raises:
             HubUnreachableError: a retry may succeed.
@@ -87,13 +96,7 @@ class Hub:
                 raise HubUnreachableError(
                     f"weights: {self.endpoint} returned an unexpected response; check HF_ENDPOINT", tries=3
                 ) from None
-        chosen = select({file.name: file.size for file in files})
-        if needs:
-            try:
-                required(chosen, repository, adapter=needs == "weights")
-            except NoWeightsError as error:
-                raise EngineError(str(error)) from None
-        wanted = {*chosen.weights, *chosen.copies, *chosen.others}
+        wanted = wanted_files(repository, files, mistral, needs)
         return Listing(repository, commit, tuple(file for file in files if file.name in wanted))
 
     def open(self, listing: Listing, file: HubFile, start: int) -> http.client.HTTPResponse:
@@ -192,6 +195,23 @@ def _file(sibling: Mapping[str, Any]) -> HubFile:
     ):
         raise ValueError(file.name)  # it would be used as a path
     return file
+
+
+def wanted_files(
+    repository: str, files: Sequence[HubFile], mistral: bool | None = None, needs: str = "model"
+) -> set[str]:
+    """The names of the files that vLLM needs.
+
+    Raises:
+        EngineError: there are no weights that vLLM loads.
+    """
+    found = select({file.name: file.size for file in files}, mistral=mistral)
+    if needs:
+        try:
+            required(found, repository, adapter=needs == "weights")
+        except NoWeightsError as error:
+            raise EngineError(str(error)) from None
+    return {*found.weights, *found.others}
 
 
 def _certificates() -> ssl.SSLContext:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from image.engine.arguments import last_value
+from image.engine.s3 import SCHEME
 from image.engine.weights import Repository
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -19,19 +20,33 @@ def is_hub_id(name: str) -> bool:
     return bool(_HUB_ID.fullmatch(name)) and not Path(name).exists()
 
 
+def is_in_s3(name: str) -> bool:
+    """Whether it is a folder in S3, which is downloaded as a Hub model is."""
+    return name.startswith(SCHEME)
+
+
 def repositories(arguments: Sequence[str]) -> list[Repository]:
     """The models that these arguments of ``vllm serve`` need: the main one, then tokenizer, draft model and LoRA adapters."""
     revision = last_value(arguments, "--revision") or "main"
-    named = [(arguments[0], revision, "model")]
+    mistral = _mistral(last_value(arguments, "--load-format"))
+    named: list[tuple[str, str, str]] = []
     if isinstance(config := _json(last_value(arguments, "--speculative-config")), dict):
         named.append((str(config.get("model", "")), str(config.get("revision") or "main"), "model"))
     named += [(path, "main", "weights") for path in _adapters(arguments)]
-    found = [Repository(name, commit, needs) for name, commit, needs in named if is_hub_id(name)]
-    tokenizer = last_value(arguments, "--tokenizer") or ""
-    if is_hub_id(tokenizer):
-        commit = last_value(arguments, "--tokenizer-revision") or revision
-        found.insert(1, Repository(tokenizer, commit, needs=""))
-    return list(dict.fromkeys(found))
+    main = Repository(arguments[0], revision, mistral)
+    if tokenizer := last_value(arguments, "--tokenizer"):
+        named.insert(0, (tokenizer, last_value(arguments, "--tokenizer-revision") or revision, ""))
+    others = [
+        Repository(name, commit, needs=needs)
+        for name, commit, needs in named
+        if (name, commit) != (main.name, main.revision)
+    ]
+    return list(dict.fromkeys(one for one in (main, *others) if is_hub_id(one.name) or is_in_s3(one.name)))
+
+
+def _mistral(load_format: str | None) -> bool | None:
+    """Whether Mistral's layout is loaded; None: vLLM decides."""
+    return None if load_format in (None, "auto") else load_format == "mistral"
 
 
 def localized(arguments: Sequence[str], folders: Mapping[Repository, Path]) -> list[str]:

@@ -17,8 +17,9 @@ from image.engine.compile_cache import CompileCache, restore
 from image.engine.gpus import check_weights_fit
 from image.engine.hub import Hub
 from image.engine.identity import compiled_for, folder_state, has_bytecode, machine, software
-from image.engine.models import localized, repositories
+from image.engine.models import is_in_s3, localized, repositories
 from image.engine.patience import limit_seconds
+from image.engine.s3 import S3
 from image.engine.staging import stage
 from image.engine.watcher import Watch
 from image.engine.weights import Weights, cache_folder, ensure, known
@@ -118,7 +119,15 @@ def fetch(launch: Launch, found: Machine | None, tell: Tell, *, ask: bool = Fals
     main = [one for one in models if one.name == arguments[0]]
     limit = limit_seconds(environment)
     return [
-        ensure(one, cache, hub, tell, ask=ask, admit=admit if one in main else None, limit_seconds=limit)
+        ensure(
+            one,
+            cache,
+            S3() if is_in_s3(one.name) else hub,
+            tell,
+            ask=ask,
+            admit=admit if one in main else None,
+            limit_seconds=limit,
+        )
         for one in models
     ]
 

@@ -32,7 +32,7 @@ class WeightFiles:
 
     Attributes:
         weights: loaded as weights.
-        copies: the same weights again in Mistral's layout (``consolidated*.safetensors``).
+        copies: the same weights again in the other of two layouts, Mistral's (``consolidated*.safetensors``) and the Hub's.
         others: configuration, tokenizer, chat templates, code.
         sizes: the bytes of each file of the repository, where known.
     """
@@ -58,7 +58,7 @@ class WeightFiles:
 
 
 def select(
-    sizes: Mapping[str, int | None], *, adapter: str | None = None, gguf: str = "", mistral: bool = False
+    sizes: Mapping[str, int | None], *, adapter: str | None = None, gguf: str = "", mistral: bool | None = None
 ) -> WeightFiles:
     """Select the files that vLLM needs; older formats are left out only in a folder that has safetensors.
 
@@ -66,7 +66,8 @@ def select(
         sizes: each file's path and its bytes, None if unknown.
         adapter: a folder with a LoRA adapter (``""``: the root), instead of the whole model.
         gguf: a GGUF quantization, such as ``Q4_K_M``, instead of safetensors.
-        mistral: load Mistral's layout (``--load-format mistral``) if both are there.
+        mistral: whether to load Mistral's layout (``--load-format mistral``) if both are there; None: as vLLM itself
+            decides, if the configuration of that layout (params.json) is there, too.
 
     Returns:
         The selection; ``weights`` is empty for a repository without weights (a tokenizer), see ``required``.
@@ -90,9 +91,17 @@ def select(
         first = [name for name in weights if _CONSOLIDATED.fullmatch(name)]
         second = [name for name in weights if re.fullmatch(r"model([-._][^/]*)?\.safetensors", name)]
         if first and second:
-            copies = second if mistral else first
+            copies = second if ("params.json" in sizes if mistral is None else mistral) else first
             weights = [name for name in weights if name not in copies]
     return WeightFiles(tuple(weights), tuple(copies), tuple(others), dict(sizes))
+
+
+def has_layout(names: Iterable[str], mistral: bool | None) -> bool:
+    """Whether these files contain the layout that is loaded; always, if vLLM decides."""
+    weights = [name for name in names if name.endswith(".safetensors")]
+    if mistral is None or not weights:
+        return True
+    return any(bool(_CONSOLIDATED.fullmatch(name)) is mistral for name in weights)
 
 
 def required(files: WeightFiles, repository: str, *, adapter: bool = False) -> WeightFiles:

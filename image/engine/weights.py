@@ -25,12 +25,14 @@ from image.engine.locks import locked
 from image.engine.memory import GIB
 from image.engine.patience import DEFAULT_LIMIT_SECONDS, HubUnreachableError, Patience
 from image.engine.progress import Progress
+from image.engine.s3 import S3
 from image.engine.weight_files import missing, select
 from image.engine.whole import (
     PARALLEL_FILES,
     Repository,
     Weights,
     commit_of,
+    loaded_bytes,
     mark,
     marked,
     mended,
@@ -58,7 +60,7 @@ def cache_folder(environment: Mapping[str, str]) -> Path:
 def ensure(
     repository: Repository,
     cache: Path,
-    hub: Hub,
+    hub: Hub | S3,
     tell: Tell,
     *,
     ask: bool = False,
@@ -95,11 +97,11 @@ def ensure(
             if there and not ask:
                 admit(there.size_bytes)
                 return there
-            if there:
+            if there and hub.keeps_commits:
                 _compare(there, hub, tell)
                 admit(there.size_bytes)
                 return there
-            return _completed(repository, root, hub, Patience(tell, limit_seconds), tell, admit)
+            return _completed(repository, root, hub, Patience(tell, limit_seconds), tell, admit, there)
     except OSError as error:
         raise _of_the_disk(error, cache) from None
 
@@ -109,9 +111,9 @@ def known(repository: Repository, cache: Path) -> Weights | None:
     return marked(repository, repository.folder(cache))
 
 
-def model_bytes(listing: Listing) -> int:
+def model_bytes(listing: Listing, repository: Repository) -> int:
     """The bytes that vLLM loads: some repositories contain the weights twice, once as Mistral's consolidated file."""
-    return select({file.name: file.size for file in listing.files}).total_bytes or 0
+    return loaded_bytes(repository, {file.name: file.size for file in listing.files})
 
 
 def needed_bytes(root: Path, listing: Listing, bad: Mapping[str, State] | None = None) -> int:
@@ -125,11 +127,11 @@ def needed_bytes(root: Path, listing: Listing, bad: Mapping[str, State] | None =
     return total
 
 
-def _compare(there: Weights, hub: Hub, tell: Tell) -> None:
+def _compare(there: Weights, hub: Hub | S3, tell: Tell) -> None:
     """Log whether the branch has a newer commit. The complete one is used in any case."""
     name, revision, commit = there.repository.name, there.repository.revision, there.commit
     try:
-        newest = hub.listing(name, revision, needs="").commit
+        newest = hub.listing(name, revision, there.repository.mistral, needs="").commit
     except EngineError as error:
         tell(f"{error}; continuing with the downloaded commit {commit[:12]}")
         return
@@ -139,13 +141,21 @@ def _compare(there: Weights, hub: Hub, tell: Tell) -> None:
         )
 
 
-def _completed(repository: Repository, root: Path, hub: Hub, patience: Patience, tell: Tell, admit: Admit) -> Weights:
+def _completed(
+    repository: Repository,
+    root: Path,
+    hub: Hub | S3,
+    patience: Patience,
+    tell: Tell,
+    admit: Admit,
+    there: Weights | None,
+) -> Weights:
     try:
         listing = _pinned(repository, root, hub, patience, tell)
-        admit(model_bytes(listing))
+        admit(model_bytes(listing, repository))
         return _fetch(repository, root, listing, hub, patience, tell)
     except (EngineError, OSError) as error:
-        there = unmarked(repository, root, tell)
+        there = there or unmarked(repository, root, tell)
         if there is None:
             raise
         reason = _of_the_disk(error, root.parent) if isinstance(error, OSError) else error
@@ -154,12 +164,15 @@ def _completed(repository: Repository, root: Path, hub: Hub, patience: Patience,
         return there
 
 
-def _pinned(repository: Repository, root: Path, hub: Hub, patience: Patience, tell: Tell) -> Listing:
+def _pinned(repository: Repository, root: Path, hub: Hub | S3, patience: Patience, tell: Tell) -> Listing:
     """The files of the pinned commit; if there is none, the branch's newest commit is pinned."""
     retry = not (root / "snapshots").is_dir()
     if pinned := commit_of(repository, root):
         try:
-            return _listing(replace(repository, revision=pinned), hub, patience, retry=retry)
+            listing = _listing(replace(repository, revision=pinned), hub, patience, retry=retry)
+            if listing.commit == pinned:
+                return listing
+            tell(f"weights: {repository.name} no longer has what {pinned[:12]} was; using what it has now")  # S3
         except NoRevisionError as error:
             if pinned == repository.revision:
                 raise
@@ -173,11 +186,11 @@ def _pinned(repository: Repository, root: Path, hub: Hub, patience: Patience, te
     return listing
 
 
-def _listing(repository: Repository, hub: Hub, patience: Patience, *, retry: bool) -> Listing:
+def _listing(repository: Repository, hub: Hub | S3, patience: Patience, *, retry: bool) -> Listing:
     failed = 0
     while True:
         try:
-            listing = hub.listing(repository.name, repository.revision, needs=repository.needs)
+            listing = hub.listing(repository.name, repository.revision, repository.mistral, needs=repository.needs)
         except HubUnreachableError as error:
             failed += 1
             if not retry:
@@ -188,7 +201,9 @@ def _listing(repository: Repository, hub: Hub, patience: Patience, *, retry: boo
         return listing
 
 
-def _fetch(repository: Repository, root: Path, listing: Listing, hub: Hub, patience: Patience, tell: Tell) -> Weights:
+def _fetch(
+    repository: Repository, root: Path, listing: Listing, hub: Hub | S3, patience: Patience, tell: Tell
+) -> Weights:
     blobs = root / "blobs"
     if not blobs.is_dir():
         blobs.mkdir(parents=True)
@@ -225,7 +240,7 @@ def _fetch(repository: Repository, root: Path, listing: Listing, hub: Hub, patie
     if needed:
         tell(f"weights: {repository.name}: complete and verified, {progress.summary()}")
     hashes = {file.name: file.hash for file in listing.files}
-    return Weights(repository, listing.commit, snapshot, sum(file.size for file in listing.files), hashes)
+    return Weights(repository, listing.commit, snapshot, model_bytes(listing, repository), hashes)
 
 
 def _bad(blobs: Path, listing: Listing, verified: Mapping[str, State], tell: Tell) -> dict[str, State]:
@@ -255,7 +270,7 @@ def _check_index(repository: Repository, snapshot: Path, listing: Listing) -> No
     sizes = {file.name: file.size for file in listing.files}
     there = {name: found[0] for name in sizes if (found := state(snapshot / name))}
     indexes = {name: (snapshot / name).read_text(errors="replace") for name in there if name.endswith(".index.json")}
-    if absent := missing(select(sizes), there, indexes):
+    if absent := missing(select(sizes, mistral=repository.mistral), there, indexes):
         raise EngineError(
             f"weights: {repository.name} at {listing.commit[:12]} lacks {', '.join(absent[:3])}, which it lists itself; "
             "set modelRevision to a complete commit"

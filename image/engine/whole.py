@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from image.engine.blobs import State, is_right, state
-from image.engine.weight_files import missing, select
+from image.engine.weight_files import has_layout, missing, select
 
 PARALLEL_FILES = 8
 _HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -24,21 +24,23 @@ _HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Repository:
-    """A model on the Hub.
+    """A model on the Hub or in S3.
 
     Attributes:
-        name: the Hub id.
-        revision: a branch, tag or commit.
+        name: the Hub id, or the address in S3.
+        revision: a branch, tag or commit on the Hub.
+        mistral: the layout to load, see `select`.
         needs: "model": it must have a model's weights; "weights": any, such as an adapter's; "": a tokenizer needs none.
     """
 
     name: str
     revision: str = "main"
+    mistral: bool | None = None
     needs: str = field(default="model", compare=False)
 
     def folder(self, cache: Path) -> Path:
         """The folder of its files in the Hub's cache."""
-        return cache / ("models--" + self.name.replace("/", "--"))
+        return cache / ("models--" + re.sub(r"://|/", "--", self.name))
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ def marked(repository: Repository, root: Path) -> Weights | None:
     snapshot = root / "snapshots" / commit
     if any(state(snapshot / name) != expected for name, (_, expected) in files.items()):
         return None
+    if not has_layout(files, repository.mistral):
+        return None
     return _weights(repository, commit, root, files)
 
 
@@ -75,6 +79,8 @@ def mended(repository: Repository, root: Path, tell: Callable[[str], None]) -> W
     changed = [name for name, (_, expected) in files.items() if now[name] != expected]
     if changed:
         tell(f"weights: {len(changed)} files of {repository.name} changed since they were verified; verifying again")
+    if not has_layout(files, repository.mistral):
+        return None
     if not all_right({snapshot / name: (files[name][0], files[name][1][0]) for name in changed}):
         return None
     found = {name: (digest, now[name] or expected) for name, (digest, expected) in files.items()}
@@ -90,7 +96,7 @@ def unmarked(repository: Repository, root: Path, tell: Callable[[str], None]) ->
     snapshot = root / "snapshots" / commit
     there = {str(path.relative_to(snapshot)): path for path in snapshot.rglob("*") if path.is_file()}
     sizes = {name: path.stat().st_size for name, path in there.items()}
-    chosen = select(sizes)
+    chosen = select(sizes, mistral=repository.mistral)
     indexes = {name: there[name].read_text(errors="replace") for name in there if name.endswith(".index.json")}
     if not {"config.json", "params.json"} & set(there) or not chosen.weights or missing(chosen, sizes, indexes):
         return None
@@ -179,8 +185,13 @@ def pin(repository: Repository, root: Path, commit: str, *, replaces: str | None
     return commit
 
 
+def loaded_bytes(repository: Repository, sizes: Mapping[str, int]) -> int:
+    """The bytes that vLLM loads: some repositories contain the weights twice, once as Mistral's consolidated file."""
+    return select(sizes, mistral=repository.mistral).total_bytes or 0
+
+
 def _weights(repository: Repository, commit: str, root: Path, files: Mapping[str, tuple[str, State]]) -> Weights:
-    size = sum(told[0] for _, told in files.values())
+    size = loaded_bytes(repository, {name: told[0] for name, (_, told) in files.items()})
     hashes = {name: digest for name, (digest, _) in files.items()}
     return Weights(repository, commit, root / "snapshots" / commit, size, hashes)
 

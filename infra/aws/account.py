@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 import pulumi
@@ -11,9 +12,11 @@ from infra.aws.context import Context
 from infra.aws.lookups import ask, check_account, profile_name
 from infra.errors import DeployError
 from infra.identity import Identity
+from infra.offers import ask_offers, clients_of, purchase_findings, with_prices
 from infra.planning.plan import ServingPlan
+from infra.planning.serving import priced_again
 from infra.preflight import QuotaError, vcpu_quota
-from infra.settings import Settings
+from infra.settings import PurchaseOption, Settings
 
 
 def find_context(
@@ -58,6 +61,29 @@ def check_quota(context: Context, settings: Settings, plan: ServingPlan) -> None
         pulumi.log.warn(warning, context.parent)
     if findings.refusals:
         raise DeployError("\n".join(findings.refusals))
+
+
+def check_offers(context: Context, settings: Settings, plan: ServingPlan) -> ServingPlan:
+    """The plan with the prices that AWS answers, if it sells the instances in the way the stack buys them.
+
+    A provider of the component's own cannot be asked for its credentials, and has no such lookups: then the plan is unchanged.
+
+    Raises:
+        DeployError: AWS sells none of the plan's instance types that way in the region.
+    """
+    if context.explicit:
+        return plan
+    kinds, region = plan.replicas.instance_types, context.region
+    spot = settings.capacity is PurchaseOption.SPOT
+    offers = ask_offers([kind.name for kind in kinds], region, clients_of(profile_name()), spot=spot)
+    findings = purchase_findings(settings, kinds, region, offers)
+    for warning in findings.warnings:
+        pulumi.log.info(warning, context.parent)
+    if findings.refusals:
+        raise DeployError("\n".join(findings.refusals))
+    # The month alone: a new date would be a change in the stack's outputs at each deploy.
+    month = f"{datetime.datetime.now(datetime.UTC):%Y-%m}"
+    return priced_again(settings, plan, with_prices(kinds, settings.capacity, region, offers, month), region)
 
 
 class _Quotas:

@@ -31,7 +31,7 @@ from infra.aws.registry import repository_arn
 from infra.aws.roles import Roles, RolesArgs
 from infra.aws.scaling import Scaling, ScalingArgs
 from infra.aws.secrets import Secrets, SecretsArgs
-from infra.aws.security_groups import SecurityGroups, SecurityGroupsArgs
+from infra.aws.security_groups import HTTPS_PORT, SecurityGroups, SecurityGroupsArgs
 from infra.aws.time_to_live import TimeToLive, TimeToLiveArgs, end_of_life
 from infra.aws.weights import Weights, WeightsArgs
 from infra.aws.weights_fetch import WeightsFetch, WeightsFetchArgs
@@ -39,6 +39,7 @@ from infra.component import keys_of, token_of
 from infra.planning.plan import ServingPlan
 from infra.settings import FastBoot, Settings, WeightsThroughput
 from infra.settings import FlowLogs as Traffic
+from infra.web_address import parse
 
 EVERYBODY = "0.0.0.0/0"
 
@@ -98,6 +99,7 @@ class Assembly:
                 former_labels=_former_labels(settings, network),
                 gateway_port=plan.gateway.port,
                 engine_port=plan.engine.port,
+                hub_port=parse(settings.hub_endpoint).port if settings.hub_endpoint else HTTPS_PORT,
             ),
             self._child,
         )
@@ -145,6 +147,7 @@ class Assembly:
                 kms_key_arn=settings.kms_key_arn,
                 retain=settings.protect,
                 adopted=adopted,
+                bucket=settings.bucket,
             ),
             self._child,
         )

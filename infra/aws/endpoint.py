@@ -6,18 +6,19 @@ from typing import Any, Self
 
 import pulumi
 
-from infra.aws.account import check_quota, find_context
+from infra.aws.account import check_offers, check_quota, find_context
 from infra.aws.adopted_weights import adopt
 from infra.aws.assembly import Assembly
 from infra.aws.context import Context
 from infra.aws.engine import minimum_healthy_percent
 from infra.aws.existing_network import existing_network
-from infra.aws.lookups import check_credentials, region_name, zones_by_offer
+from infra.aws.lookups import check_credentials, region_name, s3_client, zones_by_offer
 from infra.aws.network import NetworkArgs
 from infra.changes import endpoint_of, estimate_of, hold_place, place_of
 from infra.component import USUAL_REGION, Endpoint, has_provider, planned, refusals_named, settings_of
 from infra.component_args import VllmEndpointArgs
 from infra.identity import Identity
+from infra.planning.catalog.sources import config_reader
 from infra.planning.plan import ServingPlan
 from infra.settings import Settings, Target
 
@@ -109,16 +110,18 @@ class VllmEndpoint(Endpoint):
     def _declare(self, name: str, settings: Settings, identity: Identity, opts: pulumi.ResourceOptions | None) -> None:
         explicit = has_provider(opts, "aws")
         # Without a provider of its own, its region is known before AWS is asked anything, and so are the plan's problems.
-        plan = None if explicit else planned(settings, region_name() or USUAL_REGION)
+        fetch = config_reader(settings, s3=s3_client)
+        plan = None if explicit else planned(settings, region_name() or USUAL_REGION, fetch)
         self._start(KIND, name, identity, settings, opts)
         signed_in = explicit or check_credentials()
         context = find_context(settings, identity, self, explicit=explicit)
         if plan is None:
-            plan = planned(settings, context.region)
+            plan = planned(settings, context.region, fetch)
         for warning in plan.warnings:
             pulumi.log.warn(warning, self)
         if signed_in:
             check_quota(context, settings, plan)
+            plan = check_offers(context, settings, plan)
         network = _network(context, settings, plan)
         adopted = adopt(settings, context, network.existing)
         place = place_of(settings, context.account_id, context.region)

@@ -21,6 +21,7 @@ from infra.aws.weights import Weights
 from infra.containers import CODE_PATH, DELIVER, DELIVERED_TO, ENTRYPOINT, engine_arguments, start_limit
 from infra.planning.engine import CACHE_PATH, WEIGHTS_PATH
 from infra.planning.plan import ServingPlan
+from infra.settings import S3_SCHEME
 
 CONTAINER = "engine"
 CODE_CONTAINER = "code"
@@ -212,6 +213,7 @@ class Engine(pulumi.ComponentResource):
             "environment": environment(
                 {
                     **engine.environment,
+                    **({"AWS_REGION": args.context.region} if plan.model.startswith(S3_SCHEME) else {}),
                     "ENGINE_STAGE": f"{NVME_PATH}/{NVME_FOLDER}",
                     "PYTHONPATH": CODE_PATH,
                     **start_limit(plan),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pulumi
 import pulumi_aws as aws
@@ -47,6 +47,11 @@ def region_name() -> str:
     """The stack's region from its settings or the environment; empty if only an AWS profile may set it."""
     chosen = (pulumi.Config("aws").get("region"), os.environ.get("AWS_REGION"), os.environ.get("AWS_DEFAULT_REGION"))
     return next(filter(None, chosen), "")
+
+
+def s3_client() -> Any:
+    """boto3's client of S3, with the stack's credentials."""
+    return session(profile_name(), region_name() or "us-east-1").client("s3", config=CONFIG)
 
 
 def _stack_to_plan() -> str:

@@ -31,6 +31,7 @@ class SecurityGroupsArgs:
         former_labels: former names of each network's rule, by the same CIDR.
         gateway_port: the gateway's port.
         engine_port: vLLM's port.
+        hub_port: port of the model hub or its mirror.
     """
 
     context: Context
@@ -39,6 +40,7 @@ class SecurityGroupsArgs:
     client_cidrs: Mapping[str, pulumi.Input[str]]
     gateway_port: int
     engine_port: int
+    hub_port: int = HTTPS_PORT
     former_labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
     client_groups: Input[tuple[Input[str], ...]] = ()
 
@@ -67,18 +69,21 @@ class SecurityGroups(pulumi.ComponentResource):
         self._connect("clients", self.load_balancer, self.gateway, args.gateway_port)
         self._connect("requests", self.gateway, self.engine, args.engine_port)
         self._connect("nfs", self.engine, self.weights, NFS_PORT)
-        for group, suffix, why in (
-            (self.gateway, "gateway", "AWS APIs, container image"),
-            (self.engine, "engine", "Model hub"),
-            (self.instance, "instance", "AWS APIs, container image"),
-        ):
+        ways = [
+            (self.gateway, "gateway-https", "AWS APIs, container image", HTTPS_PORT),
+            (self.engine, "engine-https", "Model hub", HTTPS_PORT),
+            (self.instance, "instance-https", "AWS APIs, container image", HTTPS_PORT),
+        ]
+        if args.hub_port != HTTPS_PORT:
+            ways.append((self.engine, "engine-hub", "Mirror of the model hub", args.hub_port))
+        for group, suffix, why, port in ways:
             aws.vpc.SecurityGroupEgressRule(
-                f"{name}-{suffix}-https",
+                f"{name}-{suffix}",
                 security_group_id=group.id,
                 description=why,
                 ip_protocol="tcp",
-                from_port=HTTPS_PORT,
-                to_port=HTTPS_PORT,
+                from_port=port,
+                to_port=port,
                 cidr_ipv4="0.0.0.0/0",
                 tags=args.context.tags("network"),
                 opts=pulumi.ResourceOptions(parent=self),

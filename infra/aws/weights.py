@@ -11,11 +11,27 @@ import pulumi_aws as aws
 
 from infra.aws.adopted_weights import OWNER_ID, AdoptedWeights, Existing
 from infra.aws.context import Context
-from infra.aws.iam import allow, document
+from infra.aws.iam import Statement, allow, document
 from infra.aws.security_groups import NFS_PORT
-from infra.settings import WeightsThroughput
+from infra.settings import S3Address, WeightsThroughput
 
 ACTIONS = ("elasticfilesystem:ClientMount", "elasticfilesystem:ClientWrite")
+
+
+def read_folder(
+    address: S3Address, partition: str, kms_key_arn: pulumi.Input[str] = "", region: pulumi.Input[str] = ""
+) -> list[Statement]:
+    """Permissions to list and read one folder of a bucket, and to use the stack's key for objects that it encrypts."""
+    bucket = f"arn:{partition}:s3:::{address.bucket}"
+    prefixes = {"StringLike": {"s3:prefix": [f"{address.prefix}/*"]}} if address.prefix else None
+    found = [
+        allow("ListModel", ["s3:ListBucket"], [bucket], prefixes),
+        allow("ReadModel", ["s3:GetObject"], [f"{bucket}/{address.key('*')}"]),
+    ]
+    if kms_key_arn:
+        through_s3 = {"StringEquals": {"kms:ViaService": pulumi.Output.concat("s3.", region, ".amazonaws.com")}}
+        found.append(allow("DecryptModel", ["kms:Decrypt"], [kms_key_arn], through_s3))
+    return found
 
 
 @dataclass(frozen=True)
@@ -32,6 +48,7 @@ class WeightsArgs:
         kms_key_arn: key that encrypts it; empty: the AWS managed key.
         retain: whether it is retained with its access points when the stack is destroyed.
         adopted: an existing file system, which is used without changes; None: one is created.
+        bucket: the folder in S3 that the model is read from; None: it is not in S3.
     """
 
     context: Context
@@ -43,6 +60,7 @@ class WeightsArgs:
     kms_key_arn: pulumi.Input[str]
     retain: bool
     adopted: AdoptedWeights | None = None
+    bucket: S3Address | None = None
 
 
 class Weights(pulumi.ComponentResource):
@@ -88,6 +106,12 @@ class Weights(pulumi.ComponentResource):
             aws.iam.RolePolicy(f"{name}-mount-{who}", role=role.id, policy=document([mount]), opts=child)
             for who, role in args.readers.items()
         ]
+        if args.bucket:
+            reads = document(read_folder(args.bucket, args.context.partition, args.kms_key_arn, args.context.region))
+            grants += [
+                aws.iam.RolePolicy(f"{name}-bucket-{who}", role=role.id, policy=reads, opts=child)
+                for who, role in args.readers.items()
+            ]
         policy = aws.efs.FileSystemPolicy(
             name,
             file_system_id=self.file_system.id,

@@ -1,8 +1,10 @@
-"""``python -m infra.planning STACK [--set key=value ...] [--json]``: print the plan of a stack, without an account."""
+"""``python -m infra.planning STACK [--set key=value ...] [--json] [--aws]``: print the plan of a stack, without an account."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import datetime
 import json
 import sys
 from typing import Any
@@ -12,7 +14,9 @@ from infra.errors import PlanError, UserError
 from infra.planning import make_plan
 from infra.planning.deployment import deployment_problems
 from infra.planning.plan import CostPlan, ServingPlan
-from infra.stack_files import load_stack, parse_overrides, region_of
+from infra.planning.serving import priced_again
+from infra.settings import PurchaseOption, Settings
+from infra.stack_files import aws_setting, load_stack, parse_overrides, region_of
 from infra.terminal import paint
 
 BILL_HOURS = 8
@@ -132,17 +136,39 @@ def bill_rows(cost: CostPlan) -> list[tuple[str, str]]:
     return rows + [("prices" if not n else "", f"[{n + 1}] {source}") for n, source in enumerate(sources)]
 
 
+def _asked(settings: Settings, plan: ServingPlan, region: str, stack: str) -> ServingPlan:
+    """The plan with AWS's answers as prices and warnings."""
+    from infra import offers  # boto3, which is not needed otherwise
+
+    kinds = plan.replicas.instance_types
+    found = offers.ask_offers(
+        [kind.name for kind in kinds],
+        region,
+        offers.clients_of(aws_setting(stack, "profile")),
+        spot=settings.capacity is PurchaseOption.SPOT,
+    )
+    findings = offers.purchase_findings(settings, kinds, region, found)
+    if findings.refusals:
+        raise PlanError(list(findings.refusals))
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    again = priced_again(settings, plan, offers.with_prices(kinds, settings.capacity, region, found, today), region)
+    return dataclasses.replace(again, warnings=(*again.warnings, *findings.warnings))
+
+
 def main(argv: list[str] | None = None) -> int:
     """Print the plan and return exit code 0, or 1 with the problems on stderr if it cannot work."""
     parser = argparse.ArgumentParser(
         prog="python -m infra.planning",
-        description="Print what a stack would run and cost, or why it cannot work. Requires no AWS account.",
+        description="Print what a stack would run and cost, or why it cannot work. Requires no AWS account, except with --aws.",
     )
     parser.add_argument("stack", help="name of a stack: dev, prod or another Pulumi.<stack>.yaml")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting of the stack file"
     )
     parser.add_argument("--json", action="store_true", help="print the plan as JSON")
+    parser.add_argument(
+        "--aws", action="store_true", help="ask AWS how the instances are sold and what they cost; requires credentials"
+    )
     options = parser.parse_args(argv)
     try:
         settings = load_stack(options.stack, parse_overrides(options.set, options.stack))
@@ -150,6 +176,8 @@ def main(argv: list[str] | None = None) -> int:
         plan = make_plan(settings, region=region)
         if reasons := deployment_problems(settings, plan, region):
             raise PlanError(reasons)
+        if options.aws:
+            plan = _asked(settings, plan, region, options.stack)
     except UserError as error:
         if options.json:
             reasons = error.problems

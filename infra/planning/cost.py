@@ -23,6 +23,8 @@ from infra.planning.plan import (
 from infra.settings import FlowLogs, NatGateways, PurchaseOption, Settings, Target, WeightsThroughput
 
 _DATA = Path(__file__).parent / "catalog" / "prices.json"
+PRICE_REGION = "us-east-1"
+"""The region of every price in prices.json."""
 ZONES = 2
 IMAGE_DOWNLOAD_GB = 12  # the compressed size of the upstream image
 GATEWAY_IMAGE_GB, GATEWAY_IMAGES = 0.15, 3  # with the images of earlier deploys, until the lifecycle rule expires them
@@ -65,7 +67,12 @@ def cost_plan(
         disk = _disk_hour(replicas, unit)
         items = [gpu, *_items(settings, replicas, engine, gateway, disk)]
         wakes = list(_cold_start(settings, engine, cold_hours * (instance.usd_per_hour + disk)))
-        once = 0.0 if settings.vpc_id else engine.checkpoint_gib * GIB / 1e9 * unit["nat_gb"]
+        # The S3 endpoint of the VPC that the stack creates is free.
+        once = (
+            0.0
+            if settings.vpc_id or settings.bucket or settings.model_in_image
+            else engine.checkpoint_gib * GIB / 1e9 * unit["nat_gb"]
+        )
     plan = CostPlan(
         tuple(items),
         round(sum(item.usd for item in wakes), 4),
@@ -88,12 +95,14 @@ def cost_plan(
 
 
 def _unknown(settings: Settings, instance: InstanceType, region: str) -> str:
-    if settings.capacity is PurchaseOption.SPOT:
+    if settings.capacity is PurchaseOption.SPOT and instance.priced_as != "spot":
         return "the Spot price changes and was not looked up: at most the on-demand price"
     if settings.capacity is PurchaseOption.CAPACITY_BLOCK:
         return "a capacity block is paid in full when it is reserved, also for the hours in which nothing runs"
     if region != instance.price_region:
         return f"price unknown in {region}: these are prices of {instance.price_region}"
+    if region != PRICE_REGION:
+        return f"the instances' price is that of {region}, the other lines are prices of {PRICE_REGION}"
     return ""
 
 
@@ -114,7 +123,8 @@ def _items(
     yield _always("gateways on Fargate", gateway.count * fargate)
     yield _always("load balancer", unit["alb_hour"])
     yield _always("load balancer capacity", unit["alb_lcu_hour"], note="one LCU")
-    yield _month("weights on EFS", engine.checkpoint_gib * unit["efs_gb_month"], note="Standard storage")
+    on_efs = 0.0 if settings.model_in_image else engine.checkpoint_gib
+    yield _month("weights on EFS", on_efs * unit["efs_gb_month"], note="Standard storage")
     yield _month("secrets", (1 + bool(settings.hf_token)) * unit["secret_month"])
     yield _month("metrics and alarms", _watching(settings))
     if settings.dashboard:
@@ -146,7 +156,7 @@ def _cold_start(settings: Settings, engine: EnginePlan, instance_usd: float) -> 
     over_nat = not (settings.vpc_id or settings.warm_pool or settings.docker_hub_credentials_arn)
     if over_nat and ".dkr.ecr." not in engine.image:
         yield WakeItem("image through the NAT gateway", IMAGE_DOWNLOAD_GB * unit["nat_gb"], remembered)
-    if settings.weights_throughput is WeightsThroughput.ELASTIC:
+    if settings.weights_throughput is WeightsThroughput.ELASTIC and not settings.model_in_image:
         read = engine.checkpoint_gib * GIB / 1e9 * unit["efs_elastic_read_gb"]
         yield WakeItem("weights read from EFS", read, remembered)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from infra.planning.catalog.sources import REMOTE_ADVICE, is_local
 from infra.planning.instances import container_memory_gib
 from infra.planning.plan import ServingPlan
 from infra.settings import FastBoot, Settings, Target
@@ -20,7 +21,7 @@ SHARED_MEMORY_GIB_PER_GPU = 1
 
 def deployment_problems(settings: Settings, plan: ServingPlan, region: str) -> list[str]:
     """All problems that prevent a stack's plan from being deployed in a region. make local does not check them."""
-    found = _shared_memory(settings, plan) + _times(settings, plan)
+    found = _model(settings, plan) + _shared_memory(settings, plan) + _times(settings, plan)
     if settings.target is not Target.ECS:
         return found
     found += _fargate_size(settings)
@@ -33,6 +34,18 @@ def deployment_problems(settings: Settings, plan: ServingPlan, region: str) -> l
             f"certificateArn: found a certificate in {match['region']}, but the stack is in {region}; a load balancer requires a certificate in its own region. Set certificateArn to one in {region}, or aws:region: {match['region']}"
         )
     return found
+
+
+def _model(settings: Settings, plan: ServingPlan) -> list[str]:
+    if settings.bucket and settings.target is not Target.ECS:
+        return [
+            f"model: found {settings.model} with target {settings.target}, whose pods have no role of the stack to read it with. Set target: ecs, or a Hub id"
+        ]
+    if is_local(settings.model) and not settings.model_in_image and plan.architecture.source != "catalog":
+        return [
+            f"model: found {settings.model}, a folder of this machine, where the engine does not run. {REMOTE_ADVICE}"
+        ]
+    return []
 
 
 def _shared_memory(settings: Settings, plan: ServingPlan) -> list[str]:

@@ -10,11 +10,11 @@ from infra.planning.catalog.models import GIB, ModelArchitecture
 from infra.planning.engine_processes import forks
 from infra.planning.instances import container_memory_gib
 from infra.planning.memory import default_batch
+from infra.planning.parsers import parser_arguments, parsers_of
 from infra.planning.plan import EnginePlan, MemoryFit
 from infra.planning.proxies import with_direct_addresses
 from infra.planning.quantization import quantization_of
 from infra.planning.speculation import speculation
-from infra.planning.tools import tool_call_parser
 from infra.planning.weights import weight_bytes
 from infra.settings import FastBoot, Settings
 
@@ -87,8 +87,7 @@ def engine_args(
         args += ["--limit-mm-per-prompt", json.dumps({"image": settings.image_limit, "video": settings.video_limit})]
         if settings.tensor_parallel_size > 1:
             args += ["--mm-encoder-tp-mode", "data"]  # a small encoder is faster replicated on each GPU than split
-    if parser := tool_call_parser(settings):
-        args += ["--enable-auto-tool-choice", "--tool-call-parser", parser]
+    args += parser_arguments(parsers_of(settings, architecture), settings.engine_args)
     if settings.lora_adapters:
         # All adapters may be in one batch; with vLLM's default of one, requests for other adapters are queued.
         args += ["--enable-lora", "--max-loras", str(len(settings.lora_adapters))]
@@ -130,6 +129,8 @@ def engine_plan(
     shared_gib = settings.shared_memory_gib or (min(16.0, container_gib / 4) if settings.gpu_count > 1 else 1.0)
     environment = {"HF_HOME": WEIGHTS_PATH, "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     environment |= {"ENGINE_IMAGE": settings.engine_image or UPSTREAM_IMAGE, "ENGINE_PLAN_KEY": key}
+    if settings.hub_endpoint:
+        environment["HF_ENDPOINT"] = settings.hub_endpoint
     if architecture.sees:
         # The gateway checks the URL in a request, but not where it redirects to.
         environment["VLLM_MEDIA_URL_ALLOW_REDIRECTS"] = "0"

@@ -62,6 +62,11 @@ def choose_instances(
     return tuple((roomy or alike[-1:])[:3])
 
 
+def purchase_class(capacity: PurchaseOption) -> str:
+    """EC2's usage class for a way to buy: a reservation holds on-demand instances."""
+    return (PurchaseOption.ON_DEMAND if capacity is PurchaseOption.RESERVATION else capacity).value
+
+
 def offers(instance_type: InstanceType, region: str, capacity: PurchaseOption, *, believed: bool = True) -> bool:
     """Whether a region offers a type for this purchase option, as far as the catalog knows; True for an unknown region.
 
@@ -69,10 +74,10 @@ def offers(instance_type: InstanceType, region: str, capacity: PurchaseOption, *
     """
     if region not in known_regions():
         return True
-    wanted = PurchaseOption.ON_DEMAND if capacity is PurchaseOption.RESERVATION else capacity
+    wanted = purchase_class(capacity)
     if believed and region in instance_type.capacity_block_only_in and not capacity.reserved:
         return False
-    return region in instance_type.regions and wanted.value in instance_type.purchase
+    return region in instance_type.regions and wanted in instance_type.purchase
 
 
 def _reads_weights_its_own_way(settings: Settings) -> bool:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from infra.planning.architecture.quantized import methods
 from infra.planning.catalog.gpus import GpuSpec, gpu_specs
 from infra.planning.catalog.models import ModelArchitecture
+from infra.planning.engine import VLLM_VERSION
+from infra.planning.parsers import parser_problems
 from infra.planning.quantization import quantization_of
 from infra.settings import Settings
 
@@ -54,6 +56,7 @@ def refusals(settings: Settings, architecture: ModelArchitecture, gpu: GpuSpec) 
         found.append(
             f"maxModelLen: found {settings.max_model_len}, but {settings.model} supports at most {architecture.max_position_embeddings} tokens of context. Set maxModelLen to at most {architecture.max_position_embeddings}"
         )
+    found += parser_problems(settings, VLLM_VERSION)
     if not architecture.sees:
         found += _limits_without_eyes(settings)
     return found

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 from typing import Any
 
 from infra.errors import PlanError
@@ -14,20 +16,20 @@ from infra.planning.catalog.models import (
     FetchConfig,
     ModelArchitecture,
     UnknownModelError,
-    fetch_config,
     find_model,
 )
+from infra.planning.catalog.sources import config_reader
 from infra.planning.cold_start import cold_start_seconds
 from infra.planning.cost import cost_plan
 from infra.planning.engine import engine_plan
 from infra.planning.fit import memory_fit
 from infra.planning.instances import choose_instances, container_memory_gib
+from infra.planning.parsers import parser_warnings, parsers_of
 from infra.planning.plan import GatewayPlan, MemoryFit, ReplicaPlan, ServingPlan
 from infra.planning.proxies import with_direct_addresses
 from infra.planning.purchase import purchase_warnings
 from infra.planning.refusals import refusals
 from infra.planning.speculation import extras
-from infra.planning.tools import tool_call_parser
 from infra.planning.weights import weight_bytes
 from infra.settings import FastBoot, Settings, Target
 
@@ -46,25 +48,25 @@ SCALE_OUT_AT_SHARE_OF_CONCURRENCY = 0.75
 ROOT_VOLUME_GIB, ROOT_VOLUME_THROUGHPUT_MIB_PER_SECOND, ROOT_VOLUME_IOPS = 100, 500, 3000
 
 
-def make_plan(settings: Settings, *, region: str = "us-east-1", fetch: FetchConfig = fetch_config) -> ServingPlan:
+def make_plan(settings: Settings, *, region: str = "us-east-1", fetch: FetchConfig | None = None) -> ServingPlan:
     """Make the serving plan of a stack.
 
     Args:
         settings: the stack's validated settings.
         region: AWS region, for the cost estimate.
-        fetch: fetches the config.json of a model outside the catalog.
+        fetch: fetches the config.json of a model outside the catalog; None: from where the engine will load it.
 
     Raises:
         PlanError: the settings cannot work; lists every problem with what to set instead.
     """
+    fetch = fetch or config_reader(settings)
     try:
-        architecture = find_model(settings.model, settings.model_revision, fetch)
+        architecture = _architecture(settings, fetch)
     except UnknownModelError as error:
-        raise PlanError(
-            [
-                f"model: {error}. Set model to one of infra/planning/catalog/models.json, or run this with access to the Hub"
-            ]
-        ) from None
+        advice = (
+            error.advice or "Set model to one of infra/planning/catalog/models.json, or run this with access to the Hub"
+        )
+        raise PlanError([f"model: {error}. {advice}"]) from None
     gpu = gpu_specs()[settings.gpu]
     reasons = refusals(settings, architecture, gpu)
     checkpoint_gib = weight_bytes(architecture, "") / GIB
@@ -79,7 +81,7 @@ def make_plan(settings: Settings, *, region: str = "us-east-1", fetch: FetchConf
     if not memory.fits:
         raise PlanError([_does_not_fit(settings, memory, gpu, suggest(settings, architecture, beside))])
     cold = cold_start_seconds(settings, architecture, checkpoint_gib)
-    replicas = _replica_plan(settings, instance_types, gpu, cold)
+    replicas = _replica_plan(settings, instance_types, gpu, cold, checkpoint_gib if settings.model_in_image else 0.0)
     engine = engine_plan(
         settings, architecture, memory, gpu, min(instance_types, key=lambda instance_type: instance_type.memory_gib)
     )
@@ -97,8 +99,30 @@ def make_plan(settings: Settings, *, region: str = "us-east-1", fetch: FetchConf
         warnings=(
             *_warnings(settings, architecture, gpu, instance_types, checkpoint_gib),
             *purchase_warnings(settings, gpu, instance_types, region),
+            *parser_warnings(settings, architecture),
         ),
     )
+
+
+def priced_again(
+    settings: Settings, plan: ServingPlan, instance_types: tuple[InstanceType, ...], region: str
+) -> ServingPlan:
+    """The same plan with the cost of the same instance types at other prices."""
+    replicas = dataclasses.replace(plan.replicas, instance_types=instance_types)
+    cost = cost_plan(settings, replicas, plan.engine, plan.gateway, region)
+    return dataclasses.replace(plan, replicas=replicas, cost=cost)
+
+
+def _architecture(settings: Settings, fetch: FetchConfig) -> ModelArchitecture:
+    """The model's properties, or those of baseModel if the model cannot be read."""
+    try:
+        return find_model(settings.model, settings.model_revision, fetch)
+    except UnknownModelError as error:
+        if not settings.base_model:
+            raise
+        base = find_model(settings.base_model, "", fetch)
+        doubt = f"its figures are those of {settings.base_model} ({error})"
+        return dataclasses.replace(base, doubts=(*base.doubts, doubt), source="baseModel")
 
 
 def _does_not_fit(settings: Settings, memory: MemoryFit, gpu: GpuSpec, suggestions: list[str]) -> str:
@@ -120,7 +144,9 @@ def _does_not_fit(settings: Settings, memory: MemoryFit, gpu: GpuSpec, suggestio
     return f"{cause}. Set {'; or '.join(suggestions) if suggestions else 'a smaller model'}"
 
 
-def _replica_plan(settings: Settings, instance_types: tuple[InstanceType, ...], gpu: GpuSpec, cold: int) -> ReplicaPlan:
+def _replica_plan(
+    settings: Settings, instance_types: tuple[InstanceType, ...], gpu: GpuSpec, cold: int, weights_in_image_gib: float
+) -> ReplicaPlan:
     return ReplicaPlan(
         instance_types=instance_types,
         gpu=gpu,
@@ -132,7 +158,8 @@ def _replica_plan(settings: Settings, instance_types: tuple[InstanceType, ...], 
         startup_timeout_seconds=settings.startup_timeout_minutes * 60,
         scale_out_cooldown_seconds=settings.scale_out_cooldown_minutes * 60 or cold,
         target_demand_per_replica=max(1, round(settings.concurrency_per_replica * SCALE_OUT_AT_SHARE_OF_CONCURRENCY)),
-        root_volume_gib=ROOT_VOLUME_GIB,
+        # Docker keeps the layer and its unpacked files.
+        root_volume_gib=ROOT_VOLUME_GIB + math.ceil(2 * weights_in_image_gib),
         root_volume_throughput_mib_per_second=ROOT_VOLUME_THROUGHPUT_MIB_PER_SECOND,
         root_volume_iops=ROOT_VOLUME_IOPS,
     )
@@ -142,6 +169,7 @@ def _gateway_plan(
     settings: Settings, architecture: ModelArchitecture, replicas: ReplicaPlan, engine_image: str, max_model_len: int
 ) -> GatewayPlan:
     hold = replicas.startup_timeout_seconds
+    parsers = parsers_of(settings, architecture)
     info: dict[str, Any] = {
         "model": settings.served_name,
         "hub_id": settings.model,
@@ -152,7 +180,9 @@ def _gateway_plan(
         "max_model_len": max_model_len,
         "image_limit": settings.image_limit if architecture.sees else 0,
         "video_limit": settings.video_limit if architecture.sees else 0,
-        "tool_call_parser": tool_call_parser(settings),
+        "tool_call_parser": parsers.tool_call,
+        "reasoning_parser": parsers.reasoning,
+        "thinking_argument": parsers.thinking,
     }
     if settings.target is Target.ECS:
         info["instance_types"] = [instance_type.name for instance_type in replicas.instance_types]

@@ -24,6 +24,7 @@ from pulumi.runtime import mocks
 from pulumi.runtime.proto import resource_pb2, source_pb2
 from pulumi.runtime.stack import Stack
 
+from infra.offers import Offers
 from infra.preflight import Findings
 from infra.settings import PROJECT, secret_keys
 from smoke_tests.stack import flat
@@ -189,6 +190,7 @@ def _in_mocks(
 def _account() -> Iterator[None]:
     with (
         mock.patch("infra.aws.account.vcpu_quota", return_value=Findings()),
+        mock.patch("infra.aws.account.ask_offers", return_value=Offers({}, {}, {}, {})),
         mock.patch("infra.aws.endpoint.check_credentials", return_value=True),
     ):
         yield

@@ -35,6 +35,15 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
     ("a quantization that the GPU cannot run", "dev", {"model": "acme/Model-W4A8"}),
     ("a quantization that is not the checkpoint's", "dev", {"quantization": "fp8", "model": "Qwen/Qwen3-8B-AWQ"}),
     ("maxModelLen beyond the model's", "dev", {"maxModelLen": 300_000}),
+    ("a parser that vLLM does not have", "prod", {"reasoningParser": "deepseek-r1"}),
+    ("a folder of this machine", "dev", {"model": "./my-model"}),
+    (
+        "a folder in the image that cannot be read",
+        "dev",
+        {"model": "/models/mine", "engineImage": "example.com/mine:1"},
+    ),
+    ("an object store that is not supported", "dev", {"model": "gs://acme-models/mine"}),
+    ("a revision of a model in S3", "dev", {"model": "s3://acme-models/mine", "modelRevision": "v1"}),
     ("shared memory too small", "dev", {"gpuCount": 4, "sharedMemoryGib": 1}),
     ("memory below what prefetch needs", "dev", {"instanceTypes": ["g5.xlarge"], "model": "Qwen/Qwen3-8B"}),
     ("images without a vision model", "dev", {"imageLimit": 1}),
@@ -65,7 +74,8 @@ class Quotas:
 def message(title: str, stack: str, overrides: dict[str, Any]) -> str:
     try:
         settings = load_stack(stack, overrides)
-        plan = make_plan(settings, fetch=lambda model, revision: W4A8)
+        fetch = (lambda *_: W4A8) if settings.model.endswith("W4A8") else None
+        plan = make_plan(settings, fetch=fetch)
     except SettingsError as error:
         (problem,) = error.problems
         return problem

@@ -55,6 +55,7 @@ class InstanceType:
         purchase: the usage classes of EC2 that the type supports: on-demand, spot, capacity-block.
         regions: the regions that offer it.
         capacity_block_only_in: regions that are believed to sell it through capacity blocks only.
+        priced_as: on-demand, or spot if the current Spot price was asked.
         fractional: whether it has a fraction of a GPU, which requires NVIDIA's GRID driver.
     """
 
@@ -75,6 +76,7 @@ class InstanceType:
     regions: tuple[str, ...]
     capacity_block_only_in: tuple[str, ...] = ()
     fractional: bool = False
+    priced_as: str = "on-demand"
 
 
 @functools.cache

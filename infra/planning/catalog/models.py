@@ -4,32 +4,20 @@ from __future__ import annotations
 
 import functools
 import json
-import os
-import re
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-from image.engine.weight_files import select
 from infra.planning.architecture.caches import Cache
 from infra.planning.architecture.config import Reader, UnusableConfigError
 from infra.planning.architecture.normalize import ModelFields, normalized_fields
 from infra.planning.architecture.tensors import Tensor
+from infra.planning.catalog.sources import WEIGHTS_BYTES, FetchConfig, UnknownModelError, fetch_config
 
 _DATA = Path(__file__).with_name("models.json")
-HUB_TIMEOUT_SECONDS = 5
 GIB = 1 << 30
-WEIGHTS_BYTES = "weights_bytes"  # added to a config: the bytes of the files that vLLM loads
-
-FetchConfig = Callable[[str, str], Mapping[str, Any]]
-
-
-class UnknownModelError(LookupError):
-    """A model is not in the catalog, and its config.json cannot be read or is not usable."""
+__all__ = ["GIB", "FetchConfig", "ModelArchitecture", "UnknownModelError", "catalog", "fetch_config", "find_model"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +28,7 @@ class ModelArchitecture:
     ``weight_bits`` is the width of a quantized linear weight, 16 if it is not quantized.
     ``weight_block`` is the number of weights that share a scale, 0 if a tensor can be split at any element.
     ``draft_layers`` is the number of layers that predict additional tokens (MTP).
+    ``model_type`` is that of config.json, which names the class that loads the model.
     ``minimum_capability`` is ten times the lowest SM version on which vLLM supports the checkpoint's quantization.
     """
 
@@ -69,6 +58,7 @@ class ModelArchitecture:
     checkpoint_bytes: int = 0
     extra_parameters: int = 0
     doubts: tuple[str, ...] = ()
+    model_type: str = ""
 
     @property
     def sees(self) -> bool:
@@ -102,7 +92,13 @@ class ModelArchitecture:
             fields: ModelFields = normalized_fields(config)
         except UnusableConfigError as error:
             raise UnknownModelError(f"config.json from {source} {error}") from None
-        return cls(**fields, checkpoint_bytes=Reader(config).number(WEIGHTS_BYTES), source=source)
+        reader = Reader(config)
+        return cls(
+            **fields,
+            checkpoint_bytes=reader.number(WEIGHTS_BYTES),
+            source=source,
+            model_type=reader.text("model_type"),
+        )
 
 
 @functools.cache
@@ -112,55 +108,6 @@ def catalog() -> dict[str, ModelArchitecture]:
     return {
         name: ModelArchitecture.from_config(row, "catalog") for name, row in rows.items() if not name.startswith("_")
     }
-
-
-def fetch_config(model: str, revision: str) -> Mapping[str, Any]:
-    """A model's config.json from the Hub, or from a folder if ``model`` is one.
-
-    Raises:
-        UnknownModelError: it cannot be read; contains the reason.
-    """
-    folder = Path(model)
-    if folder.is_dir():
-        try:
-            config = dict(json.loads((folder / "config.json").read_text()))
-            sizes = {str(file.relative_to(folder)): file.stat().st_size for file in folder.rglob("*") if file.is_file()}
-            return config | {WEIGHTS_BYTES: select(sizes).weight_bytes}
-        except (OSError, ValueError, TypeError) as error:
-            raise UnknownModelError(f"the folder {model} has no readable config.json ({error})") from None
-    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
-    if not endpoint.startswith(("https://", "http://")):
-        raise UnknownModelError(f"HF_ENDPOINT is {endpoint}, not an http address")
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", model):
-        raise UnknownModelError(f"{model[:60]!r} is not a Hub id such as org/name")
-    config = _json(f"{endpoint}/{model}/resolve/{quote(revision or 'main', safe='')}/config.json")
-    if not isinstance(config, dict):
-        raise UnknownModelError("its config.json is not a JSON object")
-    try:
-        # The sizes are exact; without them the plan is an estimate.
-        listing = _json(f"{endpoint}/api/models/{model}/revision/{quote(revision or 'main', safe='')}?blobs=true")
-        sizes = {str(row["rfilename"]): row.get("size") for row in listing["siblings"]}
-    except (UnknownModelError, KeyError, TypeError, AttributeError):
-        return config
-    return config | {WEIGHTS_BYTES: select(sizes).weight_bytes}
-
-
-def _json(address: str) -> Any:
-    request = urllib.request.Request(address)  # noqa: S310 - the caller checks the scheme
-    if token := os.environ.get("HF_TOKEN"):
-        request.add_header("Authorization", f"Bearer {token}")
-    try:
-        with urllib.request.urlopen(request, timeout=HUB_TIMEOUT_SECONDS) as answer:  # noqa: S310
-            return json.load(answer)
-    except urllib.error.HTTPError as error:
-        reason = {
-            401: "it does not exist, or is gated and needs HF_TOKEN",
-            403: "it is gated: HF_TOKEN has no access",
-            404: "it does not exist",
-        }
-        raise UnknownModelError(f"the Hub returned {error.code}: {reason.get(error.code, error.reason)}") from None
-    except (OSError, ValueError) as error:
-        raise UnknownModelError(f"the Hub cannot be reached ({getattr(error, 'reason', error)})") from None
 
 
 def find_model(model: str, revision: str = "", fetch: FetchConfig = fetch_config) -> ModelArchitecture:
@@ -175,8 +122,9 @@ def find_model(model: str, revision: str = "", fetch: FetchConfig = fetch_config
     if known and not revision:
         return known
     try:
-        return ModelArchitecture.from_config(fetch(model, revision), "hub" if not Path(model).is_dir() else "folder")
+        source = "S3" if model.startswith("s3://") else "folder" if Path(model).is_dir() else "hub"
+        return ModelArchitecture.from_config(fetch(model, revision), source)
     except UnknownModelError as error:
         if known:
             return known
-        raise UnknownModelError(f"{model} is not in the catalog, and {error}") from None
+        raise UnknownModelError(f"{model} is not in the catalog, and {error}", error.advice) from None

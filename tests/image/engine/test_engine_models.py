@@ -45,6 +45,6 @@ def test_every_model_that_the_arguments_name_is_found_and_put_in_place() -> None
 
 
 def test_folders_and_object_stores_are_vllms_own_business(tmp_path: Path) -> None:
-    for name in (str(tmp_path), "s3://bucket/model", "acme/model:Q4_K_M"):
+    for name in (str(tmp_path), "gs://bucket/model", "acme/model:Q4_K_M"):
         assert repositories([name]) == []
         assert localized([name, "--revision", "x"], {}) == [name, "--revision", "x"]

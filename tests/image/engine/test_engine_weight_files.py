@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from image.engine.weight_files import NoWeightsError, missing, required, select
+from image.engine.weight_files import NoWeightsError, has_layout, missing, required, select
 
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 CASES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -26,6 +26,10 @@ CASES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "other_programs": (("model.safetensors", "onnx/model.bin", "original/consolidated.00.pth"), ("model.safetensors",)),
     "training_state": (("pytorch_model.bin", "optimizer.pt", "training_args.bin"), ("pytorch_model.bin",)),
     "two_layouts": ((*SHARDS, "consolidated.safetensors"), SHARDS),
+    "two_layouts_as_vllm_decides": (
+        (*SHARDS, "consolidated.safetensors", "params.json"),
+        ("consolidated.safetensors",),
+    ),
     "mistrals_layout_alone": (("consolidated.safetensors",), ("consolidated.safetensors",)),
 }
 
@@ -35,8 +39,17 @@ def test_the_weights_are_those_that_vllm_loads(case: str) -> None:
     names, weights = CASES[case]
     found = select(dict.fromkeys(("config.json", "modeling.py", *names), 3))
     assert found.weights == weights
-    assert found.others == ("config.json", "modeling.py")
-    assert found.total_bytes == 3 * (len(weights) + 2)
+    assert set(found.others) == {"config.json", "modeling.py", *(name for name in names if name == "params.json")}
+    assert found.total_bytes == 3 * (len(weights) + len(found.others))
+
+
+@pytest.mark.parametrize(("mistral", "weights"), [(True, ("consolidated.safetensors",)), (False, SHARDS)])
+def test_the_load_format_decides_between_two_layouts(mistral: bool, weights: tuple[str, ...]) -> None:
+    names = (*SHARDS, "consolidated.safetensors", "params.json")
+    assert select(dict.fromkeys(names, 3), mistral=mistral).weights == weights
+    assert has_layout(names, mistral)
+    assert has_layout(weights, mistral)
+    assert not has_layout(weights, not mistral)
 
 
 def test_an_adapter_and_a_gguf_quantization_are_selected_by_themselves() -> None:

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
-from fakes.fake_hub import FakeHub
+from fakes.fake_hub import FakeHub, FakeModel
 from image.engine.arguments import EngineError
+from image.engine.hub import Hub
+from image.engine.models import repositories
+from image.engine.weights import ensure
 from tests.image.engine.conftest import FIRST, MODEL, SECOND, have, right
 
 FOLDER = "hub/models--acme--tiny"
@@ -90,3 +93,21 @@ def test_room_for_copies_is_asked_before_the_download(
     with pytest.raises(EngineError, match=r"acme/tiny needs 0\.0 GiB more"):
         have(tmp_path, hub)
     assert hub.names() == []
+
+
+def test_of_two_layouts_one_is_fetched_and_counted_at_each_start(tmp_path: Path, hub: FakeHub) -> None:
+    files = {"config.json": b"{}", "params.json": b"{}", "consolidated.safetensors": b"m" * 5, "model-00001-of-00001.safetensors": b"h" * 7}  # fmt: skip
+    hub.models["mistralai/both"] = FakeModel(files)
+    (main,) = repositories(["mistralai/both", "--load-format", "mistral"])
+    sizes: list[int] = []
+    for _ in range(2):  # the first start fetches it, the second finds it
+        found = ensure(main, tmp_path / "hub", Hub({"HF_ENDPOINT": hub.address}), lambda _: None, admit=sizes.append)
+        assert sorted(path.name for path in found.folder.iterdir()) == [
+            "config.json",
+            "consolidated.safetensors",
+            "params.json",
+        ]
+    assert sizes == [9, 9]
+    (shards,) = repositories(["mistralai/both", "--load-format=safetensors"])
+    found = ensure(shards, tmp_path / "hub", Hub({"HF_ENDPOINT": hub.address}), lambda _: None)
+    assert ((found.folder / "model-00001-of-00001.safetensors").read_bytes(), found.size_bytes) == (b"h" * 7, 11)

@@ -93,3 +93,38 @@ def test_the_schedule_may_run_this_task_alone(dev: Program) -> None:
     assert statements["PassRoles"]["Condition"] == {"StringEquals": {"iam:PassedToService": "ecs-tasks.amazonaws.com"}}
     wake = {s["Sid"]: s["Action"] for s in dev.one("RolePolicy", "-fetch-wake").document()["Statement"]}
     assert wake["WakeInstances"] == ["autoscaling:SetDesiredCapacity"]
+
+
+def test_weights_in_s3_are_read_by_the_engine_and_the_fetch_alone_and_from_their_folder_alone() -> None:
+    kms = "arn:aws:kms:us-east-1:123456789012:key/1234abcd"
+    model = "s3://acme-models/llms/qwen3-4b"
+    program = run_program("dev", model=model, baseModel="Qwen/Qwen3-4B", kmsKeyArn=kms)
+    for task in ("-fetch", "-engine"):
+        definition = program.one("TaskDefinition", task)
+        assert definition.container()["command"][0] == model
+        assert definition.environment()["AWS_REGION"] == "us-east-1"
+    policies = [p for p in program.all("RolePolicy") if "-weights-bucket-" in p.name]
+    assert {p.inputs["role"] for p in policies} == {"vllm-dev-role-engine-task-id", "vllm-dev-role-fetch-task-id"}
+    for policy in policies:
+        statements = {s["Sid"]: s for s in policy.document()["Statement"]}
+        assert statements["ListModel"] | {"Effect": ""} == {
+            "Sid": "ListModel", "Effect": "", "Action": ["s3:ListBucket"], "Resource": ["arn:aws:s3:::acme-models"],
+            "Condition": {"StringLike": {"s3:prefix": ["llms/qwen3-4b/*"]}},
+        }  # fmt: skip
+        assert statements["ReadModel"]["Action"] == ["s3:GetObject"]
+        assert statements["ReadModel"]["Resource"] == ["arn:aws:s3:::acme-models/llms/qwen3-4b/*"]
+        assert statements["DecryptModel"]["Resource"] == [kms]
+        assert set(statements) == {"ListModel", "ReadModel", "DecryptModel"}
+    waits_for = {urn.rpartition("::")[2] for urn in program.one("Schedule", "-fetch").depends_on}
+    assert {p.name for p in policies} <= waits_for
+    assert [p for p in run_program("dev").all("RolePolicy") if "-bucket-" in p.name] == []
+
+
+def test_a_mirror_of_the_hub_reaches_both_containers_and_its_port_is_open() -> None:
+    program = run_program("dev", hubEndpoint="http://hub.corp.internal:8081/hf")
+    for task in ("-fetch", "-engine"):
+        assert program.one("TaskDefinition", task).environment()["HF_ENDPOINT"] == "http://hub.corp.internal:8081/hf"
+    (rule,) = [r for r in program.all("SecurityGroupEgressRule") if r.name.endswith("-engine-hub")]
+    assert (rule.inputs["securityGroupId"], rule.inputs["fromPort"]) == ("vllm-dev-sg-engine-id", 8081)
+    usual = run_program("dev", hubEndpoint="https://hf-mirror.example").all("SecurityGroupEgressRule")
+    assert not any(r.name.endswith("-engine-hub") for r in usual)

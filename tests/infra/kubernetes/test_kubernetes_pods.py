@@ -146,6 +146,15 @@ def test_the_hubs_token_reaches_who_fetches() -> None:
     assert token["valueFrom"]["secretKeyRef"]["name"]
 
 
+def test_the_hubs_mirror_and_the_models_parsers_reach_who_fetches_and_who_serves() -> None:
+    mirror = "https://hf-mirror.example"
+    pod = render(hubEndpoint=mirror, model="Qwen/Qwen3-8B", gpu="l40s").pod("engine")
+    for container in (pod["containers"][0], next(c for c in pod["initContainers"] if c["name"] == "weights")):
+        assert {"name": "HF_ENDPOINT", "value": mirror} in container["env"]
+        arguments = container["args"]
+        assert arguments[arguments.index("--reasoning-parser") + 1] == "qwen3"
+
+
 def test_the_engine_gets_its_gpus_memory_and_shared_memory() -> None:
     rendered = render(gpu="h100", gpuCount=8, model="Qwen/Qwen3-32B-FP8")
     resources, engine = rendered.container("engine")["resources"], rendered.plan.engine

@@ -9,6 +9,7 @@ from infra.planning import make_plan
 from infra.planning.__main__ import as_json, as_table
 from infra.planning.plan import CostPlan, ServingPlan
 from infra.stack_files import load_stack
+from tests.infra.program import run_program
 
 
 def plan(region: str = "us-east-1", stack: str = "dev", **changes: Any) -> ServingPlan:
@@ -97,3 +98,33 @@ def test_a_price_that_is_not_known_is_not_shown_as_one(region: str, changes: dic
     assert why in line
     assert f"in {region}" in line
     assert ("at most" in line) == ("Spot" in why)
+
+
+EVERYTHING = {
+    "accessLogs": True, "wafRequestsPerFiveMinutes": 100, "alarmEmail": "ops@example.com", "monthlyBudgetUsd": 100, "ttlHours": 8,
+    "domain": "llm.example.com", "capacity": "spot",
+}  # fmt: skip
+BILLED = {
+    "aws:autoscaling/group:Group": "GPU instances g5.xlarge", "aws:ec2/launchTemplate:LaunchTemplate": "root volumes",
+    "aws:ec2/natGateway:NatGateway": "NAT gateways", "aws:ec2/eip:Eip": "NAT gateways", "aws:ecr/repository:Repository": "images in ECR",
+    "aws:efs/fileSystem:FileSystem": "weights on EFS", "aws:lb/loadBalancer:LoadBalancer": "load balancer",
+    "aws:secretsmanager/secret:Secret": "secrets", "aws:wafv2/webAcl:WebAcl": "web application firewall",
+    "aws:cloudwatch/dashboard:Dashboard": "dashboard", "aws:cloudwatch/logGroup:LogGroup": "logs",
+    "aws:cloudwatch/metricAlarm:MetricAlarm": "metrics and alarms", "aws:ec2/flowLog:FlowLog": "logs",
+    "aws:servicediscovery/privateDnsNamespace:PrivateDnsNamespace": "Cloud Map zone",
+}  # fmt: skip
+# AWS bills no use of these, or less than ten cents a month of a stack: a task of minutes once a month, a call an hour, kilobytes.
+FREE = (
+    "aws:acm/", "aws:appautoscaling/", "aws:autoscaling/policy", "aws:autoscaling/lifecycle", "aws:budgets/", "aws:ec2/", "aws:ecr/lifecycle", "aws:ecs/", "aws:efs/",
+    "aws:iam/", "aws:lambda/", "aws:lb/", "aws:route53/record", "aws:s3/", "aws:scheduler/", "aws:secretsmanager/secretVersion",
+    "aws:servicediscovery/service", "aws:sns/", "aws:vpc/", "aws:wafv2/webAclAssociation", "docker-build:", "random:", "vllm",
+)  # fmt: skip
+
+
+def test_every_kind_of_resource_has_its_line_or_costs_nothing() -> None:
+    program = run_program("dev", **EVERYTHING)
+    lines = names(plan(**EVERYTHING).cost)
+    for kind in program.kinds():
+        assert kind in BILLED or kind.startswith(FREE), f"{kind}: does AWS bill it?"
+    assert set(BILLED) <= set(program.kinds())
+    assert set(BILLED.values()) <= lines

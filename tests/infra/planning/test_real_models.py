@@ -9,6 +9,7 @@ import pytest
 
 from infra.planning import make_plan
 from infra.planning.__main__ import as_table
+from infra.planning.catalog import models
 from infra.planning.catalog.models import ModelArchitecture, UnknownModelError, find_model
 from infra.planning.memory import kv_bytes_per_token
 from infra.planning.weights import weight_bytes
@@ -34,6 +35,16 @@ def test_weights_are_within_five_percent_by_formula_and_the_cache_within_two(nam
     found = ModelArchitecture.from_config(row["config"], "hub")
     assert weight_bytes(found, "") == pytest.approx(row["published_bytes"], rel=0.05)
     assert kv_bytes_per_token(found, "auto") == pytest.approx(by_hand(row["kv_bytes_per_token"]), rel=0.02)
+
+
+def test_the_catalogs_formula_gives_the_published_size_and_each_row_has_a_source() -> None:
+    data = json.loads((Path(models.__file__).with_name("models.json")).read_text())
+    rows = {name: row for name, row in data.items() if not name.startswith("_")}
+    assert set(models.catalog()) == set(rows)
+    for name, row in rows.items():
+        assert row.get("_source", "hub") in data["_sources"], name
+        if published := row.get("_published_bytes"):
+            assert weight_bytes(models.catalog()[name], "") == pytest.approx(published, rel=0.05), name
 
 
 def test_a_folder_counts_each_weight_once(tmp_path: Path) -> None:
