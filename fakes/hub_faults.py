@@ -31,6 +31,7 @@ class Fault:
         cut: send so many bytes of the body, then close the connection.
         times: how many requests get it; the next ones get the right response.
         ignores_range: send the whole file although a range was requested.
+        of_ranges: only requests for a range get the response.
     """
 
     where: str
@@ -40,6 +41,7 @@ class Fault:
     cut: int | None = None
     times: int = 1
     ignores_range: bool = False
+    of_ranges: bool = False
 
 
 class FaultyHub:
@@ -92,7 +94,13 @@ def _handler(hub: FaultyHub) -> type[BaseHTTPRequestHandler]:
             where, name = self._where()
             hub.requests.append(where)
             fault = None
-            if hub.fault and hub.fault.where == where and hub.left > 0 and name != SMALL:
+            if (
+                hub.fault
+                and hub.fault.where == where
+                and hub.left > 0
+                and name != SMALL
+                and ("Range" in self.headers) >= hub.fault.of_ranges
+            ):
                 hub.left -= 1
                 fault = hub.fault
             if where == LISTING:

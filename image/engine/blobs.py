@@ -31,6 +31,8 @@ ABANDONED_SECONDS = 600.0
 LOOK_EVERY_BYTES = 32 << 20
 SLOW_SECONDS, SLOW_BYTES = 60.0, 64 << 10  # below this rate, a new connection is faster
 MOST_LOST_FILES = 20
+# Some content hosts answer so to a range that they do not serve; the next try asks for the whole file.
+_REFUSED_RANGE = (400, 403, 416)
 _GONE = (errno.ENOENT, errno.ESTALE)
 State = list[int]
 
@@ -76,7 +78,7 @@ def fetch_blob(
                 part.unlink()
             except (HubUnreachableError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
                 failed = 1 if _size(part) > before else failed + 1
-                if getattr(error, "status", 0) == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                if failed > 1 and getattr(error, "status", 0) in _REFUSED_RANGE:
                     part.unlink(missing_ok=True)
                 patience.wait(_described(error, file, listing), failed, progress.pause)
                 continue

@@ -93,6 +93,25 @@ def _selected(gpus: Sequence[Gpu], value: str | None) -> list[Gpu]:
     return chosen
 
 
+def by_index(gpus: Sequence[Gpu], environment: Mapping[str, str]) -> dict[str, str]:
+    """Variables that select the same GPUs by index: vLLM fails on the UUIDs that CUDA accepts.
+
+    Args:
+        gpus: those that CUDA_VISIBLE_DEVICES selects, in its order.
+        environment: the container's environment.
+
+    Returns:
+        Nothing to change if it names no whole GPU by UUID.
+    """
+    indices = [gpu.index for gpu in gpus]
+    if "GPU-" not in environment.get("CUDA_VISIBLE_DEVICES", "") or None in indices:
+        return {}
+    if any(gpu.name.startswith("MIG-") for gpu in gpus):
+        return {}
+    # The driver's indices are in the order of the bus, and CUDA's by default are not.
+    return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, indices)), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+
+
 def check_gpus(gpus: Sequence[Gpu], wanted: int, utilization: float, environment: Mapping[str, str]) -> None:
     """Check count, driver, architecture and free memory.
 

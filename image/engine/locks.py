@@ -20,7 +20,7 @@ from image.engine.memory import GIB
 POLL_SECONDS = 0.5
 TELL_EVERY_SECONDS = 15.0
 STUCK_SECONDS = 900.0  # longer than an owner waits for a Hub that does not respond
-_HELD = (errno.EWOULDBLOCK, errno.EACCES, errno.EINTR)
+_HELD = (errno.EWOULDBLOCK, errno.EINTR)
 
 
 @contextlib.contextmanager

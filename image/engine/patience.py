@@ -6,6 +6,7 @@ import email.utils
 import re
 import time
 from collections.abc import Callable, Mapping
+from email.message import Message
 
 from image.engine.arguments import EngineError
 
@@ -101,7 +102,7 @@ def limit_seconds(environment: Mapping[str, str]) -> float:
     return float(text)
 
 
-def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
+def retry_after_seconds(headers: Mapping[str, str] | Message) -> float | None:
     """How long a server asks to wait: ``Retry-After`` in seconds or as a date, or the Hub's ``RateLimit``; None if it does not."""
     text = (headers.get("Retry-After") or "").strip()
     if re.fullmatch(r"\d+(\.\d+)?", text):

@@ -14,7 +14,7 @@ from pathlib import Path
 from image.engine.arguments import Launch, last_value
 from image.engine.checks import Machine, check_machine
 from image.engine.compile_cache import CompileCache, restore
-from image.engine.gpus import check_weights_fit
+from image.engine.gpus import by_index, check_weights_fit
 from image.engine.hub import Hub
 from image.engine.identity import compiled_for, folder_state, has_bytecode, machine, software
 from image.engine.models import is_in_s3, localized, repositories
@@ -79,7 +79,7 @@ def prepare(launch: Launch, tell: Tell, *, began: float | None = None) -> Start:
         folders |= {one.repository: stage(one, Path(disk), found.memory_gib, tell) for one in weights[:1]}
         done("staging")
     arguments = localized(launch.arguments, folders)
-    environment = dict(launch.environment)
+    environment = dict(launch.environment) | by_index(found.gpus, launch.environment)
     if weights and "--trust-remote-code" not in arguments:  # remote code may come from another repository
         environment.setdefault("HF_HUB_OFFLINE", "1")
     watch = _kept(launch, found, weights, arguments, environment, tell, began)

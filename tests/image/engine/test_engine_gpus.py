@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from image.engine.arguments import EngineError
-from image.engine.gpus import Gpu, check_gpus, torch_cuda, visible_gpus
+from image.engine.gpus import Gpu, by_index, check_gpus, torch_cuda, visible_gpus
 
 FIRST = "NVIDIA A10G, 23028, 580.95.05, 8.6, 22000, 0, GPU-aaaa1111-0000"
 SECOND = "NVIDIA A10G, 23028, 580.95.05, 8.6, 3, 1, GPU-bbbb2222-0000"
@@ -45,6 +45,17 @@ def test_a_selection_of_no_gpu_names_the_variable(tmp_path: Path, devices: str) 
         EngineError, match=rf"CUDA_VISIBLE_DEVICES: found '{devices}', .* \(GPU-aaaa1111-0000, GPU-bbbb2222"
     ):
         visible_gpus(driver(tmp_path, FIRST, SECOND) | {"CUDA_VISIBLE_DEVICES": devices})
+
+
+@pytest.mark.parametrize(
+    ("devices", "told"),
+    [("GPU-bbbb,GPU-aaaa", "1,0"), ("GPU-bbbb2222-0000", "1"), ("1,0", None), ("MIG-1", None), (None, None)],
+)
+def test_vllm_is_given_indices_because_it_fails_on_uuids(tmp_path: Path, devices: str | None, told: str | None) -> None:
+    environment = driver(tmp_path, FIRST, SECOND) | ({} if devices is None else {"CUDA_VISIBLE_DEVICES": devices})
+    found = by_index(visible_gpus(environment), environment)
+    assert found.get("CUDA_VISIBLE_DEVICES") == told
+    assert found.get("CUDA_DEVICE_ORDER") == (told and "PCI_BUS_ID")
 
 
 def test_a_part_of_a_gpu_is_not_measured_by_the_whole(tmp_path: Path) -> None:

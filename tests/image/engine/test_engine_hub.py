@@ -108,6 +108,18 @@ def test_the_hubs_bad_days(tmp_path: Path, no_waiting: list[float], row: str) ->
                 assert "as it asks" in "".join(told)
 
 
+@pytest.mark.parametrize("status", [400, 403, 416])
+def test_a_content_host_that_refuses_ranges_sends_the_whole_file(
+    tmp_path: Path, no_waiting: list[float], status: int
+) -> None:
+    with faulty_hub(Fault(CONTENT, status, times=FOREVER, of_ranges=True)) as found:
+        blob = tmp_path / "hub/models--acme--tiny/blobs" / siblings()[1]["lfs"]["sha256"]
+        blob.parent.mkdir(parents=True)
+        blob.with_name(f"{blob.name}.part").write_bytes(CONTENTS[FILE][:1000])
+        assert (fetched(tmp_path, found.address).folder / FILE).read_bytes() == CONTENTS[FILE]
+    assert sum(no_waiting) < 5
+
+
 def test_a_date_says_when_to_retry(tmp_path: Path, no_waiting: list[float]) -> None:
     later = email.utils.formatdate(time.time() + 60, usegmt=True)
     with faulty_hub(Fault(LISTING, 503, {"Retry-After": later})) as found:
