@@ -37,6 +37,7 @@ from image.engine.whole import (
     marked,
     mended,
     pin,
+    tensors_end,
     trusted,
     unmarked,
 )
@@ -275,6 +276,12 @@ def _check_index(repository: Repository, snapshot: Path, listing: Listing) -> No
             f"weights: {repository.name} at {listing.commit[:12]} lacks {', '.join(absent[:3])}, which it lists itself; "
             "set modelRevision to a complete commit"
         )
+    for name in there:
+        if name.endswith(".safetensors") and (end := tensors_end(snapshot / name) or 0) > there[name]:
+            raise EngineError(
+                f"weights: {name} of {repository.name} at {listing.commit[:12]} was uploaded incompletely: it has {there[name]} of "
+                f"{end} bytes; set modelRevision to another commit"
+            )
 
 
 def _of_the_disk(error: OSError, cache: Path) -> EngineError:

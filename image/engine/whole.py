@@ -19,6 +19,7 @@ from image.engine.blobs import State, is_right, state
 from image.engine.weight_files import has_layout, missing, select
 
 PARALLEL_FILES = 8
+LONGEST_HEADER_BYTES = 100_000_000  # of the safetensors format
 _HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -100,6 +101,8 @@ def unmarked(repository: Repository, root: Path, tell: Callable[[str], None]) ->
     indexes = {name: there[name].read_text(errors="replace") for name in there if name.endswith(".index.json")}
     if not {"config.json", "params.json"} & set(there) or not chosen.weights or missing(chosen, sizes, indexes):
         return None
+    if any(name.endswith(".safetensors") and (tensors_end(there[name]) or 0) > sizes[name] for name in sizes):
+        return None
     hashes = {name: path.resolve().name for name, path in there.items() if _HASH.fullmatch(path.resolve().name)}
     if set(chosen.weights) - set(hashes):  # copies: nothing says what they should contain
         return None
@@ -109,6 +112,23 @@ def unmarked(repository: Repository, root: Path, tell: Callable[[str], None]) ->
     found = {name: (digest, told) for name, digest in hashes.items() if (told := state(there[name]))}
     mark(root, commit, found, tell)
     return _weights(repository, commit, root, found)
+
+
+def tensors_end(path: Path) -> int | None:
+    """The size that a safetensors file must have by its own header; None if it is not in that format.
+
+    The format: 8 bytes with the length of the header, the header as JSON with the offsets of each tensor, the tensors.
+    """
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > LONGEST_HEADER_BYTES:
+                return None
+            header = json.loads(file.read(length))
+        ends = [int(tensor["data_offsets"][1]) for name, tensor in header.items() if name != "__metadata__"]
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
+        return None
+    return 8 + length + max(ends, default=0)
 
 
 def all_right(files: Mapping[Path, tuple[str, int]]) -> bool:

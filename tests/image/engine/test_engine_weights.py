@@ -290,6 +290,19 @@ def test_a_tokenizer_needs_no_weights_and_an_adapter_only_its_own(tmp_path: Path
         assert have(tmp_path, hub, repository=one).size_bytes > 0
 
 
+def test_a_file_that_was_uploaded_incompletely_is_not_complete(tmp_path: Path, hub: FakeHub) -> None:
+    header = json.dumps({"a": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}).encode()
+    files = hub.models[MODEL].files
+    files[FIRST] = len(header).to_bytes(8, "little") + header + bytes(15)
+    with pytest.raises(
+        EngineError, match=rf"{FIRST} of acme/tiny at \w+ was uploaded incompletely: it has 8\d of 8\d bytes"
+    ):
+        have(tmp_path, hub)
+    files[FIRST] += b"0"
+    hub.models[MODEL].stalled.clear()
+    assert have(tmp_path / "whole", hub).size_bytes > 0
+
+
 def test_a_repository_that_lacks_a_shard_of_its_index_is_not_complete(tmp_path: Path, hub: FakeHub) -> None:
     index = json.dumps({"weight_map": {"a": FIRST, "b": SECOND, "c": "model-extra.safetensors"}}).encode()
     hub.models[MODEL].files["model.safetensors.index.json"] = index
