@@ -45,14 +45,26 @@ class Served:
 
 
 class FakeHub:
-    """Models by name, and the requests received."""
+    """Models by name, the requests received, and the number of bytes of files sent.
+
+    ``older``: earlier commits of a model. ``broken``: answers 503. ``busy``: answers 429, and asks to wait for so many seconds.
+    ``stalled``: answers nothing until it is set; ``stall`` is an event for this that is set at the end. ``asked`` is set by the
+    first request.
+    """
 
     def __init__(self) -> None:
         self.models: dict[str, FakeModel] = {}
+        self.older: dict[str, dict[str, FakeModel]] = {}
         self.served: list[Served] = []
         self.broken = False
+        self.busy = 0
+        self.stalled: threading.Event | None = None
+        self.stall = threading.Event()
+        self.asked = threading.Event()
+        self.sent = 0
         self.address = ""
         self.sending = threading.Event()
+        self.lock = threading.Lock()
 
     def names(self) -> list[str]:
         """Names of the files sent, in order."""
@@ -80,6 +92,7 @@ def fake_hub() -> Iterator[FakeHub]:
     try:
         yield hub
     finally:
+        hub.stall.set()
         for model in hub.models.values():
             for event in model.stalled.values():
                 event.set()
@@ -96,8 +109,13 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+            hub.asked.set()
+            if hub.stalled:
+                hub.stalled.wait(30)
             if hub.broken:
                 return self._refuse(503, "")
+            if hub.busy:
+                return self._refuse(429, "", {"Retry-After": str(hub.busy)})
             if found := re.fullmatch(
                 r"/api/models/(?P<model>[^/]+/[^/]+)/revision/(?P<revision>[^?]+)\?blobs=true", self.path
             ):
@@ -106,6 +124,9 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
                 r"(?P<cdn>/cdn)?/(?P<model>[^/]+/[^/]+)/resolve/(?P<commit>[^/]+)/(?P<name>.+)", self.path
             ):
                 model = hub.models[found["model"]]
+                older = hub.older.get(found["model"], {}).get(found["commit"])
+                if older and found["name"] not in (*model.stalled, *model.cuts, *model.breaking, *model.damaged):
+                    model = older
                 if found["cdn"]:
                     return self._send(model, found["name"], token)
                 if model.gated and token not in model.readers:
@@ -120,8 +141,10 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
                 return None
             return self._refuse(404, "")
 
-        def _refuse(self, code: int, told: str) -> None:
+        def _refuse(self, code: int, told: str, headers: dict[str, str] | None = None) -> None:
             self.send_response(code)
+            for name, value in (headers or {}).items():
+                self.send_header(name, value)
             if told:
                 self.send_header("X-Error-Code", told)
             self.send_header("Content-Length", "0")
@@ -130,7 +153,7 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
         def _information(self, name: str, revision: str) -> None:
             if name not in hub.models:
                 return self._refuse(401, "RepoNotFound")
-            model = hub.models[name]
+            model = hub.older.get(name, {}).get(revision, hub.models[name])
             if revision not in ("main", model.commit):
                 return self._refuse(404, "RevisionNotFound")
             siblings = []
@@ -151,6 +174,12 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(body)
             return None
 
+        def _write(self, content: bytes) -> None:
+            for at in range(0, len(content), 1 << 18):
+                self.wfile.write(content[at : at + (1 << 18)])
+                with hub.lock:
+                    hub.sent += len(content[at : at + (1 << 18)])
+
         def _send(self, model: FakeModel, name: str, token: str) -> None:
             content = model.files[name]
             found = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
@@ -165,12 +194,12 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
             end = start if name in model.breaking else model.cuts.pop(name, len(content))
             if event := model.stalled.get(name):
                 half = max(start, len(content) // 2)
-                self.wfile.write(content[start:half])
+                self._write(content[start:half])
                 self.wfile.flush()
                 hub.sending.set()
                 event.wait(30)
                 start = half
-            self.wfile.write(content[start:end])
+            self._write(content[start:end])
             if end < len(content):
                 self.close_connection = True
 

@@ -21,6 +21,11 @@ def engine_arguments(plan: ServingPlan) -> list[str]:
     return [plan.model, "--host", "0.0.0.0", "--port", str(plan.engine.port), *plan.engine.args]  # noqa: S104
 
 
+def start_limit(plan: ServingPlan) -> dict[str, str]:
+    """How long the entrypoint waits for a Hub from which nothing is received: as long as a start may take."""
+    return {"ENGINE_START_LIMIT_SECONDS": str(plan.replicas.startup_timeout_seconds)}
+
+
 def health_command(port: int, timeout_seconds: int) -> list[str]:
     """A command that fails unless /health returns 200 within the timeout."""
     return ["python3", "-c", _HEALTH_CHECK.format(port=port, timeout=timeout_seconds)]

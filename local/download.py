@@ -14,15 +14,17 @@ from pathlib import Path
 
 from image.engine.arguments import EngineError
 from image.engine.hub import Hub
-from image.engine.weights import Repository, ensure
+from image.engine.weights import Repository, cache_folder, ensure
 from infra.web_address import use_no_proxy_for_this_machine
 
 
 def main(model: str, revision: str, folder: str) -> None:
     """Download every file that vLLM needs."""
     use_no_proxy_for_this_machine()
-    home, link = Path(os.environ["HF_HOME"]), Path(folder)
-    weights = ensure(Repository(model, revision), home, Hub(os.environ), lambda line: print(line, flush=True), ask=True)
+    cache, link = cache_folder(os.environ), Path(folder)
+    weights = ensure(
+        Repository(model, revision), cache, Hub(os.environ), lambda line: print(line, flush=True), ask=True
+    )
     if link.is_symlink():
         link.unlink()
     shutil.rmtree(link, ignore_errors=True)

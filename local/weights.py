@@ -113,7 +113,7 @@ def fetch(plan: ServingPlan, python: Path, progress: Progress) -> str | None:
     """Download the model's files; returns the reason if that failed, or None."""
     folder = folder_of(plan.model, plan.model_revision)
     home = folders.CACHE / "huggingface"
-    coming = Repository(plan.model).folder(home) / "blobs"
+    coming = Repository(plan.model).folder(home / "hub") / "blobs"
     before = _size_gib(coming)
     wanted = plan.engine.checkpoint_gib
 

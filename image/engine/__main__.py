@@ -1,55 +1,15 @@
-"""``python3 -m image.engine [MODEL] [vllm serve arguments]``: check, download, restore the compile cache, then exec vLLM."""
+"""``python3 -m image.engine [MODEL] [vllm serve arguments]``: check, download, restore the compile cache, then exec vLLM.
 
-from __future__ import annotations
+Until vLLM runs, SIGTERM ends the process at once with exit code 143, also as PID 1; nothing half-written is trusted later.
+"""
 
-import os
-import sys
-import time
-from collections.abc import Sequence
-
-from image.engine import watcher
-from image.engine.arguments import EngineError, settle
-from image.engine.prepare import Start, prepare, say
-from image.engine.usage import help_if_asked
-
-SECRET_FLAGS = ("--api-key", "--hf-token")
-
-
-def shown(arguments: Sequence[str]) -> list[str]:
-    """The arguments with secrets masked, for the log."""
-    hidden, after = [], ""
-    for argument in arguments:
-        flag = argument.split("=")[0]
-        if after in SECRET_FLAGS:
-            argument = "***"
-        elif flag in SECRET_FLAGS and "=" in argument:
-            argument = f"{flag}=***"
-        hidden.append(argument)
-        after = argument
-    return hidden
-
-
-def command(start: Start) -> list[str]:
-    """The command line of vLLM's server."""
-    say(f"vllm serve {' '.join(shown(start.arguments))}")
-    return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", *start.arguments]
-
-
-def main() -> None:
-    """Replace this process with vLLM's server; on an error, print one line and return exit code 2."""
-    began = time.monotonic()
-    try:
-        start = prepare(settle(sys.argv[1:], os.environ), say, began=began)
-    except EngineError as error:
-        print(f"engine: error: {error}", file=sys.stderr)
-        sys.exit(2)
-    program = command(start)
-    if start.watch:
-        watcher.start(start.watch, say)
-    os.execve(program[0], program, dict(start.environment))  # noqa: S606 - no shell is wanted
-
+from image.engine.init import become_child
 
 if __name__ == "__main__":
+    become_child()  # before the imports below: as PID 1, this process does not receive SIGTERM yet
+    from image.engine.start import main
+    from image.engine.usage import help_if_asked
+
     help_if_asked(
         "image.engine", "Check the GPU, download the weights, restore the compile cache, then run vLLM's server."
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from image.engine.gpus import Gpu, check_gpus, visible_gpus
 from image.engine.memory import GIB, available_gib
 
 SHARED_MEMORY_GIB_PER_GPU = 1
-LEAST_FREE_GIB = 2
+LITTLE_GIB = 10  # below it, the log has a decimal place
 # For vLLM's processes: an API server, an engine and a worker per GPU, each with torch.
 LEAST_MEMORY_GIB, MEMORY_GIB_PER_GPU = 4, 2
 SHM = Path("/dev/shm")  # noqa: S108 - the mount itself is what is looked at
@@ -29,7 +30,7 @@ class Machine:
 
 
 def check_machine(launch: Launch, *, shared_memory: Path = SHM, memory_gib: float | None = None) -> Machine:
-    """Check GPUs, driver, memory, shared memory, caches and port.
+    """Check GPUs, driver, memory, shared memory and port, and describe the folders.
 
     Raises:
         EngineError: the first problem found.
@@ -49,7 +50,7 @@ def check_machine(launch: Launch, *, shared_memory: Path = SHM, memory_gib: floa
         found.append(f"shared memory: {_check_shared_memory(launch.gpus, shared_memory):.1f} GiB")
     for name in ("HF_HOME", "ENGINE_CACHE"):
         if path := launch.environment.get(name):
-            found.append(f"{name}: {_check_folder(name, Path(path)):.0f} GiB free at {path}")
+            found.append(_folder_line(name, Path(path)))
     _check_port(launch.port)
     return Machine(tuple(gpus), memory, tuple(found))
 
@@ -72,22 +73,18 @@ def _check_shared_memory(gpus: int, path: Path) -> float:
     return size
 
 
-def _check_folder(name: str, path: Path) -> float:
+def _folder_line(name: str, path: Path) -> str:
+    """A line on the folder. It refuses nothing: complete weights can be read only, and a start without a cache is only slower."""
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / f".probe-{os.getpid()}"
+        probe = path / f".probe-{uuid.uuid4().hex}"
         probe.write_bytes(b"")
         probe.unlink()
+        free = shutil.disk_usage(path).free / GIB
     except OSError as error:
-        raise EngineError(
-            f"{name}: {path} cannot be written ({error.strerror}); mount a volume that user {os.getuid()} can write"
-        ) from None
-    free = shutil.disk_usage(path).free / GIB
-    if free < LEAST_FREE_GIB:
-        raise EngineError(
-            f"{name}: {path} has {free:.1f} GiB free; free at least {LEAST_FREE_GIB} GiB, or mount a larger volume"
-        )
-    return free
+        effect = "weights that are missing cannot be downloaded" if name == "HF_HOME" else "nothing is cached"
+        return f"{name}: {path} cannot be written ({error.strerror}): {effect}; mount a volume that user {os.getuid()} can write"
+    return f"{name}: {free:.{0 if free >= LITTLE_GIB else 1}f} GiB free at {path}"
 
 
 def _check_port(port: int) -> None:

@@ -85,7 +85,10 @@ def restore(kept: CompileCache) -> Restored:
     """
     began, notes = time.monotonic(), list[str]()
     shutil.rmtree(kept.local, ignore_errors=True)
-    kept.local.mkdir(parents=True, mode=0o700)
+    try:
+        kept.local.mkdir(parents=True, mode=0o700)
+    except OSError as error:  # what an earlier process left cannot be deleted, or there is no room
+        return Restored({}, (f"{kept.kind}: {kept.local} cannot be used ({error.strerror}); nothing is cached",))
     for archive in _archives(kept):
         unpacking = kept.local.with_name(f"{kept.local.name}.{uuid.uuid4().hex}.part")
         try:
@@ -132,6 +135,8 @@ def publish(kept: CompileCache, known: Mapping[str, int]) -> str | None:
             os.fsync(file.fileno())
         if contents(kept.local) != before:
             raise BlockingIOError(f"{kept.local} changed while it was read")
+        if _hash(unfinished) != digest:
+            raise BlockingIOError(f"{unfinished.name} is not what was written")
         archive = kept.folder / f"{digest}.tar"
         unfinished.rename(archive)
     finally:
@@ -232,6 +237,14 @@ class _Hashing(io.RawIOBase):
         block = bytes(data)  # type: ignore[call-overload]
         self.digest.update(block)
         return self._file.write(block)
+
+
+def _hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in _blocks(file):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _blocks(file: BinaryIO) -> Iterator[bytes]:

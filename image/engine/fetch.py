@@ -5,6 +5,11 @@ The deployment runs it as a separate task, with the engine's arguments and envir
 
 from __future__ import annotations
 
+from image.engine.init import become_child
+
+if __name__ == "__main__":
+    become_child()  # before the imports below: as PID 1, this process does not receive SIGTERM yet
+
 import os
 import sys
 from pathlib import Path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import os
 import re
@@ -19,7 +20,8 @@ LEAST_DRIVER = {11: 450, 12: 525, 13: 580}
 LEAST_COMPUTE_CAPABILITY = {11: 3.5, 12: 5.0, 13: 7.5}
 COMPATIBILITY_LIBRARY = Path("/usr/local/cuda/compat/libcuda.so.1")
 DRIVER_TIMEOUT_SECONDS = 30.0
-_QUERY = "name,memory.total,driver_version,compute_cap,memory.used"
+_QUERY = "name,memory.total,driver_version,compute_cap,memory.used,index,uuid"
+_DRIVER_FIELD = re.compile(r"\d+(\.\d+)+")
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Gpu:
     driver: str
     compute_capability: float | None
     used_gib: float | None
+    index: int | None = None
+    uuid: str = ""
 
     @property
     def identity(self) -> str:
@@ -43,10 +47,10 @@ class Gpu:
 
 
 def visible_gpus(environment: Mapping[str, str]) -> list[Gpu]:
-    """The GPUs that the driver reports; none without a driver.
+    """The GPUs that the driver reports and CUDA_VISIBLE_DEVICES selects, in CUDA's order; none without a driver.
 
     Raises:
-        EngineError: the driver is installed but does not work.
+        EngineError: the driver is installed but does not work, or CUDA_VISIBLE_DEVICES selects none.
     """
     command = shutil.which("nvidia-smi", path=environment.get("PATH", os.defpath))
     if command is None:
@@ -63,7 +67,49 @@ def visible_gpus(environment: Mapping[str, str]) -> list[Gpu]:
         raise EngineError(
             f"GPU: nvidia-smi failed: {lines[-1] if lines else f'exit code {done.returncode}'}; check the host's driver"
         )
-    return [_parsed(line) for line in done.stdout.splitlines() if line.strip()]
+    parsed = [_parsed(line) for line in done.stdout.splitlines()]
+    return _selected([gpu for gpu in parsed if gpu], environment.get("CUDA_VISIBLE_DEVICES"))
+
+
+def _selected(gpus: Sequence[Gpu], value: str | None) -> list[Gpu]:
+    """The GPUs that CUDA_VISIBLE_DEVICES selects: as in CUDA, the first word that names none ends the list."""
+    if value is None or not gpus:
+        return list(gpus)
+    chosen: list[Gpu] = []
+    for word in (part.strip() for part in value.split(",")):
+        found = [gpu for i, gpu in enumerate(gpus) if word == str(i if gpu.index is None else gpu.index)]
+        if word.startswith("GPU-"):
+            found = [gpu for gpu in gpus if gpu.uuid.startswith(word)]
+        elif word.startswith("MIG-"):  # a part of a GPU, whose memory this query does not report
+            found = [dataclasses.replace(gpus[0], name=word, memory_gib=None, used_gib=None)]
+        if len(found) != 1:
+            break
+        chosen += found
+    if not chosen:
+        there = ", ".join(gpu.uuid or str(i if gpu.index is None else gpu.index) for i, gpu in enumerate(gpus))
+        raise EngineError(
+            f"CUDA_VISIBLE_DEVICES: found {value!r}, which selects none of this container's GPUs ({there}); unset it, or set indices from 0 or UUIDs"
+        )
+    return chosen
+
+
+def by_index(gpus: Sequence[Gpu], environment: Mapping[str, str]) -> dict[str, str]:
+    """Variables that select the same GPUs by index: vLLM fails on the UUIDs that CUDA accepts.
+
+    Args:
+        gpus: those that CUDA_VISIBLE_DEVICES selects, in its order.
+        environment: the container's environment.
+
+    Returns:
+        Nothing to change if it names no whole GPU by UUID.
+    """
+    indices = [gpu.index for gpu in gpus]
+    if "GPU-" not in environment.get("CUDA_VISIBLE_DEVICES", "") or None in indices:
+        return {}
+    if any(gpu.name.startswith("MIG-") for gpu in gpus):
+        return {}
+    # The driver's indices are in the order of the bus, and CUDA's by default are not.
+    return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, indices)), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 
 
 def check_gpus(gpus: Sequence[Gpu], wanted: int, utilization: float, environment: Mapping[str, str]) -> None:
@@ -139,8 +185,11 @@ def torch_cuda(folder: Path | None = None) -> int | None:
     return int(found[1]) if found else None
 
 
-def _parsed(line: str) -> Gpu:
-    parts = [part.strip() for part in line.split(",")] + [""] * 4
+def _parsed(line: str) -> Gpu | None:
+    """A GPU; None for a warning, which nvidia-smi prints between the lines."""
+    parts = [part.strip() for part in line.split(",")] + [""] * 2
+    if len(parts) < 7 or not _DRIVER_FIELD.fullmatch(parts[2]):
+        return None
     memory, used = _number(parts[1]), _number(parts[4])
     return Gpu(
         name=parts[0],
@@ -148,6 +197,8 @@ def _parsed(line: str) -> Gpu:
         driver=parts[2],
         compute_capability=_number(parts[3]),
         used_gib=used and used / 1024,
+        index=int(parts[5]) if parts[5].isdecimal() else None,
+        uuid=parts[6],
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import importlib.util
 import json
@@ -12,9 +13,11 @@ import urllib.parse
 import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any
 
 from image.engine.arguments import EngineError
+from image.engine.patience import HubUnreachableError, retry_after_seconds
 from image.engine.weight_files import NoWeightsError, required, select
 
 HUB = "https://huggingface.co"
@@ -22,8 +25,8 @@ TIMEOUT_SECONDS = 30.0
 _SETTING = "hfToken (pulumi config set --secret hfToken hf_...; HF_TOKEN if you run the container by itself)"
 
 
-class HubUnreachableError(EngineError):
-    """The Hub does not respond or reports a server error; a retry may succeed."""
+class NoRevisionError(EngineError):
+    """The repository has no such branch, tag or commit."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +67,13 @@ def _is_this_container(url: str) -> bool:
 
 
 class Hub:
-    """A client of the Hub."""
+    """A client of the Hub, which keeps each commit of a branch."""
+
+    keeps_commits = True
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.endpoint = environment.get("HF_ENDPOINT", "").rstrip("/") or HUB
-        self._token = environment.get("HF_TOKEN", "").strip()
+        self._token = _token(environment)
         if not self.endpoint.startswith(("http://", "https://")):
             raise EngineError(f"HF_ENDPOINT: found {self.endpoint!r}; set an http or https URL, or unset it")
         # A proxy would look for a mirror in this container on its own loopback.
@@ -76,12 +81,18 @@ class Hub:
         https = urllib.request.HTTPSHandler(context=_certificates())
         self._opener = urllib.request.build_opener(TokenRedirect, https, *direct)
 
-    def listing(self, repository: str, revision: str, mistral: bool | None = None) -> Listing:
-        """The files of a model that vLLM needs. ``mistral`` selects one of two layouts, see `select`.
+    def listing(self, repository: str, revision: str, mistral: bool | None = None, *, needs: str = "model") -> Listing:
+        """The files of a model that vLLM needs.
+
+        Args:
+            repository: the Hub id.
+            revision: a branch, tag or commit.
+            mistral: selects one of two layouts, see `select`.
+            needs: see Repository.
 
         Raises:
             HubUnreachableError: a retry may succeed.
-            EngineError: the model or revision does not exist, or the token has no access.
+            EngineError: there are no weights that vLLM loads, or the model or revision does not exist, or the token has no access.
         """
         path = f"/api/models/{repository}/revision/{urllib.parse.quote(revision, safe='')}?blobs=true"
         with self._open(path, repository, revision) as answer:
@@ -91,9 +102,9 @@ class Hub:
                 commit = str(told["sha"])
             except (ValueError, KeyError, TypeError, OSError, http.client.HTTPException):
                 raise HubUnreachableError(
-                    f"weights: {self.endpoint} returned an unexpected response; check HF_ENDPOINT"
+                    f"weights: {self.endpoint} returned an unexpected response; check HF_ENDPOINT", tries=3
                 ) from None
-        wanted = wanted_files(repository, files, mistral)
+        wanted = wanted_files(repository, files, mistral, needs)
         return Listing(repository, commit, tuple(file for file in files if file.name in wanted))
 
     def open(self, listing: Listing, file: HubFile, start: int) -> http.client.HTTPResponse:
@@ -120,17 +131,30 @@ class Hub:
             answer: http.client.HTTPResponse = self._opener.open(request, timeout=TIMEOUT_SECONDS)
         except urllib.error.HTTPError as error:
             error.close()
-            raise self._refusal(error, repository, revision) from None
+            raise self._elsewhere(error, repository) or self._refusal(error, repository, revision) from None
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
             raise HubUnreachableError(
-                f"weights: {self.endpoint} cannot be reached ({reason}); check the network (a NAT gateway?) or HF_ENDPOINT"
+                f"weights: {self.endpoint} cannot be reached ({reason}); check the network (a NAT gateway?) or HF_ENDPOINT",
+                tries=5,
             ) from None
         return answer
 
+    def _elsewhere(self, error: urllib.error.HTTPError, repository: str) -> EngineError | None:
+        """A content host's error: its addresses expire, so a new one is requested; access is decided by the Hub alone."""
+        host = urllib.parse.urlsplit(error.url or "").netloc
+        if host == urllib.parse.urlsplit(self.endpoint).netloc:
+            return None
+        return HubUnreachableError(
+            f"weights: {host}, to which {self.endpoint} redirects for {repository}, answered {error.code}; "
+            "allow this host in your proxy or firewall, or try again later",
+            retry_after_seconds(error.headers),
+            status=error.code,
+        )
+
     def _refusal(self, error: urllib.error.HTTPError, repository: str, revision: str) -> EngineError:
         code, told = error.code, error.headers.get("X-Error-Code", "")
-        if told == "GatedRepo" or code == 403:
+        if told == "GatedRepo" or (code == 403 and told != "RepoNotFound"):
             terms = f"accept its terms at {self.endpoint}/{repository}"
             if self._token:
                 return EngineError(f"weights: {repository} is gated, and the token in hfToken has no access; {terms}")
@@ -141,35 +165,58 @@ class Hub:
                 f"weights: {repository} was not found on the Hub, or {found}; check model, or set {_SETTING}"
             )
         if told == "RevisionNotFound":
-            return EngineError(
+            return NoRevisionError(
                 f"weights: {repository} has no revision {revision}; set modelRevision to an existing one"
             )
         if code == 404:
             return EngineError(
                 f"weights: {repository} at {revision} was not found on the Hub; check model and modelRevision"
             )
-        return HubUnreachableError(f"weights: {self.endpoint} answered {code} for {repository}; try again later")
+        return HubUnreachableError(
+            f"weights: {self.endpoint} answered {code} for {repository}; try again later",
+            retry_after_seconds(error.headers),
+            status=code,
+        )
+
+
+def _token(environment: Mapping[str, str]) -> str:
+    """The token, by its present and its earlier name, or from the file that ``hf auth login`` writes."""
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        if token := environment.get(name, "").strip():
+            return token
+    for path in (
+        environment.get("HF_TOKEN_PATH"),
+        environment.get("HF_HOME", "") and environment["HF_HOME"] + "/token",
+    ):
+        with contextlib.suppress(OSError, ValueError):
+            if path and (token := Path(path).read_text().strip()):
+                return token
+    return ""
 
 
 def _file(sibling: Mapping[str, Any]) -> HubFile:
     large = sibling.get("lfs")
     found = large["sha256"] if large else sibling["blobId"]
     file = HubFile(str(sibling["rfilename"]), int(sibling["size"]), str(found))
-    if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", file.hash) or file.name.startswith("/") or ".." in file.name:
+    if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", file.hash) or not {"", ".", ".."}.isdisjoint(
+        file.name.split("/")
+    ):
         raise ValueError(file.name)  # it would be used as a path
     return file
 
 
-def wanted_files(repository: str, files: Sequence[HubFile], mistral: bool | None = None) -> set[str]:
+def wanted_files(
+    repository: str, files: Sequence[HubFile], mistral: bool | None = None, needs: str = "model"
+) -> set[str]:
     """The names of the files that vLLM needs.
 
     Raises:
-        EngineError: there are only weights that vLLM cannot load.
+        EngineError: there are no weights that vLLM loads.
     """
     found = select({file.name: file.size for file in files}, mistral=mistral)
-    if not found.weights and any(file.name.endswith(".gguf") for file in files):
+    if needs:
         try:
-            required(found, repository)
+            required(found, repository, adapter=needs == "weights")
         except NoWeightsError as error:
             raise EngineError(str(error)) from None
     return {*found.weights, *found.others}

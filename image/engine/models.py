@@ -28,14 +28,19 @@ def is_in_s3(name: str) -> bool:
 def repositories(arguments: Sequence[str]) -> list[Repository]:
     """The models that these arguments of ``vllm serve`` need: the main one, then tokenizer, draft model and LoRA adapters."""
     revision = last_value(arguments, "--revision") or "main"
-    main = Repository(arguments[0], revision, _mistral(last_value(arguments, "--load-format")))
-    named: list[tuple[str, str]] = []
-    if tokenizer := last_value(arguments, "--tokenizer"):
-        named.append((tokenizer, last_value(arguments, "--tokenizer-revision") or revision))
+    mistral = _mistral(last_value(arguments, "--load-format"))
+    named: list[tuple[str, str, str]] = []
     if isinstance(config := _json(last_value(arguments, "--speculative-config")), dict):
-        named.append((str(config.get("model", "")), str(config.get("revision") or "main")))
-    named += [(path, "main") for path in _adapters(arguments)]
-    others = [Repository(name, commit) for name, commit in named if (name, commit) != (main.name, main.revision)]
+        named.append((str(config.get("model", "")), str(config.get("revision") or "main"), "model"))
+    named += [(path, "main", "weights") for path in _adapters(arguments)]
+    main = Repository(arguments[0], revision, mistral)
+    if tokenizer := last_value(arguments, "--tokenizer"):
+        named.insert(0, (tokenizer, last_value(arguments, "--tokenizer-revision") or revision, ""))
+    others = [
+        Repository(name, commit, needs=needs)
+        for name, commit, needs in named
+        if (name, commit) != (main.name, main.revision)
+    ]
     return list(dict.fromkeys(one for one in (main, *others) if is_hub_id(one.name) or is_in_s3(one.name)))
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -12,14 +14,15 @@ from pathlib import Path
 from image.engine.arguments import Launch, last_value
 from image.engine.checks import Machine, check_machine
 from image.engine.compile_cache import CompileCache, restore
-from image.engine.gpus import check_weights_fit
+from image.engine.gpus import by_index, check_weights_fit
 from image.engine.hub import Hub
 from image.engine.identity import compiled_for, folder_state, has_bytecode, machine, software
 from image.engine.models import is_in_s3, localized, repositories
+from image.engine.patience import limit_seconds
 from image.engine.s3 import S3
 from image.engine.staging import stage
 from image.engine.watcher import Watch
-from image.engine.weights import Weights, ensure, known
+from image.engine.weights import Weights, cache_folder, ensure, known
 
 # The subfolder of each of vLLM's compilers, below the folder of compiled files.
 COMPILED = {
@@ -76,7 +79,7 @@ def prepare(launch: Launch, tell: Tell, *, began: float | None = None) -> Start:
         folders |= {one.repository: stage(one, Path(disk), found.memory_gib, tell) for one in weights[:1]}
         done("staging")
     arguments = localized(launch.arguments, folders)
-    environment = dict(launch.environment)
+    environment = dict(launch.environment) | by_index(found.gpus, launch.environment)
     if weights and "--trust-remote-code" not in arguments:  # remote code may come from another repository
         environment.setdefault("HF_HUB_OFFLINE", "1")
     watch = _kept(launch, found, weights, arguments, environment, tell, began)
@@ -102,9 +105,9 @@ def fetch(launch: Launch, found: Machine | None, tell: Tell, *, ask: bool = Fals
         return []  # vLLM downloads it
     if environment.get("VLLM_USE_MODELSCOPE", "").lower() in _YES:
         return []  # another hub
-    home = Path(environment.get("HF_HOME") or Path.home() / ".cache/huggingface")
+    cache = cache_folder(environment)
     if environment.get("HF_HUB_OFFLINE", "").lower() in _YES:  # use the files that are there
-        return [weights for one in repositories(arguments) if (weights := known(one, home))]
+        return [weights for one in repositories(arguments) if (weights := known(one, cache))]
     hub = Hub(environment)
     shrinks = any(argument.partition("=")[0] in _SHRINKING for argument in arguments)
 
@@ -114,8 +117,17 @@ def fetch(launch: Launch, found: Machine | None, tell: Tell, *, ask: bool = Fals
 
     models = repositories(arguments)
     main = [one for one in models if one.name == arguments[0]]
+    limit = limit_seconds(environment)
     return [
-        ensure(one, home, S3() if is_in_s3(one.name) else hub, tell, ask=ask, admit=admit if one in main else None)
+        ensure(
+            one,
+            cache,
+            S3() if is_in_s3(one.name) else hub,
+            tell,
+            ask=ask,
+            admit=admit if one in main else None,
+            limit_seconds=limit,
+        )
         for one in models
     ]
 
@@ -133,7 +145,9 @@ def _kept(
     store = environment.get("ENGINE_CACHE")
     if not store or not launch.keeps_cache:
         return None
-    local = Path(tempfile.gettempdir()) / LOCAL
+    local = _local_folder(tell)
+    if local is None:
+        return None
     installed = software(environment)
     kinds: list[CompileCache] = []
     if not (has_bytecode() or "PYTHONPYCACHEPREFIX" in environment):
@@ -158,6 +172,26 @@ def _kept(
     marker = environment.get("ENGINE_PLAN_KEY")
     health = f"http://127.0.0.1:{launch.port}/health"
     return Watch(health, kept, prewarm_marker(Path(store), marker) if marker else None, began)
+
+
+def _local_folder(tell: Tell) -> Path | None:
+    """This user's folder for compiled files. Its path is a part of compiled code, so it is the same for each start."""
+    parent = Path(tempfile.gettempdir())
+    problem: OSError | None = None
+    for name in (LOCAL, f"{LOCAL}-{os.getuid()}"):
+        folder = parent / name
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            status = folder.lstat()
+            if status.st_uid == os.getuid() and stat.S_ISDIR(status.st_mode) and os.access(folder, os.W_OK | os.X_OK):
+                return folder
+        except OSError as error:
+            problem = error
+    reason = problem.strerror if problem else "it belongs to another user"
+    tell(
+        f"compile cache: {parent / LOCAL} cannot be used ({reason}); nothing is cached: set TMPDIR to a folder of your own"
+    )
+    return None
 
 
 def prewarm_marker(store: Path, plan_key: str) -> Path:

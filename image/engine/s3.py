@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from image.engine.arguments import EngineError
-from image.engine.hub import HubFile, HubUnreachableError, Listing, wanted_files
+from image.engine.hub import HubFile, Listing, wanted_files
+from image.engine.patience import HubUnreachableError
 
 SCHEME = "s3://"
 ETAG = "etag-"
@@ -57,6 +58,7 @@ class S3:
     """
 
     endpoint = "S3"
+    keeps_commits = False  # what was replaced in a bucket is gone
 
     def __init__(self, client: Any = None) -> None:
         self._given = client
@@ -81,7 +83,7 @@ class S3:
         """The content of a small file. boto3's errors pass through."""
         return bytes(self._client.get_object(Bucket=address.bucket, Key=address.key(name))["Body"].read())
 
-    def listing(self, repository: str, revision: str, mistral: bool | None = None) -> Listing:
+    def listing(self, repository: str, revision: str, mistral: bool | None = None, *, needs: str = "model") -> Listing:
         """The files of a model that vLLM needs; the commit is a hash of their names, sizes and ETags.
 
         Raises:
@@ -101,12 +103,12 @@ class S3:
         if not any(file.name in ("config.json", "params.json") for file in files):
             what = "no config.json" if files else "no files"
             raise EngineError(f"weights: {repository} has {what}; set model to the folder that contains config.json")
-        wanted = wanted_files(repository, files, mistral)
+        wanted = wanted_files(repository, files, mistral, needs)
         chosen = tuple(file for file in files if file.name in wanted)
         state = "\n".join(f"{file.name} {file.size} {file.hash}" for file in chosen)
         return Listing(repository, hashlib.sha1(state.encode(), usedforsecurity=False).hexdigest(), chosen)
 
-    def open(self, listing: Listing, file: HubFile, start: int) -> _Body:
+    def open(self, listing: Listing, file: HubFile, start: int) -> S3Body:
         """A file's bytes, from offset ``start``.
 
         Raises:
@@ -124,22 +126,24 @@ class S3:
             )
         except Exception as error:
             raise refusal(error, f"{listing.repository}/{file.name}") from None
-        return _Body(answer["Body"], 206 if start else 200)
+        return S3Body(answer["Body"], 206 if start else 200)
 
 
-class _Body:
+class S3Body:
     """The answer to one request; a connection that breaks is a ConnectionError."""
 
     def __init__(self, body: Any, status: int) -> None:
         self._body, self.status = body, status
+        self.headers: dict[str, str] = {}
 
-    def __enter__(self) -> _Body:
+    def __enter__(self) -> S3Body:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._body.close()
 
     def read1(self, amount: int) -> bytes:
+        """At most so many bytes; none at the end."""
         try:
             return bytes(self._body.read(amount))
         except OSError:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import hashlib
 import shutil
 import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO
 
+from image.engine.blobs import BLOCK, digest_of
+from image.engine.hub import HubFile
 from image.engine.memory import GIB
+from image.engine.s3 import ETAG
 from image.engine.weights import Weights
 
 # vLLM prefetches a checkpoint from a network file system only up to this fraction of memory. Above it, vLLM reads page by
@@ -21,7 +27,9 @@ ABANDONED_SECONDS = 3600
 
 
 def stage(weights: Weights, disk: Path, memory_gib: float, tell: Callable[[str], None]) -> Path:
-    """The folder to load from: a copy on the local disk if that is faster, otherwise the weights' own folder.
+    """The folder to load from: a verified copy on the local disk if that is faster, otherwise the weights' own folder.
+
+    Each engine copies to a folder of its own, which is renamed once every file in it has its size and hash.
 
     Args:
         weights: a complete model.
@@ -33,38 +41,100 @@ def stage(weights: Weights, disk: Path, memory_gib: float, tell: Callable[[str],
     if not disk.is_dir() or size_gib <= SHARE_OF_MEMORY * memory_gib:
         return weights.folder
     target = disk / f"{weights.repository.name.replace('/', '--')}--{weights.commit}"
-    if target.is_dir():  # it is renamed only once it is complete
-        tell(f"staging: {weights.repository.name} is already on the local disk")
-        return target
-    for left in disk.glob(f"{target.name}.*part"):  # of a copy that was killed
-        with contextlib.suppress(OSError):  # another engine may be removing it
-            if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
-                shutil.rmtree(left, ignore_errors=True)
-    part = target.with_name(f"{target.name}.{uuid.uuid4().hex}.part")  # its own: another engine may be copying, too
-    if shutil.disk_usage(disk).free < weights.size_bytes:
-        tell(f"staging: the local disk has no room for {size_gib:.1f} GiB; reading the weights from the volume")
-        return weights.folder
-    began = time.monotonic()
-    files = [path for path in weights.folder.rglob("*") if path.is_file()]
-    tell(f"staging: copying {size_gib:.1f} GiB to the local disk, because the memory limit is {memory_gib:.1f} GiB")
     try:
-        with ThreadPoolExecutor(PARALLEL_COPIES) as pool:
-            list(pool.map(lambda path: _copy(path, part / path.relative_to(weights.folder)), files))
-        part.rename(target)
-    except OSError as error:
-        shutil.rmtree(part, ignore_errors=True)
-        if target.is_dir():
-            tell(f"staging: {weights.repository.name} was copied by another engine meanwhile")
+        wanted = {path.relative_to(weights.folder): path.stat().st_size for path in _files(weights.folder)}
+        if _holds(target, wanted):
+            tell(f"staging: {weights.repository.name} is already on the local disk")
             return target
+        _tidy(disk, target.name)
+        if shutil.disk_usage(disk).free < sum(wanted.values()):
+            tell(f"staging: the local disk has no room for {size_gib:.1f} GiB; reading the weights from the volume")
+            return weights.folder
+        tell(f"staging: copying {size_gib:.1f} GiB to the local disk, because the memory limit is {memory_gib:.1f} GiB")
+        return _staged(weights, target, wanted, tell)
+    except OSError as error:
         tell(f"staging: the copy failed ({error.strerror or error}); reading the weights from the volume")
         return weights.folder
-    seconds = time.monotonic() - began
+
+
+def _staged(weights: Weights, target: Path, wanted: dict[Path, int], tell: Callable[[str], None]) -> Path:
+    began = time.monotonic()
+    part = target.with_name(f"{target.name}.{uuid.uuid4().hex}.part")
+    part.mkdir()
+    with _owner(part).open("w") as owner:
+        with contextlib.suppress(OSError):
+            fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            with ThreadPoolExecutor(PARALLEL_COPIES) as pool:
+                hashes = {name: weights.hashes.get(str(name)) for name in wanted}
+                copies = [pool.submit(_copy, weights.folder / name, part / name, hashes[name]) for name in wanted]
+                try:
+                    for copy in copies:
+                        copy.result()
+                except BaseException:
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise
+            if target.exists() and not _holds(target, wanted):  # torn, or of an older version of this program
+                target.rename(target.with_name(f"{target.name}.{uuid.uuid4().hex}.part"))
+            part.rename(target)
+        except OSError:
+            if not _holds(target, wanted):
+                raise
+            tell(f"staging: {weights.repository.name} was copied by another engine meanwhile")
+            return target
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                _owner(part).unlink()
+    size_gib, seconds = weights.size_bytes / GIB, max(time.monotonic() - began, 0.001)
     tell(f"staging: {size_gib:.1f} GiB in {seconds:.0f} s, {size_gib * 1024 / seconds:.0f} MiB/s")
     return target
 
 
-def _copy(source: Path, target: Path) -> None:
+def _copy(source: Path, target: Path, expected: str | None) -> None:
+    """Copy a file, and verify the copy: its size, and its hash if that is known."""
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
-    if target.stat().st_size != source.stat().st_size:
+    size = source.stat().st_size
+    if target.stat().st_size != size:
         raise OSError(f"{target.name} is incomplete")
+    if expected and not expected.startswith(ETAG):
+        with target.open("rb") as content:
+            if _hash(content, digest_of(HubFile(target.name, size, expected))) != expected:
+                raise OSError(f"{target.name} does not have its hash")
+
+
+def _hash(content: IO[bytes], digest: hashlib._Hash) -> str:
+    while block := content.read(BLOCK):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(".part")]
+
+
+def _holds(target: Path, wanted: dict[Path, int]) -> bool:
+    """Whether every file is there with its size; a folder is renamed only once it is complete, but files can be lost later."""
+    try:
+        return target.is_dir() and all((target / name).stat().st_size == size for name, size in wanted.items())
+    except OSError:
+        return False
+
+
+def _tidy(disk: Path, name: str) -> None:
+    """Delete the copies of engines that died: the kernel released the lock of their owner."""
+    for left in disk.glob(f"{name}.*part"):
+        with contextlib.suppress(OSError):  # another engine may be deleting it
+            age_seconds = time.time() - left.stat().st_mtime
+            if _owner(left).exists():
+                with _owner(left).open("r+") as owner:
+                    fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(left, ignore_errors=True)
+                    _owner(left).unlink()
+            elif age_seconds > ABANDONED_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def _owner(part: Path) -> Path:
+    return part.with_name(f"{part.name}-owner")

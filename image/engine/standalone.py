@@ -2,12 +2,16 @@
 
 The gateway listens on PORT (8000) from the start and holds requests while vLLM loads; vLLM listens only on 127.0.0.1. If
 one of the two exits, the other is stopped and the container exits, so that its restart policy applies. SIGTERM stops the
-gateway first, which drains, then vLLM; a second SIGTERM stops both at once.
+gateway first, which drains, then vLLM; a second SIGTERM, or one before vLLM runs, stops both at once.
 """
 
 from __future__ import annotations
 
-import dataclasses
+from image.engine.init import become_child
+
+if __name__ == "__main__":
+    become_child()  # before the imports below: as PID 1, this process does not receive SIGTERM yet
+
 import math
 import os
 import signal
@@ -15,11 +19,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from image.engine import watcher
-from image.engine.__main__ import command
 from image.engine.arguments import EngineError, last_value, settle, values
-from image.engine.prepare import prepare, say
+from image.engine.prepare import say
 from image.engine.usage import help_if_asked
 
 ENGINE_PORT, METRICS_PORT = 8001, 9090
@@ -29,6 +32,10 @@ SPARE_SECONDS = 15.0
 POLL_SECONDS = 0.2
 GATEWAYS_OWN = ("--uds", "--ssl-", "--root-path", "--headless", "--grpc")
 """Arguments with which vLLM would not answer the gateway over HTTP."""
+ENTRYPOINT = "image.engine"
+STOPPED_EARLY = 128 + signal.SIGTERM
+# Requests that the gateway holds for an engine that is not started are not worth a wait.
+EARLY_SECONDS = 0.5
 _KEYS = ("VLLM_API_KEY", "API_KEY")
 
 
@@ -83,10 +90,23 @@ class Pair:
                 return f"{name} exited with {f'signal {-code}' if code < 0 else f'exit code {code}'}"
         return None
 
+    def is_preparing(self) -> bool:
+        """Whether the container was asked to stop and vLLM is not running yet: the process is still the entrypoint."""
+        if not self.asked or self.engine is None:
+            return bool(self.asked)
+        try:
+            words = Path(f"/proc/{self.engine.pid}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            return False
+        return ENTRYPOINT.encode() in words
+
     def stop(self, engine_seconds: float) -> None:
         """Stop both, the gateway first. No process of theirs is left."""
         # The gateway exits by itself after GATEWAY_DRAIN_TIMEOUT_SECONDS.
-        for process, seconds in ((self.gateway, math.inf), (self.engine, engine_seconds)):
+        order = [(self.gateway, math.inf), (self.engine, engine_seconds)]
+        if self.is_preparing():
+            order = [(self.engine, EARLY_SECONDS), (self.gateway, EARLY_SECONDS)]
+        for process, seconds in order:
             if process and process.poll() is None:
                 process.send_signal(signal.SIGTERM)
                 deadline = time.monotonic() + seconds
@@ -100,7 +120,6 @@ class Pair:
 
 def main() -> int:
     """Run both until one exits or the container is stopped; returns the exit code."""
-    began = time.monotonic()
     pair = Pair()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, pair.on_signal)
@@ -116,11 +135,11 @@ def main() -> int:
         quiet = {name: value for name, value in outer.environment.items() if name not in _KEYS}
         say(f"the gateway listens on port {outer.port}, and holds requests until vLLM is ready")
         pair.gateway = subprocess.Popen([sys.executable, "-m", "image.gateway"], env=told)
-        inner = dataclasses.replace(outer, arguments=tuple(arguments), port=ENGINE_PORT, environment=quiet)
-        start = prepare(inner, say, began=began)
-        pair.engine = subprocess.Popen(command(start), env=dict(start.environment))
-        if start.watch:
-            watcher.start(start.watch, say, engine=pair.engine.pid)
+        for line in outer.notes:
+            say(line)
+        if not outer.keeps_cache:
+            quiet["VLLM_FAST_BOOT"] = "false"
+        pair.engine = subprocess.Popen([sys.executable, "-m", ENTRYPOINT, *arguments], env=quiet)
         while not pair.asked and pair.ended() is None:
             time.sleep(POLL_SECONDS)
         reason = pair.ended()
@@ -130,10 +149,13 @@ def main() -> int:
     except StoppedError:
         reason = None
     finally:
+        was_preparing = pair.is_preparing()
         pair.stop(grace)
     if pair.asked:
-        say("stopped")
-        return 0
+        say("stopped before vLLM was started" if was_preparing else "stopped")
+        return STOPPED_EARLY if was_preparing else 0
+    if pair.engine and pair.engine.returncode == 2:
+        return 2  # the entrypoint, or vLLM's parser, printed the reason
     print(f"engine: error: {reason}; the container exits, and its restart policy applies", file=sys.stderr)
     return 1
 

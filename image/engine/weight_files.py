@@ -18,6 +18,7 @@ _OLDER = re.compile(r".*\.(bin|pt|pth)")
 _OLDER_COPY = re.compile(r"(pytorch_model|model|consolidated|adapter_model)([-._].*)?\.(bin|pt|pth)")
 _TRAINING = re.compile(r"(training_args|optimizer|scheduler|scaler|rng_state.*)\.(bin|pt|pth)")
 _CONSOLIDATED = re.compile(r"consolidated([-._].*)?\.safetensors")
+_SHARD = re.compile(r"(?P<before>.*[^-])-\d+-of-(?P<count>\d+)(?P<after>\.\w+)")
 _ADAPTER = re.compile(r"adapter_model([-._].*)?\.(safetensors|bin|pt)")
 
 
@@ -103,14 +104,19 @@ def has_layout(names: Iterable[str], mistral: bool | None) -> bool:
     return any(bool(_CONSOLIDATED.fullmatch(name)) is mistral for name in weights)
 
 
-def required(files: WeightFiles, repository: str) -> WeightFiles:
-    """The same selection, for a model that must have weights.
+def required(files: WeightFiles, repository: str, *, adapter: bool = False) -> WeightFiles:
+    """The same selection, for a model that must have weights; ``adapter``: those of a LoRA adapter are enough.
 
     Raises:
         NoWeightsError: there are none.
     """
-    if files.weights:
+    if any(adapter or not _ADAPTER.fullmatch(_base(name)) for name in files.weights):
         return files
+    if files.weights:
+        raise NoWeightsError(
+            f"weights: {repository} has only the weights of a LoRA adapter; "
+            "set model to the adapter's base model, and loraAdapters to the adapter"
+        )
     if any(name.endswith(".gguf") for name in files.sizes):
         raise NoWeightsError(
             f"weights: {repository} has only GGUF files for what was asked; "
@@ -139,7 +145,21 @@ def missing(files: WeightFiles, there: Mapping[str, int], indexes: Mapping[str, 
         prefix = _folder(path) + "/" if "/" in path else ""
         selected = any(prefix + shard in files.weights for shard in shards)
         wanted |= {prefix + shard for shard in shards if selected and prefix + shard not in there}
+    wanted |= {name for name in _shards(files.weights) if name not in there}
     return tuple(sorted(wanted))
+
+
+def _shards(names: Iterable[str]) -> set[str]:
+    """All shards of which one is named: ``model-00001-of-00003.safetensors`` names three."""
+    found = set()
+    for name in names:
+        if shard := _SHARD.fullmatch(name):
+            count, width = int(shard["count"]), len(shard["count"])
+            found |= {
+                f"{shard['before']}-{i:0{width}}-of-{shard['count']}{shard['after']}"
+                for i in range(1, min(count, 9999) + 1)
+            }
+    return found
 
 
 def _expected(files: WeightFiles, there: Mapping[str, int], name: str) -> int:

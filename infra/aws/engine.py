@@ -19,7 +19,7 @@ from infra.aws.iam import allow, document, read_secret
 from infra.aws.registry import PULL_ACTIONS
 from infra.aws.roles import Roles
 from infra.aws.weights import Weights
-from infra.containers import CODE_PATH, DELIVER, DELIVERED_TO, ENTRYPOINT, engine_arguments
+from infra.containers import CODE_PATH, DELIVER, DELIVERED_TO, ENTRYPOINT, engine_arguments, start_limit
 from infra.planning.engine import CACHE_PATH, WEIGHTS_PATH
 from infra.planning.plan import ServingPlan
 
@@ -216,6 +216,7 @@ class Engine(pulumi.ComponentResource):
                     **({"AWS_REGION": args.context.region} if plan.model.startswith(S3_SCHEME) else {}),
                     "ENGINE_STAGE": f"{NVME_PATH}/{NVME_FOLDER}",
                     "PYTHONPATH": CODE_PATH,
+                    **start_limit(plan),
                 }
             ),
             "portMappings": [{"containerPort": engine.port, "hostPort": engine.port, "protocol": "tcp"}],

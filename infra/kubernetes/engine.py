@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pulumi
 from pulumi_kubernetes import apps, core, meta, policy
 
-from infra.containers import CODE_PATH, DELIVER, DELIVERED_TO, ENTRYPOINT, engine_arguments
+from infra.containers import CODE_PATH, DELIVER, DELIVERED_TO, ENTRYPOINT, engine_arguments, start_limit
 from infra.kubernetes.gateway import image_of, pull_policy_of
 from infra.kubernetes.pods import COMPONENTS, Labels, container_security, environment, http_probe, literal, pod_security
 from infra.kubernetes.secrets import HF_TOKEN_KEY
@@ -121,6 +121,8 @@ def _pod(args: EngineArgs) -> core.v1.PodSpecArgs:
     plan = args.plan
     return core.v1.PodSpecArgs(
         automount_service_account_token=False,
+        # PID 1 is then the pod's own process, which reaps others; a PID 1 without a handler would ignore SIGTERM.
+        share_process_namespace=True,
         # vLLM reads VLLM_*, and a Service named vllm would set VLLM_PORT in every pod of its namespace.
         enable_service_links=False,
         security_context=pod_security(USER_ID, GROUP_ID, volumes_group=USER_ID),
@@ -155,7 +157,7 @@ def _container(args: EngineArgs) -> core.v1.ContainerArgs:
         command=list(ENTRYPOINT),
         args=_arguments(plan),
         working_dir=HOME,
-        env=_variables(args, {"PYTHONPATH": CODE_PATH}),
+        env=_variables(args, {"PYTHONPATH": CODE_PATH, **start_limit(plan)}),
         ports=[core.v1.ContainerPortArgs(name="http", container_port=plan.engine.port)],
         resources=core.v1.ResourceRequirementsArgs(
             # One core for the API server and one per GPU worker; no limit, because tokenization is bursty.

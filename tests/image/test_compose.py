@@ -123,6 +123,11 @@ def test_both_engine_and_gateway_may_drain() -> None:
         assert SERVICES[name]["stop_grace_period"] == f"{seconds}s"
 
 
+@pytest.mark.parametrize("name", ["engine", "engine-cpu"])
+def test_a_stop_reaches_an_engine_that_waits(name: str) -> None:
+    assert SERVICES[name]["init"] is True
+
+
 def test_the_head_of_the_file_names_every_variable() -> None:
     head = TEXT.split("name: vllm-endpoint")[0]
     for variable in set(re.findall(r"\$\{(\w+)", TEXT)):

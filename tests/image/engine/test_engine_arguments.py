@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from image.engine.__main__ import shown
 from image.engine.arguments import EngineError, settle
+from image.engine.start import shown
 
 # What the RunPod image documents as its default configuration.
 RUNPOD = {

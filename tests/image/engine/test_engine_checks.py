@@ -1,6 +1,6 @@
 """What the container rejects before it loads a model, each run as a real process with a fake driver and vLLM."""
 
-import dataclasses
+import errno
 import os
 import re
 import socket
@@ -14,10 +14,9 @@ import pytest
 from fakes.fake_hub import FakeHub
 from image.engine.arguments import EngineError, settle
 from image.engine.checks import check_machine
-from image.engine.gpus import Gpu, check_gpus, torch_cuda, visible_gpus
+from image.engine.gpus import Gpu
 from image.engine.memory import available_gib
-from image.engine.staging import stage
-from image.engine.weights import Repository, Weights
+from image.engine.prepare import fetch
 from local.preflight import free_port
 from tests.image.engine.conftest import MODEL
 
@@ -123,9 +122,21 @@ def test_when_all_is_well_it_becomes_vllm(engine: Engine, hub: FakeHub, tmp_path
             "weights: acme/none was not found on the Hub, or it is private and no token is set",
         ),
         ({}, {"HF_ENDPOINT": "hub"}, "HF_ENDPOINT: found 'hub'; set an http or https URL"),
-        ({}, {"HF_ENDPOINT": "http://127.0.0.1:9"}, "weights: http://127.0.0.1:9 cannot be reached"),
-        ({}, {"ENGINE_CACHE": "/proc/nowhere"}, "ENGINE_CACHE: /proc/nowhere cannot be written"),
-        ({}, {"HF_HOME": "/proc/nowhere"}, "HF_HOME: /proc/nowhere cannot be written"),
+        (
+            {},
+            {"HF_ENDPOINT": "http://127.0.0.1:9", "ENGINE_START_LIMIT_SECONDS": "0"},
+            "weights: http://127.0.0.1:9 cannot be reached",
+        ),
+        (
+            {},
+            {"HF_HOME": "/proc/nowhere"},
+            "weights: /proc/nowhere/hub cannot be used (No such file or directory); mount a",
+        ),
+        (
+            {},
+            {"CUDA_VISIBLE_DEVICES": "1"},
+            "CUDA_VISIBLE_DEVICES: found '1', which selects none of this container's GPUs (0); unset it",
+        ),
         ({}, {"PORT": "70000"}, "PORT: found 70000; set 1 to 65535"),
         ({}, {"MODEL_NAME": ""}, "MODEL_NAME: not set"),
     ],
@@ -196,53 +207,45 @@ def test_the_containers_memory_is_its_limit_or_the_machines(tmp_path: Path) -> N
     assert available_gib(tmp_path, meminfo) == 15.0
 
 
-def test_a_driver_with_its_compatibility_library_may_be_older(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    old = Gpu("A10G", 22.5, "535.1", 8.6, 0.0)
-    (tmp_path / "libcuda.so.1").touch()
-    monkeypatch.setattr("image.engine.gpus.torch_cuda", lambda: 13)
-    monkeypatch.setattr("image.engine.gpus.COMPATIBILITY_LIBRARY", tmp_path / "libcuda.so.1")
-    with pytest.raises(EngineError, match="driver: found NVIDIA 535"):
-        check_gpus([old], 1, 0.92, {})
-    check_gpus([old], 1, 0.92, {"VLLM_ENABLE_CUDA_COMPATIBILITY": "1"})
-
-
-def test_a_driver_that_hangs_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nexec /bin/sleep 30\n")
-    (tmp_path / "nvidia-smi").chmod(0o755)
-    monkeypatch.setattr("image.engine.gpus.DRIVER_TIMEOUT_SECONDS", 0.05)
-    with pytest.raises(
-        EngineError, match=r"GPU: nvidia-smi did not answer within .*; the driver hangs: replace the instance"
-    ):
-        visible_gpus({"PATH": str(tmp_path)})
-
-
-def test_torchs_cuda_is_read_without_importing_it(tmp_path: Path) -> None:
-    assert torch_cuda(tmp_path) is None
-    for text, expected in (("cuda: Optional[str] = '12.9'", 12), ("cuda: Optional[str] = None", None)):
-        (tmp_path / "version.py").write_text(f"__version__ = '2.13.0'\n{text}\n")
-        assert torch_cuda(tmp_path) == expected
-
-
-def test_weights_go_to_the_local_disk_where_they_do_not_fit_in_memory(tmp_path: Path) -> None:
-    folder, disk = tmp_path / "snapshot", tmp_path / "disk"
-    folder.mkdir()
-    (folder / "a.safetensors").write_bytes(b"x" * 4096)
-    weights = Weights(Repository("acme/tiny"), "c1", folder, 4096)
+@pytest.mark.parametrize("fault", ["full", "read-only", "of another user"])
+def test_complete_weights_start_whatever_the_disk_is_like(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    environment = {"HF_HOME": str(tmp_path), "ENGINE_DEVICE": "cpu", "ENGINE_CACHE": str(tmp_path / "cache")}
+    launch = settle([MODEL, "--port", str(free_port())], environment | {"HF_ENDPOINT": hub.address})
+    assert fetch(launch, None, print)
+    hub.broken = True
     told: list[str] = []
-    assert stage(weights, disk, 0.0, told.append) == folder, "no local disk"
-    disk.mkdir()
-    assert stage(weights, disk, 1.0, told.append) == folder, "memory holds them"
-    assert told == []
-    target = stage(weights, disk, 0.0, told.append)
-    assert (target / "a.safetensors").read_bytes() == b"x" * 4096
-    assert stage(weights, disk, 0.0, told.append) == target
-    assert told[-1] == "staging: acme/tiny is already on the local disk"
-    (disk / "acme--tiny--c2.part").mkdir()  # of a start that was killed
-    assert stage(dataclasses.replace(weights, commit="c2"), disk, 0.0, told.append).name == "acme--tiny--c2"
+    if fault == "full":
+        monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"total": 1 << 40, "free": 1 << 28}))
+    else:
+        number = {"read-only": errno.EROFS, "of another user": errno.EACCES}[fault]
+
+        def fail(*_: object, **__: object) -> None:
+            raise OSError(number, os.strerror(number))
+
+        for name in ("write_bytes", "write_text", "symlink_to", "rename", "replace", "touch"):
+            monkeypatch.setattr(Path, name, fail)
+    found = check_machine(launch, memory_gib=8.0)
+    assert len(found.lines) == 4
+    for ask in (False, True):
+        assert [one.repository.name for one in fetch(launch, found, told.append, ask=ask)] == [MODEL]
 
 
-def test_a_full_cache_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"total": 1 << 40, "free": 1 << 30}))
-    launch = settle(["a/b", "--port", str(free_port())], {"ENGINE_DEVICE": "cpu", "HF_HOME": str(tmp_path)})
-    with pytest.raises(EngineError, match=r"HF_HOME: .* has 1.0 GiB free; free at least 2 GiB"):
-        check_machine(launch)
+def test_a_compile_cache_that_cannot_be_used_is_only_a_line(engine: Engine) -> None:
+    done = engine(ENGINE_CACHE="/proc/nowhere")
+    assert done.returncode == 0, done.stderr
+    assert "ENGINE_CACHE: /proc/nowhere cannot be written (No such file or directory): nothing is cached" in done.stdout
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="another user's folder needs root")
+def test_another_users_folder_for_compiled_files_stops_no_start(engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "vllm-endpoint").mkdir()
+    os.chown(tmp_path / "vllm-endpoint", 4321, 4321)
+    done = engine(ENGINE_CACHE=str(tmp_path / "cache"))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / f"vllm-endpoint-{os.getuid()}/compiled").is_dir()
+    os.chown(tmp_path / f"vllm-endpoint-{os.getuid()}", 4321, 4321)
+    done = engine(ENGINE_CACHE=str(tmp_path / "cache"))
+    assert done.returncode == 0, done.stderr
+    assert "cannot be used (it belongs to another user); nothing is cached: set TMPDIR" in done.stdout

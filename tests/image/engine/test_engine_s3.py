@@ -105,7 +105,7 @@ class Refusing:
         (ClientError({"Error": {"Code": "SlowDown"}}, "ListObjectsV2"), "try again later"),
     ],
 )
-def test_what_s3_refuses_is_one_line(tmp_path: Path, error: Exception, told: str) -> None:
+def test_what_s3_refuses_is_one_line(tmp_path: Path, error: Exception, told: str, no_waiting: list[float]) -> None:
     with pytest.raises(EngineError) as raised:
         ensure(Repository(MODEL), tmp_path, S3(Refusing(error)), lambda _: None)
     assert told in str(raised.value)

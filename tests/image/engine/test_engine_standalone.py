@@ -204,6 +204,20 @@ def test_what_cannot_work_ends_the_gateway_too(tmp_path: Path, hub: FakeHub) -> 
     assert "engine: error: weights: acme/tiny is gated" in output
 
 
+def test_a_stop_before_vllm_runs_ends_both_at_once(tmp_path: Path, hub: FakeHub) -> None:
+    hub.stalled = hub.stall
+    container = Container(tmp_path, hub)
+    assert hub.asked.wait(20)
+    children = container.children()
+    began = time.monotonic()
+    container.process.send_signal(signal.SIGTERM)
+    code, output = container.end()
+    assert time.monotonic() - began < 2
+    assert code == 128 + signal.SIGTERM, output
+    assert output.rstrip().endswith("engine: stopped before vLLM was started")
+    assert not any(Path(f"/proc/{pid}").exists() for pid in children.values())
+
+
 def test_there_is_no_open_endpoint_by_accident() -> None:
     with pytest.raises(
         EngineError, match="VLLM_API_KEY: not set; set it to the key that clients must send, or GATEWAY_KEYS=none"

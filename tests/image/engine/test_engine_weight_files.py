@@ -70,7 +70,9 @@ def test_a_folder_is_whole_if_each_file_and_each_shard_of_the_index_is_there() -
     index = json.dumps({"weight_map": {"a": SHARDS[0], "b": SHARDS[1]}})
     files = select({SHARDS[0]: 5, "config.json": None})
     there = {SHARDS[0]: 5, "config.json": 7}
-    assert missing(files, there) == ()
+    assert missing(files, there) == (SHARDS[1],), "the name of the first shard counts two"
+    single = select({"model.safetensors": 5})
+    assert missing(single, {"model.safetensors": 5}) == ()
     assert missing(files, there, {"model.safetensors.index.json": index}) == (SHARDS[1],)
-    assert missing(files, there, {"model.safetensors.index.json": "{"}) == ("model.safetensors.index.json",)
-    assert missing(files, {SHARDS[0]: 6}) == ("config.json", SHARDS[0])
+    assert missing(files, there, {"model.safetensors.index.json": "{"}) == (SHARDS[1], "model.safetensors.index.json")
+    assert missing(files, {SHARDS[0]: 6}) == ("config.json", *SHARDS)

@@ -1,44 +1,26 @@
 """Weights from a fake Hub in real files: interrupted, corrupt, gated, truncated, concurrent, disk full."""
 
-import hashlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fakes.fake_hub import FakeHub, FakeModel
-from image.engine import staging
 from image.engine.arguments import EngineError
-from image.engine.blobs import Progress, fetch_blob
-from image.engine.hub import Hub, HubFile, HubUnreachableError, Listing
-from image.engine.models import localized, repositories
-from image.engine.weights import Repository, Weights, ensure
-from tests.image.engine.conftest import MODEL
+from image.engine.hub import Hub
+from image.engine.models import repositories
+from image.engine.patience import HubUnreachableError
+from image.engine.progress import Progress
+from image.engine.weights import Repository, Weights
+from tests.image.engine.conftest import FIRST, MODEL, SECOND, have, right
 
 ROOT = Path(__file__).parents[3]
-TINY = Repository(MODEL)
-FIRST, SECOND = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
-
-
-def have(
-    home: Path, hub: FakeHub, told: list[str] | None = None, repository: Repository = TINY, **more: Any
-) -> Weights:
-    token = more.pop("token", "")
-    tell = (told if told is not None else []).append
-    return ensure(repository, home, Hub({"HF_ENDPOINT": hub.address, "HF_TOKEN": token}), tell, **more)
-
-
-def right(weights: Weights, model: FakeModel) -> bool:
-    wanted = [name for name in model.files if name in ("config.json", FIRST, SECOND)]
-    return all((weights.folder / name).read_bytes() == model.files[name] for name in wanted)
 
 
 def test_what_vllm_needs_is_fetched_once_in_the_hubs_own_layout(tmp_path: Path, hub: FakeHub) -> None:
@@ -54,32 +36,6 @@ def test_what_vllm_needs_is_fetched_once_in_the_hubs_own_layout(tmp_path: Path, 
     again = have(tmp_path, hub)
     assert again.folder == weights.folder
     assert len(hub.served) == 3
-
-
-def test_a_broken_connection_is_gone_on_with_where_it_broke(tmp_path: Path, hub: FakeHub) -> None:
-    hub.models[MODEL].cuts[FIRST] = 300_000
-    assert right(have(tmp_path, hub), hub.models[MODEL])
-    assert [one.start for one in hub.served if one.name == FIRST] == [0, 300_000]
-
-
-def test_a_killed_fetch_is_gone_on_with_and_its_lock_blocks_nobody(tmp_path: Path, hub: FakeHub) -> None:
-    hub.models[MODEL].stalled[FIRST] = threading.Event()
-    fetch = subprocess.Popen(
-        [sys.executable, "-m", "image.engine.fetch", MODEL],
-        cwd=ROOT,
-        env={"PATH": "/bin", "HF_HOME": str(tmp_path), "HF_ENDPOINT": hub.address},
-        stdout=subprocess.DEVNULL,
-    )
-    name = hashlib.sha256(hub.models[MODEL].files[FIRST]).hexdigest() + ".part"
-    part = tmp_path / "hub/models--acme--tiny/blobs" / name
-    while fetch.poll() is None and not (part.exists() and part.stat().st_size >= 500_000):
-        hub.sending.wait(0.01)
-    fetch.send_signal(signal.SIGKILL)
-    fetch.wait()
-    hub.models[MODEL].stalled.pop(FIRST).set()
-    came = part.stat().st_size
-    assert right(have(tmp_path, hub), hub.models[MODEL])
-    assert [one.start for one in hub.served if one.name == FIRST] == [0, came]
 
 
 def test_two_fetchers_at_once_fetch_once(tmp_path: Path, hub: FakeHub) -> None:
@@ -104,18 +60,6 @@ def test_two_fetchers_at_once_fetch_once(tmp_path: Path, hub: FakeHub) -> None:
     second.join(20)
     assert f"(process {os.getpid()}) is downloading it; waiting" in told[0]
     assert sorted(hub.names()) == ["config.json", FIRST, SECOND]
-
-
-def test_wrong_bytes_never_get_their_name(tmp_path: Path, hub: FakeHub) -> None:
-    hub.models[MODEL].damaged[FIRST] = 1
-    assert right(have(tmp_path, hub), hub.models[MODEL])
-    assert hub.names().count(FIRST) == 2
-    other = tmp_path / "other"
-    hub.models[MODEL].damaged[FIRST] = 2
-    with pytest.raises(EngineError, match=rf"{FIRST} .* arrived twice with a hash that differs from the Hub's"):
-        have(other, hub)
-    assert not list(other.glob("hub/*/snapshots/*/*"))
-    assert hub.models[MODEL].files[FIRST] not in [p.read_bytes() for p in other.glob("hub/*/blobs/*")]
 
 
 @pytest.mark.parametrize("damage", ["shorter", "other bytes", "gone", "not linked"])
@@ -152,18 +96,61 @@ def test_what_is_whole_is_checked_and_not_fetched_again(tmp_path: Path, hub: Fak
     assert hub.names() == []
 
 
-def test_a_new_commit_brings_only_what_changed_and_a_deploy_asks_for_it(tmp_path: Path, hub: FakeHub) -> None:
+def test_a_branch_is_pinned_by_the_first_download_and_an_update_is_a_setting(tmp_path: Path, hub: FakeHub) -> None:
     old = have(tmp_path, hub)
     hub.models[MODEL].files["config.json"] = b'{"model_type": "tiny", "newer": true}'
+    newer = hub.models[MODEL].commit
     hub.served.clear()
-    assert have(tmp_path, hub).commit == old.commit, "a start keeps the commit that it has"
-    new = have(tmp_path, hub, ask=True)
-    assert (new.commit, hub.names()) == (hub.models[MODEL].commit, ["config.json"])
-    assert have(tmp_path, hub).commit == new.commit
-    hub.broken = True
+    assert have(tmp_path, hub).commit == old.commit
     told: list[str] = []
-    assert have(tmp_path, hub, told, ask=True).commit == new.commit
-    assert "continuing with the downloaded commit" in told[-1]
+    assert have(tmp_path, hub, told, ask=True).commit == old.commit, "nor does a deploy change it by itself"
+    assert (
+        told[-1]
+        == f"weights: main of {MODEL} is now {newer}; this deployment keeps {old.commit}: to update, set modelRevision"
+    )
+    new = have(tmp_path, hub, repository=Repository(MODEL, newer))
+    assert (new.commit, hub.names()) == (newer, ["config.json"]), "only what changed is downloaded"
+    assert have(tmp_path, hub).commit == old.commit
+    hub.broken = True
+    assert have(tmp_path, hub, told, ask=True).commit == old.commit
+    assert f"continuing with the downloaded commit {old.commit[:12]}" in told[-1]
+
+
+@pytest.mark.parametrize("moment", ["after the look", "after a kill", "torn"])
+def test_two_replicas_never_serve_two_commits_of_a_branch(
+    tmp_path: Path, hub: FakeHub, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    first = hub.models[MODEL]
+    hub.older[MODEL] = {first.commit: FakeModel(dict(first.files))}
+    old = first.commit
+    if moment == "after the look":  # two replicas without a lock: the branch moves between their looks
+        listing = Hub.listing
+
+        def moved(self: Hub, *arguments: Any, **options: Any) -> Any:
+            found = listing(self, *arguments, **options)
+            if "config.json" in first.files and first.commit == old:
+                first.files["config.json"] = b'{"newer": true}'
+                assert have(tmp_path, hub).commit == first.commit
+            return found
+
+        monkeypatch.setattr("image.engine.hub.Hub.listing", moved)
+        monkeypatch.setattr("fcntl.flock", lambda *_: None)
+        assert have(tmp_path, hub).commit == first.commit != old
+        return
+    if moment == "torn":
+        (have(tmp_path, hub).folder / FIRST).resolve().unlink()
+    else:
+        first.breaking.add(FIRST)
+        monkeypatch.setattr("image.engine.patience.TRIES_WITHOUT_PROGRESS", 1)
+        monkeypatch.setattr(Progress, "pause", lambda self, seconds: None)
+        with pytest.raises(EngineError):
+            have(tmp_path, hub)
+        first.breaking.clear()
+    first.files["config.json"] = b'{"newer": true}'
+    assert have(tmp_path, hub).commit == old
+    hub.older.clear()  # the branch was rewritten, and the old commit is gone
+    shutil.rmtree(tmp_path / "hub/models--acme--tiny/snapshots")
+    assert have(tmp_path, hub).commit == first.commit
 
 
 def test_a_pinned_commit_needs_no_reference(tmp_path: Path, hub: FakeHub) -> None:
@@ -242,77 +229,10 @@ def test_a_model_too_large_for_the_gpus_is_refused_before_it_is_fetched(tmp_path
     assert hub.names() == []
 
 
-def test_a_hub_that_keeps_failing_is_given_up_and_what_came_is_kept(
-    tmp_path: Path, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Progress, "pause", lambda self, seconds: None)
-    broken = Hub({"HF_ENDPOINT": "http://127.0.0.1:9"})
-    file = HubFile("x", 10, "0" * 64)
-    (tmp_path / (file.hash + ".part")).write_bytes(b"abc")
-    with pytest.raises(HubUnreachableError, match="cannot be reached"):
-        fetch_blob(broken, Listing(MODEL, "c", (file,)), file, tmp_path / file.hash, Progress("x", 10, print))
-    assert (tmp_path / (file.hash + ".part")).read_bytes() == b"abc"
-
-
-def test_a_connection_that_keeps_breaking_is_given_up(
-    tmp_path: Path, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Progress, "pause", lambda self, seconds: None)
-    hub.models[MODEL].breaking.add(FIRST)
-    with pytest.raises(
-        HubUnreachableError, match=rf"{FIRST} of acme/tiny: the connection keeps failing .* start again"
-    ):
-        have(tmp_path, hub)
-    hub.models[MODEL].breaking.clear()
-    hub.served.clear()
-    assert right(have(tmp_path, hub), hub.models[MODEL])
-    assert "config.json" not in hub.names(), "what came is kept"
-
-
-def test_a_hub_that_is_broken_or_none_is_said(tmp_path: Path, hub: FakeHub) -> None:
+def test_a_hub_that_is_broken_or_none_is_said(tmp_path: Path, hub: FakeHub, no_waiting: list[float]) -> None:
     hub.broken = True
     with pytest.raises(HubUnreachableError, match=r"http://127.* answered 503 for acme/tiny; try again later"):
         have(tmp_path, hub)
-
-
-def test_every_model_that_the_arguments_name_is_found_and_put_in_place() -> None:
-    draft = json.dumps({"model": "acme/draft", "num_speculative_tokens": 4})
-    adapter = json.dumps({"name": "b", "path": "acme/lora-b"})
-    arguments = [
-        MODEL,
-        "--revision",
-        "v1",
-        "--speculative-config",
-        draft,
-        "--lora-modules",
-        "a=acme/lora-a",
-        adapter,
-        "--seed",
-        "1",
-    ]
-    models = repositories(arguments)
-    assert models == [
-        Repository(MODEL, "v1"),
-        Repository("acme/draft"),
-        Repository("acme/lora-a"),
-        Repository("acme/lora-b"),
-    ]
-    told = localized(arguments, {model: Path("/w") / model.name for model in models})
-    assert told[:3] == [
-        "/w/acme/tiny",
-        "--speculative-config",
-        json.dumps({"model": "/w/acme/draft", "num_speculative_tokens": 4}),
-    ]
-    assert told[3:] == [
-        "--lora-modules", "a=/w/acme/lora-a", json.dumps({"name": "b", "path": "/w/acme/lora-b"}), "--seed", "1",
-        "--served-model-name", MODEL,
-    ]  # fmt: skip
-
-
-def test_folders_and_object_stores_are_vllms_own_business(tmp_path: Path) -> None:
-    for name in (str(tmp_path), "gs://bucket/model", "acme/model:Q4_K_M"):
-        assert repositories([name]) == []
-        assert localized([name, "--revision", "x"], {}) == [name, "--revision", "x"]
 
 
 def test_the_deploys_step_takes_the_engines_own_arguments(tmp_path: Path, hub: FakeHub) -> None:
@@ -323,6 +243,10 @@ def test_the_deploys_step_takes_the_engines_own_arguments(tmp_path: Path, hub: F
     assert "acme/tiny: complete and verified" in done.stdout
     hub.models[MODEL].gated = True
     hub.models[MODEL].files["config.json"] = b"{}"
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 0, "complete weights are used"
+    assert f"main of acme/tiny is now {hub.models[MODEL].commit}; this deployment keeps" in done.stdout
+    environment["HF_HOME"] = str(tmp_path / "other")
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=30)
     assert done.returncode == 2
     assert done.stderr.startswith("engine: error: weights: acme/tiny is gated")
@@ -341,69 +265,47 @@ def test_weights_beside_an_adapter_and_heads_of_their_own_are_fetched(tmp_path: 
     assert sorted(path.name for path in heads.folder.iterdir()) == ["model.safetensors", "sparse_linear.pt"]
 
 
-def test_of_two_layouts_one_is_fetched_and_counted_at_each_start(tmp_path: Path, hub: FakeHub) -> None:
-    files = {"config.json": b"{}", "params.json": b"{}", "consolidated.safetensors": b"m" * 5, "model-00001-of-00001.safetensors": b"h" * 7}  # fmt: skip
-    hub.models["mistralai/both"] = FakeModel(files)
-    (main,) = repositories(["mistralai/both", "--load-format", "mistral"])
-    sizes: list[int] = []
-    for _ in range(2):  # the first start fetches it, the second finds it
-        found = ensure(main, tmp_path, Hub({"HF_ENDPOINT": hub.address}), lambda _: None, admit=sizes.append)
-        assert sorted(path.name for path in found.folder.iterdir()) == [
-            "config.json",
-            "consolidated.safetensors",
-            "params.json",
-        ]
-    assert sizes == [9, 9]
-    (shards,) = repositories(["mistralai/both", "--load-format=safetensors"])
-    found = ensure(shards, tmp_path, Hub({"HF_ENDPOINT": hub.address}), lambda _: None)
-    assert ((found.folder / "model-00001-of-00001.safetensors").read_bytes(), found.size_bytes) == (b"h" * 7, 11)
+NO_WEIGHTS = {
+    "a quantization": ({"config.json": b"{}", "m-Q4_K_M.gguf": b"w"}, "only GGUF files"),
+    "an adapter": ({"config.json": b"{}", "adapter/adapter_model.safetensors": b"a"}, "only the weights of a LoRA adapter"),
+    "another program": ({"config.json": b"{}", "original/consolidated.00.pth": b"w", "onnx/model.onnx": b"w"}, "no weights"),
+    "training state": ({"config.json": b"{}", "optimizer.pt": b"w", "tf_model.h5": b"w"}, "no weights"),
+    "nothing": ({"config.json": b"{}", "tokenizer.json": b"{}"}, "no weights"),
+}  # fmt: skip
 
 
-def test_a_repository_with_gguf_files_alone_is_not_complete_without_weights(tmp_path: Path, hub: FakeHub) -> None:
-    hub.models["acme/gguf"] = FakeModel({"config.json": b"{}", "m-Q4_K_M.gguf": b"w"})
-    with pytest.raises(EngineError, match="only GGUF files"):
-        have(tmp_path, hub, repository=Repository("acme/gguf"))
+@pytest.mark.parametrize("what", NO_WEIGHTS)
+def test_a_repository_without_a_models_weights_is_an_error(tmp_path: Path, hub: FakeHub, what: str) -> None:
+    files, message = NO_WEIGHTS[what]
+    hub.models["acme/none"] = FakeModel(files)
+    with pytest.raises(EngineError, match=rf"weights: acme/none has {message}"):
+        have(tmp_path, hub, repository=Repository("acme/none"))
+    assert hub.names() == []
 
 
-def test_two_engines_that_stage_at_once_both_load_every_file(tmp_path: Path, hub: FakeHub, monkeypatch: Any) -> None:
-    weights, disk = have(tmp_path / "home", hub), tmp_path / "disk"
-    nested: list[Any] = []
-    disk.mkdir()
-    copy = staging._copy
-
-    def in_the_middle(source: Path, target: Path) -> None:
-        copy(source, target)
-        if source.name == FIRST and not nested:
-            nested.append(True)
-            assert right(replace(weights, folder=staging.stage(weights, disk, 0.0, print)), hub.models[MODEL])
-
-    monkeypatch.setattr(staging, "_copy", in_the_middle)
-    found = staging.stage(weights, disk, 0.0, print)
-    assert nested
-    assert found.parent == disk
-    assert right(replace(weights, folder=found), hub.models[MODEL])
-    assert list(disk.iterdir()) == [found]
+def test_a_tokenizer_needs_no_weights_and_an_adapter_only_its_own(tmp_path: Path, hub: FakeHub) -> None:
+    hub.models["acme/words"] = FakeModel({"tokenizer.json": b"{}"})
+    hub.models["acme/lora"] = FakeModel({"adapter_config.json": b"{}", "adapter_model.safetensors": b"a"})
+    for one in repositories(["/model", "--tokenizer", "acme/words", "--lora-modules", "a=acme/lora"]):
+        assert have(tmp_path, hub, repository=one).size_bytes > 0
 
 
-@pytest.mark.parametrize("other", ["appends", "finishes_first"])
-def test_a_second_writer_never_makes_a_file_longer_or_ends_the_first(
-    tmp_path: Path, hub: FakeHub, monkeypatch: pytest.MonkeyPatch, other: str
-) -> None:
-    listing = Hub({"HF_ENDPOINT": hub.address}).listing(MODEL, "main")
-    file = next(file for file in listing.files if file.name == FIRST)
-    blob, synced = tmp_path / file.hash, os.fsync
-    met: list[Any] = []
+def test_a_file_that_was_uploaded_incompletely_is_not_complete(tmp_path: Path, hub: FakeHub) -> None:
+    header = json.dumps({"a": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}).encode()
+    files = hub.models[MODEL].files
+    files[FIRST] = len(header).to_bytes(8, "little") + header + bytes(15)
+    with pytest.raises(
+        EngineError, match=rf"{FIRST} of acme/tiny at \w+ was uploaded incompletely: it has 8\d of 8\d bytes"
+    ):
+        have(tmp_path, hub)
+    files[FIRST] += b"0"
+    hub.models[MODEL].stalled.clear()
+    assert have(tmp_path / "whole", hub).size_bytes > 0
 
-    def meanwhile(descriptor: int) -> None:
-        synced(descriptor)
-        part = tmp_path / (file.hash + ".part")
-        if not met and other == "appends":
-            with part.open("ab") as second:
-                second.write(b"more")
-        elif not met:
-            part.rename(blob)
-        met.append(True)
 
-    monkeypatch.setattr(os, "fsync", meanwhile)
-    fetch_blob(Hub({"HF_ENDPOINT": hub.address}), listing, file, blob, Progress(MODEL, 0, print))
-    assert blob.read_bytes() == hub.models[MODEL].files[FIRST]
+def test_a_repository_that_lacks_a_shard_of_its_index_is_not_complete(tmp_path: Path, hub: FakeHub) -> None:
+    index = json.dumps({"weight_map": {"a": FIRST, "b": SECOND, "c": "model-extra.safetensors"}}).encode()
+    hub.models[MODEL].files["model.safetensors.index.json"] = index
+    with pytest.raises(EngineError, match=r"acme/tiny at \w+ lacks model-extra.safetensors, which it lists itself"):
+        have(tmp_path, hub)
+    assert not list(tmp_path.rglob("whole/*.json"))

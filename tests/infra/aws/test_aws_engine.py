@@ -31,7 +31,11 @@ def test_the_container_is_the_plans(stack: str) -> None:
     container = task.container()
     assert container["image"] == plan.engine.image
     assert container["command"] == [plan.model, "--host", "0.0.0.0", "--port", "8000", *plan.engine.args]
-    told = {"ENGINE_STAGE": "/nvme/weights", "PYTHONPATH": "/srv/vllm-endpoint"}
+    told = {
+        "ENGINE_STAGE": "/nvme/weights",
+        "PYTHONPATH": "/srv/vllm-endpoint",
+        "ENGINE_START_LIMIT_SECONDS": str(plan.replicas.startup_timeout_seconds),
+    }
     assert task.environment() == {**plan.engine.environment, **told}
     assert container["entryPoint"] == ["python3", "-m", "image.engine"]
     assert container["memory"] == plan.engine.memory_mib

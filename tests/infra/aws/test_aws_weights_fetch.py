@@ -1,9 +1,13 @@
 """The step of a deploy that fetches the weights on Fargate."""
 
 import re
+from pathlib import Path
 
 import pytest
 
+from fakes.fake_hub import FakeModel, fake_hub
+from image.engine import prepare
+from image.engine.arguments import settle
 from infra.planning import make_plan
 from infra.stack_files import load_stack
 from tests.infra.program import Program, arn, run_program
@@ -50,6 +54,22 @@ def test_it_is_told_what_the_engine_is_told(dev: Program) -> None:
     assert mounts == {"models": "/weights", "compiled": "/cache"}
     assert task.inputs["requiresCompatibilities"] == ["FARGATE"]
     assert (task.inputs["taskRoleArn"], task.inputs["executionRoleArn"]) == (ROLE, EXECUTION)
+
+
+def test_replicas_of_one_rollout_serve_one_commit_of_a_moving_branch(dev: Program, tmp_path: Path) -> None:
+    fetch, engine = dev.one("TaskDefinition", "-fetch"), dev.one("TaskDefinition", "-engine")
+    with fake_hub() as hub:
+        model = hub.models[fetch.container()["command"][0]] = FakeModel(
+            {"config.json": b"{}", "model.safetensors": b"w"}
+        )
+        commits = []
+        for task, ask in ((fetch, True), (engine, False), (fetch, True), (engine, False)):
+            environment = task.environment() | {"HF_HOME": str(tmp_path), "HF_ENDPOINT": hub.address}
+            launch = settle(task.container()["command"], environment)
+            commits += [weights.commit for weights in prepare.fetch(launch, None, print, ask=ask)]
+            model.files["config.json"] += b" "
+    assert len(commits) == 4
+    assert len(set(commits)) == 1
 
 
 @pytest.mark.parametrize("boot", ["false", "eager"])

@@ -1,9 +1,13 @@
 """The two Deployments: permissions, pod startup and shutdown, resources, arguments and environment."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fakes.fake_hub import FakeModel, fake_hub
+from image.engine import prepare
+from image.engine.arguments import settle
 from image.gateway.backends import DnsDiscovery, FileKeys, KubernetesCapacity
 from image.gateway.settings import Settings as GatewaySettings
 from infra.kubernetes.pods import literal
@@ -121,6 +125,20 @@ def test_weights_and_the_entrypoints_code_come_before_vllm_and_without_a_gpu(dev
     ]
 
 
+def test_pods_of_one_rollout_serve_one_commit_of_a_moving_branch(dev: Rendered, tmp_path: Path) -> None:
+    fetch = dev.pod("engine")["initContainers"][1]
+    variables = {one["name"]: one["value"] for one in fetch["env"] if "value" in one}
+    with fake_hub() as hub:
+        model = hub.models[fetch["args"][0]] = FakeModel({"config.json": b"{}", "model.safetensors": b"w"})
+        commits = []
+        for _ in range(3):
+            launch = settle(fetch["args"], variables | {"HF_HOME": str(tmp_path), "HF_ENDPOINT": hub.address})
+            commits += [weights.commit for weights in prepare.fetch(launch, None, print, ask=True)]
+            model.files["config.json"] += b" "
+    assert len(commits) == 3
+    assert len(set(commits)) == 1
+
+
 def test_the_hubs_token_reaches_who_fetches() -> None:
     (fetch,) = [c for c in render(hfToken="hf_1").pod("engine")["initContainers"] if c["name"] == "weights"]
     (token,) = [variable for variable in fetch["env"] if variable["name"] == "HF_TOKEN"]
@@ -167,6 +185,10 @@ def test_a_slow_start_is_waited_for_by_everybody() -> None:
     assert deployment["progressDeadlineSeconds"] > seconds(container["startupProbe"])
     timeouts = rendered.requests["Deployment/engine"].customTimeouts
     assert timeouts.create == timeouts.update == f"{deployment['progressDeadlineSeconds']:.0f}s"
+
+
+def test_a_stop_reaches_every_program_of_the_engines_pod(dev: Rendered) -> None:
+    assert dev.pod("engine")["shareProcessNamespace"] is True, "PID 1 ignores SIGTERM while Python starts"
 
 
 def test_a_replica_leaves_rotation_before_it_is_told_to_stop(dev: Rendered) -> None:
