@@ -9,7 +9,8 @@ from typing import Any
 
 from infra.errors import UserError
 from infra.planning import make_plan
-from infra.planning.catalog.sources import UnknownModelError, config_reader, fetch_config
+from infra.planning.catalog.model_repository import UnknownModelError
+from infra.planning.catalog.sources import config_reader, fetch_config
 from infra.planning.plan import ServingPlan
 from infra.stack_files import load_stack, parse_overrides
 from local import folders, weights

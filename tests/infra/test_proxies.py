@@ -23,7 +23,8 @@ from clients.chat import Chat
 from clients.openai_example import connect
 from image.engine import watcher
 from image.engine.arguments import EngineError
-from image.engine.hub import Hub, HubUnreachableError
+from image.engine.hub import Hub
+from image.engine.patience import HubUnreachableError
 from infra.planning.catalog.models import UnknownModelError, fetch_config
 from infra.planning.plan import ServingPlan
 from infra.planning.proxies import with_direct_addresses

@@ -13,7 +13,8 @@ from infra.planning.architecture.caches import Cache
 from infra.planning.architecture.config import UnusableConfigError
 from infra.planning.architecture.normalize import ModelFields, normalized_fields
 from infra.planning.architecture.tensors import Tensor
-from infra.planning.catalog.sources import WEIGHTS_BYTES, FetchConfig, UnknownModelError, fetch_config
+from infra.planning.catalog.model_repository import WEIGHTS_BYTES, UnknownModelError
+from infra.planning.catalog.sources import FetchConfig, fetch_config
 
 _DATA = Path(__file__).with_name("models.json")
 GIB = 1 << 30
