@@ -179,7 +179,7 @@ def main() -> int:
             }
             defaults = default_batch(plan.replicas.gpu, values["performanceMode"])  # vLLM's, which depend on the GPU
             for name, default in zip(("--max-num-batched-tokens", "--max-num-seqs"), defaults, strict=True):
-                arguments += [] if name in arguments else [name, str(default)]
+                arguments += [name, str(default)] if plan.architecture.keeps_cache and name not in arguments else []
             message = verdict(localized(arguments, folders), parser)
             missing = next((what for text, what in MISSING_FILES.items() if re.search(text, message)), "")
             if missing:

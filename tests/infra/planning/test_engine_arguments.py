@@ -195,3 +195,15 @@ def test_yarn_lengthens_the_plan_only_where_vllm_would() -> None:
 def test_a_setting_that_vllm_would_reject_is_refused_at_preview(values: dict[str, Any], words: str) -> None:
     (line,) = problems(**values)
     assert words in line
+
+
+def test_an_encoder_is_given_batches_that_hold_its_input() -> None:
+    """An encoder has no chunked prefill: vLLM rejects a batch that is shorter than its context length."""
+    encoder = {
+        "architectures": ["XLMRobertaModel"], "model_type": "xlm-roberta", "hidden_size": 1024, "intermediate_size": 4096,
+        "num_hidden_layers": 24, "num_attention_heads": 16, "vocab_size": 250002, "max_position_embeddings": 8194,
+    }  # fmt: skip
+    settings = parse_settings({"model": "acme/encoder", "maxNumBatchedTokens": 4096})
+    with pytest.raises(PlanError, match="maxNumBatchedTokens: found 4096, less than the context length"):
+        make_plan(settings, fetch=lambda model, revision: encoder)
+    make_plan(parse_settings({"model": "acme/encoder"}), fetch=lambda model, revision: encoder)
