@@ -33,6 +33,7 @@ PROGRAMS = {
     "clients/openai_example.py": ("httpx2", "openai"),
     "-m infra.arguments": ("pydantic",),
     "-m infra.planning": ("infra.planning.serving", "pydantic", "infra.stack_files"),
+    "-m infra.schema": ("infra.plugin", "pydantic"),
     "-m local": ("local.newer_python", "local.bootstrap", "local.preflight"),
     "-m local.check_client": ("clients.vllm_client",),
     "-m local.download": ("image.engine.arguments", "image.engine.weights"),

@@ -170,7 +170,7 @@ def test_history_is_kept_by_project_stack_and_name(
     called = pulumi()
     arguments = ["--stack", STACK, "--endpoint-name", "chat", "--folder", str(tmp_path)]
     assert history.main(arguments) == 0
-    assert "no results of platform-prod-chat-7a6e1f26 in" in capsys.readouterr().out
+    assert "has no results of platform-prod-chat-7a6e1f26" in capsys.readouterr().out
     assert not called.exists()  # a folder and a name are enough
     names = [
         name_of(Identity(*parts))
