@@ -75,6 +75,7 @@ def check(plan: ServingPlan, values: dict[str, Any]) -> None:
     assert memory.max_model_len <= memory.kv_cache_tokens or not plan.architecture.keeps_cache
     assert memory.weights_gib + memory.overhead_gib + memory.kv_cache_gib == pytest.approx(memory.usable_gib, abs=0.05)
     sequences = values.get("maxNumSeqs") or default_batch(plan.replicas.gpu, values.get("performanceMode", ""))[1]
+    sequences = min(sequences, memory.most_sequences or sequences)
     sizes = parsed.get("--compilation-config", {}).get("cudagraph_capture_sizes", [1, min(sequences, 512)])
     assert sizes == sorted(set(sizes))
     # A batch larger than the largest graph runs without one, which is three to four times slower.

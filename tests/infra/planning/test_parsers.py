@@ -188,7 +188,7 @@ def test_mistrals_own_format_is_used_for_mistrals_own_repositories() -> None:
         ("mistralai/Ministral-3-3B-Instruct-2512-GGUF", []),
         ("mistralai/Ministral-3-3B-Instruct-2512-BF16", []),
         ("mistralai/Ministral-3-3B-Instruct-2512", ["--load-format", "runai_streamer"]),
-        ("mistralai/Ministral-3-3B-Instruct-2512", ["--config_format=hf"]),
+        ("mistralai/Ministral-3-3B-Instruct-2512", ["--config-format", "hf"]),
     ],
 )
 def test_a_conversion_and_another_loader_do_not_get_half_of_mistrals_format(model: str, engine_args: list[str]) -> None:
@@ -198,10 +198,12 @@ def test_a_conversion_and_another_loader_do_not_get_half_of_mistrals_format(mode
     ]
 
 
-def test_the_users_own_arguments_are_not_repeated() -> None:
-    args = plan(engineArgs=["--tool-call-parser=qwen3_xml", "--reasoning_parser", "qwen3"]).engine.args
-    assert [word for word in args if word.startswith("--tool-call-parser")] == ["--tool-call-parser=qwen3_xml"]
-    assert "--reasoning-parser" not in args
+def test_a_parser_among_the_arguments_is_refused_naming_the_setting() -> None:
+    with pytest.raises(PlanError) as raised:
+        plan(engineArgs=["--tool-call-parser=qwen3_xml", "--reasoning_parser=qwen3"])
+    told = "\n".join(raised.value.problems)
+    assert "Remove it, and set toolCallParser: qwen3_xml" in told
+    assert "Remove it, and set reasoningParser: qwen3" in told
 
 
 @pytest.mark.parametrize(
