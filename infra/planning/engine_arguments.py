@@ -26,7 +26,7 @@ SETTINGS = {
     "--model": "model", "--revision": "modelRevision", "--served-model-name": "servedModelName", "--max-model-len": "maxModelLen",
     "--quantization": "quantization", "--kv-cache-dtype": "kvCacheDtype", "--gpu-memory-utilization": "gpuMemoryUtilization",
     "--max-num-seqs": "maxNumSeqs", "--max-num-batched-tokens": "maxNumBatchedTokens", "--tensor-parallel-size": "gpuCount",
-    "--data-parallel-size": "dataParallelSize", "--tool-call-parser": "toolCallParser", "--max-lora-rank": "maxLoraRank",
+    "--data-parallel-size": "dataParallelSize", "--tool-call-parser": "toolCallParser", "--reasoning-parser": "reasoningParser", "--tokenizer-mode": "tokenizerMode", "--max-lora-rank": "maxLoraRank",
     "--performance-mode": "performanceMode", "--speculative-config": "speculative",
 }  # fmt: skip
 # Arguments that a setting makes with another value: what to set.
@@ -55,7 +55,7 @@ REMOVED = {
     "--task": "--runner pooling, with --convert embed or classify", "--swap-space": "--kv-offloading-size", "--rope-scaling": "--hf-overrides",
     "--rope-theta": "--hf-overrides", "--speculative-model": "the setting speculative", "--num-speculative-tokens": "the setting speculative",
     "--guided-decoding-backend": "--structured-outputs-config.backend", "--disable-log-requests": "--no-enable-log-requests",
-    "--device": "the setting gpu", "--enable-reasoning": "--reasoning-parser", "--cuda-graph-sizes": "--cudagraph-capture-sizes",
+    "--device": "the setting gpu", "--enable-reasoning": "the setting reasoningParser", "--cuda-graph-sizes": "--cudagraph-capture-sizes",
     "--max-seq-len-to-capture": "--max-cudagraph-capture-size", "--num-scheduler-steps": "", "--use-v2-block-manager": "",
     "--worker-use-ray": "", "--preemption-mode": "", "--disable-frontend-multiprocessing": "", "--max-seq-len": "the setting maxModelLen",
     "--max-len": "the setting maxModelLen", "--context-length": "the setting maxModelLen", "--tp": "the setting gpuCount",

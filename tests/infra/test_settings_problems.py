@@ -37,7 +37,7 @@ ODD: list[dict[str, Any]] = [
  {"instanceTypes":["t3.micro"]},{"instanceTypes":["p5.48xlarge"]},{"instanceTypes":"g5.xlarge"},{"instanceTypes":["g5.xlarge","g5.xlarge"]},{"instanceTypes":[""]},
  {"capacity":"cheap"},{"capacity":"reservation"},{"capacityReservationId":"cr-1"},{"capacity":"reservation","capacityReservationId":"x"},{"warmPool":-1},{"warmPool":2,"capacity":"spot"},
  {"sharedMemoryGib":-1},{"sharedMemoryGib":100},{"weightsThroughput":"fast"},{"weightsFileSystemId":"fs-xyz"},
- {"minReplicas":2},{"minReplicas":-1},{"maxReplicas":0},{"maxReplicas":9},{"maxReplicas":"1e3"},{"scaleDownMinutes":0},{"scaleDownMinutes":1},{"wakesPerDay":-1},{"startupTimeoutMinutes":1},{"startupTimeoutMinutes":2},{"startupTimeoutMinutes":60},{"scaleOutCooldownMinutes":1,"maxReplicas":2},{"concurrencyPerReplica":0},{"concurrencyPerReplica":"lots"},
+ {"minReplicas":2},{"minReplicas":-1},{"maxReplicas":0},{"maxReplicas":9},{"maxReplicas":"1e3"},{"scaleDownMinutes":-5},{"scaleDownMinutes":1},{"wakesPerDay":-1},{"startupTimeoutMinutes":1},{"startupTimeoutMinutes":2},{"startupTimeoutMinutes":60},{"scaleOutCooldownMinutes":1,"maxReplicas":2},{"concurrencyPerReplica":0},{"concurrencyPerReplica":"lots"},
  {"gatewayImage":"not an image"},{"gatewayCount":0},{"gatewayCpu":300},{"gatewayMemoryMib":600},{"gatewayMemoryMib":8192},{"port":70000},{"port":-1},{"port":80,"certificateArn": CERTIFICATE},
  {"apiKeys":"=x"},{"apiKeys":"a=1,a=2"},{"apiKeys":","},{"apiKeysDocument":"{"},{"apiKeysDocument":"[]"},{"allowedOrigins":["app.example.com"]},{"allowedOrigins":["https://x/"]},{"allowedOrigins":["*","https://a.example"]},
  {"gatewayEnvironment":["GATEWAY_COUNT=2"]},{"gatewayEnvironment":["GATEWAY_MAX_TOKENS=x"]},

@@ -91,7 +91,7 @@ WRONG: list[tuple[list[str], str]] = [
     (["--compilation-config", "{"], "vLLM expects JSON"),
     (["--compilation-config.level", "3"], "the key level, which vLLM does not know"),
     (["--structured-outputs-config.backend=outline"], "did you mean outlines?"),
-    (["--reasoning-parser", "qwen"], "Set qwen3, or another"),
+    (["--reasoning-parser", "qwen"], "Remove it, and set reasoningParser: qwen"),
     (["--hf-token-x"], "does not have"),
     (["--pipeline-parallel-size=3"], "does not divide gpuCount (1)"),
     (["--kv-offloading-size", "500"], "the engine may use 12 GiB for that on g5.xlarge"),
@@ -118,7 +118,7 @@ def test_a_wrong_argument_is_one_line_that_says_what_to_set(arguments: list[str]
         ["--compilation-config.mode", "3"], ["-O3"], ["-cc", '{"mode": 3}'], ["--hf-overrides", '{"architectures": ["X"]}'],
         ["--override-generation-config", '{"temperature": 0.7}'], ["--load-format", "runai_streamer"], ["--trust-remote-code"],
         ["--enable-chunked-prefill"], ["--allowed-media-domains", "images.example.com"], ["--attention-backend", "FLASHINFER"],
-        ["--reasoning-parser", "qwen3"], ["--default-chat-template-kwargs", '{"enable_thinking": false}'], ["--middleware", "a.b", "--middleware=c.d"],
+        ["--default-chat-template-kwargs", '{"enable_thinking": false}'], ["--middleware", "a.b", "--middleware=c.d"],
     ],
 )  # fmt: skip
 def test_what_vllm_accepts_and_no_setting_sets_is_passed_on(arguments: list[str]) -> None:
