@@ -63,6 +63,7 @@ SEVERAL = {
         "measured_architectures": "architecture/ against measurements",
         "measured_memory": "memory against measurements",
         "odd_configs": "mutated config.json files through the whole plan",
+        "planned_engine_arguments": "engine_arguments, and what it changes in a plan",
         "real_models": "config.json files of published models through the whole plan",
     },
     "local": {"local_make": "targets of the Makefile"},
