@@ -40,6 +40,7 @@ def pytest_collection_finish() -> None:
     """What is imported by now stays; looked through at every full collection, it cost 7% of the tests' time."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(50_000, 20, 50)  # a run of the program makes 50,000 objects, which live as long as it does
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,14 @@ import ast
 import json
 import subprocess
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
 
 from smoke_tests import test_keys, test_load
-from smoke_tests.conformance import Conformance, run_conformance
+from smoke_tests.conformance import STASH, Conformance, ConformancePlugin, run_conformance
 from smoke_tests.keys_document import KeysFile
 from smoke_tests.target import Target
 from tests.forked_programs import Programs
@@ -32,13 +33,54 @@ UNUSED = (
 QUICKLY = ("-o", "timeout=0", "-q", "--capture=no", "--tb=native", *(f"-pno:{plugin}" for plugin in UNUSED.split()))
 
 
-def run_files(server: FakeOpenAIServer, folder: Path, *files: str) -> dict[str, str]:
-    """Run files or single tests of the conformance tests against `server`; return the outcome of each test by name."""
-    report = folder / "report.json"
-    keys = KeysFile(server.keys_file) if server.keys_file else None
-    conformance = Conformance(Target(server.endpoint, KEY, MODEL), keys=keys)
-    run_conformance(conformance, files=files, report=report, pytest_arguments=QUICKLY)
-    return {test["name"]: test["outcome"] for test in json.loads(report.read_text())["tests"]}
+SHARE = 12  # faults of a file that share a session of pytest: starting one takes longer than most of its tests
+
+
+class SabotagePlugin(ConformancePlugin):
+    """Runs the tests of one file once for each fault, against a server with that fault.
+
+    The clean-up after a fault's last test is that of a session: the next fault starts with fixtures of its own.
+    """
+
+    def __init__(self, faults: Sequence[str], folder: Path) -> None:
+        super().__init__(Conformance(Target("http://127.0.0.1:9", KEY, MODEL)))
+        self._faults, self._folder = faults, folder
+        self.failing: dict[str, set[str]] = {}
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Run each fault's tests."""
+        for fault in self._faults:
+            self.results.clear()
+            keys_file = self._folder / f"keys-{fault}"
+            keys_file.write_text(f"{KEY}\n")
+            # Slow enough that a buffer delays the first chunk by more than this machine's jitter.
+            token_seconds = 0.002 if fault == "buffers_the_stream" else 0.0001
+            items = [item for item in session.items if wanted(fault, item)]
+            with serving(FakeOpenAIServer(fault, token_seconds=token_seconds, keys_file=keys_file)) as server:
+                target = Target(server.endpoint, KEY, MODEL)
+                session.config.stash[STASH] = Conformance(target, keys=KeysFile(keys_file))
+                for item, following in zip_longest(items, items[1:]):
+                    session.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            self.failing[fault] = {
+                nodeid.rpartition("::")[2] for nodeid, result in self.results.items() if result.outcome == "failed"
+            }
+        return True
+
+
+def wanted(fault: str, item: pytest.Item) -> bool:
+    """Only the tests named, if others of the file may fail, too: the whole file takes several times as long."""
+    caught_by = FAULTS[fault]
+    return not caught_by.breaks_much or item.name.partition("[")[0] in {
+        test.partition("[")[0] for test in caught_by.tests
+    }
+
+
+def shares() -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Each file with some of its faults."""
+    for file in sorted({fault.file for fault in FAULTS.values()}):
+        faults = [name for name, fault in FAULTS.items() if fault.file == file]
+        for start in range(0, len(faults), SHARE):
+            yield file, tuple(faults[start : start + SHARE])
 
 
 def failed(outcomes: dict[str, str]) -> set[str]:
@@ -61,19 +103,18 @@ def keys_file(tmp_path: Path) -> Path:
 
 
 @pytest.mark.usefixtures("_impatient")
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_fails_its_own_test(fault: str, tmp_path: Path, keys_file: Path) -> None:
-    caught_by = FAULTS[fault]
-    # Slow enough that a buffer delays the first chunk by more than this machine's jitter.
-    token_seconds = 0.002 if fault == "buffers_the_stream" else 0.0001
-    with serving(FakeOpenAIServer(fault, token_seconds=token_seconds, keys_file=keys_file)) as server:
-        # Only the tests named, if others of the file may fail, too: the whole file takes several times as long.
-        functions = {f"{caught_by.file}::{test.partition('[')[0]}" for test in caught_by.tests}
-        failing = failed(run_files(server, tmp_path, *(functions if caught_by.breaks_much else [caught_by.file])))
-    if caught_by.breaks_much:
-        assert caught_by.tests <= failing
-    else:
-        assert failing == caught_by.tests
+@pytest.mark.parametrize(("file", "faults"), list(shares()), ids=lambda value: value if isinstance(value, str) else value[0])
+def test_each_fault_fails_its_own_tests(file: str, faults: tuple[str, ...], tmp_path: Path) -> None:
+    plugin = SabotagePlugin(faults, tmp_path)
+    pytest.main(
+        ["-c", str(CONFORMANCE / "pytest.ini"), "--rootdir", str(CONFORMANCE), *QUICKLY, str(CONFORMANCE / file)],
+        plugins=[plugin],
+    )
+    assert list(plugin.failing) == list(faults)
+    for fault, failing in plugin.failing.items():
+        caught_by = FAULTS[fault]
+        assert caught_by.tests <= failing, fault
+        assert caught_by.breaks_much or failing == caught_by.tests, fault
 
 
 @pytest.mark.parametrize("file", sorted({fault.file for fault in FAULTS.values()}))
