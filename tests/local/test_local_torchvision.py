@@ -17,8 +17,11 @@ CUDA_TORCH = "__version__ = '2.13.0+cu130'\ncuda: Optional[str] = '13.0'\n"
 
 
 @pytest.fixture
-def environment(tmp_path: Path) -> Environment:
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
     """An environment whose Python is this one, so that none has to be made."""
+    monkeypatch.setattr(
+        "local.folders.LOGS", tmp_path / "logs"
+    )  # tests that run beside this one have logs of their own
     requirements = tmp_path / "engine.txt"
     requirements.write_text("")
     made = Environment("vLLM", tmp_path / ".venv-engine", requirements, ("--no-index",))

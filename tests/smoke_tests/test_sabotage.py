@@ -103,7 +103,9 @@ def keys_file(tmp_path: Path) -> Path:
 
 
 @pytest.mark.usefixtures("_impatient")
-@pytest.mark.parametrize(("file", "faults"), list(shares()), ids=lambda value: value if isinstance(value, str) else value[0])
+@pytest.mark.parametrize(
+    ("file", "faults"), list(shares()), ids=lambda value: value if isinstance(value, str) else value[0]
+)
 def test_each_fault_fails_its_own_tests(file: str, faults: tuple[str, ...], tmp_path: Path) -> None:
     plugin = SabotagePlugin(faults, tmp_path)
     pytest.main(

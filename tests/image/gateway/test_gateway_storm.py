@@ -13,6 +13,7 @@ from fakes.fake_engine import MODEL, Line, Request
 from tests.image.gateway.conftest import KEY, StartEngine, StartGateway, until
 
 CLIENTS = 150
+STRANGERS = 20  # clients with a wrong key
 
 
 def descriptors() -> int:
@@ -49,11 +50,11 @@ async def test_whatever_clients_and_engines_do_nothing_is_left_behind(
     before = descriptors()
     statuses: Counter[bytes] = Counter()
 
-    async def client() -> None:
+    async def client(key: str = KEY) -> None:
         body = json.dumps(
             {"model": MODEL, "stream": dice.random() < 0.7, "pad": "x" * dice.randrange(100_000)}
         ).encode()
-        head = f"POST /v1/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\nconnection: close\r\n"
+        head = f"POST /v1/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\nconnection: close\r\n"
         request = head.encode() + b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body) + body
         reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
         try:
@@ -67,7 +68,9 @@ async def test_whatever_clients_and_engines_do_nothing_is_left_behind(
         finally:
             writer.transport.abort()
 
-    await asyncio.gather(*(client() for _ in range(CLIENTS)))
+    await asyncio.gather(
+        *(client() for _ in range(CLIENTS - STRANGERS)), *(client("sk-wrong") for _ in range(STRANGERS))
+    )
     admission = gateway.service.admission
     await until(lambda: not gateway.service.app.active)
     assert (admission.running, admission.waiting, admission.waiting_bytes) == (0, 0, 0)
