@@ -28,7 +28,7 @@ def errors(ran: Ran) -> list[str]:
 
 
 def test_a_refusal_is_its_own_lines_and_nothing_else(scene: Scene) -> None:
-    ran = scene.init("dev", {"gpu": "t4"}).run("preview", ok=False)
+    ran = scene.init("dev", {"gpu": "v100"}).run("preview", ok=False)
     (message,) = errors(ran)
     assert message.splitlines()[0] == "stack dev: 1 problem in its settings"
     assert "unhandled error" not in ran.output
