@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import json
 import re
@@ -17,6 +16,7 @@ from infra.planning.catalog.gpus import GpuSpec, InstanceType
 from infra.planning.catalog.models import ModelArchitecture
 from infra.planning.instances import container_memory_gib
 from infra.planning.memory import default_batch
+from infra.planning.parsers import parser_problems
 from infra.planning.speculation import speculation
 from infra.settings import Settings
 
@@ -146,17 +146,6 @@ def _values(line: CommandLine, known: ArgumentList, *, exact: bool) -> Iterator[
         for problem in filter(None, (argument.problem(value) for value in values)):
             yield f"engineArgs: {name}: {_ended(problem)} Set another value, or remove {name}"
             break
-        if name == "--reasoning-parser" and exact and "--reasoning-parser-plugin" not in line.options:
-            yield from _parser("engineArgs: --reasoning-parser", values[-1] if values else "", known.reasoning_parsers)
-
-
-def _parser(key: str, value: str, registered: tuple[str, ...]) -> Iterator[str]:
-    if value and value not in registered:
-        close = difflib.get_close_matches(value, registered, n=3, cutoff=0.5)
-        known = (
-            f"{' or '.join(close)}, or another of its {len(registered)}" if close else f"one of {', '.join(registered)}"
-        )
-        yield f"{key}: found {value}, which vLLM {DEPLOYED_VERSION} does not have. Set {known}"
 
 
 def engine_argument_problems(settings: Settings, gpu: GpuSpec) -> list[str]:
@@ -164,8 +153,7 @@ def engine_argument_problems(settings: Settings, gpu: GpuSpec) -> list[str]:
     known, exact = known_arguments(settings.engine_image)
     found = list(_own_problems(settings.engine_args, settings.engine_image))
     options = engine_options(settings.engine_args)
-    if exact and settings.tool_call_parser not in ("", "none") and "--tool-parser-plugin" not in options:
-        found += _parser("toolCallParser", settings.tool_call_parser, known.tool_call_parsers)
+    found += parser_problems(settings, known.version) if exact else []
     found += _speculative(settings.speculative, known)
     found += _batch(settings, gpu)
     found += _processes(settings)
