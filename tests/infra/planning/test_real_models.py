@@ -90,3 +90,23 @@ def test_an_encoder_keeps_no_cache_and_leaves_its_length_to_vllm() -> None:
     assert "none" in as_table(plan, "dev")
     assert plan.engine.checkpoint_gib == pytest.approx(568e6 * 4 / (1 << 30), rel=0.03)  # its files have 32 bits
     assert plan.memory.weights_gib == pytest.approx(568e6 * 2 / (1 << 30), rel=0.03)
+
+
+def test_a_row_of_the_catalog_plans_as_the_models_own_config() -> None:
+    """What a user gets must not depend on whether the plan reads the catalog or the Hub, such as with a revision."""
+
+    def kinds(found: ModelArchitecture) -> Any:
+        caches = [(cache.kind, cache.layers, cache.elements, cache.window) for cache in found.caches]
+        return found.kind, found.sees, found.draft_layers, found.quantization, found.cache_dtype, caches
+
+    for name, row in ROWS.items():
+        if (listed := models.catalog().get(name)) is not None:
+            own = ModelArchitecture.from_config(row["config"], "hub")
+            assert kinds(listed) == kinds(own), name
+            assert file_bytes(listed) == pytest.approx(file_bytes(own), rel=0.015), name
+
+
+def test_mistrals_models_without_a_sliding_window_cache_every_token() -> None:
+    rows = [name for name in models.catalog() if name.startswith("mistralai/M") and "v0.1" not in name]
+    rows.append("mistralai/Devstral-Small-2507")
+    assert all({cache.kind for cache in models.catalog()[name].caches} == {"full"} for name in rows)
