@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
 from typing import Any
 
 from infra.engine_options import json_object
@@ -17,7 +16,6 @@ from infra.planning.catalog.models import (
     GIB,
     FetchConfig,
     ModelArchitecture,
-    UnknownModelError,
 )
 from infra.planning.catalog.sources import config_reader
 from infra.planning.cold_start import cold_start_seconds, scale_down_seconds, startup_timeout_seconds
@@ -30,10 +28,10 @@ from infra.planning.engine_arguments import (
     host_memory_problems,
 )
 from infra.planning.fit import memory_fit
-from infra.planning.hf_overrides import find_changed_model, longer_context_hint
+from infra.planning.hf_overrides import longer_context_hint
 from infra.planning.instances import choose_instances, container_memory_gib
 from infra.planning.memory import Extras
-from infra.planning.overrides import overridden
+from infra.planning.overrides import architecture_of, overridden
 from infra.planning.parsers import parser_warnings, parsers_of
 from infra.planning.plan import GatewayPlan, MemoryFit, ReplicaPlan, ServingPlan
 from infra.planning.proxies import with_direct_addresses
@@ -74,12 +72,9 @@ def make_plan(settings: Settings, *, region: str = "us-east-1", fetch: FetchConf
     reasons = engine_argument_problems(settings, gpu)
     overrides = json_object(settings.engine_args, "--hf-overrides")
     try:
-        architecture = _architecture(settings, fetch, overrides)
-    except UnknownModelError as error:
-        advice = (
-            error.advice or "Set model to one of infra/planning/catalog/models.json, or run this with access to the Hub"
-        )
-        raise PlanError([*reasons, f"model: {error}. {advice}"]) from None
+        architecture = architecture_of(settings, fetch, overrides)
+    except PlanError as error:
+        raise PlanError(reasons + error.problems) from None
     architecture = overridden(architecture, settings)
     hint = longer_context_hint(settings.max_model_len, architecture, overrides)
     reported = {_setting(reason) for reason in reasons} - {"engineArgs"}  # one line for each setting is enough
@@ -140,18 +135,6 @@ def priced_again(
     replicas = dataclasses.replace(plan.replicas, instance_types=instance_types)
     cost = cost_plan(settings, replicas, plan.engine, plan.gateway, region)
     return dataclasses.replace(plan, replicas=replicas, cost=cost)
-
-
-def _architecture(settings: Settings, fetch: FetchConfig, overrides: Mapping[str, Any]) -> ModelArchitecture:
-    """The model's properties, or those of baseModel if the model cannot be read."""
-    try:
-        return find_changed_model(settings.model, settings.model_revision, fetch, overrides)
-    except UnknownModelError as error:
-        if not settings.base_model:
-            raise
-        base = find_changed_model(settings.base_model, "", fetch, overrides)
-        doubt = f"its figures are those of {settings.base_model} ({error})"
-        return dataclasses.replace(base, doubts=(*base.doubts, doubt), source="baseModel")
 
 
 def _does_not_fit(settings: Settings, memory: MemoryFit, gpu: GpuSpec, suggestions: list[str]) -> str:
