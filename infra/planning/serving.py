@@ -310,8 +310,9 @@ def _warnings(
         )
     smallest = min(container_memory_gib(k) for k in instance_types)
     if checkpoint_gib > 0.9 * smallest:
+        disk = "the disk" if settings.model_in_image else "EFS" if settings.target is Target.ECS else "the volume"
         found.append(
-            f"the checkpoint ({checkpoint_gib:.1f} GiB) is more than 90% of the container's memory ({smallest:.1f} GiB): vLLM will read it lazily from EFS, which is slow. An instance type with more memory loads it faster"
+            f"the checkpoint ({checkpoint_gib:.1f} GiB) is more than 90% of the container's memory ({smallest:.1f} GiB): vLLM will read it lazily from {disk}, which is slow. An instance type with more memory loads it faster"
         )
     if settings.target is Target.KUBERNETES and settings.min_replicas == 0:
         found.append("target kubernetes always runs one replica: it does not support scale to zero yet")
