@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from infra.engine_options import engine_options
 from infra.errors import PlanError
 from infra.planning.architecture.caches import Cache
 from infra.planning.catalog.models import GIB, FetchConfig, ModelArchitecture, UnknownModelError
@@ -35,10 +36,13 @@ def architecture_of(settings: Settings, fetch: FetchConfig, overrides: Mapping[s
 
 
 def overridden(architecture: ModelArchitecture, settings: Settings) -> ModelArchitecture:
-    """The architecture with ``weightsGib`` and ``kvBytesPerToken`` in place of what was read or computed.
+    """The architecture with ``weightsGib``, ``kvBytesPerToken`` and engineArgs' ``--runner`` in place of what was read or computed.
 
     With both set nothing is estimated any more, so that the doubts about the config no longer matter.
     """
+    runner = next(iter(engine_options(settings.engine_args).get("--runner", ())), "auto")
+    if runner in ("generate", "pooling") and architecture.kind in ("generate", "pooling"):
+        architecture = replace(architecture, kind=runner)
     if settings.weights_gib:
         architecture = replace(architecture, checkpoint_bytes=int(settings.weights_gib * GIB), stored_bits=16)
     if settings.kv_bytes_per_token and architecture.keeps_cache:

@@ -151,7 +151,7 @@ def test_weights_in_the_image_are_billed_and_timed_with_the_image() -> None:
         "gpu": "h200",
         "gpuCount": 8,
         "baseModel": "meta-llama/Llama-3.1-70B-Instruct",
-        "weightsGib": 1000,
+        "weightsGib": 900,
     }
     settings = load_stack("dev", large)
     (problem,) = [

@@ -1,5 +1,6 @@
 """The model's properties as settings change them: baseModel, --hf-overrides, weightsGib and kvBytesPerToken."""
 
+import json
 from typing import Any
 
 import pytest
@@ -65,3 +66,17 @@ def test_a_model_that_cannot_be_read_gets_the_same_advice_with_hf_overrides(chan
         line = problem(**inside, baseModel=base)
         assert line.startswith(f"baseModel: {base} is not in the catalog")
         assert "Set baseModel to one of" in line
+
+
+def test_the_runner_of_engine_args_decides_what_the_model_does() -> None:
+    """A pooling model has no parsers, in its arguments and in /info; without the runner, the same model has both."""
+
+    def parsers(runner: str, **settings: Any) -> tuple[bool, str]:
+        arguments = {"engineArgs": ["--runner", runner]} if runner else {}
+        found = make_plan(load_stack("dev", {**settings, **arguments}))
+        info = json.loads(found.gateway.environment["GATEWAY_INFO"])
+        return "--reasoning-parser" in found.engine.args, info["tool_call_parser"]
+
+    assert parsers("", model="Qwen/Qwen3-4B") == parsers("generate", model="Qwen/Qwen3-4B") == (True, "hermes")
+    assert parsers("pooling", model="Qwen/Qwen3-4B", reasoningParser="qwen3") == (False, "")
+    assert parsers("", model="Qwen/Qwen3-Embedding-0.6B", toolCallParser="hermes") == (False, "")
