@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import itertools
 import json
 import re
 import shlex
 from collections.abc import Iterator
 
-from image.engine.argument_list import ArgumentList, argument_list, versions
+from pydantic import ValidationError
+
+from image.engine.argument_list import ArgumentList, argument_list, size, versions
 from image.engine.command_line import CommandLine, CommandLineError, read
 from infra.engine_options import engine_options, json_object, number
 from infra.errors import PlanError
@@ -33,7 +37,7 @@ SETTINGS = {
 OTHERWISE = {
     "--enforce-eager": "fastBoot: eager", "--enable-prefix-caching": "enablePrefixCaching", "--enable-auto-tool-choice": "toolCallParser",
     "--enable-lora": "loraAdapters", "--lora-modules": "loraAdapters: [NAME=HUB_ID]", "--max-loras": "loraAdapters",
-    "--limit-mm-per-prompt": "imageLimit and videoLimit", "--spec-method": "speculative", "--spec-model": "speculative",
+    "--limit-mm-per-prompt": "imageLimit and videoLimit", "--language-model-only": "imageLimit: 0 and videoLimit: 0", "--spec-method": "speculative", "--spec-model": "speculative",
     "--spec-tokens": "speculative", "--hf-token": "the secret hfToken", "--api-key": "the secret apiKeys",
     "--kv-cache-memory-bytes": "gpuMemoryUtilization", "--allowed-origins": "allowedOrigins", "--allowed-methods": "allowedOrigins",
     "--allowed-headers": "allowedOrigins", "--allow-credentials": "allowedOrigins", "--api-server-count": "gatewayCount",
@@ -109,12 +113,8 @@ def _owned(engine_args: tuple[str, ...], known: ArgumentList) -> Iterator[str]:
         if argument is None or argument.name in seen:
             continue
         name, short = argument.name, item.partition("=")[0]
-        value = item.partition("=")[2] if "=" in item else next(iter(engine_args[i + 1 : i + 2]), "")
         if name in SETTINGS:
-            shown = (
-                f": {_short(value, quote=False)}" if value and not value.startswith("-") and "." not in short else ""
-            )
-            yield f"engineArgs: found {short}, which the setting {SETTINGS[name]} sets. Remove it, and set {SETTINGS[name]}{shown}"
+            yield f"engineArgs: found {short}, which the setting {SETTINGS[name]} sets. {_instead(SETTINGS[name], item, engine_args[i + 1 :])}"
         elif name in OTHERWISE:
             yield f"engineArgs: found {short}, which a setting sets. Remove it, and set {OTHERWISE[name]}"
         elif reason := STACK.get(name) or next(
@@ -124,6 +124,22 @@ def _owned(engine_args: tuple[str, ...], known: ArgumentList) -> Iterator[str]:
         else:
             continue
         seen.add(name)
+
+
+def _instead(key: str, item: str, following: tuple[str, ...]) -> str:
+    """What to set in place of an argument: its value, if the setting accepts it."""
+    short, equals, text = item.partition("=")
+    values = [text] if equals else list(itertools.takewhile(lambda word: not word.startswith("-"), following))
+    if "." in short or not values:
+        return f"Remove it, and set {key}"
+    value = ",".join(values) if key == "servedModelName" else values[0]
+    with contextlib.suppress(ValueError):
+        value = str(size(value)) if key in ("maxModelLen", "maxNumBatchedTokens") else value
+    try:
+        Settings.model_validate({key: value})
+    except ValidationError:
+        return f"Remove it, or set {key} to a value that it accepts"
+    return f"Remove it, and set {key}: {_short(value, quote=False)}"
 
 
 def _unknown(line: CommandLine, known: ArgumentList) -> Iterator[str]:

@@ -266,8 +266,12 @@ def _shortened(settings: Settings, architecture: ModelArchitecture, memory: Memo
     """An automatic context length below the model's own, with what would make it longer, and fewer sequences than by default."""
     own, found = architecture.max_position_embeddings, []
     if memory.most_sequences:
+        below = memory.most_sequences < settings.concurrency_per_replica
+        excess = (
+            f"; vLLM queues the rest of concurrencyPerReplica ({settings.concurrency_per_replica})" if below else ""
+        )
         found.append(
-            f"maxNumSeqs: planned {memory.most_sequences:,}, fewer than vLLM's default, because the states of more sequences do not fit in GPU memory"
+            f"maxNumSeqs: planned {memory.most_sequences:,}, fewer than vLLM's default, because the states of more sequences do not fit in GPU memory{excess}"
         )
     if settings.max_model_len or not architecture.keeps_cache or memory.max_model_len >= own:
         return found
