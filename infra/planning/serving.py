@@ -96,7 +96,7 @@ def make_plan(settings: Settings, *, region: str = "us-east-1", fetch: FetchConf
     if problems := batch_problems(settings, gpu, architecture, memory.max_model_len):
         raise PlanError(problems)
     if not memory.fits:
-        raise PlanError([_does_not_fit(settings, memory, gpu, suggest(settings, architecture, beside))])
+        raise PlanError([_does_not_fit(settings, memory, gpu, suggest(settings, architecture, beside, region))])
     if settings.max_num_seqs and memory.most_sequences:
         raise PlanError([_too_many_sequences(settings, memory)])
     cold = cold_start_seconds(settings, architecture, checkpoint_gib)
@@ -117,7 +117,7 @@ def make_plan(settings: Settings, *, region: str = "us-east-1", fetch: FetchConf
         cost=cost_plan(settings, replicas, engine, gateway, region),
         warnings=(
             *_warnings(settings, architecture, gpu, instance_types, checkpoint_gib),
-            *_shortened(settings, architecture, memory, beside),
+            *_shortened(settings, architecture, memory, beside, region),
             *purchase_warnings(settings, gpu, instance_types, region),
             *parser_warnings(settings, architecture),
         ),
@@ -262,7 +262,9 @@ def _would_fit_whole(
     return whole.fits and whole.kv_cache_gib > whole.weights_gib
 
 
-def _shortened(settings: Settings, architecture: ModelArchitecture, memory: MemoryFit, beside: Extras) -> list[str]:
+def _shortened(
+    settings: Settings, architecture: ModelArchitecture, memory: MemoryFit, beside: Extras, region: str
+) -> list[str]:
     """An automatic context length below the model's own, with what would make it longer, and fewer sequences than by default."""
     own, found = architecture.max_position_embeddings, []
     if memory.most_sequences:
@@ -275,7 +277,7 @@ def _shortened(settings: Settings, architecture: ModelArchitecture, memory: Memo
         )
     if settings.max_model_len or not architecture.keeps_cache or memory.max_model_len >= own:
         return found
-    changes = longer(settings, architecture, beside, memory.max_model_len)
+    changes = longer(settings, architecture, beside, memory.max_model_len, region)
     more = f"; for more: {'; or '.join(changes)}" if changes else ""
     return [*found, f"maxModelLen: planned {memory.max_model_len:,} of {own:,} tokens{more}"]
 
