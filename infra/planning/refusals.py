@@ -41,6 +41,10 @@ def refusals(settings: Settings, architecture: ModelArchitecture, gpu: GpuSpec) 
         found.append(
             f"quantization: found {settings.quantization}, but {settings.model} is not such a checkpoint, and vLLM cannot convert it. Set model to a checkpoint with that quantization, or quantization: fp8"
         )
+    if settings.speculative and architecture.kind == "pooling":
+        found.append(
+            f"speculative: found {settings.speculative}, but {settings.model} generates no text. Remove speculative"
+        )
     cache, own = cache_dtype_of(settings, architecture), settings.kv_cache_dtype == "auto"
     if cache.startswith("fp8") and not gpu.has_fp8:
         found.append(
