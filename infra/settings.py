@@ -118,6 +118,11 @@ def _lower(value: object) -> object:
     return str(value).strip().lower() if isinstance(value, bool | str) else value
 
 
+def _json_text(value: object) -> object:
+    # YAML parses a JSON object; Pulumi passes its text.
+    return json.dumps(value) if isinstance(value, dict) else value
+
+
 def _digits(value: object) -> object:
     # Pulumi passes numbers as strings, which a Literal does not convert.
     return int(value) if isinstance(value, str) and value.isdecimal() else value
@@ -309,7 +314,7 @@ class Settings(BaseModel):
     kv_cache_dtype: Literal["auto", "fp8", "fp8_e4m3", "fp8_e5m2", "bfloat16"] = Field(
         "auto", description="Data type of the KV cache; fp8 halves its size (not supported on T4, A10G and A100)."
     )
-    speculative: Text = Field(
+    speculative: Annotated[Text, BeforeValidator(_json_text)] = Field(
         "",
         description="Speculative decoding: empty (none), ngram[:TOKENS], mtp[:TOKENS], DRAFT_MODEL[:TOKENS], eagle:MODEL[:TOKENS], eagle3:MODEL[:TOKENS], or a JSON object for vLLM's --speculative-config.",
     )

@@ -78,14 +78,14 @@ def parse_settings(values: Mapping[str, Any], stack: str = "stack") -> Settings:
 
 
 def _as_list(value: object) -> object:
-    """Convert a list as users write it: JSON text is accepted, and so are numbers, which `pulumi config set --path` writes."""
+    """Convert a list as users write it: JSON text is accepted, and so are numbers, which `pulumi config set --path` writes, and JSON objects, such as engineArgs have."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             value = json.loads(value)
         except ValueError:
             return value
     if isinstance(value, list | tuple):
-        return [json.dumps(item) if isinstance(item, bool | int | float) else item for item in value]
+        return [json.dumps(item) if isinstance(item, bool | int | float | dict) else item for item in value]
     return value
 
 

@@ -108,7 +108,8 @@ def engine_command(
     else:
         cache_gib = _cpu_kv_cache_gib(plan, machine, stand_in)
         variables["VLLM_CPU_KVCACHE_SPACE"] = str(cache_gib)
-        room = int(cache_gib * GIB // plan.memory.kv_bytes_per_token // 1024 * 1024)
+        per_token = plan.memory.kv_bytes_per_token  # 0 for an encoder and for a model that keeps states only
+        room = int(cache_gib * GIB // per_token // 1024 * 1024) if per_token else plan.memory.max_model_len
         if not stand_in and room < plan.memory.max_model_len:
             change("--max-model-len", str(room), f"{cache_gib} GiB of KV cache have room for no more tokens")
         if stand_in:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from infra.errors import UserError
 from infra.planning import make_plan
 from infra.planning.catalog.model_repository import UnknownModelError
-from infra.planning.catalog.sources import config_reader, fetch_config
+from infra.planning.catalog.sources import config_reader, fetch_config, hub_environment
 from infra.planning.plan import ServingPlan
 from infra.stack_files import load_stack, parse_overrides
 from local import folders, weights
@@ -25,6 +26,7 @@ from local.stand_in import make_stand_in
 OF_THE_STACKS_MODEL: Mapping[str, Any] = {
     "modelRevision": "", "servedModelName": "", "maxModelLen": 0, "quantization": "", "speculative": "",
     "loraAdapters": [], "toolCallParser": "", "reasoningParser": "", "tokenizerMode": "", "baseModel": "", "engineArgs": [],
+    "weightsGib": 0, "kvBytesPerToken": 0,
 }  # fmt: skip
 
 
@@ -59,7 +61,8 @@ def _make(options: Options, overrides: Mapping[str, Any], progress: Progress) ->
         try:
             return fetch_config(str(weights.folder_of(model, revision)), "") if here else read(model, revision)
         except UnknownModelError as error:
-            if here or weights.hub_is_reachable():
+            planned_as_base = settings.base_model and model == settings.model
+            if here or planned_as_base or weights.hub_is_reachable(hub_environment(settings, os.environ)):
                 raise
             progress.say(f"  plan: {error}: planned with the stand-in's figures")
             return weights.read_config(make_stand_in(folders.MODELS))

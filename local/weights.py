@@ -68,7 +68,7 @@ def problem(plan: ServingPlan, machine: Machine) -> str | None:
 
 def hub_is_reachable(environment: Mapping[str, str] = os.environ) -> bool:
     """Whether the Hugging Face Hub responds."""
-    endpoint = environment.get("HF_ENDPOINT", HUB)
+    endpoint = environment.get("HF_ENDPOINT") or HUB
     try:
         open_url(f"{endpoint}/", HUB_TIMEOUT_SECONDS).close()
     except urllib.error.HTTPError:
@@ -82,6 +82,8 @@ def hub_problem(model: str, revision: str, environment: Mapping[str, str] = os.e
     """Why the model cannot be downloaded from the Hub, from a quick check; None if it can."""
     if model.startswith("s3://"):
         return "make local serves a model of the Hub or a folder, not one in S3"
+    if model.startswith("/"):
+        return "make local serves a model of the Hub or a folder, and this path exists in engineImage only"
     endpoint = environment.get("HF_ENDPOINT", HUB).rstrip("/")
     if not endpoint.startswith(("http://", "https://")):
         return f"HF_ENDPOINT is {endpoint}, which is not an http or https URL"

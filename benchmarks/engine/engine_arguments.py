@@ -159,12 +159,10 @@ def vllm_parser(*, serve: bool = False) -> Any:
 
 
 def installed() -> dict[str, Any]:
-    """The argument list, parser names and environment variables of the installed vLLM."""
+    """The argument list and the environment variables of the installed vLLM."""
     sys.argv.append("--help")  # vLLM collects its help texts, which name what is deprecated, only if asked for help
     import vllm
     from vllm import envs
-    from vllm.reasoning import ReasoningParserManager
-    from vllm.tool_parsers import ToolParserManager
 
     parser = vllm_parser()
     sys.argv.pop()
@@ -187,8 +185,6 @@ def installed() -> dict[str, Any]:
     return {
         "vllm": vllm.__version__,
         "licence": "Apache-2.0",
-        "tool_call_parsers": sorted(ToolParserManager.list_registered()),
-        "reasoning_parsers": sorted(ReasoningParserManager.list_registered()),
         "environment": sorted(envs.environment_variables),
         "arguments": arguments,
     }
@@ -203,9 +199,8 @@ def text_of(data: dict[str, Any]) -> str:
 
 def changes(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
     """The differences between two versions, one line each."""
-    for part in ("tool_call_parsers", "reasoning_parsers", "environment"):
-        yield from (f"{part}: {name} removed" for name in old[part] if name not in new[part])
-        yield from (f"{part}: {name} added" for name in new[part] if name not in old[part])
+    yield from (f"environment: {name} removed" for name in old["environment"] if name not in new["environment"])
+    yield from (f"environment: {name} added" for name in new["environment"] if name not in old["environment"])
     before, after = old["arguments"], new["arguments"]
     yield from (f"{name}: removed" for name in before if name not in after)
     yield from (f"{name}: added, {json.dumps(after[name])}" for name in after if name not in before)

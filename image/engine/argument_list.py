@@ -99,12 +99,10 @@ class Argument:
 
 @dataclass(frozen=True, eq=False)
 class ArgumentList:
-    """The arguments of one version of vLLM, and the names that some of their values may have."""
+    """The arguments and the environment variables of one version of vLLM."""
 
     version: str
     arguments: Mapping[str, Argument]
-    tool_call_parsers: tuple[str, ...]
-    reasoning_parsers: tuple[str, ...]
     environment: frozenset[str]
 
     @functools.cached_property
@@ -178,8 +176,6 @@ def argument_list(version: str = "") -> ArgumentList:
     return ArgumentList(
         data["vllm"],
         arguments,
-        tuple(data["tool_call_parsers"]),
-        tuple(data["reasoning_parsers"]),
         frozenset(data["environment"]),
     )
 

@@ -109,7 +109,9 @@ def fetch(launch: Launch, found: Machine | None, tell: Tell, *, ask: bool = Fals
     if environment.get("HF_HUB_OFFLINE", "").lower() in _YES:  # use the files that are there
         return [weights for one in repositories(arguments) if (weights := known(one, cache))]
     hub = Hub(environment)
-    shrinks = any(argument.partition("=")[0] in _SHRINKING for argument in arguments)
+    # A plan has counted the weights as loaded, such as 32-bit files in 16 bits; the files alone would say less.
+    planned = bool(environment.get("ENGINE_PLAN_KEY"))
+    shrinks = planned or any(argument.partition("=")[0] in _SHRINKING for argument in arguments)
 
     def admit(size_bytes: int) -> None:
         if found and found.gpus and not shrinks:

@@ -39,7 +39,7 @@ from infra.component import keys_of, token_of
 from infra.planning.plan import ServingPlan
 from infra.settings import FastBoot, Settings, WeightsThroughput
 from infra.settings import FlowLogs as Traffic
-from infra.web_address import parse
+from infra.web_address import AddressError, parse
 
 EVERYBODY = "0.0.0.0/0"
 
@@ -99,7 +99,7 @@ class Assembly:
                 former_labels=_former_labels(settings, network),
                 gateway_port=plan.gateway.port,
                 engine_port=plan.engine.port,
-                hub_port=parse(settings.hub_endpoint).port if settings.hub_endpoint else HTTPS_PORT,
+                hub_port=_hub_port(plan.engine.environment.get("HF_ENDPOINT", "")),
             ),
             self._child,
         )
@@ -387,6 +387,14 @@ def _client_cidrs(settings: Settings, network: Network) -> dict[str, pulumi.Inpu
 def _canonical(cidr: str) -> str:
     """The form that AWS stores, so that equal ranges get one rule."""
     return str(ipaddress.ip_network(cidr, strict=False))
+
+
+def _hub_port(endpoint: str) -> int:
+    """The port of the engine's HF_ENDPOINT, wherever it is set; vLLM reports an address that is not one."""
+    try:
+        return parse(endpoint).port if endpoint else HTTPS_PORT
+    except AddressError:
+        return HTTPS_PORT
 
 
 def _former_labels(settings: Settings, network: Network) -> dict[str, list[str]]:

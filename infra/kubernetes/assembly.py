@@ -80,7 +80,7 @@ class Assembly:
             WeightsArgs(
                 namespace=self.namespace,
                 labels=self._labels,
-                checkpoint_gib=plan.engine.checkpoint_gib,
+                checkpoint_gib=0.0 if settings.model_in_image else plan.engine.checkpoint_gib,
                 shared=plan.replicas.max_replicas > 1,
                 storage_class=settings.kubernetes_storage_class,
                 retain=settings.protect,

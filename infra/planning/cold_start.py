@@ -9,6 +9,7 @@ from infra.settings import LONGEST_STARTUP_TIMEOUT_MINUTES, FastBoot, Settings, 
 # Instance and image are estimates. EFS reads at 300 MiB/s with burst credits; 0.5 GiB/s is conservative for elastic.
 INSTANCE_SECONDS, IMAGE_PULL_SECONDS = 90, 150
 WEIGHTS_GIB_PER_SECOND = {WeightsThroughput.BURSTING: 300 / 1024, WeightsThroughput.ELASTIC: 0.5}
+DISK_GIB_PER_SECOND = 500 / 1024  # the root volume's throughput, to unpack weights in the image and to read them
 # From the entrypoint's first instruction to the first token, on an H200 with vLLM 0.26, forked. The start with a compile
 # cache was measured as deployed: 26 to 28 s for 4B, including 3 s to restore bytecode and compiled files. The other two are
 # combined from measured starts: without bytecode and with 50 s of compilation; with everything cached and nothing to compile
@@ -35,7 +36,10 @@ def engine_start_seconds(settings: Settings, architecture: ModelArchitecture, ch
 def cold_start_seconds(settings: Settings, architecture: ModelArchitecture, checkpoint_gib: float) -> int:
     """Seconds from zero instances to the first token."""
     pull = 0 if settings.warm_pool else IMAGE_PULL_SECONDS
-    load = checkpoint_gib / WEIGHTS_GIB_PER_SECOND[settings.weights_throughput]
+    if settings.model_in_image:
+        load = checkpoint_gib / DISK_GIB_PER_SECOND * (1 if settings.warm_pool else 2)
+    else:
+        load = checkpoint_gib / WEIGHTS_GIB_PER_SECOND[settings.weights_throughput]
     return round(INSTANCE_SECONDS + pull + load + engine_start_seconds(settings, architecture, checkpoint_gib))
 
 

@@ -123,15 +123,15 @@ def _items(
     yield _always("gateways on Fargate", gateway.count * fargate)
     yield _always("load balancer", unit["alb_hour"])
     yield _always("load balancer capacity", unit["alb_lcu_hour"], note="one LCU")
-    on_efs = 0.0 if settings.model_in_image else engine.checkpoint_gib
-    yield _month("weights on EFS", on_efs * unit["efs_gb_month"], note="Standard storage")
+    if not settings.model_in_image:
+        yield _month("weights on EFS", engine.checkpoint_gib * unit["efs_gb_month"], note="Standard storage")
     yield _month("secrets", (1 + bool(settings.hf_token)) * unit["secret_month"])
     yield _month("metrics and alarms", _watching(settings))
     if settings.dashboard:
         yield _month("dashboard", unit["dashboard_month"], note="free for the first three of an account")
     yield _month("Cloud Map zone", unit["hosted_zone_month"])
     stored = (0 if settings.gateway_image else GATEWAY_IMAGE_GB * GATEWAY_IMAGES) + (
-        IMAGE_DOWNLOAD_GB if settings.docker_hub_credentials_arn else 0
+        _image_gb(settings, engine) if settings.docker_hub_credentials_arn else 0
     )
     if stored:
         yield _month("images in ECR", stored * unit["ecr_gb_month"])
@@ -155,10 +155,15 @@ def _cold_start(settings: Settings, engine: EnginePlan, instance_usd: float) -> 
     yield WakeItem("instance until ready", instance_usd)
     over_nat = not (settings.vpc_id or settings.warm_pool or settings.docker_hub_credentials_arn)
     if over_nat and ".dkr.ecr." not in engine.image:
-        yield WakeItem("image through the NAT gateway", IMAGE_DOWNLOAD_GB * unit["nat_gb"], remembered)
+        yield WakeItem("image through the NAT gateway", _image_gb(settings, engine) * unit["nat_gb"], remembered)
     if settings.weights_throughput is WeightsThroughput.ELASTIC and not settings.model_in_image:
         read = engine.checkpoint_gib * GIB / 1e9 * unit["efs_elastic_read_gb"]
         yield WakeItem("weights read from EFS", read, remembered)
+
+
+def _image_gb(settings: Settings, engine: EnginePlan) -> float:
+    """The compressed size of the engine's image; weights in it do not get smaller."""
+    return IMAGE_DOWNLOAD_GB + (engine.checkpoint_gib * GIB / 1e9 if settings.model_in_image else 0.0)
 
 
 def _watching(settings: Settings) -> float:

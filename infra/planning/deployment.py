@@ -77,7 +77,8 @@ def _times(settings: Settings, plan: ServingPlan) -> list[str]:
             f"scaleOutCooldownMinutes: found {settings.scale_out_cooldown_minutes}, shorter than a cold start of about {cold} s, so replicas would be added while one is still starting. Set scaleOutCooldownMinutes to at least {minutes}, or 0"
         )
     if cold > LONGEST_STARTUP_TIMEOUT_MINUTES * 60:
-        elastic = "" if settings.weights_throughput is WeightsThroughput.ELASTIC else ", or weightsThroughput: elastic"
+        slow = settings.weights_throughput is WeightsThroughput.BURSTING and not settings.model_in_image
+        elastic = ", or weightsThroughput: elastic" if slow else ""
         found.append(
             f"model: a cold start takes about {cold} s, longer than the longest startup timeout of {LONGEST_STARTUP_TIMEOUT_MINUTES} minutes. Set a smaller model{elastic}"
         )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
+import contextlib
 import functools
+import itertools
 import json
 import re
 import shlex
 from collections.abc import Iterator
 
-from image.engine.argument_list import ArgumentList, argument_list, versions
+from pydantic import ValidationError
+
+from image.engine.argument_list import ArgumentList, argument_list, size, versions
 from image.engine.command_line import CommandLine, CommandLineError, read
 from infra.engine_options import engine_options, json_object, number
 from infra.errors import PlanError
@@ -17,6 +20,7 @@ from infra.planning.catalog.gpus import GpuSpec, InstanceType
 from infra.planning.catalog.models import ModelArchitecture
 from infra.planning.instances import container_memory_gib
 from infra.planning.memory import default_batch
+from infra.planning.parsers import parser_problems
 from infra.planning.speculation import speculation
 from infra.settings import Settings
 
@@ -33,7 +37,7 @@ SETTINGS = {
 OTHERWISE = {
     "--enforce-eager": "fastBoot: eager", "--enable-prefix-caching": "enablePrefixCaching", "--enable-auto-tool-choice": "toolCallParser",
     "--enable-lora": "loraAdapters", "--lora-modules": "loraAdapters: [NAME=HUB_ID]", "--max-loras": "loraAdapters",
-    "--limit-mm-per-prompt": "imageLimit and videoLimit", "--spec-method": "speculative", "--spec-model": "speculative",
+    "--limit-mm-per-prompt": "imageLimit and videoLimit", "--language-model-only": "imageLimit: 0 and videoLimit: 0", "--spec-method": "speculative", "--spec-model": "speculative",
     "--spec-tokens": "speculative", "--hf-token": "the secret hfToken", "--api-key": "the secret apiKeys",
     "--kv-cache-memory-bytes": "gpuMemoryUtilization", "--allowed-origins": "allowedOrigins", "--allowed-methods": "allowedOrigins",
     "--allowed-headers": "allowedOrigins", "--allow-credentials": "allowedOrigins", "--api-server-count": "gatewayCount",
@@ -109,12 +113,8 @@ def _owned(engine_args: tuple[str, ...], known: ArgumentList) -> Iterator[str]:
         if argument is None or argument.name in seen:
             continue
         name, short = argument.name, item.partition("=")[0]
-        value = item.partition("=")[2] if "=" in item else next(iter(engine_args[i + 1 : i + 2]), "")
         if name in SETTINGS:
-            shown = (
-                f": {_short(value, quote=False)}" if value and not value.startswith("-") and "." not in short else ""
-            )
-            yield f"engineArgs: found {short}, which the setting {SETTINGS[name]} sets. Remove it, and set {SETTINGS[name]}{shown}"
+            yield f"engineArgs: found {short}, which the setting {SETTINGS[name]} sets. {_instead(SETTINGS[name], item, engine_args[i + 1 :])}"
         elif name in OTHERWISE:
             yield f"engineArgs: found {short}, which a setting sets. Remove it, and set {OTHERWISE[name]}"
         elif reason := STACK.get(name) or next(
@@ -124,6 +124,22 @@ def _owned(engine_args: tuple[str, ...], known: ArgumentList) -> Iterator[str]:
         else:
             continue
         seen.add(name)
+
+
+def _instead(key: str, item: str, following: tuple[str, ...]) -> str:
+    """What to set in place of an argument: its value, if the setting accepts it."""
+    short, equals, text = item.partition("=")
+    values = [text] if equals else list(itertools.takewhile(lambda word: not word.startswith("-"), following))
+    if "." in short or not values:
+        return f"Remove it, and set {key}"
+    value = ",".join(values) if key == "servedModelName" else values[0]
+    with contextlib.suppress(ValueError):
+        value = str(size(value)) if key in ("maxModelLen", "maxNumBatchedTokens") else value
+    try:
+        Settings.model_validate({key: value})
+    except ValidationError:
+        return f"Remove it, or set {key} to a value that it accepts"
+    return f"Remove it, and set {key}: {_short(value, quote=False)}"
 
 
 def _unknown(line: CommandLine, known: ArgumentList) -> Iterator[str]:
@@ -146,17 +162,6 @@ def _values(line: CommandLine, known: ArgumentList, *, exact: bool) -> Iterator[
         for problem in filter(None, (argument.problem(value) for value in values)):
             yield f"engineArgs: {name}: {_ended(problem)} Set another value, or remove {name}"
             break
-        if name == "--reasoning-parser" and exact and "--reasoning-parser-plugin" not in line.options:
-            yield from _parser("engineArgs: --reasoning-parser", values[-1] if values else "", known.reasoning_parsers)
-
-
-def _parser(key: str, value: str, registered: tuple[str, ...]) -> Iterator[str]:
-    if value and value not in registered:
-        close = difflib.get_close_matches(value, registered, n=3, cutoff=0.5)
-        known = (
-            f"{' or '.join(close)}, or another of its {len(registered)}" if close else f"one of {', '.join(registered)}"
-        )
-        yield f"{key}: found {value}, which vLLM {DEPLOYED_VERSION} does not have. Set {known}"
 
 
 def engine_argument_problems(settings: Settings, gpu: GpuSpec) -> list[str]:
@@ -164,8 +169,7 @@ def engine_argument_problems(settings: Settings, gpu: GpuSpec) -> list[str]:
     known, exact = known_arguments(settings.engine_image)
     found = list(_own_problems(settings.engine_args, settings.engine_image))
     options = engine_options(settings.engine_args)
-    if exact and settings.tool_call_parser not in ("", "none") and "--tool-parser-plugin" not in options:
-        found += _parser("toolCallParser", settings.tool_call_parser, known.tool_call_parsers)
+    found += parser_problems(settings, known.version) if exact else []
     found += _speculative(settings.speculative, known)
     found += _batch(settings, gpu)
     found += _processes(settings)

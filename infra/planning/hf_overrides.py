@@ -12,6 +12,8 @@ from infra.planning.catalog.models import (
     UnknownModelError,
     catalog_rows,
     find_model,
+    source_of,
+    unlisted,
 )
 
 
@@ -25,15 +27,18 @@ def find_changed_model(
     """
     if not overrides:
         return find_model(model, revision, fetch)
-    config: Mapping[str, Any] | None = catalog_rows().get(model) if not revision else None
-    source = "catalog" if config is not None else "hub"
-    if config is None:
-        try:
-            config = fetch(model, revision)
-        except UnknownModelError as error:
-            config = catalog_rows().get(model)
-            if config is None:
-                raise UnknownModelError(f"{model} is not in the catalog, and {error}") from None
+    row = catalog_rows().get(model)
+    if row is not None and not revision:
+        return _changed(row, "catalog", overrides)
+    try:
+        return _changed(fetch(model, revision), source_of(model), overrides)
+    except UnknownModelError as error:
+        if row is None:
+            raise unlisted(model, error) from None
+    return _changed(row, "catalog", overrides)
+
+
+def _changed(config: Mapping[str, Any], source: str, overrides: Mapping[str, Any]) -> ModelArchitecture:
     text = overrides.get("text_config")
     if isinstance(text, Mapping) and "text_config" not in config:  # the catalog has the text model's values at the top
         overrides = {**{key: value for key, value in overrides.items() if key != "text_config"}, **text}

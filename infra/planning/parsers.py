@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from infra.engine_options import engine_options
 from infra.planning.catalog.models import ModelArchitecture
 from infra.settings import Settings
 
@@ -133,19 +134,18 @@ def parser_arguments(parsers: Parsers, given: Sequence[str]) -> list[str]:
 
 
 def parser_problems(settings: Settings, version: str) -> list[str]:
-    """The parsers that the deployed version of vLLM does not have. Another image or a plugin may have others."""
-    if settings.engine_image or any("parser-plugin" in word for word in settings.engine_args):
-        return []
+    """The parsers and the tokenizer mode that a version of vLLM does not have, and no plugin of engineArgs adds."""
     found = []
-    for key, value, kind in (
-        ("reasoningParser", settings.reasoning_parser, "reasoning"),
-        ("toolCallParser", settings.tool_call_parser, "tool_call"),
-        ("tokenizerMode", settings.tokenizer_mode, "tokenizer_modes"),
+    options = engine_options(settings.engine_args)
+    for key, value, kind, plugin in (
+        ("reasoningParser", settings.reasoning_parser, "reasoning", "--reasoning-parser-plugin"),
+        ("toolCallParser", settings.tool_call_parser, "tool_call", "--tool-parser-plugin"),
+        ("tokenizerMode", settings.tokenizer_mode, "tokenizer_modes", ""),
     ):
         names = registry(version)[kind]
-        if value in ("", AUTO, NONE, *names):
+        if value in ("", AUTO, NONE, *names) or plugin in options:
             continue
-        near = difflib.get_close_matches(value, names, n=3, cutoff=0.4) or list(names)
+        near = difflib.get_close_matches(value.lower(), names, n=3, cutoff=0.6) or list(names)
         found.append(f"{key}: found {value}, which vLLM {version} does not have. Set {' or '.join(near)}, or none")
     return found
 

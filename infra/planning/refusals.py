@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from infra.planning.architecture.quantized import in_vllm, methods
 from infra.planning.catalog.gpus import GpuSpec, gpu_specs
 from infra.planning.catalog.models import ModelArchitecture
-from infra.planning.engine import VLLM_VERSION
-from infra.planning.parsers import parser_problems
 from infra.planning.quantization import cache_dtype_of, quantization_of
 from infra.settings import Settings
 
@@ -43,6 +41,10 @@ def refusals(settings: Settings, architecture: ModelArchitecture, gpu: GpuSpec) 
         found.append(
             f"quantization: found {settings.quantization}, but {settings.model} is not such a checkpoint, and vLLM cannot convert it. Set model to a checkpoint with that quantization, or quantization: fp8"
         )
+    if settings.speculative and architecture.kind == "pooling":
+        found.append(
+            f"speculative: found {settings.speculative}, but {settings.model} generates no text. Remove speculative"
+        )
     cache, own = cache_dtype_of(settings, architecture), settings.kv_cache_dtype == "auto"
     if cache.startswith("fp8") and not gpu.has_fp8:
         found.append(
@@ -67,7 +69,6 @@ def refusals(settings: Settings, architecture: ModelArchitecture, gpu: GpuSpec) 
         found.append(
             f"maxModelLen: found {settings.max_model_len}, but {settings.model} supports at most {architecture.max_position_embeddings} tokens of context. Set maxModelLen to at most {architecture.max_position_embeddings}"
         )
-    found += parser_problems(settings, VLLM_VERSION)
     if not architecture.sees:
         found += _limits_without_eyes(settings)
     return found

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
 from typing import Any
 
 from infra.engine_options import json_object
@@ -17,7 +16,6 @@ from infra.planning.catalog.models import (
     GIB,
     FetchConfig,
     ModelArchitecture,
-    UnknownModelError,
 )
 from infra.planning.catalog.sources import config_reader
 from infra.planning.cold_start import cold_start_seconds, scale_down_seconds, startup_timeout_seconds
@@ -30,10 +28,10 @@ from infra.planning.engine_arguments import (
     host_memory_problems,
 )
 from infra.planning.fit import memory_fit
-from infra.planning.hf_overrides import find_changed_model, longer_context_hint
+from infra.planning.hf_overrides import longer_context_hint
 from infra.planning.instances import choose_instances, container_memory_gib
 from infra.planning.memory import Extras
-from infra.planning.overrides import overridden
+from infra.planning.overrides import architecture_of, overridden
 from infra.planning.parsers import parser_warnings, parsers_of
 from infra.planning.plan import GatewayPlan, MemoryFit, ReplicaPlan, ServingPlan
 from infra.planning.proxies import with_direct_addresses
@@ -74,12 +72,9 @@ def make_plan(settings: Settings, *, region: str = "us-east-1", fetch: FetchConf
     reasons = engine_argument_problems(settings, gpu)
     overrides = json_object(settings.engine_args, "--hf-overrides")
     try:
-        architecture = _architecture(settings, fetch, overrides)
-    except UnknownModelError as error:
-        advice = (
-            error.advice or "Set model to one of infra/planning/catalog/models.json, or run this with access to the Hub"
-        )
-        raise PlanError([*reasons, f"model: {error}. {advice}"]) from None
+        architecture = architecture_of(settings, fetch, overrides)
+    except PlanError as error:
+        raise PlanError(reasons + error.problems) from None
     architecture = overridden(architecture, settings)
     hint = longer_context_hint(settings.max_model_len, architecture, overrides)
     reported = {_setting(reason) for reason in reasons} - {"engineArgs"}  # one line for each setting is enough
@@ -101,7 +96,7 @@ def make_plan(settings: Settings, *, region: str = "us-east-1", fetch: FetchConf
     if problems := batch_problems(settings, gpu, architecture, memory.max_model_len):
         raise PlanError(problems)
     if not memory.fits:
-        raise PlanError([_does_not_fit(settings, memory, gpu, suggest(settings, architecture, beside))])
+        raise PlanError([_does_not_fit(settings, memory, gpu, suggest(settings, architecture, beside, region))])
     if settings.max_num_seqs and memory.most_sequences:
         raise PlanError([_too_many_sequences(settings, memory)])
     cold = cold_start_seconds(settings, architecture, checkpoint_gib)
@@ -122,7 +117,7 @@ def make_plan(settings: Settings, *, region: str = "us-east-1", fetch: FetchConf
         cost=cost_plan(settings, replicas, engine, gateway, region),
         warnings=(
             *_warnings(settings, architecture, gpu, instance_types, checkpoint_gib),
-            *_shortened(settings, architecture, memory, beside),
+            *_shortened(settings, architecture, memory, beside, region),
             *purchase_warnings(settings, gpu, instance_types, region),
             *parser_warnings(settings, architecture),
         ),
@@ -140,18 +135,6 @@ def priced_again(
     replicas = dataclasses.replace(plan.replicas, instance_types=instance_types)
     cost = cost_plan(settings, replicas, plan.engine, plan.gateway, region)
     return dataclasses.replace(plan, replicas=replicas, cost=cost)
-
-
-def _architecture(settings: Settings, fetch: FetchConfig, overrides: Mapping[str, Any]) -> ModelArchitecture:
-    """The model's properties, or those of baseModel if the model cannot be read."""
-    try:
-        return find_changed_model(settings.model, settings.model_revision, fetch, overrides)
-    except UnknownModelError as error:
-        if not settings.base_model:
-            raise
-        base = find_changed_model(settings.base_model, "", fetch, overrides)
-        doubt = f"its figures are those of {settings.base_model} ({error})"
-        return dataclasses.replace(base, doubts=(*base.doubts, doubt), source="baseModel")
 
 
 def _does_not_fit(settings: Settings, memory: MemoryFit, gpu: GpuSpec, suggestions: list[str]) -> str:
@@ -279,16 +262,22 @@ def _would_fit_whole(
     return whole.fits and whole.kv_cache_gib > whole.weights_gib
 
 
-def _shortened(settings: Settings, architecture: ModelArchitecture, memory: MemoryFit, beside: Extras) -> list[str]:
+def _shortened(
+    settings: Settings, architecture: ModelArchitecture, memory: MemoryFit, beside: Extras, region: str
+) -> list[str]:
     """An automatic context length below the model's own, with what would make it longer, and fewer sequences than by default."""
     own, found = architecture.max_position_embeddings, []
     if memory.most_sequences:
+        below = memory.most_sequences < settings.concurrency_per_replica
+        excess = (
+            f"; vLLM queues the rest of concurrencyPerReplica ({settings.concurrency_per_replica})" if below else ""
+        )
         found.append(
-            f"maxNumSeqs: planned {memory.most_sequences:,}, fewer than vLLM's default, because the states of more sequences do not fit in GPU memory"
+            f"maxNumSeqs: planned {memory.most_sequences:,}, fewer than vLLM's default, because the states of more sequences do not fit in GPU memory{excess}"
         )
     if settings.max_model_len or not architecture.keeps_cache or memory.max_model_len >= own:
         return found
-    changes = longer(settings, architecture, beside, memory.max_model_len)
+    changes = longer(settings, architecture, beside, memory.max_model_len, region)
     more = f"; for more: {'; or '.join(changes)}" if changes else ""
     return [*found, f"maxModelLen: planned {memory.max_model_len:,} of {own:,} tokens{more}"]
 
@@ -327,8 +316,9 @@ def _warnings(
         )
     smallest = min(container_memory_gib(k) for k in instance_types)
     if checkpoint_gib > 0.9 * smallest:
+        disk = "the disk" if settings.model_in_image else "EFS" if settings.target is Target.ECS else "the volume"
         found.append(
-            f"the checkpoint ({checkpoint_gib:.1f} GiB) is more than 90% of the container's memory ({smallest:.1f} GiB): vLLM will read it lazily from EFS, which is slow. An instance type with more memory loads it faster"
+            f"the checkpoint ({checkpoint_gib:.1f} GiB) is more than 90% of the container's memory ({smallest:.1f} GiB): vLLM will read it lazily from {disk}, which is slow. An instance type with more memory loads it faster"
         )
     if settings.target is Target.KUBERNETES and settings.min_replicas == 0:
         found.append("target kubernetes always runs one replica: it does not support scale to zero yet")

@@ -49,7 +49,7 @@ def speculation(text: str) -> Speculation | None:
             text,
             str(given.get("model", "")),
             _count(given.get("num_speculative_tokens")),
-            mtp=given.get("method") == "mtp",
+            mtp=str(given.get("method", "")).endswith("mtp"),  # qwen3_next_mtp and others are older names of mtp
         )
     match = _FORMS.fullmatch(text)
     if not match:

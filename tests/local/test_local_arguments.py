@@ -65,6 +65,12 @@ def test_a_real_model_on_a_cpu_compiles_and_gets_the_length_its_cache_holds() ->
     assert "changed --max-model-len 35840 (was 65536): 5 GiB of KV cache have room for no more tokens" in command.notes
 
 
+def test_an_encoder_has_no_cache_that_limits_its_length_on_a_cpu() -> None:
+    found = plan(model="BAAI/bge-m3", maxModelLen=0)
+    for stand_in in (False, True):
+        assert "--max-model-len" not in translated(found, stand_in=stand_in).arguments
+
+
 def test_without_a_compiler_a_real_model_runs_eagerly_and_that_is_told() -> None:
     command = translated(plan(), stand_in=False, compiler=None)
     assert not command.compiles

@@ -82,3 +82,32 @@ def test_without_the_hub_or_with_a_failed_download_the_stand_in_answers(
 def test_weights_that_must_be_the_stacks_own_are_not_replaced(hub: FakeHub) -> None:
     with pytest.raises(LocalError, match=r"the weights of Qwen/Qwen3-4B-Instruct-2507 are not available"):
         chosen("--weights", "real")
+
+
+def test_the_small_model_is_planned_without_what_the_stack_says_about_its_own(hub: FakeHub) -> None:
+    about = [
+        "weightsGib=400",
+        "kvBytesPerToken=900000",
+        "gpu=h100",
+        "gpuCount=8",
+        "baseModel=Qwen/Qwen3-4B",
+        "reasoningParser=none",
+    ]
+    choice, _ = chosen(*(word for setting in about for word in ("--set", setting)))
+    assert (choice.plan.model, choice.stand_in_because) == ("Qwen/Qwen3-0.6B", "")
+    assert choice.plan.memory.weights_gib < 2
+
+
+def test_base_model_plans_a_model_that_cannot_be_read_with_or_without_the_hub(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    for arguments in (["hubEndpoint=" + nowhere, "model=acme/tuned"], ["engineImage=acme/vllm:1", "model=/models/x"]):
+        words = [word for setting in (*arguments, "baseModel=Qwen/Qwen3-8B") for word in ("--set", setting)]
+        choice, said = chosen(*words, "--weights", "stand-in")
+        assert choice.plan.architecture.source == "baseModel"
+        assert "planned with the stand-in's figures" not in said
+    because = weights.hub_problem("/models/x", "") or ""
+    assert because.endswith("this path exists in engineImage only")
+    _, said = chosen("--model", "acme/tuned", "--set", "hubEndpoint=" + nowhere, "--weights", "stand-in")
+    assert "planned with the stand-in's figures" in said  # its own mirror counts, not the Hub

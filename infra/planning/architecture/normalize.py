@@ -20,6 +20,8 @@ ENCODERS = frozenset({
     "bert", "roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "distilbert", "electra", "mpnet", "nomic_bert", "modernbert", "new", "gte", "deberta",
     "deberta-v2", "jina_bert", "eurobert", "albert", "ernie", "siglip", "clip",
 })  # fmt: skip
+# Layers for multi-token prediction that the checkpoint has and config.json does not mention: its size includes one.
+_UNTOLD_DRAFT_LAYERS = {"qwen3_next": 1}
 _LARGEST = {"hidden_size": 1 << 17, "num_hidden_layers": 1024, "num_attention_heads": 1 << 14, "vocab_size": 1 << 24}
 
 
@@ -105,7 +107,7 @@ def normalized_fields(config: Mapping[str, Any]) -> ModelFields:
         "tie_word_embeddings": tied or kind == "pooling", "quantization": quantization.method, "weight_bits": quantization.bits,
         "minimum_capability": quantization.capability, "num_experts": experts, "moe_intermediate_size": sizes.moe_inner,
         "gated_mlp": sizes.matrices == 3, "weight_block": quantization.block, "experts_per_token": text.number("experts_per_token"),
-        "draft_layers": min(text.number("num_nextn_predict_layers") or text.number("mtp_num_hidden_layers"), 64),
+        "draft_layers": min(text.number("num_nextn_predict_layers") or text.number("mtp_num_hidden_layers") or _UNTOLD_DRAFT_LAYERS.get(kind_name, 0), 64),
         "vision_parameters": vision if sees(whole) else 0, "tensors": tensors, "caches": caches, "kind": kind,
         "problem": missing if certain else "", "stored_bits": _stored_bits(whole, text), "cache_dtype": quantization.cache_dtype, "draft_bits": quantization.draft_bits,
         "extra_parameters": extra + (0 if sees(whole) else vision), "doubts": tuple(doubts),

@@ -18,6 +18,7 @@ from infra.web_address import open_url
 
 HUB = "https://huggingface.co"
 HUB_TIMEOUT_SECONDS = 5
+UNUSABLE_ADVICE = "Set baseModel to a model with the same architecture, or another model"
 WEIGHTS_BYTES = "weights_bytes"  # added to a config: the bytes of the files that vLLM loads
 INDEX, QUANTIZATION, MODULES, LENGTH = (
     "model.safetensors.index.json",
@@ -80,7 +81,7 @@ def hub_config(model: str, revision: str, environment: Mapping[str, str]) -> dic
 
     config = _parsed(read("config.json"))
     if not isinstance(config, dict):
-        raise UnknownModelError("its config.json is not a JSON object")
+        raise UnknownModelError("its config.json is not a JSON object", UNUSABLE_ADVICE)
     try:
         # The sizes are exact; without them the plan is an estimate.
         listing = _parsed(_text(f"{endpoint}/api/models/{model}/revision/{at}?blobs=true", token, title))

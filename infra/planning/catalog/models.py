@@ -13,7 +13,7 @@ from infra.planning.architecture.caches import Cache
 from infra.planning.architecture.config import UnusableConfigError
 from infra.planning.architecture.normalize import ModelFields, normalized_fields
 from infra.planning.architecture.tensors import Tensor
-from infra.planning.catalog.model_repository import WEIGHTS_BYTES, UnknownModelError
+from infra.planning.catalog.model_repository import UNUSABLE_ADVICE, WEIGHTS_BYTES, UnknownModelError
 from infra.planning.catalog.sources import FetchConfig, fetch_config
 
 _DATA = Path(__file__).with_name("models.json")
@@ -99,7 +99,7 @@ class ModelArchitecture:
         try:
             fields: ModelFields = normalized_fields(config)
         except UnusableConfigError as error:
-            raise UnknownModelError(f"config.json from {source} {error}") from None
+            raise UnknownModelError(f"config.json from {source} {error}", UNUSABLE_ADVICE) from None
         kind = config.get("model_type")
         return cls(
             **fields,
@@ -140,9 +140,18 @@ def find_model(model: str, revision: str = "", fetch: FetchConfig = fetch_config
     if known and not revision:
         return known
     try:
-        source = "S3" if model.startswith("s3://") else "folder" if Path(model).is_dir() else "hub"
-        return ModelArchitecture.from_config(fetch(model, revision), source)
+        return ModelArchitecture.from_config(fetch(model, revision), source_of(model))
     except UnknownModelError as error:
         if known:
             return known
-        raise UnknownModelError(f"{model} is not in the catalog, and {error}", error.advice) from None
+        raise unlisted(model, error) from None
+
+
+def source_of(model: str) -> str:
+    """Where the config.json of a model outside the catalog is."""
+    return "S3" if model.startswith("s3://") else "folder" if Path(model).is_dir() else "hub"
+
+
+def unlisted(model: str, error: UnknownModelError) -> UnknownModelError:
+    """Why a model has no figures: it is not in the catalog, and its config.json is not usable either."""
+    return UnknownModelError(f"{model} is not in the catalog, and {error}", error.advice)

@@ -12,6 +12,7 @@ from image.engine.arguments import EngineError
 from image.engine.s3 import S3, S3Address, refusal
 from infra.inputs import is_output
 from infra.planning.catalog.model_repository import (
+    UNUSABLE_ADVICE,
     UnknownModelError,
     completed,
     folder_config,
@@ -84,12 +85,12 @@ def _from_s3(address: S3Address, model: str, make: Callable[[], Any]) -> Mapping
     except UnknownModelError:
         raise
     except ValueError:
-        raise UnknownModelError("its config.json is not valid JSON") from None
+        raise UnknownModelError("its config.json is not valid JSON", UNUSABLE_ADVICE) from None
     except Exception as error:  # boto3's errors have no common class
         line = str(refusal(error, model)).removeprefix("weights: ")
         raise UnknownModelError(line, _BASE) from None
     if not isinstance(config, dict):
-        raise UnknownModelError("its config.json is not a JSON object")
+        raise UnknownModelError("its config.json is not a JSON object", UNUSABLE_ADVICE)
     return completed(config, sizes, lambda name: client.read(address, name).decode())
 
 

@@ -150,6 +150,12 @@ def test_each_refusal_is_one_line_and_exit_code_2(
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+def test_the_weights_of_a_plan_are_not_counted_again_from_their_files(engine: Engine) -> None:
+    """32-bit files are twice as large as their loaded weights, and weightsGib may say less."""
+    done = engine(gpus="Tiny, 1, 580.95.05, 8.6, 0", ENGINE_PLAN_KEY="0123456789abcdef")
+    assert "GiB of weights on" not in done.stderr
+
+
 def test_a_busy_port_is_named(engine: Engine) -> None:
     with socket.socket() as busy:
         busy.bind(("127.0.0.1", 0))

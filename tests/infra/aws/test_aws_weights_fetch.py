@@ -126,5 +126,7 @@ def test_a_mirror_of_the_hub_reaches_both_containers_and_its_port_is_open() -> N
         assert program.one("TaskDefinition", task).environment()["HF_ENDPOINT"] == "http://hub.corp.internal:8081/hf"
     (rule,) = [r for r in program.all("SecurityGroupEgressRule") if r.name.endswith("-engine-hub")]
     assert (rule.inputs["securityGroupId"], rule.inputs["fromPort"]) == ("vllm-dev-sg-engine-id", 8081)
+    own = run_program("dev", engineEnvironment=["HF_ENDPOINT=http://hub.corp.internal:8081/hf"])
+    assert any(r.name.endswith("-engine-hub") for r in own.all("SecurityGroupEgressRule"))
     usual = run_program("dev", hubEndpoint="https://hf-mirror.example").all("SecurityGroupEgressRule")
     assert not any(r.name.endswith("-engine-hub") for r in usual)

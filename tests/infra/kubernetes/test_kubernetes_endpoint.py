@@ -163,6 +163,12 @@ def test_the_volume_holds_two_revisions_and_the_caches(checkpoint_gib: float) ->
     assert 2 * checkpoint_gib + 10 <= claim_size_gib(checkpoint_gib) <= 2 * checkpoint_gib + 10 + 25
 
 
+def test_a_claim_has_no_room_for_weights_that_are_in_the_image() -> None:
+    inside = render(model="/models/x", engineImage="acme/vllm:1", baseModel="Qwen/Qwen3-32B", gpu="h100")
+    requests = inside.spec("PersistentVolumeClaim/weights")["resources"]["requests"]
+    assert requests == {"storage": f"{claim_size_gib(0)}Gi"}
+
+
 def test_a_claim_of_another_size_is_a_new_claim(dev: Rendered) -> None:
     # The API refuses to shrink a claim, and a claim under a fixed name could not be replaced while it is mounted.
     assert list(dev.requests["PersistentVolumeClaim/weights"].replaceOnChanges) == ["spec"]

@@ -7,6 +7,7 @@ import pytest
 
 from infra.planning import make_plan
 from infra.planning.__main__ import as_json, as_table
+from infra.planning.deployment import deployment_problems
 from infra.planning.plan import CostPlan, ServingPlan
 from infra.stack_files import load_stack
 from tests.infra.program import run_program
@@ -128,3 +129,32 @@ def test_every_kind_of_resource_has_its_line_or_costs_nothing() -> None:
         assert kind in BILLED or kind.startswith(FREE), f"{kind}: does AWS bill it?"
     assert set(BILLED) <= set(program.kinds())
     assert set(BILLED.values()) <= lines
+
+
+def test_weights_in_the_image_are_billed_and_timed_with_the_image() -> None:
+    inside: dict[str, Any] = {
+        "model": "/models/x",
+        "engineImage": "docker.io/acme/vllm:1",
+        "baseModel": "Qwen/Qwen3-4B",
+    }
+    found, hub = plan(**inside), plan(model="Qwen/Qwen3-4B")
+    gigabytes = found.engine.checkpoint_gib * (1 << 30) / 1e9
+    pulled = {item.name: item.usd for item in found.cost.wake_items}["image through the NAT gateway"]
+    assert pulled == pytest.approx((12 + gigabytes) * 0.045)
+    assert "weights on EFS" not in names(found.cost)
+    assert found.cost.usd_once == 0 < hub.cost.usd_once
+    assert plan(**inside, weightsThroughput="elastic").replicas.expected_cold_start_seconds == pytest.approx(
+        found.replicas.expected_cold_start_seconds
+    )
+    large = {
+        **inside,
+        "gpu": "h200",
+        "gpuCount": 8,
+        "baseModel": "meta-llama/Llama-3.1-70B-Instruct",
+        "weightsGib": 900,
+    }
+    settings = load_stack("dev", large)
+    (problem,) = [
+        line for line in deployment_problems(settings, make_plan(settings), "us-east-1") if "cold start" in line
+    ]
+    assert problem.endswith("Set a smaller model")  # no setting of the file system makes it faster

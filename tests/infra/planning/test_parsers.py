@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from benchmarks.engine.parser_names import registered, version_of
+from image.engine.argument_list import versions
 from infra.errors import PlanError
 from infra.planning import make_plan
 from infra.planning.catalog.models import catalog
@@ -216,6 +217,21 @@ def test_a_parser_that_vllm_does_not_have_is_refused_with_the_nearest(key: str, 
     (problem,) = raised.value.problems
     assert problem.startswith(f"{key}: found {found}, which vLLM {VLLM_VERSION} does not have. Set {near}")
     assert plan(**{key: found}, engineImage="registry.example/mine:1").engine.args  # it may have others
+    with pytest.raises(PlanError):
+        plan(**{key: found}, engineImage=f"docker.io/vllm/vllm-openai:v{VLLM_VERSION}")
+
+
+def test_wrong_parsers_are_reported_with_an_unknown_model_and_by_kind_of_plugin() -> None:
+    wrong = {"reasoningParser": "mine", "toolCallParser": "mine", "tokenizerMode": "mine"}
+
+    def keys(**values: Any) -> list[str]:
+        with pytest.raises(PlanError) as raised:
+            plan(**wrong, **values)
+        return sorted(problem.partition(":")[0] for problem in raised.value.problems)
+
+    assert keys(model="./no-such-model") == ["model", *sorted(wrong)]
+    assert keys(engineArgs=["--tool-parser-plugin", "/x.py"]) == ["reasoningParser", "tokenizerMode"]
+    assert keys(engineArgs=["--reasoning-parser-plugin=/x.py"]) == ["tokenizerMode", "toolCallParser"]
 
 
 def test_every_parser_of_a_family_is_one_that_vllm_registers() -> None:
@@ -232,6 +248,7 @@ def test_every_parser_of_a_family_is_one_that_vllm_registers() -> None:
 
 def test_the_names_are_those_of_every_installed_vllm() -> None:
     assert VLLM_VERSION in known_versions()
+    assert set(versions()) == set(known_versions())  # those whose arguments are known
     for site_packages in INSTALLED:  # none until make local was run
         version = version_of(site_packages)
         assert {kind: list(names) for kind, names in registry(version).items()} == registered(site_packages)

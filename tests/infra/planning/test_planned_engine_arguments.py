@@ -1,5 +1,7 @@
 """engineArgs against vLLM's own argument list: each mistake is one line that says what to set, and the rest enters the plan."""
 
+import itertools
+import json
 import re
 from typing import Any
 
@@ -46,7 +48,7 @@ WRONG: list[tuple[list[str], str]] = [
     (["--guided-decoding-backend=outlines"], "--structured-outputs-config.backend"),
     (["--context-length", "8192"], "the setting maxModelLen"),
     (["--max-n", "4"], "the beginning of several arguments"),
-    (["--max-model-len", "16k"], "which the setting maxModelLen sets. Remove it, and set maxModelLen: 16k"),
+    (["--max-model-len", "16k"], "which the setting maxModelLen sets. Remove it, and set maxModelLen: 16000"),
     (["--max_model_len=8192"], "set maxModelLen: 8192"),
     (["--max-model", "8192"], "set maxModelLen: 8192"),
     (["-tp", "2"], "set gpuCount: 2"),
@@ -60,7 +62,13 @@ WRONG: list[tuple[list[str], str]] = [
     (["--kv-cache-dtype", "fp8"], "set kvCacheDtype: fp8"),
     (["-q", "fp8"], "set quantization: fp8"),
     (["--max-num-seqs", "4"], "set maxNumSeqs: 4"),
-    (["--max-num-batched-tokens=4k"], "set maxNumBatchedTokens: 4k"),
+    (["--max-num-batched-tokens=4k"], "set maxNumBatchedTokens: 4000"),
+    (["--max-model-len", "32K"], "set maxModelLen: 32768"),
+    (["--max-model-len", "auto"], "Remove it, or set maxModelLen to a value that it accepts"),
+    (["-q", "modelopt"], "Remove it, or set quantization to a value that it accepts"),
+    (["--kv-cache-dtype=fp8_ds_mla"], "Remove it, or set kvCacheDtype to a value that it accepts"),
+    (["--served-model-name", "a", "b"], "set servedModelName: a,b"),
+    (["--language-model-only"], "set imageLimit: 0 and videoLimit: 0"),
     (["--tool-call-parser", "hermes"], "set toolCallParser: hermes"),
     (["--enable-auto-tool-choice"], "set toolCallParser"),
     (["--no-enable-prefix-caching"], "set enablePrefixCaching"),
@@ -207,3 +215,16 @@ def test_an_encoder_is_given_batches_that_hold_its_input() -> None:
     with pytest.raises(PlanError, match="maxNumBatchedTokens: found 4096, less than the context length"):
         make_plan(settings, fetch=lambda model, revision: encoder)
     make_plan(parse_settings({"model": "acme/encoder"}), fetch=lambda model, revision: encoder)
+
+
+def test_json_may_be_written_as_an_object() -> None:
+    """YAML and `--set` parse what Pulumi passes as text."""
+    found = plan(
+        maxModelLen=0,
+        speculative={"method": "ngram", "num_speculative_tokens": 3},
+        engineArgs=["--hf-overrides", {"max_position_embeddings": 8192}],
+    )
+    assert found.memory.max_model_len == 8192
+    words = dict(itertools.pairwise(found.engine.args))
+    assert json.loads(words["--speculative-config"])["num_speculative_tokens"] == 3
+    assert json.loads(words["--hf-overrides"]) == {"max_position_embeddings": 8192}

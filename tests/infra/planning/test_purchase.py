@@ -109,3 +109,16 @@ def test_a_t4_has_neither_bfloat16_nor_fp8() -> None:
     assert "--quantization" not in plan(gpu="t4", maxModelLen=4096, quantization="auto").engine.args
     for gpu in ("rtx-pro-4500", "rtx-pro-6000", "b200", "b300"):
         assert "--quantization" in plan(gpu=gpu, maxModelLen=4096, quantization="auto").engine.args
+
+
+def test_what_would_fit_is_sold_in_the_stacks_region() -> None:
+    """A suggestion that is then answered with "not offered" helps nobody."""
+
+    def suggested(region: str, **values: Any) -> str:
+        with pytest.raises(PlanError) as raised:
+            make_plan(load_stack("dev", {"model": "Qwen/Qwen3-32B", "gpu": "l4", **values}), region=region)
+        return raised.value.problems[0].partition(". Set ")[2]
+
+    assert "rtx-pro-6000" in suggested("us-east-1")
+    assert suggested("ap-southeast-1").startswith("gpu: a100 (p4de.24xlarge")
+    assert "rtx-pro-6000" in suggested("ap-southeast-1", target="kubernetes")  # its nodes may be anywhere

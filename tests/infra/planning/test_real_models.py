@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from infra.errors import PlanError
 from infra.planning import make_plan
 from infra.planning.__main__ import as_table
 from infra.planning.architecture.config import CONFIRMED
@@ -90,3 +91,43 @@ def test_an_encoder_keeps_no_cache_and_leaves_its_length_to_vllm() -> None:
     assert "none" in as_table(plan, "dev")
     assert plan.engine.checkpoint_gib == pytest.approx(568e6 * 4 / (1 << 30), rel=0.03)  # its files have 32 bits
     assert plan.memory.weights_gib == pytest.approx(568e6 * 2 / (1 << 30), rel=0.03)
+
+
+def test_a_row_of_the_catalog_plans_as_the_models_own_config() -> None:
+    """What a user gets must not depend on whether the plan reads the catalog or the Hub, such as with a revision."""
+
+    def kinds(found: ModelArchitecture) -> Any:
+        caches = [(cache.kind, cache.layers, cache.elements, cache.window) for cache in found.caches]
+        return found.kind, found.sees, found.draft_layers, found.quantization, found.cache_dtype, caches
+
+    for name, row in ROWS.items():
+        if (listed := models.catalog().get(name)) is not None:
+            own = ModelArchitecture.from_config(row["config"], "hub")
+            assert kinds(listed) == kinds(own), name
+            assert file_bytes(listed) == pytest.approx(file_bytes(own), rel=0.015), name
+
+
+def test_mistrals_models_without_a_sliding_window_cache_every_token() -> None:
+    rows = [name for name in models.catalog() if name.startswith("mistralai/M") and "v0.1" not in name]
+    rows.append("mistralai/Devstral-Small-2507")
+    assert all({cache.kind for cache in models.catalog()[name].caches} == {"full"} for name in rows)
+
+
+@pytest.mark.parametrize("method", ["mtp", "qwen3_next_mtp"])
+def test_a_model_that_predicts_several_tokens_may_speculate_with_them(method: str) -> None:
+    """Qwen3-Next's config.json does not mention the layer for it; the size of its files includes it."""
+    settings: dict[str, Any] = {"model": "Qwen/Qwen3-Next-80B-A3B-Instruct", "gpu": "h200", "gpuCount": 2}
+    plain = make_plan(load_stack("dev", settings))
+    config = {"method": method, "num_speculative_tokens": 2}
+    found = make_plan(load_stack("dev", {**settings, "speculative": config}))
+    assert found.memory.weights_gib > plain.memory.weights_gib + 1
+    assert plain.engine.checkpoint_gib * (1 << 30) == pytest.approx(162_649_725_440, rel=0.005)
+    assert (
+        "--speculative-config"
+        in make_plan(load_stack("dev", {**settings, "model": "Qwen/Qwen3.5-35B-A3B", "speculative": "mtp"})).engine.args
+    )
+
+
+def test_a_model_that_generates_no_text_does_not_speculate() -> None:
+    with pytest.raises(PlanError, match="BAAI/bge-m3 generates no text"):
+        make_plan(load_stack("dev", {"model": "BAAI/bge-m3", "maxModelLen": 0, "speculative": "ngram"}))

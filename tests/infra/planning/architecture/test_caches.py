@@ -31,7 +31,11 @@ def test_the_pool_is_as_large_as_vllm_reported_for_qwen_on_one_h100() -> None:
     assert state_blocks(found.architecture.caches, room, 2, 1) == pytest.approx(856, rel=0.05)
     assert 700 < found.memory.most_sequences <= 856
     assert argument(found.engine.args, "--max-num-seqs") == str(found.memory.most_sequences)
-    assert any("maxNumSeqs: planned" in warning for warning in found.warnings)
+    (warning,) = [warning for warning in found.warnings if "maxNumSeqs" in warning]
+    assert warning.startswith("maxNumSeqs: planned")
+    assert "concurrencyPerReplica" not in warning
+    busy = plan("Qwen/Qwen3.6-27B", "h100", fp8, gpuMemoryUtilization=0.95, concurrencyPerReplica=900)
+    assert any("vLLM queues the rest of concurrencyPerReplica (900)" in warning for warning in busy.warnings)
 
 
 @pytest.mark.parametrize(
