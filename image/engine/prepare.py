@@ -17,7 +17,7 @@ from image.engine.compile_cache import CompileCache, restore
 from image.engine.gpus import by_index, check_weights_fit
 from image.engine.hub import Hub
 from image.engine.identity import compiled_for, folder_state, has_bytecode, machine, software
-from image.engine.models import is_in_s3, localized, repositories
+from image.engine.models import is_in_s3, localized, names_on_hub, repositories
 from image.engine.patience import limit_seconds
 from image.engine.s3 import S3
 from image.engine.staging import stage
@@ -80,7 +80,8 @@ def prepare(launch: Launch, tell: Tell, *, began: float | None = None) -> Start:
         done("staging")
     arguments = localized(launch.arguments, folders)
     environment = dict(launch.environment) | by_index(found.gpus, launch.environment)
-    if weights and "--trust-remote-code" not in arguments:  # remote code may come from another repository
+    if weights and "--trust-remote-code" not in arguments and not names_on_hub(arguments):
+        # Remote code may come from another repository.
         environment.setdefault("HF_HUB_OFFLINE", "1")
     watch = _kept(launch, found, weights, arguments, environment, tell, began)
     done("compile cache")

@@ -3,7 +3,12 @@
 import json
 from pathlib import Path
 
+import pytest
+
+from fakes.fake_hub import FakeHub
+from image.engine.arguments import settle
 from image.engine.models import localized, repositories
+from image.engine.prepare import prepare
 from image.engine.weights import Repository
 from tests.image.engine.conftest import MODEL
 
@@ -48,3 +53,41 @@ def test_folders_and_object_stores_are_vllms_own_business(tmp_path: Path) -> Non
     for name in (str(tmp_path), "gs://bucket/model", "acme/model:Q4_K_M"):
         assert repositories([name]) == []
         assert localized([name, "--revision", "x"], {}) == [name, "--revision", "x"]
+
+
+def test_two_revisions_of_one_repository_are_two_folders() -> None:
+    """A tokenizer, draft model or adapter at a revision of its own never replaces the model's files."""
+    draft = json.dumps({"model": MODEL, "revision": "d1", "num_speculative_tokens": 1})
+    arguments = [MODEL, "--revision", "m1", "--tokenizer-revision", "t1", "--speculative-config", draft]
+    arguments += ["--code-revision", "c1", "--lora-modules", f"a={MODEL}"]
+    models = repositories(arguments)
+    assert [(one.name, one.revision) for one in models] == [(MODEL, name) for name in ("m1", "t1", "d1", "main")]
+    told = localized(arguments, {model: Path("/w") / model.revision for model in models})
+    assert told == [
+        "/w/m1", "--speculative-config", json.dumps({"model": "/w/d1", "num_speculative_tokens": 1}),
+        "--code-revision", "c1", "--lora-modules", "a=/w/main", "--tokenizer", "/w/t1", "--served-model-name", MODEL,
+    ]  # fmt: skip
+    named = [MODEL, "--tokenizer", MODEL, "--tokenizer-revision", "t1"]
+    told = localized(named, {model: Path("/w") / model.revision for model in repositories(named)})
+    assert told[:3] == ["/w/main", "--tokenizer", "/w/t1"]
+    assert repositories([MODEL, "--revision", "m1", "--tokenizer-revision", "m1"]) == [Repository(MODEL, "m1")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "offline"),
+    [
+        ([MODEL], True),
+        ([MODEL, "--speculative-config", '{"method": "ngram", "num_speculative_tokens": 2}'], True),
+        (["acme/other-GGUF:Q4_K_M", "--tokenizer", MODEL], False),
+        ([MODEL, "--hf-config-path", "acme/other"], False),
+        ([MODEL, "--generation-config", "acme/other"], False),
+        ([MODEL, "--speculative-config", '{"model": "acme/other:Q4_K_M", "num_speculative_tokens": 2}'], False),
+        ([MODEL, "--trust-remote-code"], False),
+    ],
+)
+def test_vllm_is_offline_only_if_it_needs_nothing_of_the_hub(
+    tmp_path: Path, hub: FakeHub, arguments: list[str], offline: bool
+) -> None:
+    environment = {"HF_HOME": str(tmp_path), "HF_ENDPOINT": hub.address, "ENGINE_DEVICE": "cpu"}
+    start = prepare(settle(arguments, environment), lambda _: None)
+    assert start.environment.get("HF_HUB_OFFLINE") == ("1" if offline else None)
