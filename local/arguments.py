@@ -126,6 +126,13 @@ def engine_command(
     )
 
 
+def kept_on(machine: Machine, plan: ServingPlan) -> list[str]:
+    """The plan's arguments without those that this machine does not support."""
+    dropped = {} if machine.has_gpu else NOT_ON_CPU
+    kept = (option for option in _options(plan.engine.args) if option[0].partition("=")[0] not in dropped)
+    return [word for option in kept for word in option]
+
+
 def _options(args: Sequence[str]) -> Iterable[list[str]]:
     """Each option with its values, for both ``--flag value`` and ``--flag=value``."""
     current: list[str] = []
