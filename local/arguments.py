@@ -10,7 +10,7 @@ from pathlib import Path
 
 from infra.planning.plan import ServingPlan
 from infra.planning.proxies import with_direct_addresses
-from local import folders
+from local import folders, weights
 from local.machine import GIB, Machine
 
 STAND_IN_KV_CACHE_GIB = 1
@@ -117,7 +117,8 @@ def engine_command(
             change("--enforce-eager", None, "there is no C++ compiler to compile with; g++ would make it faster")
     change("--shutdown-timeout", str(SHUTDOWN_TIMEOUT_SECONDS), "a local shutdown waits no longer")
     arguments = ["--host", "127.0.0.1", "--port", str(port), "--model", str(model)]
-    arguments += [word for option in options for word in option]
+    words = [word for option in options for word in option]
+    arguments += words if stand_in else weights.with_folders(plan, words)
     return EngineCommand(
         arguments=tuple(arguments),
         environment=_environment(plan.engine.environment, machine.has_gpu, variables),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from image.engine.hub import TokenRedirect
-from image.engine.models import repositories
+from image.engine.models import localized, repositories
 from image.engine.weights import Repository, known
 from infra.planning.plan import ServingPlan
 from infra.web_address import open_url
@@ -48,11 +48,22 @@ def is_here(model: str, revision: str) -> bool:
     return Path(model).is_dir() or (folder_of(model, revision) / COMPLETE).exists()
 
 
-def others_are_here(plan: ServingPlan, arguments: Sequence[str]) -> bool:
-    """Whether the other models that vLLM's arguments name (draft model, tokenizer, LoRA adapters) are on this machine."""
+def _others(plan: ServingPlan, arguments: Sequence[str]) -> list[Repository]:
+    """The other models that vLLM's arguments name: draft model, tokenizer, LoRA adapters."""
     main = (plan.model, plan.model_revision or "main")
     found = repositories([main[0], "--revision", main[1], *arguments])
-    return all(known(one, _hub_home() / "hub") for one in found if (one.name, one.revision) != main)
+    return [one for one in found if (one.name, one.revision) != main]
+
+
+def others_are_here(plan: ServingPlan, arguments: Sequence[str]) -> bool:
+    """Whether the other models that vLLM's arguments name are on this machine."""
+    return all(known(one, _hub_home() / "hub") for one in _others(plan, arguments))
+
+
+def with_folders(plan: ServingPlan, arguments: Sequence[str]) -> list[str]:
+    """The arguments with the folder of each other model that is on this machine instead of its name."""
+    found = [known(one, _hub_home() / "hub") for one in _others(plan, arguments)]
+    return localized([plan.model, *arguments], {one.repository: one.folder for one in found if one})[1:]
 
 
 def problem(plan: ServingPlan, machine: Machine) -> str | None:

@@ -16,6 +16,12 @@ _QUANTIZED = re.compile(rf"{_HUB_ID.pattern}:[\w.-]+")  # one file of a GGUF rep
 # A folder contains one commit. --code-revision stays: the code may come from another repository.
 _REVISIONS = ("--revision", "--tokenizer-revision")
 
+# How to set the revision of each model but the main one.
+_REVISION_SETTINGS = {
+    "--tokenizer": "--tokenizer-revision", "speculative": "revision in the JSON object of speculative",
+    "loraAdapters": "NAME=HUB_ID@REVISION in loraAdapters",
+}  # fmt: skip
+
 
 def is_hub_id(name: str) -> bool:
     """Whether it is the name of a Hub model rather than a folder or an object store's URL."""
@@ -38,6 +44,14 @@ def repositories(arguments: Sequence[str]) -> list[Repository]:
     return list(dict.fromkeys(one for one in (main, *others) if is_hub_id(one.name) or is_in_s3(one.name)))
 
 
+def in_its_terms(repository: Repository, line: str) -> str:
+    """A line about a model, with the settings of what names it instead of those of the main model."""
+    if repository.setting not in _REVISION_SETTINGS:
+        return line
+    line = re.sub(r"\b(set|check) model\b", rf"\1 {repository.setting}", line)
+    return line.replace("modelRevision", _REVISION_SETTINGS[repository.setting])
+
+
 def names_on_hub(arguments: Sequence[str]) -> list[str]:
     """The names in localized arguments that vLLM itself looks up on the Hub, such as one file of a GGUF repository."""
     config = _json(last_value(arguments, "--speculative-config"))
@@ -58,7 +72,9 @@ def _tokenizer(arguments: Sequence[str]) -> Repository | None:
     """The tokenizer's repository; None if it is the model's, at the same revision."""
     revision = last_value(arguments, "--revision") or "main"
     name, at = last_value(arguments, "--tokenizer"), last_value(arguments, "--tokenizer-revision") or revision
-    return Repository(name or arguments[0], at, needs="") if name or at != revision else None
+    if not name and at == revision:
+        return None
+    return Repository(name or arguments[0], at, needs="", setting="--tokenizer")
 
 
 def _draft(arguments: Sequence[str]) -> Repository | None:
@@ -67,11 +83,15 @@ def _draft(arguments: Sequence[str]) -> Repository | None:
 
 
 def _of_config(config: Mapping[str, object]) -> Repository:
-    return Repository(str(config.get("model", "")), str(config.get("revision") or "main"))
+    return Repository(str(config.get("model", "")), str(config.get("revision") or "main"), setting="speculative")
 
 
 def _adapter(path: str) -> Repository:
-    return Repository(path, needs="weights")
+    """The repository of an adapter, ``HUB_ID`` or ``HUB_ID@REVISION``."""
+    name, _, revision = path.partition("@")
+    if revision and is_hub_id(name) and not Path(path).exists():
+        return Repository(name, revision, needs="weights", setting="loraAdapters")
+    return Repository(path, needs="weights", setting="loraAdapters")
 
 
 def _key(repository: Repository) -> tuple[str, str]:

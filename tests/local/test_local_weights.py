@@ -1,6 +1,7 @@
 """When the model's own weights are used, and the reason that is reported otherwise."""
 
 import http.server
+import json
 import sys
 import threading
 from collections.abc import Iterator
@@ -149,9 +150,10 @@ def test_adapters_and_a_draft_model_are_there_before_vllm_starts_offline(
         download.main(planned.model, "main", str(tmp_path / "link"), on_gpu)
         assert weights.others_are_here(planned, on_gpu)
         assert (tmp_path / "link" / "model.safetensors").is_file()
-        # The Hub's client finds a branch offline by this reference.
-        commit = (tmp_path / "CACHE/huggingface/hub/models--acme--sql/refs/main").read_text()
-        assert commit == adapter.commit
+        told = weights.with_folders(planned, on_gpu)
+        (name, _, folder), config = told[told.index("--lora-modules") + 1].partition("="), told[-1]
+        assert (name, Path(folder).name) == ("sql", adapter.commit)
+        assert Path(json.loads(config)["model"]).parts[-3] == "models--acme--draft"
 
 
 def test_a_folder_is_used_where_it_is(tmp_path: Path) -> None:

@@ -1,14 +1,15 @@
 """Which models the arguments of vLLM name."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
-from fakes.fake_hub import FakeHub
-from image.engine.arguments import settle
+from fakes.fake_hub import FakeHub, FakeModel
+from image.engine.arguments import EngineError, settle
 from image.engine.models import localized, repositories
-from image.engine.prepare import prepare
+from image.engine.prepare import fetch, prepare
 from image.engine.weights import Repository
 from tests.image.engine.conftest import MODEL
 
@@ -91,3 +92,51 @@ def test_vllm_is_offline_only_if_it_needs_nothing_of_the_hub(
     environment = {"HF_HOME": str(tmp_path), "HF_ENDPOINT": hub.address, "ENGINE_DEVICE": "cpu"}
     start = prepare(settle(arguments, environment), lambda _: None)
     assert start.environment.get("HF_HUB_OFFLINE") == ("1" if offline else None)
+
+
+def test_an_adapter_may_name_its_revision(tmp_path: Path, hub: FakeHub) -> None:
+    hub.models["acme/sql"] = adapter = FakeModel(
+        {"adapter_config.json": b"{}", "adapter_model.safetensors": b"a" * 2000}
+    )
+    environment = {"HF_HOME": str(tmp_path), "HF_ENDPOINT": hub.address, "ENGINE_DEVICE": "cpu"}
+    commits = []
+    for pinned in (False, False, True):
+        path = f"acme/sql@{adapter.commit}" if pinned else "acme/sql"
+        start = prepare(settle([MODEL, "--lora-modules", f"sql={path}"], environment), lambda _: None)
+        commits.append(Path(start.arguments[start.arguments.index("--lora-modules") + 1].partition("=")[2]).name)
+        adapter.files["adapter_config.json"] += b" "
+    assert commits[0] == commits[1]
+    assert len(set(commits)) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--revision", "v9"], "set modelRevision to an existing one"),
+        (["--tokenizer-revision", "v9"], "set --tokenizer-revision to an existing one"),
+        (["--lora-modules", "a=acme/tiny@v9"], "set NAME=HUB_ID@REVISION in loraAdapters to an existing one"),
+        (["--lora-modules", "a=acme/none"], "check loraAdapters"),
+        (
+            ["--speculative-config", '{"model": "acme/tiny", "revision": "v9"}'],
+            "set revision in the JSON object of speculative to an existing one",
+        ),
+    ],
+)
+def test_an_error_names_the_setting_of_the_model_it_is_about(
+    tmp_path: Path, hub: FakeHub, arguments: list[str], words: str
+) -> None:
+    environment = {"HF_HOME": str(tmp_path), "HF_ENDPOINT": hub.address, "ENGINE_DEVICE": "cpu"}
+    with pytest.raises(EngineError, match=re.escape(words)):
+        prepare(settle([MODEL, *arguments], environment), lambda _: None)
+
+
+def test_a_newer_commit_of_an_adapter_names_loraadapters(tmp_path: Path, hub: FakeHub) -> None:
+    hub.models["acme/sql"] = adapter = FakeModel(
+        {"adapter_config.json": b"{}", "adapter_model.safetensors": b"a" * 2000}
+    )
+    environment = {"HF_HOME": str(tmp_path), "HF_ENDPOINT": hub.address}
+    launch, told = settle([MODEL, "--lora-modules", "sql=acme/sql"], environment), list[str]()
+    fetch(launch, None, told.append, ask=True)
+    adapter.files["adapter_config.json"] += b" "
+    fetch(launch, None, told.append, ask=True)
+    assert told[-1].endswith("to update, set NAME=HUB_ID@REVISION in loraAdapters")
