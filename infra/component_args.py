@@ -36,7 +36,7 @@ class VllmEndpointArgs(TypedDict, total=False):
     performance_mode: str
     """vLLM's --performance-mode: balanced, interactivity (a CUDA graph for each batch up to 32) or throughput (batch limits doubled). Default: balanced."""
     lora_adapters: Sequence[str]
-    """LoRA adapters, each NAME=HUB_ID or NAME=PATH (a path in the engine's container); clients send NAME as `model`."""
+    """LoRA adapters, each NAME=HUB_ID, NAME=HUB_ID@REVISION or NAME=PATH (a path in the engine's container); clients send NAME as `model`."""
     max_lora_rank: int
     """Maximum rank of loraAdapters: 8, 16, 32, 64, 128 or 256. Default: 16."""
     image_limit: int
@@ -209,7 +209,7 @@ class VllmEndpointOnKubernetesArgs(TypedDict, total=False):
     performance_mode: str
     """vLLM's --performance-mode: balanced, interactivity (a CUDA graph for each batch up to 32) or throughput (batch limits doubled). Default: balanced."""
     lora_adapters: Sequence[str]
-    """LoRA adapters, each NAME=HUB_ID or NAME=PATH (a path in the engine's container); clients send NAME as `model`."""
+    """LoRA adapters, each NAME=HUB_ID, NAME=HUB_ID@REVISION or NAME=PATH (a path in the engine's container); clients send NAME as `model`."""
     max_lora_rank: int
     """Maximum rank of loraAdapters: 8, 16, 32, 64, 128 or 256. Default: 16."""
     image_limit: int

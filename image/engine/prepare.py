@@ -11,18 +11,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from image.engine.arguments import Launch, last_value
+from image.engine.arguments import EngineError, Launch, last_value
 from image.engine.checks import Machine, check_machine
 from image.engine.compile_cache import CompileCache, restore
 from image.engine.gpus import by_index, check_weights_fit
 from image.engine.hub import Hub
 from image.engine.identity import compiled_for, folder_state, has_bytecode, machine, software
-from image.engine.models import is_in_s3, localized, repositories
+from image.engine.models import in_its_terms, is_in_s3, localized, names_on_hub, repositories
 from image.engine.patience import limit_seconds
 from image.engine.s3 import S3
 from image.engine.staging import stage
 from image.engine.watcher import Watch
-from image.engine.weights import Weights, cache_folder, ensure, known
+from image.engine.weights import Repository, Weights, cache_folder, ensure, known
 
 # The subfolder of each of vLLM's compilers, below the folder of compiled files.
 COMPILED = {
@@ -80,7 +80,8 @@ def prepare(launch: Launch, tell: Tell, *, began: float | None = None) -> Start:
         done("staging")
     arguments = localized(launch.arguments, folders)
     environment = dict(launch.environment) | by_index(found.gpus, launch.environment)
-    if weights and "--trust-remote-code" not in arguments:  # remote code may come from another repository
+    if weights and "--trust-remote-code" not in arguments and not names_on_hub(arguments):
+        # Remote code may come from another repository.
         environment.setdefault("HF_HUB_OFFLINE", "1")
     watch = _kept(launch, found, weights, arguments, environment, tell, began)
     done("compile cache")
@@ -120,18 +121,23 @@ def fetch(launch: Launch, found: Machine | None, tell: Tell, *, ask: bool = Fals
     models = repositories(arguments)
     main = [one for one in models if one.name == arguments[0]]
     limit = limit_seconds(environment)
-    return [
-        ensure(
-            one,
-            cache,
-            S3() if is_in_s3(one.name) else hub,
-            tell,
-            ask=ask,
-            admit=admit if one in main else None,
-            limit_seconds=limit,
-        )
-        for one in models
-    ]
+
+    def ensured(one: Repository) -> Weights:
+        client = S3() if is_in_s3(one.name) else hub
+        try:
+            return ensure(
+                one,
+                cache,
+                client,
+                lambda line: tell(in_its_terms(one, line)),
+                ask=ask,
+                admit=admit if one in main else None,
+                limit_seconds=limit,
+            )
+        except EngineError as error:
+            raise EngineError(in_its_terms(one, str(error))) from None
+
+    return [ensured(one) for one in models]
 
 
 def _kept(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import os
+import re
 import shutil
 import time
 import uuid
@@ -24,6 +26,8 @@ from image.engine.weights import Weights
 SHARE_OF_MEMORY = 0.9
 PARALLEL_COPIES = 16
 ABANDONED_SECONDS = 3600
+_COPY = re.compile(r".+--[0-9a-f]{40}")
+_PARTIAL = re.compile(rf"{_COPY.pattern}(\.[0-9a-f]{{32}})?\.part")
 
 
 def stage(weights: Weights, disk: Path, memory_gib: float, tell: Callable[[str], None]) -> Path:
@@ -43,15 +47,20 @@ def stage(weights: Weights, disk: Path, memory_gib: float, tell: Callable[[str],
     target = disk / f"{weights.repository.name.replace('/', '--')}--{weights.commit}"
     try:
         wanted = {path.relative_to(weights.folder): path.stat().st_size for path in _files(weights.folder)}
-        if _holds(target, wanted):
+        if _in_use(target) and _holds(target, wanted):
             tell(f"staging: {weights.repository.name} is already on the local disk")
             return target
-        _tidy(disk, target.name)
-        if shutil.disk_usage(disk).free < sum(wanted.values()):
+        _tidy(disk)
+        needed = sum(wanted.values())
+        if shutil.disk_usage(disk).free < needed:
+            _delete_others(disk, target, tell)
+        if shutil.disk_usage(disk).free < needed:
             tell(f"staging: the local disk has no room for {size_gib:.1f} GiB; reading the weights from the volume")
             return weights.folder
         tell(f"staging: copying {size_gib:.1f} GiB to the local disk, because the memory limit is {memory_gib:.1f} GiB")
-        return _staged(weights, target, wanted, tell)
+        staged = _staged(weights, target, wanted, tell)
+        _in_use(staged)
+        return staged
     except OSError as error:
         tell(f"staging: the copy failed ({error.strerror or error}); reading the weights from the volume")
         return weights.folder
@@ -122,9 +131,36 @@ def _holds(target: Path, wanted: dict[Path, int]) -> bool:
         return False
 
 
-def _tidy(disk: Path, name: str) -> None:
-    """Delete the copies of engines that died: the kernel released the lock of their owner."""
-    for left in disk.glob(f"{name}.*part"):
+def _in_use(target: Path) -> bool:
+    """Keep other engines from deleting a copy: a lock on its folder, which vLLM inherits and holds until it exits."""
+    try:
+        descriptor = os.open(target, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return False
+    with contextlib.suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    os.set_inheritable(descriptor, True)
+    return True
+
+
+def _delete_others(disk: Path, target: Path, tell: Callable[[str], None]) -> None:
+    """Delete complete copies that no engine uses, such as those of an earlier model or commit."""
+    for left in list(disk.iterdir()):
+        if left == target or not _COPY.fullmatch(left.name) or not left.is_dir():
+            continue
+        with contextlib.suppress(OSError):  # in use
+            descriptor = os.open(left, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(left, ignore_errors=True)
+                tell(f"staging: deleted {left.name}, which no engine uses, from the local disk")
+            finally:
+                os.close(descriptor)
+
+
+def _tidy(disk: Path) -> None:
+    """Delete the partial copies of engines that died, of any model: the kernel released the lock of their owner."""
+    for left in filter(lambda path: _PARTIAL.fullmatch(path.name), list(disk.iterdir())):
         with contextlib.suppress(OSError):  # another engine may be deleting it
             age_seconds = time.time() - left.stat().st_mtime
             if _owner(left).exists():

@@ -19,15 +19,14 @@ SECRET_FLAGS = ("--api-key", "--hf-token")
 
 def shown(arguments: Sequence[str]) -> list[str]:
     """The arguments with secrets masked, for the log."""
-    hidden, after = [], ""
+    hidden, secret = [], False
     for argument in arguments:
-        flag = argument.split("=")[0]
-        if after in SECRET_FLAGS:
-            argument = "***"
-        elif flag in SECRET_FLAGS and "=" in argument:
-            argument = f"{flag}=***"
-        hidden.append(argument)
-        after = argument
+        flag, equals, _ = argument.partition("=")
+        if argument.startswith("-"):
+            secret = flag in SECRET_FLAGS
+            hidden.append(f"{flag}=***" if secret and equals else argument)
+        else:
+            hidden.append("***" if secret else argument)  # --api-key takes several
     return hidden
 
 

@@ -32,12 +32,14 @@ class Repository:
         revision: a branch, tag or commit on the Hub.
         mistral: the layout to load, see `select`.
         needs: "model": it must have a model's weights; "weights": any, such as an adapter's; "": a tokenizer needs none.
+        setting: the setting that names it, for messages.
     """
 
     name: str
     revision: str = "main"
     mistral: bool | None = None
     needs: str = field(default="model", compare=False)
+    setting: str = field(default="model", compare=False)
 
     def folder(self, cache: Path) -> Path:
         """The folder of its files in the Hub's cache."""

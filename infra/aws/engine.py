@@ -19,7 +19,7 @@ from infra.aws.iam import allow, document, read_secret
 from infra.aws.registry import PULL_ACTIONS
 from infra.aws.roles import Roles
 from infra.aws.weights import Weights
-from infra.containers import CODE_PATH, DELIVER, DELIVERED_TO, ENTRYPOINT, engine_arguments, start_limit
+from infra.containers import CODE_PATH, DELIVER, DELIVERED_TO, ENTRYPOINT, engine_arguments, engine_environment
 from infra.planning.engine import CACHE_PATH, WEIGHTS_PATH
 from infra.planning.plan import ServingPlan
 
@@ -212,11 +212,10 @@ class Engine(pulumi.ComponentResource):
             "command": engine_arguments(plan),
             "environment": environment(
                 {
-                    **engine.environment,
+                    **engine_environment(plan),
                     **({"AWS_REGION": args.context.region} if plan.model.startswith(S3_SCHEME) else {}),
                     "ENGINE_STAGE": f"{NVME_PATH}/{NVME_FOLDER}",
                     "PYTHONPATH": CODE_PATH,
-                    **start_limit(plan),
                 }
             ),
             "portMappings": [{"containerPort": engine.port, "hostPort": engine.port, "protocol": "tcp"}],

@@ -17,13 +17,14 @@ from infra.aws.gpu_cluster import GpuCluster
 from infra.aws.iam import allow, document, trust
 from infra.aws.roles import Roles
 from infra.aws.weights import Weights
+from infra.containers import engine_environment
 from infra.planning.engine import CACHE_PATH, WEIGHTS_PATH
 from infra.planning.plan import ServingPlan
 
 CONTAINER = "weights"
 CPU_UNITS, MEMORY_MIB = 1024, 2048
-# A rate schedule starts when it is created and repeats: once a month the weights are verified, which also prevents EFS from
-# moving them to its slower storage class.
+# A rate schedule starts when it is created and repeats: once a month it checks the names, sizes and times of the weights and
+# logs a newer commit. EFS does not count that as a read, so weights that nobody loads still move to the cheaper storage class.
 SCHEDULE = "rate(28 days)"
 
 
@@ -170,7 +171,7 @@ class WeightsFetch(pulumi.ComponentResource):
 
     def _container(self) -> dict[str, Any]:
         args, engine = self._args, self._args.plan.engine
-        told: dict[str, pulumi.Input[str]] = {**engine.environment, "AWS_REGION": args.context.region}
+        told: dict[str, pulumi.Input[str]] = {**engine_environment(args.plan), "AWS_REGION": args.context.region}
         if args.prewarm:
             told["ENGINE_PREWARM_TARGET"] = args.engine.wake_target
         definition: dict[str, Any] = {

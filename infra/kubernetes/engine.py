@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pulumi
 from pulumi_kubernetes import apps, core, meta, policy
 
-from infra.containers import CODE_PATH, DELIVER, DELIVERED_TO, ENTRYPOINT, engine_arguments, start_limit
+from infra.containers import CODE_PATH, DELIVER, DELIVERED_TO, ENTRYPOINT, engine_arguments, engine_environment
 from infra.kubernetes.gateway import image_of, pull_policy_of
 from infra.kubernetes.pods import COMPONENTS, Labels, container_security, environment, http_probe, literal, pod_security
 from infra.kubernetes.secrets import HF_TOKEN_KEY
@@ -157,7 +157,7 @@ def _container(args: EngineArgs) -> core.v1.ContainerArgs:
         command=list(ENTRYPOINT),
         args=_arguments(plan),
         working_dir=HOME,
-        env=_variables(args, {"PYTHONPATH": CODE_PATH, **start_limit(plan)}),
+        env=_variables(args, {"PYTHONPATH": CODE_PATH}),
         ports=[core.v1.ContainerPortArgs(name="http", container_port=plan.engine.port)],
         resources=core.v1.ResourceRequirementsArgs(
             # One core for the API server and one per GPU worker; no limit, because tokenization is bursty.
@@ -197,7 +197,7 @@ def _arguments(plan: ServingPlan) -> list[str]:
 
 
 def _variables(args: EngineArgs, more: dict[str, str]) -> list[core.v1.EnvVarArgs]:
-    variables = environment({"HOME": HOME, "USER": USER_NAME} | dict(args.plan.engine.environment) | more)
+    variables = environment({"HOME": HOME, "USER": USER_NAME} | engine_environment(args.plan) | more)
     if args.hf_token_name is not None:
         reference = core.v1.SecretKeySelectorArgs(name=args.hf_token_name, key=HF_TOKEN_KEY)
         variables.append(

@@ -164,6 +164,19 @@ def _values(line: CommandLine, known: ArgumentList, *, exact: bool) -> Iterator[
             break
 
 
+def _addresses(settings: Settings) -> Iterator[str]:
+    """Only the model's folder in S3 is readable for the engine; vLLM reads adapters and tokenizers from no other store."""
+    named = {"loraAdapters": settings.lora_adapters, "speculative": (settings.speculative,)}
+    named["engineArgs"] = tuple(
+        word
+        for flag in ("--tokenizer", "--hf-config-path")
+        for word in engine_options(settings.engine_args).get(flag, ())
+    )
+    for key, words in named.items():
+        if found := next((match[0] for word in words if (match := re.search(r"[a-z0-9]+://[^\s\"]*", word))), ""):
+            yield f"{key}: found {found}, but only model can be in S3. Set a Hub id, or a path in engineImage"
+
+
 def engine_argument_problems(settings: Settings, gpu: GpuSpec) -> list[str]:
     """All arguments and settings that vLLM would reject, or that would change what another setting promises."""
     known, exact = known_arguments(settings.engine_image)
@@ -171,6 +184,7 @@ def engine_argument_problems(settings: Settings, gpu: GpuSpec) -> list[str]:
     options = engine_options(settings.engine_args)
     found += parser_problems(settings, known.version) if exact else []
     found += _speculative(settings.speculative, known)
+    found += _addresses(settings)
     found += _batch(settings, gpu)
     found += _processes(settings)
     dtype = next(iter(options.get("--dtype", ())), "auto")

@@ -27,6 +27,7 @@ from infra.planning.engine_arguments import (
     engine_argument_warnings,
     host_memory_problems,
 )
+from infra.planning.engine_variables import engine_variable_problems
 from infra.planning.fit import memory_fit
 from infra.planning.hf_overrides import longer_context_hint
 from infra.planning.instances import choose_instances, container_memory_gib
@@ -69,7 +70,7 @@ def make_plan(settings: Settings, *, region: str = "us-east-1", fetch: FetchConf
     """
     fetch = fetch or config_reader(settings)
     gpu = gpu_specs()[settings.gpu]
-    reasons = engine_argument_problems(settings, gpu)
+    reasons = [*engine_argument_problems(settings, gpu), *engine_variable_problems(settings)]
     overrides = json_object(settings.engine_args, "--hf-overrides")
     try:
         architecture = architecture_of(settings, fetch, overrides)

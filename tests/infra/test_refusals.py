@@ -67,6 +67,7 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
     ("more sequences than tokens per batch", "dev", {"maxNumSeqs": 4096}),
     ("text for a list", "dev", {"allowedCidrs": "203.0.113.0/24"}),
     ("a secret where nothing is encrypted", "dev", {"engineEnvironment": ["HF_TOKEN=..."]}),
+    ("a variable that is an argument", "dev", {"engineEnvironment": ["KV_CACHE_DTYPE=fp8"]}),
     ("GPU not offered in the region", "dev", {}),
     ("vCPU quota too low", "prod", {}),
 ]

@@ -1,6 +1,7 @@
 """When the model's own weights are used, and the reason that is reported otherwise."""
 
 import http.server
+import json
 import sys
 import threading
 from collections.abc import Iterator
@@ -13,7 +14,8 @@ from fakes.fake_hub import FakeModel, fake_hub
 from infra.planning import make_plan
 from infra.planning.plan import ServingPlan
 from infra.stack_files import load_stack
-from local import folders, preflight, weights
+from local import download, folders, preflight, weights
+from local.arguments import kept_on
 from local.machine import Machine
 from local.progress import Progress
 
@@ -121,6 +123,37 @@ def test_weights_are_fetched_as_the_engines_container_fetches_them(
         assert [one.start for one in server.served if one.name == "model.safetensors"] == [0, 100_000]
     assert weights.is_here(planned.model, "")
     assert (weights.folder_of(planned.model, "") / "model.safetensors").read_bytes() == content
+
+
+def test_adapters_and_a_draft_model_are_there_before_vllm_starts_offline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("MODELS", "CACHE", "LOGS"):
+        monkeypatch.setattr(folders, name, tmp_path / name)
+    draft = '{"model": "acme/draft", "num_speculative_tokens": 2}'
+    planned = plan(loraAdapters=["sql=acme/sql"])
+    planned = replace(
+        planned, engine=replace(planned.engine, args=(*planned.engine.args, "--speculative-config", draft))
+    )
+    on_gpu, on_cpu = kept_on(replace(BIG, gpu_names=("H100",)), planned), kept_on(BIG, planned)
+    with fake_hub() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.address)
+        model = FakeModel({"config.json": b"{}", "model.safetensors": b"w" * 2000})
+        adapter = FakeModel({"adapter_config.json": b"{}", "adapter_model.safetensors": b"a" * 2000})
+        server.models |= {planned.model: model, "acme/sql": adapter, "acme/draft": model}
+        monkeypatch.setenv("HF_HOME", str(folders.CACHE / "huggingface"))
+        download.main(planned.model, "main", str(tmp_path / "link"))
+        assert not weights.others_are_here(planned, on_cpu)
+        download.main(planned.model, "main", str(tmp_path / "link"), on_cpu)
+        assert weights.others_are_here(planned, on_cpu)
+        assert not weights.others_are_here(planned, on_gpu), "a CPU does not use the draft model"
+        download.main(planned.model, "main", str(tmp_path / "link"), on_gpu)
+        assert weights.others_are_here(planned, on_gpu)
+        assert (tmp_path / "link" / "model.safetensors").is_file()
+        told = weights.with_folders(planned, on_gpu)
+        (name, _, folder), config = told[told.index("--lora-modules") + 1].partition("="), told[-1]
+        assert (name, Path(folder).name) == ("sql", adapter.commit)
+        assert Path(json.loads(config)["model"]).parts[-3] == "models--acme--draft"
 
 
 def test_a_folder_is_used_where_it_is(tmp_path: Path) -> None:

@@ -105,3 +105,8 @@ def test_no_secret_stands_in_the_log() -> None:
         "--seed",
         "1",
     ]
+
+
+def test_no_key_of_several_stands_in_the_log() -> None:
+    told = shown(["m", "--api-key", "sk-1", "sk-2", "--seed", "1", "--api-key=sk-3", "sk-4"])
+    assert told == ["m", "--api-key", "***", "***", "--seed", "1", "--api-key=***", "***"]

@@ -1,6 +1,7 @@
 """Copies of weights on the local disk."""
 
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,33 @@ def test_wrong_bytes_are_not_staged_and_a_dead_engines_copy_is_deleted_at_once(t
     assert list(disk.iterdir()) == []
     blob.write_bytes(content)
     assert right(replace(weights, folder=staging.stage(weights, disk, 0.0, print)), hub.models[MODEL])
+
+
+def test_copies_of_an_earlier_model_make_room_unless_an_engine_uses_them(
+    tmp_path: Path, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rollout to another model or commit: the copy of the one before is deleted, what belongs to others is not."""
+    disk = tmp_path / "disk"
+    unused, used, killed, foreign = (
+        disk / name
+        for name in (
+            f"acme--old--{'a' * 40}",
+            f"acme--used--{'b' * 40}",
+            f"acme--x--{'c' * 40}.{'d' * 32}.part",
+            "logs",
+        )
+    )
+    for folder in (unused, used, killed, foreign):
+        folder.mkdir(parents=True)
+    killed.with_name(f"{killed.name}-owner").touch()
+    assert staging._in_use(used)
+    weights, told = have(tmp_path / "home", hub), list[str]()
+    usage, free = shutil.disk_usage(disk), [0, 10**12]
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=free.pop(0)))
+    found = staging.stage(weights, disk, 0.0, told.append)
+    assert right(replace(weights, folder=found), hub.models[MODEL])
+    assert set(disk.iterdir()) == {found, used, foreign}
+    assert f"staging: deleted {unused.name}, which no engine uses, from the local disk" in told
 
 
 def test_weights_go_to_the_local_disk_where_they_do_not_fit_in_memory(tmp_path: Path) -> None:

@@ -72,6 +72,11 @@ def test_what_kubernetes_sets_for_a_service_named_vllm_is_no_port() -> None:
         ({"VLLM_EXTRA_ARGS": "--chat-template 'x"}, "VLLM_EXTRA_ARGS: no closing quotation"),
         ({"VLLM_EXTRA_ARGS": "--seed x"}, "--seed: found 'x'; vLLM expects a whole number"),
         ({"VLLM_CONFIG_FILE": "/nowhere/a.yaml"}, "--config: /nowhere/a.yaml cannot be read"),
+        ({"VLLM_MODEL_REVISION": "v1", "MODEL_REVISION": "v2"}, "MODEL_REVISION: found v2, but VLLM_MODEL_REVISION is v1"),
+        (
+            {"SERVED_MODEL_NAME": "a", "OPENAI_SERVED_MODEL_NAME_OVERRIDE": "b"},
+            "OPENAI_SERVED_MODEL_NAME_OVERRIDE: found b, but SERVED_MODEL_NAME is a; set one of them",
+        ),
         ({"MODEL": "acme/other"}, "MODEL_NAME: found acme/m, but MODEL is acme/other; set one of them"),
     ],
 )  # fmt: skip

@@ -8,6 +8,7 @@ import pytest
 from fakes.fake_hub import FakeModel, fake_hub
 from image.engine import prepare
 from image.engine.arguments import settle
+from infra.containers import engine_environment
 from infra.planning import make_plan
 from infra.stack_files import load_stack
 from tests.infra.program import Program, arn, run_program
@@ -45,7 +46,8 @@ def test_it_is_told_what_the_engine_is_told(dev: Program) -> None:
     assert container["entryPoint"] == ["python", "-m", "image.engine.fetch"]
     assert container["command"] == [plan.model, *plan.engine.args]
     environment = task.environment()
-    assert plan.engine.environment.items() <= environment.items()
+    assert engine_environment(plan).items() <= environment.items()
+    assert environment["ENGINE_START_LIMIT_SECONDS"] == str(plan.replicas.startup_timeout_seconds)
     assert (
         environment["ENGINE_PREWARM_TARGET"] == "ecs:vllm-dev-gpu-1a2b3c4/vllm-dev-engine-1a2b3c4/vllm-dev-gpu-1a2b3c4"
     )
@@ -54,6 +56,13 @@ def test_it_is_told_what_the_engine_is_told(dev: Program) -> None:
     assert mounts == {"models": "/weights", "compiled": "/cache"}
     assert task.inputs["requiresCompatibilities"] == ["FARGATE"]
     assert (task.inputs["taskRoleArn"], task.inputs["executionRoleArn"]) == (ROLE, EXECUTION)
+
+
+def test_a_variable_of_the_settings_reaches_both_containers_alike() -> None:
+    program = run_program("dev", engineEnvironment=["ENGINE_START_LIMIT_SECONDS=60", "HF_HUB_DISABLE_XET=1"])
+    for name in ("-fetch", "-engine"):
+        environment = program.one("TaskDefinition", name).environment()
+        assert (environment["ENGINE_START_LIMIT_SECONDS"], environment["HF_HUB_DISABLE_XET"]) == ("60", "1")
 
 
 def test_replicas_of_one_rollout_serve_one_commit_of_a_moving_branch(dev: Program, tmp_path: Path) -> None:

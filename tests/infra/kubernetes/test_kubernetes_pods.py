@@ -10,6 +10,7 @@ from image.engine import prepare
 from image.engine.arguments import settle
 from image.gateway.backends import DnsDiscovery, FileKeys, KubernetesCapacity
 from image.gateway.settings import Settings as GatewaySettings
+from infra.containers import engine_environment
 from infra.kubernetes.pods import literal
 from infra.planning.engine import SHUTDOWN_TIMEOUT_SECONDS
 from tests.infra.kubernetes.rendering import Rendered, render
@@ -116,7 +117,8 @@ def test_weights_and_the_entrypoints_code_come_before_vllm_and_without_a_gpu(dev
     assert fetch["command"] == ["python", "-m", "image.engine.fetch"]
     assert fetch["args"] == engine["args"]
     told = {variable["name"]: variable.get("value") for variable in fetch["env"]}
-    assert dev.plan.engine.environment.items() <= told.items()
+    assert engine_environment(dev.plan).items() <= told.items()
+    assert engine_environment(dev.plan).items() <= dev.environment("engine").items()
     assert {mount["mountPath"]: mount["name"] for mount in fetch["volumeMounts"]}["/weights"] == "weights"
     assert engine["command"] == ["python3", "-m", "image.engine"]
     assert code["volumeMounts"] == [{"name": "code", "mountPath": "/code"}]

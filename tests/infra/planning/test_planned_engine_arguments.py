@@ -198,6 +198,12 @@ def test_yarn_lengthens_the_plan_only_where_vllm_would() -> None:
         ({"servedModelName": "a,-b"}, "begins with a hyphen"),
         ({"modelRevision": "--trust-remote-code"}, "modelRevision: found '--trust-remote-code'"),
         ({"toolCallParser": "hermess"}, "Set hermes"),
+        ({"loraAdapters": ["a=s3://b/x"]}, "loraAdapters: found s3://b/x, but only model can be in S3. Set a Hub id"),
+        ({"engineArgs": ["--tokenizer", "s3://b/x"]}, "engineArgs: found s3://b/x, but only model can be in S3"),
+        (
+            {"speculative": '{"model": "s3://b/x", "method": "eagle", "num_speculative_tokens": 2}'},
+            "speculative: found s3://b/x, but only model can be in S3",
+        ),
     ],
 )  # fmt: skip
 def test_a_setting_that_vllm_would_reject_is_refused_at_preview(values: dict[str, Any], words: str) -> None:
