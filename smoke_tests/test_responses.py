@@ -50,7 +50,8 @@ def test_instructions_and_turns_are_read(client: OpenAI, model: str) -> None:
 
 def test_a_response_is_streamed(client: OpenAI, model: str) -> None:
     """The events of a streamed response begin with response.created, are numbered in order, and end with the response."""
-    events = list(client.responses.create(model=model, input=QUESTION, max_output_tokens=LONGEST, stream=True))
+    stream = client.responses.create(model=model, input=QUESTION, max_output_tokens=LONGEST, temperature=0, stream=True)
+    events = list(stream)
     kinds = [event.type for event in events]
     assert kinds[0] == "response.created"
     assert kinds[-1] in LAST, f"the last event is {kinds[-1]}"
