@@ -22,7 +22,7 @@ class VllmEndpointArgs(TypedDict, total=False):
     max_model_len: int
     """Context length (prompt plus output), in tokens; 0: the model's own limit, or less if two such sequences do not fit in the KV cache."""
     weights_gib: float
-    """Size of the model's weights as loaded, over all GPUs, in GiB, if the plan estimates it wrongly; 0: read from the Hub's list of files, or computed from config.json."""
+    """Size of the model's weights as loaded, over all GPUs, in GiB, before quantization by vLLM, if the plan estimates it wrongly; 0: read from the Hub's list of files, or computed from config.json."""
     kv_bytes_per_token: int
     """Bytes that each token adds to the KV cache, over all GPUs, if the plan estimates them wrongly; 0: computed from config.json."""
     quantization: str
@@ -195,7 +195,7 @@ class VllmEndpointOnKubernetesArgs(TypedDict, total=False):
     max_model_len: int
     """Context length (prompt plus output), in tokens; 0: the model's own limit, or less if two such sequences do not fit in the KV cache."""
     weights_gib: float
-    """Size of the model's weights as loaded, over all GPUs, in GiB, if the plan estimates it wrongly; 0: read from the Hub's list of files, or computed from config.json."""
+    """Size of the model's weights as loaded, over all GPUs, in GiB, before quantization by vLLM, if the plan estimates it wrongly; 0: read from the Hub's list of files, or computed from config.json."""
     kv_bytes_per_token: int
     """Bytes that each token adds to the KV cache, over all GPUs, if the plan estimates them wrongly; 0: computed from config.json."""
     quantization: str

@@ -50,7 +50,7 @@ def ways_in(identity: Identity) -> dict[str, str]:
 def engine_outputs(settings: Settings, plan: ServingPlan) -> dict[str, Any]:
     """Metadata stored with benchmark results: the model's revision, the engine's image and arguments, a replica's price."""
     return {
-        "modelRevision": settings.model_revision or "main",
+        "modelRevision": settings.revision,
         "engineImage": plan.engine.image,
         # A single string, because Pulumi prints a list one item per line.
         "engineArguments": shlex.join(plan.engine.args),

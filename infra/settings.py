@@ -299,7 +299,7 @@ class Settings(BaseModel):
         0,
         ge=0,
         le=16384,
-        description="Size of the model's weights as loaded, over all GPUs, in GiB, if the plan estimates it wrongly; 0: read from the Hub's list of files, or computed from config.json.",
+        description="Size of the model's weights as loaded, over all GPUs, in GiB, before quantization by vLLM, if the plan estimates it wrongly; 0: read from the Hub's list of files, or computed from config.json.",
     )
     kv_bytes_per_token: int = Field(
         0,
@@ -660,6 +660,11 @@ class Settings(BaseModel):
     def model_in_image(self) -> bool:
         """Whether the model is a folder in the engine's image."""
         return self.model.startswith("/") and bool(self.engine_image)
+
+    @property
+    def revision(self) -> str:
+        """The revision of the model on the Hub; empty for a model that is elsewhere."""
+        return self.model_revision or ("main" if is_hub_id(self.model) else "")
 
     @property
     def served_name(self) -> str:

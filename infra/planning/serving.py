@@ -193,7 +193,7 @@ def _gateway_plan(
     info: dict[str, Any] = {
         "model": settings.served_name,
         "hub_id": settings.model,
-        "revision": settings.model_revision or "main",
+        "revision": settings.revision,
         "gpu": settings.gpu.value,
         "gpu_count": settings.gpu_count,
         "engine_image": engine_image,

@@ -144,6 +144,7 @@ def test_a_path_in_the_image_is_never_read_from_this_machine(tmp_path: Path) -> 
     chosen = settings(**inside, baseModel="Qwen/Qwen3-4B")
     plan = make_plan(chosen)
     assert (plan.model, plan.served_model_name) == (str(tmp_path), tmp_path.name)
+    assert json.loads(plan.gateway.environment["GATEWAY_INFO"])["revision"] == ""  # only the Hub has any
     assert weight_bytes(plan.architecture, "") > 7e9  # of Qwen3-4B, not of the folder here
     assert deployment_problems(chosen, plan, "us-east-1") == []
     assert plan.replicas.root_volume_gib > make_plan(settings()).replicas.root_volume_gib
