@@ -50,6 +50,7 @@ NO_EFFECT = {
     "VLLM_MODEL_ID": "MODEL_NAME", "VLLM_HOST": "", "VLLM_SERVE_ARGS": "VLLM_EXTRA_ARGS", "VLLM_ARGS": "VLLM_EXTRA_ARGS",
     "VLLM_ENGINE_ARGS": "VLLM_EXTRA_ARGS", "EXTRA_VLLM_ARGS": "VLLM_EXTRA_ARGS", "EXTRA_ARGS": "VLLM_EXTRA_ARGS", "MODEL_PATH": "MODEL_NAME",
 }  # fmt: skip
+WITHOUT_EFFECT = "environment: these variables have no effect here: "
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 
 
@@ -108,7 +109,7 @@ def extra_words(value: str) -> list[str]:
 def without_effect(given: Mapping[str, str], known: ArgumentList, ours: frozenset[str]) -> str:
     """One line that names the variables which do nothing here; empty if there are none."""
     found = list(_without_effect(given, known, ours))
-    return f"environment: these variables have no effect here: {', '.join(found)}" if found else ""
+    return f"{WITHOUT_EFFECT}{', '.join(found)}" if found else ""
 
 
 def _without_effect(given: Mapping[str, str], known: ArgumentList, ours: frozenset[str]) -> Iterator[str]:

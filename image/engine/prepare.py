@@ -109,7 +109,8 @@ def fetch(launch: Launch, found: Machine | None, tell: Tell, *, ask: bool = Fals
     cache = cache_folder(environment)
     if environment.get("HF_HUB_OFFLINE", "").lower() in _YES:  # use the files that are there
         return [weights for one in repositories(arguments) if (weights := known(one, cache))]
-    hub = Hub(environment)
+    token = last_value(arguments, "--hf-token") or ""  # as for vLLM, it takes precedence over HF_TOKEN
+    hub = Hub({**environment, "HF_TOKEN": token} if token and not token.startswith("-") else environment)
     # A plan has counted the weights as loaded, such as 32-bit files in 16 bits; the files alone would say less.
     planned = bool(environment.get("ENGINE_PLAN_KEY"))
     shrinks = planned or any(argument.partition("=")[0] in _SHRINKING for argument in arguments)

@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from image.engine.arguments import EngineError, last_value, settle, values
+from image.engine.environment_names import WITHOUT_EFFECT
 from image.engine.prepare import say
 from image.engine.usage import help_if_asked
 
@@ -136,7 +137,8 @@ def main() -> int:
         say(f"the gateway listens on port {outer.port}, and holds requests until vLLM is ready")
         pair.gateway = subprocess.Popen([sys.executable, "-m", "image.gateway"], env=told)
         for line in outer.notes:
-            say(line)
+            if not line.startswith(WITHOUT_EFFECT):  # the entrypoint says it, whose environment still has them
+                say(line)
         if not outer.keeps_cache:
             quiet["VLLM_FAST_BOOT"] = "false"
         pair.engine = subprocess.Popen([sys.executable, "-m", ENTRYPOINT, *arguments], env=quiet)

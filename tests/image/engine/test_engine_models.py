@@ -2,6 +2,7 @@
 
 import json
 import re
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -140,3 +141,14 @@ def test_a_newer_commit_of_an_adapter_names_loraadapters(tmp_path: Path, hub: Fa
     adapter.files["adapter_config.json"] += b" "
     fetch(launch, None, told.append, ask=True)
     assert told[-1].endswith("to update, set NAME=HUB_ID@REVISION in loraAdapters")
+
+
+@pytest.mark.parametrize(("words", "allowed"), [(["--hf-token", "hf_1"], True), (["--hf-token", "--seed", "1"], False)])
+def test_the_token_of_the_command_line_downloads_a_gated_model(
+    tmp_path: Path, hub: FakeHub, words: list[str], allowed: bool
+) -> None:
+    hub.models[MODEL].gated = True
+    hub.models[MODEL].readers.add("hf_1")
+    launch = settle([MODEL, *words], {"HF_HOME": str(tmp_path), "HF_ENDPOINT": hub.address})
+    with nullcontext() if allowed else pytest.raises(EngineError, match="is gated, and no token is set"):
+        assert fetch(launch, None, lambda _: None)

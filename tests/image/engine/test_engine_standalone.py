@@ -199,9 +199,10 @@ def test_a_second_sigterm_ends_both_at_once(container: Container) -> None:
 
 def test_what_cannot_work_ends_the_gateway_too(tmp_path: Path, hub: FakeHub) -> None:
     hub.models[MODEL].gated = True
-    code, output = Container(tmp_path, hub).end()
+    code, output = Container(tmp_path, hub, MAX_CONCURRENCY="3").end()
     assert code == 2
     assert "engine: error: weights: acme/tiny is gated" in output
+    assert output.count("no effect here: MAX_CONCURRENCY") == 1
 
 
 def test_a_stop_before_vllm_runs_ends_both_at_once(tmp_path: Path, hub: FakeHub) -> None:
