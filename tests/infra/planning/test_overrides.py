@@ -57,7 +57,7 @@ def test_a_model_that_cannot_be_read_gets_the_same_advice_with_hf_overrides(chan
         (line,) = raised.value.problems
         return line
 
-    inside = {"model": "/models/x", "engineImage": "acme/vllm:1"}
+    inside: dict[str, Any] = {"model": "/models/x", "engineImage": "acme/vllm:1"}
     assert problem(**inside).endswith("Set baseModel to plan it without reading it")
     unusable = problem({"architectures": ["X"]}, model="s3://acme-models/x")
     assert "config.json from S3 has no usable" in unusable
