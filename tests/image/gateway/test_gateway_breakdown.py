@@ -24,10 +24,12 @@ async def test_another_replica_answers_what_one_could_not(
 ) -> None:
     broken, well = await start_engine(behaviour), await start_engine()
     gateway = await start_gateway(broken, well, probe_seconds=60)
-    responses = [await gateway.chat(stream=stream, messages=[{"role": "user", "content": str(n)}]) for n in range(8)]
-    assert [response.status_code for response in responses] == [200] * 8
+    # Each prompt has a replica of its own, by a hash of both: of so many, some are the broken one's.
+    prompts = [[{"role": "user", "content": str(n)}] for n in range(24)]
+    responses = [await gateway.chat(stream=stream, messages=messages) for messages in prompts]
+    assert [response.status_code for response in responses] == [200] * 24
     assert len(broken.requests) >= 1
-    assert len(well.requests) == 8
+    assert len(well.requests) == 24
     assert await gateway.metric("gateway_retries_total") == len(broken.requests)
     assert await gateway.metric('gateway_upstream_errors_total{kind="status_5xx"}') == len(broken.requests)
     assert gateway.service.admission.demand == 0
