@@ -6,10 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 from botocore.exceptions import ClientError, NoCredentialsError
-from moto import mock_aws
 
 from image.engine import s3
 from image.engine.arguments import EngineError, settle
@@ -17,6 +15,7 @@ from image.engine.models import localized, repositories
 from image.engine.prepare import fetch
 from image.engine.s3 import S3, parse_address
 from image.engine.weights import Repository, ensure
+from tests.buckets import filled_bucket
 
 MODEL = "s3://acme-models/llms/tiny"
 FILES = {
@@ -29,17 +28,7 @@ FILES = {
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    for name, value in (
-        ("AWS_ACCESS_KEY_ID", "x"),
-        ("AWS_SECRET_ACCESS_KEY", "x"),
-        ("AWS_DEFAULT_REGION", "us-east-1"),
-    ):
-        monkeypatch.setenv(name, value)
-    with mock_aws():
-        client = boto3.client("s3")
-        client.create_bucket(Bucket="acme-models")
-        for name, content in FILES.items():
-            client.put_object(Bucket="acme-models", Key=f"llms/tiny/{name}", Body=content)
+    with filled_bucket(FILES, "llms/tiny", monkeypatch) as client:
         client.put_object(Bucket="acme-models", Key="llms/tiny/folder/", Body=b"")
         client.put_object(Bucket="acme-models", Key="llms/tiny-2/config.json", Body=b"another model")
         yield client

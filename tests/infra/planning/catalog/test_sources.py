@@ -8,9 +8,7 @@ from email.message import Message
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from moto import mock_aws
 
 from fakes.fake_hub import FakeHub, FakeModel, fake_hub
 from image.engine.hub import TokenRedirect
@@ -23,6 +21,7 @@ from infra.planning.weights import weight_bytes
 from infra.settings import Settings
 from infra.settings_problems import parse_settings
 from infra.stack_files import load_stack
+from tests.buckets import filled_bucket
 
 CONFIG = {
     "model_type": "qwen3", "hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 4, "num_attention_heads": 16,
@@ -82,17 +81,7 @@ def test_settings_take_precedence_over_this_machines_environment() -> None:
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    for name, value in (
-        ("AWS_ACCESS_KEY_ID", "x"),
-        ("AWS_SECRET_ACCESS_KEY", "x"),
-        ("AWS_DEFAULT_REGION", "us-east-1"),
-    ):
-        monkeypatch.setenv(name, value)
-    with mock_aws():
-        client = boto3.client("s3")
-        client.create_bucket(Bucket="acme-models")
-        for name, content in FILES.items():
-            client.put_object(Bucket="acme-models", Key=f"llms/qwen3-8b-support/{name}", Body=content)
+    with filled_bucket(FILES, "llms/qwen3-8b-support", monkeypatch) as client:
         yield client
 
 
