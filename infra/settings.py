@@ -27,8 +27,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from image.engine.s3 import SCHEME as S3_SCHEME
-from image.engine.s3 import S3Address, parse_address
+from image.engine.s3 import S3Address, is_in_s3, parse_address
 from image.gateway import keys_document
 from image.gateway.cors import parse_origins
 from infra.engine_options import number
@@ -220,7 +219,7 @@ def _tag_value(value: str) -> str:
 
 
 def _model(value: str) -> str:
-    if value.startswith(S3_SCHEME):
+    if is_in_s3(value):
         try:
             parse_address(value)
         except ValueError as error:
@@ -654,7 +653,7 @@ class Settings(BaseModel):
     @property
     def bucket(self) -> S3Address | None:
         """The folder in S3 that contains the model; None if it is elsewhere."""
-        return parse_address(self.model) if self.model.startswith(S3_SCHEME) else None
+        return parse_address(self.model) if is_in_s3(self.model) else None
 
     @property
     def model_in_image(self) -> bool:

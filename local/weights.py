@@ -12,6 +12,7 @@ from typing import Any
 
 from image.engine.hub import TokenRedirect
 from image.engine.models import localized, repositories
+from image.engine.s3 import is_in_s3
 from image.engine.weights import Repository, known
 from infra.planning.plan import ServingPlan
 from infra.web_address import open_url
@@ -99,7 +100,7 @@ def hub_is_reachable(environment: Mapping[str, str] = os.environ) -> bool:
 
 def hub_problem(model: str, revision: str, environment: Mapping[str, str] = os.environ) -> str | None:
     """Why the model cannot be downloaded from the Hub, from a quick check; None if it can."""
-    if model.startswith("s3://"):
+    if is_in_s3(model):
         return "make local serves a model of the Hub or a folder, not one in S3"
     if model.startswith("/"):
         return "make local serves a model of the Hub or a folder, and this path exists in engineImage only"

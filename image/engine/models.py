@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from image.engine.arguments import last_value
-from image.engine.s3 import SCHEME
+from image.engine.s3 import is_in_s3
 from image.engine.weights import Repository
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -26,11 +26,6 @@ _REVISION_SETTINGS = {
 def is_hub_id(name: str) -> bool:
     """Whether it is the name of a Hub model rather than a folder or an object store's URL."""
     return bool(_HUB_ID.fullmatch(name)) and not Path(name).exists()
-
-
-def is_in_s3(name: str) -> bool:
-    """Whether it is a folder in S3, which is downloaded as a Hub model is."""
-    return name.startswith(SCHEME)
 
 
 def repositories(arguments: Sequence[str]) -> list[Repository]:

@@ -17,9 +17,9 @@ from image.engine.compile_cache import CompileCache, restore
 from image.engine.gpus import by_index, check_weights_fit
 from image.engine.hub import Hub
 from image.engine.identity import compiled_for, folder_state, has_bytecode, machine, software
-from image.engine.models import in_its_terms, is_in_s3, localized, names_on_hub, repositories
+from image.engine.models import in_its_terms, localized, names_on_hub, repositories
 from image.engine.patience import limit_seconds
-from image.engine.s3 import S3
+from image.engine.s3 import S3, is_in_s3
 from image.engine.staging import stage
 from image.engine.watcher import Watch
 from image.engine.weights import Repository, Weights, cache_folder, ensure, known

@@ -38,6 +38,11 @@ class S3Address:
         return f"{self.prefix}/{name}" if self.prefix else name
 
 
+def is_in_s3(name: str) -> bool:
+    """Whether it is a folder in S3, which is downloaded as a Hub model is."""
+    return name.startswith(SCHEME)
+
+
 def parse_address(text: str) -> S3Address:
     """The folder that ``s3://BUCKET/PREFIX`` names.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import re
 import shutil
@@ -13,10 +12,8 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO
 
-from image.engine.blobs import BLOCK, digest_of
-from image.engine.hub import HubFile
+from image.engine.blobs import is_right
 from image.engine.memory import GIB
 from image.engine.s3 import ETAG
 from image.engine.weights import Weights
@@ -104,19 +101,8 @@ def _copy(source: Path, target: Path, expected: str | None) -> None:
     """Copy a file, and verify the copy: its size, and its hash if that is known."""
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
-    size = source.stat().st_size
-    if target.stat().st_size != size:
-        raise OSError(f"{target.name} is incomplete")
-    if expected and not expected.startswith(ETAG):
-        with target.open("rb") as content:
-            if _hash(content, digest_of(HubFile(target.name, size, expected))) != expected:
-                raise OSError(f"{target.name} does not have its hash")
-
-
-def _hash(content: IO[bytes], digest: hashlib._Hash) -> str:
-    while block := content.read(BLOCK):
-        digest.update(block)
-    return digest.hexdigest()
+    if not is_right(target, expected or ETAG, source.stat().st_size):
+        raise OSError(f"{target.name} does not have its hash or size")
 
 
 def _files(folder: Path) -> list[Path]:

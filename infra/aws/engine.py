@@ -10,7 +10,7 @@ import pulumi
 import pulumi_aws as aws
 import pulumi_random as random
 
-from image.engine.s3 import SCHEME as S3_SCHEME
+from image.engine.s3 import is_in_s3
 from infra.aws.containers import environment, health_check, log_configuration
 from infra.aws.context import Context
 from infra.aws.engine_image import UNIQUE_CHARACTERS, EngineImage
@@ -213,7 +213,7 @@ class Engine(pulumi.ComponentResource):
             "environment": environment(
                 {
                     **engine_environment(plan),
-                    **({"AWS_REGION": args.context.region} if plan.model.startswith(S3_SCHEME) else {}),
+                    **({"AWS_REGION": args.context.region} if is_in_s3(plan.model) else {}),
                     "ENGINE_STAGE": f"{NVME_PATH}/{NVME_FOLDER}",
                     "PYTHONPATH": CODE_PATH,
                 }

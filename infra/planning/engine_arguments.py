@@ -18,13 +18,13 @@ from infra.engine_options import engine_options, json_object, number
 from infra.errors import PlanError
 from infra.planning.catalog.gpus import GpuSpec, InstanceType
 from infra.planning.catalog.models import ModelArchitecture
+from infra.planning.engine import VLLM_VERSION
 from infra.planning.instances import container_memory_gib
 from infra.planning.memory import default_batch
 from infra.planning.parsers import parser_problems
 from infra.planning.speculation import speculation
 from infra.settings import Settings
 
-DEPLOYED_VERSION = versions()[-1]
 # Arguments that a setting makes: the setting, and how its value is written.
 SETTINGS = {
     "--model": "model", "--revision": "modelRevision", "--served-model-name": "servedModelName", "--max-model-len": "maxModelLen",
@@ -73,7 +73,7 @@ def known_arguments(engine_image: str) -> tuple[ArgumentList, bool]:
     """The arguments of an image's vLLM, and whether they are all: a custom image may have another version."""
     tag = re.search(r":v?(\d+\.\d+\.\d+)$", engine_image)
     version = tag[1] if tag else ""
-    return argument_list(version or DEPLOYED_VERSION), not engine_image or version in versions()
+    return argument_list(version or VLLM_VERSION), not engine_image or version in versions()
 
 
 @functools.lru_cache(maxsize=64)

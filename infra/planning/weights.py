@@ -63,7 +63,10 @@ def _computed_bytes(architecture: ModelArchitecture, quantization: str) -> float
 def weights_gib(architecture: ModelArchitecture, quantization: str, tensor_parallel: int) -> float:
     """GiB of the weights on one GPU: each tensor's share, rounded like PyTorch's allocator."""
     bits = weight_bits(architecture, quantization)
-    total = sum(count * _allocated(size) for count, size in _tensors(architecture, bits, tensor_parallel))
+    total = sum(
+        count * _allocated(size)
+        for count, size in _tensors(architecture, bits if shrinks(architecture, quantization) else 0, tensor_parallel)
+    )
     scales = EIGHT_BIT_SCALES_GIB if bits == 8 else 0.0
     return total * measured_share(architecture) / GIB + NORMS_GIB + scales
 
@@ -84,9 +87,8 @@ def _bytes_per_weight(bits: int) -> float:
     return (bits + (0.25 if bits == 4 else 0.0)) / 8
 
 
-def _tensors(architecture: ModelArchitecture, bits: int, tensor_parallel: int) -> Iterator[tuple[int, float]]:
-    """(count, bytes each) of the tensors on one GPU."""
-    smaller = bits if architecture.weight_bits == 16 and bits != 16 else 0
+def _tensors(architecture: ModelArchitecture, smaller: int, tensor_parallel: int) -> Iterator[tuple[int, float]]:
+    """(count, bytes each) of the tensors on one GPU. ``smaller`` is the width that linear layers are quantized to at load, or 0."""
     for tensor in architecture.tensors:
         width = _bytes_per_weight(smaller) if smaller and tensor.linear else tensor.bits / 8
         heads = max(architecture.num_key_value_heads / tensor_parallel, 1) / architecture.num_key_value_heads

@@ -106,7 +106,7 @@ def normalized_fields(config: Mapping[str, Any]) -> ModelFields:
         "num_key_value_heads": kv_heads, "head_dim": head, "vocab_size": text.number("vocab_size"), "max_position_embeddings": length,
         "tie_word_embeddings": tied or kind == "pooling", "quantization": quantization.method, "weight_bits": quantization.bits,
         "minimum_capability": quantization.capability, "num_experts": experts, "moe_intermediate_size": sizes.moe_inner,
-        "gated_mlp": sizes.matrices == 3, "weight_block": quantization.block, "experts_per_token": text.number("experts_per_token"),
+        "weight_block": quantization.block, "experts_per_token": text.number("experts_per_token"),
         "draft_layers": min(text.number("num_nextn_predict_layers") or text.number("mtp_num_hidden_layers") or _UNTOLD_DRAFT_LAYERS.get(kind_name, 0), 64),
         "vision_parameters": vision if sees(whole) else 0, "tensors": tensors, "caches": caches, "kind": kind,
         "problem": missing if certain else "", "stored_bits": _stored_bits(whole, text), "cache_dtype": quantization.cache_dtype, "draft_bits": quantization.draft_bits,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from image.engine.s3 import is_in_s3
 from infra.planning.architecture.caches import Cache
 from infra.planning.architecture.config import UnusableConfigError
 from infra.planning.architecture.normalize import ModelFields, normalized_fields
@@ -50,7 +51,6 @@ class ModelArchitecture:
     minimum_capability: int
     num_experts: int
     moe_intermediate_size: int
-    gated_mlp: bool
     weight_block: int
     experts_per_token: int
     draft_layers: int
@@ -149,7 +149,7 @@ def find_model(model: str, revision: str = "", fetch: FetchConfig = fetch_config
 
 def source_of(model: str) -> str:
     """Where the config.json of a model outside the catalog is."""
-    return "S3" if model.startswith("s3://") else "folder" if Path(model).is_dir() else "hub"
+    return "S3" if is_in_s3(model) else "folder" if Path(model).is_dir() else "hub"
 
 
 def unlisted(model: str, error: UnknownModelError) -> UnknownModelError:
