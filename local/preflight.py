@@ -115,11 +115,18 @@ def port_problem(port: int) -> str | None:
     return None
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """A free port on 127.0.0.1."""
+    """A free port on 127.0.0.1. No two calls of a process return the same one."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        port = int(probe.getsockname()[1])
+        if port in _given:
+            return free_port()  # while this socket is bound, the system chooses another port
+    _given.add(port)
+    return port
 
 
 def metrics_port(endpoint_port: int) -> int:

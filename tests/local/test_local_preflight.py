@@ -78,6 +78,10 @@ def test_the_keys_are_those_of_the_settings() -> None:
     assert sorted(preflight.setting_keys(ROOT)) == sorted(map(to_camel, Settings.model_fields))
 
 
+def test_no_free_port_is_given_twice() -> None:
+    assert len({preflight.free_port() for _ in range(1000)}) == 1000
+
+
 def test_the_metrics_have_one_port_unless_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preflight, "METRICS_PORT", preflight.free_port())
     assert preflight.metrics_port(8000) == preflight.METRICS_PORT
